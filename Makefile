@@ -1,0 +1,89 @@
+# Darkroom. `make help` lists the targets.
+
+VARIANT ?= release
+BUILD    = build/$(VARIANT)
+PYTHON   = /usr/bin/python3
+MODEL_PRECISION ?= int8
+
+CC      ?= gcc
+PKGS     = libmicrohttpd jansson vips libcurl openssl sqlite3
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+
+WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
+           -Wmissing-prototypes -Wformat=2 -Wvla -Wundef -Wcast-qual -Wwrite-strings \
+           -Wswitch-enum
+HARDENING = -fstack-protector-strong -fstack-clash-protection -fPIE
+# Third-party headers by -isystem: our warnings are about our code.
+PKG_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKGS) 2>/dev/null))
+PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+# Only classify_service/model.c uses ONNX Runtime.
+ONNX_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags libonnxruntime 2>/dev/null))
+ONNX_LIBS   := $(shell pkg-config --libs libonnxruntime 2>/dev/null)
+
+CPPFLAGS_ALL = -D_GNU_SOURCE -DDARKROOM_VERSION='"$(VERSION)"' -Icommon -I. $(CPPFLAGS)
+CFLAGS_ALL   = -std=c17 -pthread -g $(WARNINGS) $(HARDENING) $(PKG_CFLAGS) $(CFLAGS)
+LDFLAGS_ALL  = -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed $(LDFLAGS)
+LIBS         = $(PKG_LIBS) -lm
+
+ifeq ($(VARIANT),release)
+CFLAGS_ALL  += -O2 -D_FORTIFY_SOURCE=3
+else ifeq ($(VARIANT),asan)
+CFLAGS_ALL  += -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+LDFLAGS_ALL += -fsanitize=address,undefined
+else ifeq ($(VARIANT),tsan)
+CFLAGS_ALL  += -O1 -fsanitize=thread -fno-omit-frame-pointer
+LDFLAGS_ALL += -fsanitize=thread
+else ifeq ($(VARIANT),coverage)
+CFLAGS_ALL  += -O0 --coverage
+LDFLAGS_ALL += --coverage
+else
+$(error VARIANT is release, asan, tsan or coverage)
+endif
+ifdef WERROR
+CFLAGS_ALL  += -Werror
+endif
+
+COMMON_SRC     := $(wildcard common/*/*.c)
+PREPROCESS_SRC := $(wildcard preprocess_service/*.c)
+CLASSIFY_SRC   := $(wildcard classify_service/*.c)
+UNIT_SRC       := $(wildcard tests/unit/test_*.c)
+ALL_SRC        := $(COMMON_SRC) $(PREPROCESS_SRC) $(CLASSIFY_SRC) $(UNIT_SRC)
+
+object = $(patsubst %.c,$(BUILD)/%.o,$(1))
+COMMON_LIB    = $(BUILD)/libcommon.a
+# the services' modules without their main(), for unit tests
+SERVICES_LIB  = $(BUILD)/libservices.a
+UNIT_BIN      = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_SRC))
+
+.PHONY: all
+all: $(BUILD)/preprocess-service $(BUILD)/classify-service ## build both services
+ifeq ($(VARIANT),release)
+	@ln -sf release/preprocess-service build/preprocess-service
+	@ln -sf release/classify-service build/classify-service
+endif
+
+$(BUILD)/preprocess-service: $(call object,$(PREPROCESS_SRC)) $(COMMON_LIB)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
+$(BUILD)/classify-service: $(call object,$(CLASSIFY_SRC)) $(COMMON_LIB)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(ONNX_LIBS)
+
+$(call object,$(CLASSIFY_SRC)): CFLAGS_ALL += $(ONNX_CFLAGS)
+
+$(COMMON_LIB): $(call object,$(COMMON_SRC))
+	@rm -f $@
+	ar rcs $@ $^
+
+$(SERVICES_LIB): $(call object,$(filter-out %/main.c,$(PREPROCESS_SRC) $(CLASSIFY_SRC)))
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(SERVICES_LIB) $(COMMON_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(ONNX_LIBS) -lcmocka
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+-include $(patsubst %.o,%.d,$(call object,$(ALL_SRC)))

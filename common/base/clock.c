@@ -1,0 +1,51 @@
+#include "base/clock.h"
+
+#include <stdio.h>
+
+int64_t clock_monotonic_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+double clock_monotonic_s(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+int64_t clock_wall_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+int64_t clock_left_ms(int64_t deadline_ms)
+{
+    int64_t left = deadline_ms - clock_monotonic_ms();
+
+    return left > 0 ? left : 0;
+}
+
+struct timespec clock_timespec(int64_t deadline_ms)
+{
+    return (struct timespec){.tv_sec = deadline_ms / 1000,
+                             .tv_nsec = (deadline_ms % 1000) * 1000000};
+}
+
+void clock_rfc3339(int64_t wall_ms, char out[CLOCK_RFC3339_LEN])
+{
+    time_t seconds = wall_ms / 1000;
+    struct tm tm;
+    char date[24];
+
+    gmtime_r(&seconds, &tm);
+    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(out, CLOCK_RFC3339_LEN, "%s.%03dZ", date, (int)(wall_ms % 1000));
+}

@@ -1,0 +1,28 @@
+/* Time. Monotonic for timers and deadlines, wall clock only for what people and protocols read.
+ * A deadline is a point on the monotonic clock in milliseconds. Thread-safe. */
+#ifndef DARKROOM_BASE_CLOCK_H
+#define DARKROOM_BASE_CLOCK_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+/* Milliseconds since some fixed point; never goes back. */
+int64_t clock_monotonic_ms(void);
+/* The same in seconds, for durations in metrics. */
+double clock_monotonic_s(void);
+/* Milliseconds since 1970-01-01T00:00:00Z. */
+int64_t clock_wall_ms(void);
+
+/* Milliseconds left until `deadline_ms`, at least 0. */
+int64_t clock_left_ms(int64_t deadline_ms);
+
+/* The CLOCK_MONOTONIC timespec of a deadline, for pthread_cond_timedwait on conditions made by
+ * clock_cond_init. */
+struct timespec clock_timespec(int64_t deadline_ms);
+
+enum { CLOCK_RFC3339_LEN = 32 };
+/* "2026-01-02T03:04:05.678Z" of a wall-clock time. */
+void clock_rfc3339(int64_t wall_ms, char out[CLOCK_RFC3339_LEN]);
+
+#endif

@@ -1,0 +1,39 @@
+/* Configuration from the environment: one table row per setting. Parsing, validation, --help, the
+ * start-up log and the README's table all come from the rows. Read once, before any thread. */
+#ifndef DARKROOM_BASE_CONFIG_H
+#define DARKROOM_BASE_CONFIG_H
+
+#include "base/bytes.h"
+
+enum setting_type {
+    SETTING_STRING, /* char *, heap, "" when unset without default */
+    SETTING_INT,    /* int64_t, within [min, max] */
+    SETTING_BOOL,   /* bool: on|off, true|false, 1|0 */
+    SETTING_CHOICE, /* char *, one of `choices` ("a|b|c") */
+};
+
+struct setting {
+    const char *name; /* environment variable */
+    enum setting_type type;
+    unsigned services;    /* bit mask: who reads it */
+    const char *fallback; /* as it would stand in the environment; NULL: computed (see help) */
+    int64_t min, max;     /* SETTING_INT */
+    const char *choices;  /* SETTING_CHOICE */
+    bool secret;          /* never printed */
+    size_t offset;        /* of the field in the configuration struct */
+    const char *help;
+};
+
+/* All mistakes are collected, one line each, so that they are reported together. */
+bool config_mistake(struct buffer *mistakes, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* Read every row for `service` from the environment into *config (zeroed by the caller).
+ * True if no mistake was added. String fields are freed by config_done. */
+bool config_read(const struct setting *table, size_t rows, unsigned service, void *config,
+                 struct buffer *mistakes) NODISCARD;
+void config_done(const struct setting *table, size_t rows, void *config);
+
+/* The table as text for --help. */
+void config_print_help(const struct setting *table, size_t rows, unsigned service, FILE *out);
+
+#endif

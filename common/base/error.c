@@ -1,0 +1,64 @@
+#include "base/error.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+static const struct {
+    const char *slug;
+    int status;
+    const char *title;
+} table[] = {
+#define X(symbol, slug, status, title) [symbol] = {slug, status, title},
+    ERROR_TABLE(X)
+#undef X
+};
+
+bool error_set(struct error *err, enum error_code code, const char *fmt, ...)
+{
+    va_list args;
+
+    err->code = code;
+    va_start(args, fmt);
+    vsnprintf(err->message, sizeof(err->message), fmt, args);
+    va_end(args);
+    return false;
+}
+
+bool error_wrap(struct error *err, const char *fmt, ...)
+{
+    char old[sizeof(err->message)];
+    va_list args;
+
+    memcpy(old, err->message, sizeof(old));
+    va_start(args, fmt);
+    int n = vsnprintf(err->message, sizeof(err->message), fmt, args);
+    va_end(args);
+    if (n >= 0 && (size_t)n < sizeof(err->message))
+        snprintf(err->message + n, sizeof(err->message) - (size_t)n, ": %s", old);
+    return false;
+}
+
+bool error_oom(struct error *err)
+{
+    return error_set(err, ERROR_OVERLOADED, "out of memory");
+}
+
+const char *error_slug(enum error_code code)
+{
+    return table[code].slug;
+}
+
+const char *error_title(enum error_code code)
+{
+    return table[code].title;
+}
+
+int error_http_status(enum error_code code)
+{
+    return table[code].status;
+}
+
+bool error_is_passing(enum error_code code)
+{
+    return table[code].status == 503;
+}

@@ -1,0 +1,44 @@
+/* Metrics in the Prometheus text format (version 0.0.4). Label values come from fixed sets only:
+ * a family has at most METRIC_SERIES_MAX series, further ones are dropped.
+ * Families are static tables below; thread-safe. */
+#ifndef DARKROOM_BASE_METRICS_H
+#define DARKROOM_BASE_METRICS_H
+
+#include "base/bytes.h"
+
+#define METRIC_TABLE(X)                                                                            \
+    X(METRIC_HTTP_REQUESTS, "http_requests_total", COUNTER, "Requests by route and status")        \
+    X(METRIC_HTTP_DURATION, "http_request_duration_seconds", HISTOGRAM,                            \
+      "From the end of the headers to the reply, by route")                                        \
+    X(METRIC_STAGE_DURATION, "stage_duration_seconds", HISTOGRAM,                                  \
+      "Stages of the work: receive, queue, decode, transform, encode, store, publish, fetch, "     \
+      "infer")                                                                                     \
+    X(METRIC_WORKER_QUEUE_DEPTH, "worker_queue_depth", GAUGE, "Jobs waiting for a worker")         \
+    X(METRIC_WORKER_BUSY, "worker_busy", GAUGE, "Workers at work")                                 \
+    X(METRIC_BODY_BYTES, "body_bytes_in_flight", GAUGE, "Bytes of bodies buffered")                \
+    X(METRIC_CONNECTIONS, "connections", GAUGE, "Open client connections")                         \
+    X(METRIC_OUTBOX_PENDING, "outbox_pending", GAUGE, "Events not yet delivered")                  \
+    X(METRIC_OUTBOX_DEAD, "outbox_dead", GAUGE, "Dead letters")                                    \
+    X(METRIC_EVENTS, "events_total", COUNTER, "Events by outcome")
+
+enum metric {
+#define X(symbol, name, type, help) symbol,
+    METRIC_TABLE(X) METRIC_COUNT
+#undef X
+};
+
+enum { METRIC_SERIES_MAX = 256, METRIC_LABELS_MAX = 96 };
+
+/* `labels` as they stand between the braces: `stage="queue"`; "" for none. */
+void metric_add(enum metric metric, const char *labels, double amount);
+void metric_set(enum metric metric, double value);
+void metric_observe(enum metric metric, const char *labels, double seconds);
+
+/* A gauge read when rendered; `read` must be quick and thread-safe. Set before threads start. */
+void metric_gauge_source(enum metric metric, double (*read)(void *ctx), void *ctx);
+/* Forget a source, before its context goes away. */
+void metric_gauge_clear(enum metric metric);
+
+bool metrics_render(struct buffer *out, struct error *err) NODISCARD;
+
+#endif

@@ -1,0 +1,147 @@
+#include "base/settings.h"
+
+#include "base/cpu_count.h"
+#include "base/strings.h"
+
+#include <string.h>
+
+enum {
+    KIB = 1024,
+    MIB = 1024 * 1024,
+};
+#define GIB (1024LL * MIB)
+
+#define FIELD(f) offsetof(struct settings, f)
+#define STRING(name, who, fallback, field, help)                                                   \
+    {                                                                                              \
+        name, SETTING_STRING, who, fallback, 0, 0, NULL, false, FIELD(field), help                 \
+    }
+#define SECRET(name, who, field, help)                                                             \
+    {                                                                                              \
+        name, SETTING_STRING, who, NULL, 0, 0, NULL, true, FIELD(field), help                      \
+    }
+#define INT(name, who, fallback, min, max, field, help)                                            \
+    {                                                                                              \
+        name, SETTING_INT, who, fallback, min, max, NULL, false, FIELD(field), help                \
+    }
+#define BOOL(name, who, fallback, field, help)                                                     \
+    {                                                                                              \
+        name, SETTING_BOOL, who, fallback, 0, 0, NULL, false, FIELD(field), help                   \
+    }
+#define CHOICE(name, who, fallback, choices, field, help)                                          \
+    {                                                                                              \
+        name, SETTING_CHOICE, who, fallback, 0, 0, choices, false, FIELD(field), help              \
+    }
+
+#define PREP SERVICE_PREPROCESS
+#define CLASS SERVICE_CLASSIFY
+#define BOTH SERVICE_BOTH
+
+static const struct setting table[] = {
+    INT("PORT", PREP, "8000", 1, 65535, port, "TCP port to listen on"),
+    INT("PORT", CLASS, "8001", 1, 65535, port, "TCP port to listen on"),
+    STRING("HOST", BOTH, "0.0.0.0", host, "address to listen on"),
+    CHOICE("LOG_LEVEL", BOTH, "info", "debug|info|warning|error", log_level,
+           "least severity logged"),
+    CHOICE("LOG_FORMAT", BOTH, "json", "json|text", log_format, "one JSON object or text a line"),
+
+    INT("MAX_BODY_BYTES", BOTH, "33554432", KIB, GIB, max_body_bytes, "largest request body"),
+    INT("MAX_PIXELS", BOTH, "50000000", 1, 1000000000, max_pixels,
+        "largest image (width x height x pages), from its header"),
+    INT("MAX_DECODE_BYTES", BOTH, "268435456", MIB, 64 * GIB, max_decode_bytes,
+        "most memory a decode may need, estimated from the header"),
+    INT("MAX_CONNECTIONS", BOTH, "1000", 1, 100000, max_connections,
+        "above it the longest-idle connection is closed"),
+    INT("MAX_INFLIGHT", BOTH, "256", 1, 100000, max_inflight,
+        "requests past their headers; above it 503"),
+    INT("BODY_BUDGET_BYTES", BOTH, "134217728", MIB, 1024 * GIB, body_budget_bytes,
+        "bytes buffered over all bodies in flight"),
+    INT("WORKERS", BOTH, "0", 0, 1024, workers,
+        "worker threads for CPU work (0: the CPUs this process may use)"),
+    INT("QUEUE_MAX", BOTH, "64", 1, 100000, queue_max, "jobs that may wait for a worker"),
+    INT("REQUEST_TIMEOUT_MS", BOTH, "30000", 100, 3600000, request_timeout_ms,
+        "from the body's last byte to the reply"),
+    INT("SHUTDOWN_GRACE_MS", BOTH, "8000", 600, 3600000, shutdown_grace_ms, "from SIGTERM to exit"),
+    STRING("CA_FILE", BOTH, NULL, ca_file,
+           "CA bundle for all outgoing TLS (default: the system's)"),
+    BOOL("IMAGES", PREP, "on", images, "GET /images/{id}"),
+    STRING("CORS_ORIGINS", BOTH, NULL, cors_origins,
+           "comma list of origins browsers may upload from, or *"),
+    STRING("RESULTS_BASE_URL", PREP, NULL, results_base_url,
+           "base of result_url in replies, e.g. http://127.0.0.1:8001"),
+
+    STRING("STORAGE_URL", BOTH, NULL, storage_url,
+           "file:///dir or file:dir (default file:data/objects)"),
+    STRING("BUCKET", BOTH, NULL, bucket, "BUCKET=name is STORAGE_URL=gs://name"),
+    STRING("ALLOWED_BUCKETS", CLASS, NULL, allowed_buckets,
+           "comma list of bucket[/prefix] to read from (default: STORAGE_URL's)"),
+
+    STRING("EVENTS_URL", PREP, "push+http://127.0.0.1:8001/pubsub", events_url,
+           "push+http://host:port/pubsub, push+https://..., or none:"),
+    STRING("OUTBOX_PATH", PREP, "data/outbox.db", outbox_path, "events not yet delivered (SQLite)"),
+    INT("OUTBOX_MAX_PENDING", PREP, "100000", 1, 100000000, outbox_max_pending,
+        "undelivered events; above it 503"),
+    INT("PUSH_CONCURRENCY", PREP, "4", 1, 64, push_concurrency, "deliveries at a time"),
+    INT("MAX_DELIVERY_ATTEMPTS", PREP, "20", 1, 1000000, max_delivery_attempts,
+        "refusals before an event becomes a dead letter"),
+    INT("DELIVERY_MAX_AGE_S", PREP, "604800", 1, 31536000, delivery_max_age_s,
+        "age at which a refused event becomes a dead letter"),
+    SECRET("PUSH_TOKEN", BOTH, push_token,
+           "secret of both services: sent with pushes, required on /pubsub"),
+
+    STRING("MODEL", CLASS, "build/models/mobilenet_v2.json", model, "path of the model's manifest"),
+    BOOL("ALLOW_EPHEMERAL", BOTH, "off", allow_ephemeral,
+         "allow a file store or outbox on Cloud Run, where disks vanish"),
+};
+
+static void check_storage(struct settings *s, struct buffer *mistakes)
+{
+    if (*s->bucket != '\0' && *s->storage_url != '\0') {
+        const char *host = strstr(s->storage_url, "://");
+        size_t len = strlen(s->bucket);
+        if (host == NULL || strncmp(host + 3, s->bucket, len) != 0 ||
+            (host[3 + len] != '\0' && host[3 + len] != '/'))
+            config_mistake(mistakes, "BUCKET and STORAGE_URL name different buckets: set one");
+    }
+    if (*s->storage_url != '\0')
+        return;
+    free(s->storage_url);
+    s->storage_url =
+        *s->bucket != '\0' ? string_format("gs://%s", s->bucket) : strdup("file:data/objects");
+    if (s->storage_url == NULL)
+        config_mistake(mistakes, "STORAGE_URL: out of memory");
+}
+
+static void check_ephemeral(enum service service, const struct settings *s, struct buffer *mistakes)
+{
+    if (getenv("K_SERVICE") == NULL || s->allow_ephemeral || s->storage_url == NULL)
+        return;
+    if (string_starts_with(s->storage_url, "file:"))
+        config_mistake(mistakes, "STORAGE_URL: on Cloud Run files vanish with the instance; use "
+                                 "gs:// or s3://, or set ALLOW_EPHEMERAL=1");
+    if (service == SERVICE_PREPROCESS && string_starts_with(s->events_url, "push+"))
+        config_mistake(mistakes, "EVENTS_URL: on Cloud Run the outbox vanishes with the instance; "
+                                 "use Pub/Sub, or set ALLOW_EPHEMERAL=1");
+}
+
+bool settings_load(enum service service, struct settings *ret, struct buffer *mistakes)
+{
+    *ret = (struct settings){0};
+    if (!config_read(table, ARRAY_SIZE(table), service, ret, mistakes))
+        return false;
+    if (ret->workers == 0)
+        ret->workers = cpu_count();
+    check_storage(ret, mistakes);
+    check_ephemeral(service, ret, mistakes);
+    return mistakes->len == 0;
+}
+
+void settings_done(struct settings *settings)
+{
+    config_done(table, ARRAY_SIZE(table), settings);
+}
+
+void settings_print_help(enum service service, FILE *out)
+{
+    config_print_help(table, ARRAY_SIZE(table), service, out);
+}

@@ -1,0 +1,53 @@
+/* The settings of both services: the struct that holds them and the table that fills it.
+ * Cross-checks between settings are in settings_load. Immutable once loaded. */
+#ifndef DARKROOM_BASE_SETTINGS_H
+#define DARKROOM_BASE_SETTINGS_H
+
+#include "base/config.h"
+
+enum service { SERVICE_PREPROCESS = 1, SERVICE_CLASSIFY = 2, SERVICE_BOTH = 3 };
+
+struct settings {
+    int64_t port;
+    char *host;
+    char *log_level;
+    char *log_format;
+
+    int64_t max_body_bytes;
+    int64_t max_pixels;
+    int64_t max_decode_bytes;
+    int64_t max_connections;
+    int64_t max_inflight;
+    int64_t body_budget_bytes;
+    int64_t workers; /* 0: CPUs available to the process */
+    int64_t queue_max;
+    int64_t request_timeout_ms;
+    int64_t shutdown_grace_ms;
+    char *ca_file;
+    bool images;
+    char *cors_origins;
+    char *results_base_url;
+
+    char *storage_url; /* never empty after settings_load */
+    char *bucket;
+    char *allowed_buckets;
+
+    char *events_url;
+    char *outbox_path;
+    int64_t outbox_max_pending;
+    int64_t push_concurrency;
+    int64_t max_delivery_attempts;
+    int64_t delivery_max_age_s;
+    char *push_token;
+
+    char *model;
+    bool allow_ephemeral;
+};
+
+/* Read and check the environment for one service. On false, every mistake has been appended to
+ * `mistakes`, one line each. settings_done in either case. */
+bool settings_load(enum service service, struct settings *ret, struct buffer *mistakes) NODISCARD;
+void settings_done(struct settings *settings);
+void settings_print_help(enum service service, FILE *out);
+
+#endif

@@ -1,0 +1,185 @@
+#include "base/strings.h"
+
+#include <errno.h>
+#include <openssl/evp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/random.h>
+
+static const char hex_digits[] = "0123456789abcdef";
+
+void string_hex(struct bytes data, char *out)
+{
+    for (size_t i = 0; i < data.len; i++) {
+        out[2 * i] = hex_digits[data.data[i] >> 4];
+        out[2 * i + 1] = hex_digits[data.data[i] & 15];
+    }
+    out[2 * data.len] = '\0';
+}
+
+bool string_is_sha256_hex(const char *s)
+{
+    return strlen(s) == SHA256_HEX_LEN && strspn(s, hex_digits) == SHA256_HEX_LEN;
+}
+
+bool string_to_int64(const char *s, int64_t min, int64_t max, int64_t *ret)
+{
+    const char *digits = *s == '-' ? s + 1 : s;
+    char *end;
+
+    if (*digits == '\0' || strspn(digits, "0123456789") != strlen(digits))
+        return false;
+    errno = 0;
+    long long value = strtoll(s, &end, 10);
+    if (errno != 0 || *end != '\0' || value < min || value > max)
+        return false;
+    *ret = value;
+    return true;
+}
+
+bool string_base64_encode(struct bytes data, struct buffer *out, struct error *err)
+{
+    if (data.len > INT32_MAX / 2)
+        return error_set(err, ERROR_TOO_LARGE, "too long for base64");
+    size_t len = (data.len + 2) / 3 * 4;
+    if (!buffer_reserve(out, len + 1, err)) /* EVP_EncodeBlock adds a NUL */
+        return false;
+    out->len += (size_t)EVP_EncodeBlock(out->data + out->len, data.data, (int)data.len);
+    return true;
+}
+
+bool string_base64_decode(const char *text, struct buffer *out, struct error *err)
+{
+    static const char alphabet[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t len = strlen(text);
+    size_t digits = strspn(text, alphabet);
+    size_t padding = len - digits;
+
+    if (len % 4 != 0 || padding > 2 || strspn(text + digits, "=") != padding || len > INT32_MAX)
+        return error_set(err, ERROR_BAD_REQUEST, "not valid base64");
+    if (len == 0)
+        return true;
+    if (!buffer_reserve(out, len / 4 * 3, err))
+        return false;
+    int n = EVP_DecodeBlock(out->data + out->len, (const unsigned char *)text, (int)len);
+    if (n < 0)
+        return error_set(err, ERROR_BAD_REQUEST, "not valid base64");
+    out->len += (size_t)n - padding;
+    return true;
+}
+
+static bool is_unreserved(unsigned char c)
+{
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && strchr("-._~", c) != NULL);
+}
+
+bool string_percent_encode(const char *s, const char *also_safe, struct buffer *out,
+                           struct error *err)
+{
+    for (const unsigned char *p = (const unsigned char *)s; *p != '\0'; p++) {
+        char code[3] = {'%', "0123456789ABCDEF"[*p >> 4], "0123456789ABCDEF"[*p & 15]};
+        bool safe = is_unreserved(*p) || strchr(also_safe, *p) != NULL;
+        if (!buffer_append(out, safe ? (const void *)p : code, safe ? 1 : 3, err))
+            return false;
+    }
+    return true;
+}
+
+static int hex_value(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+bool string_percent_decode(const char *s, struct buffer *out, struct error *err)
+{
+    for (const char *p = s; *p != '\0'; p++) {
+        char c = *p;
+        if (c == '%') {
+            int high = hex_value(p[1]);
+            int low = high < 0 ? -1 : hex_value(p[2]);
+            if (low < 0 || high * 16 + low == 0)
+                return error_set(err, ERROR_BAD_REQUEST, "invalid percent-encoding");
+            c = (char)(high * 16 + low);
+            p += 2;
+        }
+        if (!buffer_append(out, &c, 1, err))
+            return false;
+    }
+    return true;
+}
+
+/* Well-formed byte sequences: The Unicode Standard, table 3-7. */
+bool string_is_utf8(struct bytes text)
+{
+    size_t i = 0;
+
+    while (i < text.len) {
+        uint8_t c = text.data[i++];
+        size_t more = c < 0x80 ? 0 : c < 0xC2 ? 9 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : c < 0xF5 ? 3 : 9;
+        uint8_t low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
+        uint8_t high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
+        if (more > text.len - i)
+            return false;
+        for (; more > 0; more--, i++, low = 0x80, high = 0xBF)
+            if (text.data[i] < low || text.data[i] > high)
+                return false;
+    }
+    return true;
+}
+
+bool string_starts_with(const char *s, const char *prefix)
+{
+    return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+bool string_ends_with(const char *s, const char *suffix)
+{
+    size_t len = strlen(s);
+    size_t suffix_len = strlen(suffix);
+
+    return len >= suffix_len && strcmp(s + len - suffix_len, suffix) == 0;
+}
+
+bool string_equal_constant_time(const char *a, const char *b)
+{
+    size_t len = strlen(a);
+    unsigned char difference = len != strlen(b);
+
+    for (size_t i = 0; i < len && !(difference && b[i] == '\0'); i++)
+        difference |= (unsigned char)(a[i] ^ b[i]);
+    return difference == 0;
+}
+
+bool string_uuid(char out[UUID_LEN + 1])
+{
+    uint8_t r[16];
+    char hex[33];
+
+    if (getrandom(r, sizeof(r), 0) != (ssize_t)sizeof(r))
+        return false;
+    r[6] = (uint8_t)((r[6] & 0x0F) | 0x40);
+    r[8] = (uint8_t)((r[8] & 0x3F) | 0x80);
+    string_hex(bytes_of(r, sizeof(r)), hex);
+    snprintf(out, UUID_LEN + 1, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16,
+             hex + 20);
+    return true;
+}
+
+char *string_format(const char *fmt, ...)
+{
+    char *s = NULL;
+    va_list args;
+
+    va_start(args, fmt);
+    int n = vasprintf(&s, fmt, args);
+    va_end(args);
+    return n < 0 ? NULL : s;
+}

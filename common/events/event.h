@@ -1,0 +1,16 @@
+/* What is announced: an object was stored. The wire form is in events/envelope.h. */
+#ifndef DARKROOM_EVENTS_EVENT_H
+#define DARKROOM_EVENTS_EVENT_H
+
+#include "base/strings.h"
+
+enum { EVENT_TRACEPARENT_MAX = 56 };
+
+struct event {
+    const char *gcs_path;     /* object URI */
+    const char *id;           /* content id, 64 hex digits */
+    const char *content_type; /* of the object */
+    const char *traceparent;  /* W3C Trace Context, or "" */
+};
+
+#endif

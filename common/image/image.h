@@ -1,0 +1,128 @@
+/* Images: what may come in, what goes out. The only folder that includes libvips or a codec.
+ * Everything here is a pure function of its inputs: no I/O, no shared state that callers see.
+ * Call image_start once per process before any other thread runs; call image_thread_done at
+ * the end of every thread that used this module. */
+#ifndef DARKROOM_IMAGE_IMAGE_H
+#define DARKROOM_IMAGE_IMAGE_H
+
+#include "base/bytes.h"
+
+#include <stdatomic.h>
+
+enum image_format {
+    IMAGE_UNKNOWN,
+    IMAGE_JPEG,
+    IMAGE_PNG,
+    IMAGE_WEBP,
+    IMAGE_GIF,  /* in only; the first frame */
+    IMAGE_TIFF, /* in only; the first page */
+    IMAGE_HEIC, /* in only */
+    IMAGE_AVIF,
+};
+
+enum image_fit { IMAGE_COVER, IMAGE_CONTAIN, IMAGE_FILL, IMAGE_INSIDE };
+
+enum {
+    IMAGE_OUTPUT_PIXELS_MAX = 16000000,
+    IMAGE_OUTPUT_PIXELS_MAX_AVIF = 4000000,
+    IMAGE_DIMENSION_MAX = 65535, /* of an option; WebP output is further limited to 16383 */
+    IMAGE_JPEG_SCANS_MAX = 100,
+};
+
+/* What one request may cost; checked on the header, before decoding. */
+struct image_limits {
+    int64_t max_pixels;       /* width x height x pages */
+    int64_t max_decode_bytes; /* estimated memory of the decode */
+};
+
+struct image_options {
+    int width; /* 0 with height 0: 256x256; 0 alone: from the aspect ratio */
+    int height;
+    enum image_fit fit;
+    enum image_format format; /* IMAGE_JPEG, _PNG, _WEBP or _AVIF */
+    int quality;              /* 1..100 */
+    uint32_t background;      /* 0xRRGGBB, under transparency and padding */
+};
+
+/* width=0, height=0, cover, JPEG, quality 90, background ffffff. */
+struct image_options image_options_default(void);
+
+/* Set one option from its text (name as in the HTTP API: width, height, fit, format, quality,
+ * background). ERROR_BAD_REQUEST names the option and what it may be; ERROR_NOT_FOUND for a name
+ * that is no option. */
+bool image_options_set(struct image_options *options, const char *name, const char *value,
+                       struct error *err) NODISCARD;
+/* Checks that need all options together (output pixels; format limits). ERROR_BAD_REQUEST. */
+bool image_options_check(const struct image_options *options, struct error *err) NODISCARD;
+
+enum { IMAGE_OPTIONS_TEXT_MAX = 160 };
+/* The canonical text that goes into the content id, all options with defaults filled in:
+ * "darkroom-1\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\nquality=90\nbackground=ffffff\n". */
+void image_options_text(const struct image_options *options, char out[IMAGE_OPTIONS_TEXT_MAX]);
+
+const char *image_format_name(enum image_format format);         /* "jpeg" */
+const char *image_format_extension(enum image_format format);    /* "jpg" */
+const char *image_format_content_type(enum image_format format); /* "image/jpeg" */
+/* IMAGE_UNKNOWN unless `extension` is that of an output format. */
+enum image_format image_format_of_extension(const char *extension);
+
+/* The format by magic bytes alone. */
+enum image_format image_sniff(struct bytes data);
+
+struct image_header {
+    enum image_format format;
+    int width, height; /* as stored, before orientation */
+    int pages;
+    int bands;
+    bool progressive; /* JPEG */
+};
+
+/* Read the header and check it against the limits, decoding nothing.
+ * ERROR_UNSUPPORTED_MEDIA (415: empty, unknown magic, a format this build cannot read),
+ * ERROR_TOO_LARGE (413: pixels or decode memory), ERROR_BAD_IMAGE (422: a broken header, too many
+ * JPEG scans). */
+bool image_probe(struct bytes data, const struct image_limits *limits, struct image_header *ret,
+                 struct error *err) NODISCARD;
+
+struct image_stages { /* seconds */
+    double decode, transform, encode;
+};
+
+struct image_result {
+    uint8_t *data; /* heap, freed by image_result_done */
+    size_t len;
+    void (*release)(void *data);
+    int width, height;
+    struct image_stages stages;
+};
+
+/* Probe, decode whole, orient (EXIF 1..8), to sRGB 8 bit, fit, flatten onto the background, encode
+ * without any metadata. `cancelled` (may be NULL) is polled: once true the call ends soon with
+ * ERROR_DEADLINE. Errors as image_probe, and ERROR_BAD_IMAGE for data that does not decode to its
+ * end. On failure *ret is untouched. */
+bool image_transform(struct bytes data, const struct image_options *options,
+                     const struct image_limits *limits, const atomic_bool *cancelled,
+                     struct image_result *ret, struct error *err) NODISCARD;
+void image_result_done(struct image_result *result);
+
+/* How a classifier wants its input. */
+struct image_tensor_spec {
+    int width, height;     /* of the tensor */
+    int short_side;        /* a larger image is scaled so that its short side is this, then centre
+                              cropped; one of exactly width x height is taken as it is; a smaller one is
+                              scaled up so that it covers */
+    bool nchw;             /* planes (NCHW) or interleaved (NHWC) */
+    float mean[3], std[3]; /* out = (rgb - mean) / std, R first */
+};
+
+/* Decode `data` into `tensor` (3 * width * height floats, the caller's). Transparency is flattened
+ * onto white. Errors and `cancelled` as image_transform; `stages` may be NULL. */
+bool image_to_tensor(struct bytes data, const struct image_tensor_spec *spec,
+                     const struct image_limits *limits, const atomic_bool *cancelled, float *tensor,
+                     struct image_stages *stages, struct error *err) NODISCARD;
+
+bool image_start(const char *program, struct error *err) NODISCARD;
+void image_stop(void);
+void image_thread_done(void);
+
+#endif

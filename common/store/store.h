@@ -1,0 +1,106 @@
+/* Object storage: one bucket, keys to bytes. The interface is what S3, GCS and a directory can all
+ * do; the drivers are files of their own (store/file.c, …).
+ *
+ * Keys are raw UTF-8, at most STORE_KEY_MAX bytes, with no control characters and no "." or ".."
+ * segments (store_key_check). A store opened on `bucket/prefix` holds only keys that start with its
+ * prefix: any other key is ERROR_FORBIDDEN, before any I/O.
+ *
+ * Errors of every call: ERROR_NOT_FOUND, ERROR_FORBIDDEN (outside the prefix, or denied),
+ * ERROR_BAD_REQUEST (key), ERROR_TOO_LARGE (over max_bytes), ERROR_RANGE,
+ * ERROR_DEADLINE, ERROR_UNAVAILABLE (passing: full, read-only, down). Nothing is ever half-written.
+ *
+ * Thread-safe: any number of calls at once on one store. `deadline_ms` is on the monotonic clock.
+ */
+#ifndef DARKROOM_STORE_STORE_H
+#define DARKROOM_STORE_STORE_H
+
+#include "base/bytes.h"
+
+enum {
+    STORE_KEY_MAX = 1024,
+    STORE_URI_MAX = 4096 + 3 * STORE_KEY_MAX,
+    STORE_CONTENT_TYPE_MAX = 128,
+    STORE_ETAG_MAX = 128,
+    STORE_METADATA_MAX = 16,
+};
+
+struct store;
+
+struct store_metadata {
+    const char *name;  /* [a-z0-9-]{1,64} */
+    const char *value; /* printable ASCII, at most 1,024 bytes */
+};
+
+struct store_put {
+    const char *key;
+    struct bytes data;
+    const char *content_type;
+    const struct store_metadata *metadata; /* may be NULL */
+    size_t metadata_count;
+    bool if_absent; /* keep what is there: the call then succeeds with *existed = true */
+    int64_t deadline_ms;
+};
+
+struct store_get {
+    const char *key;
+    uint64_t offset;
+    uint64_t length;  /* 0: to the end; a length past the end is cut */
+    size_t max_bytes; /* more than this in the requested range is ERROR_TOO_LARGE */
+    int64_t deadline_ms;
+};
+
+struct store_info {
+    uint64_t size; /* of the whole object */
+    char content_type[STORE_CONTENT_TYPE_MAX];
+    char etag[STORE_ETAG_MAX]; /* changes when the object's bytes are replaced; without quotes */
+    int64_t modified_ms;       /* wall clock */
+    struct buffer metadata;    /* "name\0value\0" pairs; see store_info_metadata */
+};
+
+/* Durable when true is returned (fsync'ed, or confirmed by the server). `existed` may be NULL. */
+bool store_put(struct store *store, const struct store_put *put, bool *existed,
+               struct error *err) NODISCARD;
+/* *data (appended to; give it the maximum you want, or 0 to let the call set max_bytes) and *info
+ * are the caller's (buffer_done, store_info_done); `info` may be NULL. */
+bool store_get(struct store *store, const struct store_get *get, struct buffer *data,
+               struct store_info *info, struct error *err) NODISCARD;
+bool store_head(struct store *store, const char *key, int64_t deadline_ms, struct store_info *info,
+                struct error *err) NODISCARD;
+/* Deleting what is not there succeeds. */
+bool store_delete(struct store *store, const char *key, int64_t deadline_ms,
+                  struct error *err) NODISCARD;
+
+/* Called for each object whose key starts with the prefix; return false to stop (not an error). */
+typedef bool (*store_list_fn)(void *ctx, const char *key, uint64_t size);
+bool store_list(struct store *store, const char *prefix, int64_t deadline_ms, store_list_fn fn,
+                void *ctx, struct error *err) NODISCARD;
+
+void store_free(struct store *store);
+
+/* The value of a metadata name, or NULL; borrowed from info. */
+const char *store_info_metadata(const struct store_info *info, const char *name);
+void store_info_done(struct store_info *info);
+
+/* "" or "some/prefix/": what every key of this store starts with. Borrowed. */
+const char *store_prefix(const struct store *store);
+
+/* The object's URI ("file:///real/root/key", "s3://bucket/key", …) into out. */
+bool store_uri(const struct store *store, const char *key, char out[STORE_URI_MAX],
+               struct error *err) NODISCARD;
+/* The key of a URI of this store. ERROR_BAD_REQUEST for a malformed URI or key, ERROR_FORBIDDEN for
+ * another scheme, bucket, root or prefix. */
+bool store_key_of_uri(const struct store *store, const char *uri, char out[STORE_KEY_MAX + 1],
+                      struct error *err) NODISCARD;
+
+/* ERROR_BAD_REQUEST unless `key` is one that every driver can hold. */
+bool store_key_check(const char *key, struct error *err) NODISCARD;
+
+/* Consecutive failures of the passing kind since the last success, and when the last outcome of
+ * any call was known (monotonic; 0 before the first). Never blocks. */
+void store_health(const struct store *store, unsigned *failures, int64_t *known_ms);
+
+/* Open what a STORAGE_URL names. ERROR_CONFIG for a URL that cannot work.
+ * file: the directory is created if it is missing. */
+struct store *store_open(const char *storage_url, struct error *err) NODISCARD;
+
+#endif
