@@ -1,0 +1,76 @@
+#include "http/refusal.h"
+
+#include "base/clock.h"
+#include "base/strings.h"
+#include "http/reply.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+enum { BACKLOG_MAX = 1024 };
+
+void refusal_send(int fd, const struct error *err, const char *request_id)
+{
+    CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(8192);
+    struct error oom;
+
+    if (reply_problem_on_the_wire(err, request_id, &text, &oom))
+        send(fd, text.data, text.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    shutdown(fd, SHUT_WR);
+}
+
+/* One read into the void: the bytes discarded, 0 at the end of the stream. */
+static ssize_t discard(int fd)
+{
+    uint8_t scratch[16384];
+    ssize_t n = recv(fd, scratch, sizeof(scratch), MSG_DONTWAIT);
+
+    return n < 0 && (errno == EAGAIN || errno == EINTR) ? 1 : n;
+}
+
+void refusal_linger(int fd, int64_t max_bytes)
+{
+    int64_t deadline = clock_monotonic_ms() + REFUSAL_LINGER_MS;
+
+    shutdown(fd, SHUT_WR);
+    while (max_bytes > 0) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        int64_t left = clock_left_ms(deadline);
+        ssize_t n = left > 0 && poll(&p, 1, (int)left) > 0 ? discard(fd) : 0;
+        if (n <= 0)
+            return;
+        max_bytes -= n;
+    }
+}
+
+void refusal_of_backlog(int listen_fd, const struct error *err, int linger_ms)
+{
+    int64_t deadline = clock_monotonic_ms() + linger_ms;
+    struct pollfd *clients = calloc(BACKLOG_MAX, sizeof(*clients));
+    nfds_t count = 0, open = 0;
+    char id[UUID_LEN + 1];
+
+    while (clients != NULL && count < BACKLOG_MAX) {
+        int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0 || !string_uuid(id))
+            break;
+        refusal_send(fd, err, id);
+        clients[count++] = (struct pollfd){.fd = fd, .events = POLLIN};
+    }
+    open = count;
+    while (open > 0 && clock_left_ms(deadline) > 0 &&
+           poll(clients, count, (int)clock_left_ms(deadline)) > 0) {
+        for (nfds_t i = 0; i < count; i++) {
+            if (clients[i].revents == 0 || discard(clients[i].fd) > 0)
+                continue;
+            close(clients[i].fd);
+            clients[i].fd = -1; /* poll ignores it */
+            open--;
+        }
+    }
+    for (nfds_t i = 0; i < count; i++)
+        if (clients[i].fd >= 0)
+            close(clients[i].fd);
+    free(clients);
+}

@@ -1,0 +1,24 @@
+/* Making sure that a refusal reaches its client. Closing a socket with unread data sends a reset, and
+ * the reset can destroy a reply that the client has not read yet; so FIN is sent first and what the
+ * client still sends is read and discarded. */
+#ifndef DARKROOM_HTTP_REFUSAL_H
+#define DARKROOM_HTTP_REFUSAL_H
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+enum { REFUSAL_LINGER_MS = 2000 };
+
+/* Put `err` on the wire as a whole problem+json response, then FIN. Never blocks: if the socket
+ * cannot take so little at once, its client is not reading anyway. */
+void refusal_send(int fd, const struct error *err, const char *request_id);
+
+/* Send FIN, then read and discard until the client closes, REFUSAL_LINGER_MS or max_bytes. */
+void refusal_linger(int fd, int64_t max_bytes);
+
+/* Answer every connection waiting in the backlog of a listening, non-blocking socket; returns after
+ * at most linger_ms. */
+void refusal_of_backlog(int listen_fd, const struct error *err, int linger_ms);
+
+#endif

@@ -1,0 +1,144 @@
+#include "http/reply.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+enum {
+    REPLY_BODY_MAX = 256 * 1024 * 1024,
+    RETRY_AFTER_S = 1,
+};
+
+/* What a client is told of a failure that is not its own. */
+static const char *public_detail(const struct error *err)
+{
+    switch (err->code) {
+    case ERROR_INTERNAL:
+    case ERROR_CONFIG:
+        return "An unexpected failure; the service's log has the details under this request_id.";
+    case ERROR_OVERLOADED:
+        return "The service is busy. Nothing was done; repeat the request after Retry-After.";
+    case ERROR_DEADLINE:
+        return "The request took too long. Nothing was promised; repeating it is safe.";
+    case ERROR_UNAVAILABLE:
+        return "Storage or events are not available just now. Repeating the request is safe.";
+    case ERROR_SHUTTING_DOWN:
+        return "This instance is shutting down. Repeat the request.";
+    case ERROR_NONE:
+    case ERROR_BAD_REQUEST:
+    case ERROR_UNAUTHORIZED:
+    case ERROR_FORBIDDEN:
+    case ERROR_NOT_FOUND:
+    case ERROR_METHOD_NOT_ALLOWED:
+    case ERROR_TOO_SLOW:
+    case ERROR_TOO_LARGE:
+    case ERROR_UNSUPPORTED_MEDIA:
+    case ERROR_RANGE:
+    case ERROR_BAD_IMAGE:
+        break;
+    }
+    return err->message;
+}
+
+struct reply reply_empty(int status)
+{
+    return (struct reply){.status = status, .body = BUFFER_MAX(REPLY_BODY_MAX)};
+}
+
+struct reply reply_buffer(int status, const char *content_type, struct buffer *body)
+{
+    struct reply reply = reply_empty(status);
+
+    reply.content_type = content_type;
+    reply.body = *body;
+    *body = (struct buffer){0};
+    return reply;
+}
+
+struct reply reply_text(int status, const char *content_type, const char *text)
+{
+    struct error err = {0};
+    struct buffer body = BUFFER_MAX(REPLY_BODY_MAX);
+
+    if (!buffer_append_str(&body, text, &err))
+        return reply_error(&err);
+    return reply_buffer(status, content_type, &body);
+}
+
+struct reply reply_json(int status, json_t *json)
+{
+    struct error err = {0};
+
+    char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    if (text == NULL) {
+        error_oom(&err);
+        return reply_error(&err);
+    }
+    size_t len = strlen(text);
+    text[len] = '\n'; /* kind to terminals; the body is counted, not NUL-terminated */
+    struct buffer body = {.data = (uint8_t *)text, .len = len + 1, .cap = len + 1,
+                          .max = REPLY_BODY_MAX};
+    return reply_buffer(status, "application/json", &body);
+}
+
+struct reply reply_error(const struct error *err)
+{
+    struct reply reply = reply_empty(error_http_status(err->code));
+
+    reply.content_type = "application/problem+json";
+    reply.error = *err;
+    if (reply.status == 503)
+        reply_add_header(&reply, "Retry-After", "%d", RETRY_AFTER_S);
+    return reply;
+}
+
+void reply_add_header(struct reply *reply, const char *name, const char *fmt, ...)
+{
+    va_list args;
+
+    if (reply->header_count == REPLY_HEADERS_MAX)
+        return;
+    struct reply_header *header = &reply->headers[reply->header_count++];
+    header->name = name;
+    va_start(args, fmt);
+    vsnprintf(header->value, sizeof(header->value), fmt, args);
+    va_end(args);
+}
+
+void reply_done(struct reply *reply)
+{
+    buffer_done(&reply->body);
+}
+
+bool reply_problem(const struct error *err, const char *request_id, struct buffer *out,
+                   struct error *oom)
+{
+    json_t *json = json_pack("{s:o, s:s, s:i, s:s, s:s}", "type",
+                             json_sprintf("urn:darkroom:problem:%s", error_slug(err->code)),
+                             "title", error_title(err->code), "status",
+                             error_http_status(err->code), "detail", public_detail(err),
+                             "request_id", request_id);
+    CLEANUP_FREE char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    if (text == NULL)
+        return error_oom(oom);
+    return buffer_append_str(out, text, oom) && buffer_append_str(out, "\n", oom);
+}
+
+bool reply_problem_on_the_wire(const struct error *err, const char *request_id, struct buffer *out,
+                               struct error *oom)
+{
+    CLEANUP(buffer_done) struct buffer body = BUFFER_MAX(4096);
+    char retry[32] = "";
+
+    if (!reply_problem(err, request_id, &body, oom))
+        return false;
+    if (error_http_status(err->code) == 503)
+        snprintf(retry, sizeof(retry), "Retry-After: %d\r\n", RETRY_AFTER_S);
+    return buffer_printf(out, oom,
+                         "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
+                         "Content-Length: %zu\r\nX-Request-Id: %s\r\n%sConnection: close\r\n\r\n",
+                         error_http_status(err->code), error_title(err->code), body.len,
+                         request_id, retry) &&
+           buffer_append(out, body.data, body.len, oom);
+}

@@ -1,0 +1,48 @@
+/* What a handler answers. Built by value, sent and freed by the server. */
+#ifndef DARKROOM_HTTP_REPLY_H
+#define DARKROOM_HTTP_REPLY_H
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+#include <jansson.h>
+
+enum { REPLY_HEADERS_MAX = 12, REPLY_HEADER_VALUE_MAX = 192 };
+
+struct reply {
+    int status;
+    const char *content_type; /* static; NULL without a body */
+    struct buffer body;
+    size_t header_count;
+    struct reply_header {
+        const char *name; /* static */
+        char value[REPLY_HEADER_VALUE_MAX];
+    } headers[REPLY_HEADERS_MAX];
+    struct error error;    /* code != ERROR_NONE: problem+json is made of it when it is sent */
+    bool close;            /* end the connection after it */
+    int64_t charged_bytes; /* of the request's budget: given back when the reply has been sent */
+};
+
+/* Takes the reference to `json` (NULL: out of memory). */
+struct reply reply_json(int status, json_t *json);
+/* Takes the buffer's contents. `content_type` is static. */
+struct reply reply_buffer(int status, const char *content_type, struct buffer *body);
+struct reply reply_text(int status, const char *content_type, const char *text);
+struct reply reply_empty(int status);
+/* application/problem+json (RFC 9457). The message of a 4xx is shown; that of a 5xx is logged by the
+ * server under the request's id, and the client is told only what kind of failure it was. */
+struct reply reply_error(const struct error *err);
+
+void reply_add_header(struct reply *reply, const char *name, const char *fmt, ...)
+    PRINTF_LIKE(3, 4);
+void reply_done(struct reply *reply);
+
+/* The problem+json body of an error, appended to out. */
+bool reply_problem(const struct error *err, const char *request_id, struct buffer *out,
+                   struct error *oom) NODISCARD;
+
+/* A whole HTTP/1.1 response as bytes on the wire, for a socket that libmicrohttpd does not answer. */
+bool reply_problem_on_the_wire(const struct error *err, const char *request_id, struct buffer *out,
+                               struct error *oom) NODISCARD;
+
+#endif

@@ -1,0 +1,157 @@
+#include "http/request.h"
+
+#include "base/strings.h"
+
+#include <ctype.h>
+#include <string.h>
+#include <strings.h>
+
+static const char *find(const struct http_field *fields, size_t count, const char *name,
+                        int (*compare)(const char *, const char *))
+{
+    for (size_t i = 0; i < count; i++)
+        if (compare(fields[i].name, name) == 0)
+            return fields[i].value;
+    return NULL;
+}
+
+const char *request_header(const struct request *req, const char *name)
+{
+    return find(req->headers, req->header_count, name, strcasecmp);
+}
+
+const char *request_query(const struct request *req, const char *name)
+{
+    return find(req->query, req->query_count, name, strcmp);
+}
+
+void request_media_type(const struct request *req, char out[MEDIA_TYPE_MAX])
+{
+    const char *value = request_header(req, "Content-Type");
+    size_t len = value != NULL ? strcspn(value, "; \t") : 0;
+
+    if (len >= MEDIA_TYPE_MAX)
+        len = 0;
+    for (size_t i = 0; i < len; i++)
+        out[i] = (char)tolower((unsigned char)value[i]);
+    out[len] = '\0';
+}
+
+bool request_id_is_valid(const char *id)
+{
+    size_t len = strlen(id);
+
+    return len >= 1 && len <= REQUEST_ID_MAX &&
+           strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;
+}
+
+bool traceparent_is_valid(const char *value)
+{
+    static const char hex[] = "0123456789abcdef";
+
+    return strlen(value) == TRACEPARENT_LEN && string_starts_with(value, "00-") &&
+           strspn(value + 3, hex) == 32 && value[35] == '-' && strspn(value + 36, hex) == 16 &&
+           value[52] == '-' && strspn(value + 53, hex) == 2 && strspn(value + 3, "0") < 32 &&
+           strspn(value + 36, "0") < 16;
+}
+
+static size_t count_of(const struct http_field *headers, size_t count, const char *name)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < count; i++)
+        n += strcasecmp(headers[i].name, name) == 0;
+    return n;
+}
+
+bool request_framing_check(const struct http_field *headers, size_t count, bool http_1_0,
+                           struct error *err)
+{
+    static const char *const once[] = {"Content-Length", "Host", "Transfer-Encoding",
+                                       "Content-Type"};
+    const char *encoding = find(headers, count, "Transfer-Encoding", strcasecmp);
+    const char *length = find(headers, count, "Content-Length", strcasecmp);
+    int64_t n;
+
+    for (size_t i = 0; i < ARRAY_SIZE(once); i++)
+        if (count_of(headers, count, once[i]) > 1)
+            return error_set(err, ERROR_BAD_REQUEST, "more than one %s header", once[i]);
+    if (length != NULL && !string_to_int64(length, 0, INT64_MAX, &n))
+        return error_set(err, ERROR_BAD_REQUEST, "Content-Length is not a number");
+    if (encoding == NULL)
+        return true;
+    if (http_1_0)
+        return error_set(err, ERROR_BAD_REQUEST, "Transfer-Encoding in an HTTP/1.0 request");
+    if (strcasecmp(encoding, "chunked") != 0)
+        return error_set(err, ERROR_BAD_REQUEST, "the only Transfer-Encoding understood is chunked");
+    if (length != NULL)
+        return error_set(err, ERROR_BAD_REQUEST,
+                         "Content-Length and Transfer-Encoding in one request");
+    return true;
+}
+
+static bool parse_number(const char **p, uint64_t *ret)
+{
+    char digits[20];
+    size_t len = strspn(*p, "0123456789");
+    int64_t value;
+
+    if (len == 0 || len >= sizeof(digits))
+        return false;
+    memcpy(digits, *p, len);
+    digits[len] = '\0';
+    if (!string_to_int64(digits, 0, INT64_MAX, &value))
+        return false;
+    *ret = (uint64_t)value;
+    *p += len;
+    return true;
+}
+
+struct byte_range range_parse(const char *header, uint64_t size)
+{
+    struct byte_range whole = {.kind = RANGE_NONE};
+    struct byte_range none = {.kind = RANGE_UNSATISFIABLE};
+    uint64_t first, last;
+
+    if (header == NULL || strncasecmp(header, "bytes=", 6) != 0)
+        return whole;
+    const char *p = header + 6;
+    if (*p == '-') { /* the last N bytes */
+        p++;
+        if (!parse_number(&p, &last) || *p != '\0')
+            return whole;
+        if (last == 0 || size == 0)
+            return none;
+        first = last < size ? size - last : 0;
+        return (struct byte_range){.kind = RANGE_ONE, .first = first, .last = size - 1};
+    }
+    if (!parse_number(&p, &first) || *p++ != '-')
+        return whole;
+    last = UINT64_MAX;
+    if (*p != '\0' && (!parse_number(&p, &last) || *p != '\0' || last < first))
+        return whole;
+    if (first >= size)
+        return none;
+    if (last >= size)
+        last = size - 1;
+    return (struct byte_range){.kind = RANGE_ONE, .first = first, .last = last};
+}
+
+bool etag_matches(const char *if_none_match, const char *etag)
+{
+    size_t len = strlen(etag);
+
+    if (if_none_match == NULL)
+        return false;
+    if (strcmp(if_none_match, "*") == 0)
+        return true;
+    for (const char *p = strchr(if_none_match, '"'); p != NULL; p = strchr(p, '"')) {
+        const char *end = strchr(p + 1, '"');
+        if (end == NULL)
+            return false;
+        if ((size_t)(end - p - 1) == len && strncmp(p + 1, etag, len) == 0)
+            return true;
+        p = end + 1;
+    }
+    return false;
+}

@@ -1,0 +1,63 @@
+/* One HTTP request as a handler sees it: no libmicrohttpd types, so handlers are tested without a
+ * socket. Everything is borrowed and valid until the handler returns. */
+#ifndef DARKROOM_HTTP_REQUEST_H
+#define DARKROOM_HTTP_REQUEST_H
+
+#include "base/byte_budget.h"
+#include "base/bytes.h"
+
+struct http_field {
+    const char *name;
+    const char *value; /* never NULL */
+};
+
+enum { REQUEST_ID_MAX = 64, TRACEPARENT_LEN = 55 };
+
+struct request {
+    const char *method; /* "HEAD" stays "HEAD" though a GET route handles it */
+    const char *path;   /* percent-decoded */
+    const char *route;  /* the route's pattern, e.g. "/images/{id}" */
+    const char *argument; /* what {…} in the pattern matched, or "" */
+    const struct http_field *headers;
+    size_t header_count;
+    const struct http_field *query; /* decoded */
+    size_t query_count;
+    struct bytes body;
+    const char *id;          /* X-Request-Id */
+    const char *traceparent; /* W3C Trace Context, or "" when none or not valid */
+    int64_t deadline_ms;     /* monotonic: answer by then */
+    struct byte_budget *budget; /* of buffered bodies; charge what else is buffered for the request */
+};
+
+/* The first value of a header (name case-insensitive) or of a query parameter; NULL when absent. */
+const char *request_header(const struct request *req, const char *name);
+const char *request_query(const struct request *req, const char *name);
+
+/* The media type of Content-Type in lower case without parameters ("" when absent or too long). */
+enum { MEDIA_TYPE_MAX = 128 };
+void request_media_type(const struct request *req, char out[MEDIA_TYPE_MAX]);
+
+/* [A-Za-z0-9._-]{1,64} */
+bool request_id_is_valid(const char *id);
+/* W3C Trace Context level 1: version 00 with nonzero ids, lower case. */
+bool traceparent_is_valid(const char *value);
+
+/* Request framing that two servers could read differently (request smuggling, RFC 9112, 6.1 and
+ * 11.2): Content-Length with Transfer-Encoding, a repeated Content-Length, Host, Transfer-Encoding or
+ * Content-Type, another Transfer-Encoding than chunked, any on HTTP/1.0. ERROR_BAD_REQUEST. */
+bool request_framing_check(const struct http_field *headers, size_t count, bool http_1_0,
+                           struct error *err) NODISCARD;
+
+/* A range of the body (RFC 9110, 14.2). Only one range is served; several are answered whole. */
+enum range_kind { RANGE_NONE, RANGE_ONE, RANGE_UNSATISFIABLE };
+struct byte_range {
+    enum range_kind kind;
+    uint64_t first, last; /* inclusive, for RANGE_ONE */
+};
+/* `header`: the Range field's value or NULL; `size`: of the whole representation. */
+struct byte_range range_parse(const char *header, uint64_t size);
+
+/* Whether an If-None-Match value lists `etag` (without quotes; weak comparison) or is "*". */
+bool etag_matches(const char *if_none_match, const char *etag);
+
+#endif

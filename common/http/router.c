@@ -1,0 +1,55 @@
+#include "http/router.h"
+
+#include <string.h>
+
+static bool matches(const char *pattern, const char *path, const char **argument)
+{
+    const char *brace = strchr(pattern, '{');
+
+    *argument = "";
+    if (brace == NULL)
+        return strcmp(pattern, path) == 0;
+    size_t fixed = (size_t)(brace - pattern);
+    if (strncmp(pattern, path, fixed) != 0 || path[fixed] == '\0' ||
+        strchr(path + fixed, '/') != NULL)
+        return false;
+    *argument = path + fixed;
+    return true;
+}
+
+const struct route *router_find(const struct route *routes, size_t count, const char *method,
+                                const char *path, const char **argument, struct error *err)
+{
+    bool known = false;
+
+    for (size_t i = 0; i < count; i++) {
+        if (!matches(routes[i].pattern, path, argument))
+            continue;
+        known = true;
+        if (strcmp(routes[i].method, method) == 0 ||
+            (strcmp(routes[i].method, "GET") == 0 && strcmp(method, "HEAD") == 0))
+            return &routes[i];
+    }
+    *argument = "";
+    if (known)
+        error_set(err, ERROR_METHOD_NOT_ALLOWED, "%.16s is not one of the methods in Allow", method);
+    else
+        error_set(err, ERROR_NOT_FOUND, "no such path; GET / lists what there is");
+    return NULL;
+}
+
+void router_allow(const struct route *routes, size_t count, const char *path,
+                  char out[ROUTER_ALLOW_MAX])
+{
+    const char *argument;
+    bool get = false, post = false;
+
+    for (size_t i = 0; i < count; i++) {
+        if (!matches(routes[i].pattern, path, &argument))
+            continue;
+        get = get || strcmp(routes[i].method, "GET") == 0;
+        post = post || strcmp(routes[i].method, "POST") == 0;
+    }
+    snprintf(out, ROUTER_ALLOW_MAX, "%s%s%s", get ? "GET, HEAD, " : "", post ? "POST, " : "",
+             get || post ? "OPTIONS" : "");
+}

@@ -1,0 +1,29 @@
+/* The route table: which function answers which method and path. Pure; thread-safe. */
+#ifndef DARKROOM_HTTP_ROUTER_H
+#define DARKROOM_HTTP_ROUTER_H
+
+#include "http/reply.h"
+#include "http/request.h"
+
+struct app; /* each service has its own */
+
+typedef struct reply (*route_handler)(const struct app *app, const struct request *req);
+
+struct route {
+    const char *method;  /* "GET" (also answers HEAD) or "POST" */
+    const char *pattern; /* "/images/{id}": a last segment in braces matches any one segment */
+    route_handler handle;
+    bool light; /* health, metrics, documentation: always answered, waits for nothing */
+};
+
+/* The route of a request; *argument is then what {…} matched, a suffix of `path`, or "".
+ * Otherwise NULL: ERROR_NOT_FOUND, or ERROR_METHOD_NOT_ALLOWED. */
+const struct route *router_find(const struct route *routes, size_t count, const char *method,
+                                const char *path, const char **argument, struct error *err);
+
+enum { ROUTER_ALLOW_MAX = 64 };
+/* The Allow header for a path: "GET, HEAD, OPTIONS"; "" when no route has that path. */
+void router_allow(const struct route *routes, size_t count, const char *path,
+                  char out[ROUTER_ALLOW_MAX]);
+
+#endif
