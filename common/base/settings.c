@@ -112,7 +112,7 @@ static void check_storage(struct settings *s, struct buffer *mistakes)
         config_mistake(mistakes, "STORAGE_URL: out of memory");
 }
 
-static void check_ephemeral(enum service service, const struct settings *s, struct buffer *mistakes)
+static void check_ephemeral(enum service_kind service, const struct settings *s, struct buffer *mistakes)
 {
     if (getenv("K_SERVICE") == NULL || s->allow_ephemeral || s->storage_url == NULL)
         return;
@@ -124,7 +124,7 @@ static void check_ephemeral(enum service service, const struct settings *s, stru
                                  "use Pub/Sub, or set ALLOW_EPHEMERAL=1");
 }
 
-bool settings_load(enum service service, struct settings *ret, struct buffer *mistakes)
+bool settings_load(enum service_kind service, struct settings *ret, struct buffer *mistakes)
 {
     *ret = (struct settings){0};
     if (!config_read(table, ARRAY_SIZE(table), service, ret, mistakes))
@@ -141,7 +141,7 @@ void settings_done(struct settings *settings)
     config_done(table, ARRAY_SIZE(table), settings);
 }
 
-void settings_print_help(enum service service, FILE *out)
+void settings_print_help(enum service_kind service, FILE *out)
 {
     config_print_help(table, ARRAY_SIZE(table), service, out);
 }

@@ -11,7 +11,8 @@
 
 enum { ENVELOPE_MAX = 65536 };
 
-/* The envelope for a row, appended to out. `attempt`: deliveryAttempt, left out when 0. */
+/* The envelope for a row, appended to out, with deliveryAttempt if there were refusals before.
+ * ERROR_BAD_REQUEST for a row that is not UTF-8: it can never be sent. */
 bool envelope_write(const struct outbox_row *row, struct buffer *out, struct error *err) NODISCARD;
 
 /* What a receiver needs of an envelope. Strings are heap; envelope_done. */
@@ -24,7 +25,8 @@ struct envelope {
 };
 
 /* Read a wrapped push. Accepts both spellings of the ids, unknown fields, absent attributes.
- * ERROR_BAD_REQUEST when it is no envelope, or its data is not JSON with a string gcs_path. */
+ * ERROR_BAD_REQUEST when it is no envelope, or its data is not JSON with a string gcs_path;
+ * ERROR_TOO_LARGE over ENVELOPE_MAX. */
 bool envelope_read(struct bytes body, struct envelope *ret, struct error *err) NODISCARD;
 void envelope_done(struct envelope *envelope);
 

@@ -51,7 +51,9 @@ struct outbox_row {
 /* Take the next due row for delivery; nobody else gets it until it is settled. Waits for one until
  * the deadline or outbox_wake. False when there was none. */
 bool outbox_take(struct outbox *outbox, int64_t deadline_ms, struct outbox_row *ret) NODISCARD;
-/* Settle a taken row: */
+/* Settle a taken row. Not waited for: the counts change at once, the commit follows with the next
+ * batch and is tried until it succeeds; nobody else gets the row before. (Killed in between, the
+ * service delivers it once more.) False only for a row that was not taken: ERROR_INTERNAL. */
 bool outbox_delivered(struct outbox *outbox, const struct outbox_row *row,
                       struct error *err) NODISCARD;                        /* delete it */
 void outbox_put_back(struct outbox *outbox, const struct outbox_row *row); /* nothing counted */
@@ -67,7 +69,9 @@ void outbox_wake(struct outbox *outbox);
 int64_t outbox_pending(const struct outbox *outbox);
 int64_t outbox_dead(const struct outbox *outbox);
 
-bool outbox_reconcile_needed(const struct outbox *outbox);
+/* For the one who reconciles: outbox_reconcile_finished() clears the need that the last call of
+ * this reported. One that arose since (damage while reconciling) stays. */
+bool outbox_reconcile_needed(struct outbox *outbox);
 bool outbox_reconcile_finished(struct outbox *outbox, struct error *err) NODISCARD;
 
 #endif

@@ -302,12 +302,6 @@ static CURLcode set_request(CURL *easy, struct transfer *t, struct curl_slist *h
     return rc;
 }
 
-static bool is_tls_error(CURLcode rc)
-{
-    return rc == CURLE_PEER_FAILED_VERIFICATION || rc == CURLE_SSL_CONNECT_ERROR ||
-           rc == CURLE_SSL_CACERT_BADFILE || rc == CURLE_SSL_CERTPROBLEM;
-}
-
 /* libcurl's own detail is repeated for TLS only: others can quote a proxy URL and its password. */
 static bool fail(const struct transfer *t, CURLcode rc, struct error *err)
 {
@@ -321,7 +315,11 @@ static bool fail(const struct transfer *t, CURLcode rc, struct error *err)
         return error_oom(err);
     if (rc == CURLE_OPERATION_TIMEDOUT && clock_left_ms(t->call->deadline_ms) <= ROUNDING_MS)
         return error_set(err, ERROR_DEADLINE, "%s: no complete reply before the deadline", t->peer);
-    if (is_tls_error(rc) && t->tls_detail[0] != '\0')
+    if (rc == CURLE_OPERATION_TIMEDOUT)
+        return error_set(err, ERROR_UNAVAILABLE, "%s: no connection within %d ms", t->peer,
+                         CONNECT_MAX_MS);
+    if ((rc == CURLE_PEER_FAILED_VERIFICATION || rc == CURLE_SSL_CONNECT_ERROR) &&
+        t->tls_detail[0] != '\0')
         return error_set(err, ERROR_UNAVAILABLE, "%s: %s", t->peer, t->tls_detail);
     if (rc == CURLE_COULDNT_CONNECT &&
         curl_easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &number) == CURLE_OK && number != 0)
@@ -401,33 +399,4 @@ bool http_client_call(struct http_client *client, const struct http_call *call,
     else
         http_reply_done(&t.reply);
     return ok;
-}
-
-bool http_reply_header(const struct http_reply *reply, const char *name, char *out, size_t size)
-{
-    const char *p = reply->headers.len > 0 ? (const char *)reply->headers.data : "";
-    const char *end = p + reply->headers.len;
-    size_t name_len = strlen(name);
-
-    while (p < end) {
-        const char *newline = memchr(p, '\n', (size_t)(end - p));
-        size_t len = (size_t)(newline - p);
-        if (len >= name_len + 2 && strncasecmp(p, name, name_len) == 0 && p[name_len] == ':') {
-            const char *value = p + name_len + 2;
-            size_t value_len = (size_t)(newline - value);
-            if (value_len >= size)
-                return false;
-            memcpy(out, value, value_len);
-            out[value_len] = '\0';
-            return true;
-        }
-        p = newline + 1;
-    }
-    return false;
-}
-
-void http_reply_done(struct http_reply *reply)
-{
-    buffer_done(&reply->body);
-    buffer_done(&reply->headers);
 }

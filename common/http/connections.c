@@ -1,12 +1,12 @@
 #include "http/connections.h"
 
 #include "base/clock.h"
+#include "base/threads.h"
 #include "http/refusal.h"
 #include "http/request.h"
 
 #include <linux/tcp.h> /* newer than netinet/tcp.h */
 #include <netinet/in.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -65,16 +65,6 @@ struct connections {
     pthread_cond_t stop;
     pthread_t reaper;
 };
-
-static void init_cond(pthread_cond_t *cond)
-{
-    pthread_condattr_t attr;
-
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(cond, &attr);
-    pthread_condattr_destroy(&attr);
-}
 
 /* Bytes received on a socket so far: tcp(7), TCP_INFO, Linux >= 4.1. 0 where unknown. */
 static uint64_t bytes_received(int fd)
@@ -194,10 +184,9 @@ struct connections *connections_new(const struct connections_options *options, s
     all->options = *options;
     all->cut_ms = INT64_MAX;
     pthread_mutex_init(&all->mutex, NULL);
-    init_cond(&all->removed);
-    init_cond(&all->stop);
-    if (pthread_create(&all->reaper, NULL, reaper_main, all) != 0) {
-        error_set(err, ERROR_OVERLOADED, "cannot start a thread");
+    thread_cond_init(&all->removed);
+    thread_cond_init(&all->stop);
+    if (!thread_start(&all->reaper, reaper_main, all, err)) {
         free(all);
         return NULL;
     }

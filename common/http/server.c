@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/strings.h"
+#include "base/threads.h"
 #include "http/connections.h"
 #include "http/refusal.h"
 
@@ -21,11 +22,6 @@
 
 enum {
     POOL_BYTES = 16384,
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    STACK_BYTES = 2 * 1024 * 1024,
-#else
-    STACK_BYTES = 256 * 1024, /* TLS and DNS run on them; only touched pages count */
-#endif
     SILENCE_S = 120, /* libmicrohttpd's own timeout, behind connections.h's */
     BACKLOG = 1024,
     FIELDS_MAX = 64,
@@ -537,7 +533,7 @@ static struct MHD_Daemon *start_daemon(struct server *s, int fd)
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_CONNECTION_LIMIT,
         (unsigned)(s->options.max_connections + CONNECTIONS_SPARE), MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)SILENCE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES,
-        MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_IO_STACK_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_END);
 }
 
@@ -562,6 +558,8 @@ struct server *server_start(const struct server_options *options, struct error *
                 .budget = options->budget,
             },
             err);
+        if (options->ready != NULL)
+            *options->ready = s;
         s->daemon = s->connections != NULL ? start_daemon(s, fd) : NULL;
         if (s->daemon != NULL)
             return s;

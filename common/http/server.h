@@ -26,6 +26,7 @@ struct server_options {
     const char *cors_origins;   /* "" for none, "*", or a comma list */
     /* Whether a work request may start now, asked at its headers; false sets *err. May be NULL. */
     bool (*admit)(const struct app *app, struct error *err);
+    struct server **ready; /* set before the first request is served; may be NULL */
 };
 
 /* Listen and serve. Raises RLIMIT_NOFILE as far as max_connections needs, or ERROR_CONFIG.

@@ -1,8 +1,8 @@
 #include "work/worker_pool.h"
 
 #include "base/clock.h"
+#include "base/threads.h"
 
-#include <pthread.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
@@ -38,16 +38,6 @@ struct worker_pool {
     int threads;
     pthread_t *thread;
 };
-
-static void cond_init(pthread_cond_t *cond)
-{
-    pthread_condattr_t attr;
-
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(cond, &attr);
-    pthread_condattr_destroy(&attr);
-}
 
 static void list_remove(struct ticket **list, const struct ticket *ticket)
 {
@@ -130,8 +120,8 @@ struct worker_pool *worker_pool_new(const struct worker_pool_options *options, s
     }
     pool->options = *options;
     pthread_mutex_init(&pool->mutex, NULL);
-    cond_init(&pool->work);
-    cond_init(&pool->started);
+    thread_cond_init(&pool->work);
+    thread_cond_init(&pool->started);
     pool->queue_end = &pool->queue;
     pool->cut_ms = INT64_MAX;
     while (pool->threads < options->workers &&
@@ -195,7 +185,7 @@ bool worker_pool_run(struct worker_pool *pool, const struct worker_job *job, int
     struct ticket ticket = {.job = job, .deadline_ms = deadline_ms};
     bool ok;
 
-    cond_init(&ticket.changed);
+    thread_cond_init(&ticket.changed);
     pthread_mutex_lock(&pool->mutex);
     if (pool->depth >= pool->options.queue_max + pool->threads - pool->busy) {
         ok = error_set(err, ERROR_OVERLOADED, "%d jobs are waiting already", pool->depth);

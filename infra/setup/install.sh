@@ -92,10 +92,12 @@ as_root() {
 # Prints those of "$@" that are not installed, one per line.
 missing_packages() {
     local -A installed=()
-    local status package
+    local status package listing
+    # It fails when it does not know one of the packages: then that one is missing.
+    listing=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' "$@" 2>/dev/null) || true
     while read -r status package; do
         if [[ $status == ii ]]; then installed[$package]=1; fi
-    done < <(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' "$@" 2>/dev/null || true)
+    done <<<"$listing"
     for package in "$@"; do
         if [[ -z ${installed[$package]:-} ]]; then echo "$package"; fi
     done
@@ -105,21 +107,23 @@ apt_get() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o DPkg::Lock::Timeout=300 "$@"
 }
 
-# The package lists are only refreshed when they do not know a package or are too old to get it.
+# The package lists are refreshed once, and only if something is missing. A failing source of the
+# user's need not stop us: apt says so, and the lists may well do.
 apt_install() {
     say "installing: $*"
-    if apt-get -qq --dry-run --no-install-recommends install "$@" >/dev/null 2>&1 &&
-        apt_get --no-install-recommends install "$@"; then
-        return
+    if [[ -z ${LISTS_REFRESHED:-} ]]; then
+        apt_get update || say "apt-get update failed: going on with the package lists there are"
+        LISTS_REFRESHED=1
     fi
-    apt_get update
     apt_get --no-install-recommends install "$@"
 }
 
 install_packages() {
-    local missing
-    mapfile -t missing < <(missing_packages "$@")
-    if ((${#missing[@]} > 0)); then apt_install "${missing[@]}"; fi
+    local listing missing
+    listing=$(missing_packages "$@")
+    if [[ -z $listing ]]; then return; fi
+    mapfile -t missing <<<"$listing"
+    apt_install "${missing[@]}"
 }
 
 # --- ONNX Runtime on Debian 12 ----------------------------------------------------------------

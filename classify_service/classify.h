@@ -1,0 +1,26 @@
+/* Image bytes to labels, on the worker pool. */
+#ifndef DARKROOM_CLASSIFY_CLASSIFY_H
+#define DARKROOM_CLASSIFY_CLASSIFY_H
+
+#include "app.h"
+#include "labels.h"
+
+/* Classify an image; the k best labels go to *ret. Errors of image_to_tensor and worker_pool_run. */
+bool classify_image(const struct app *app, const struct request *req, struct bytes image, size_t k,
+                    struct labels *ret, struct error *err) NODISCARD;
+
+/* An object of the store, in two steps: fetch_info asks what it is, fetch_data reads it whole, its bytes
+ * charged to the request's budget until fetched_done. */
+struct fetched {
+    struct buffer data;
+    struct store_info info;
+    struct byte_budget *budget;
+    int64_t charged;
+};
+bool fetch_info(const struct app *app, const struct request *req, const char *key,
+                struct fetched *ret, struct error *err) NODISCARD;
+bool fetch_data(const struct app *app, const struct request *req, const char *key,
+                struct fetched *fetched, struct error *err) NODISCARD;
+void fetched_done(struct fetched *fetched);
+
+#endif

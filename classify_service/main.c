@@ -1,0 +1,60 @@
+#include "app.h"
+#include "base/strings.h"
+
+EMBED_FILE(classify_openapi, "classify_service/openapi.json");
+
+/* A worker's state is its tensors. */
+static void *worker_new(void *ctx, struct error *err)
+{
+    return model_tensors_new(ctx, err);
+}
+
+static void worker_free(void *state)
+{
+    model_tensors_free(state);
+    image_thread_done();
+}
+
+static bool app_open(struct app *app, struct error *err)
+{
+    const struct settings *s = &app->service.settings;
+
+    app->limits = (struct image_limits){
+        .max_pixels = s->max_pixels,
+        .max_decode_bytes = s->max_decode_bytes,
+    };
+    if (string_starts_with(s->storage_url, "file:") && *s->allowed_buckets != '\0')
+        return error_set(err, ERROR_CONFIG, "ALLOWED_BUCKETS: a file store has no buckets");
+    if (!image_start("classify-service", err))
+        return false;
+    app->model = model_open(s->model, err);
+    if (app->model == NULL)
+        return error_wrap(err, "MODEL");
+    return service_open(&app->service,
+                        &(struct worker_pool_options){
+                            .state_new = worker_new,
+                            .state_free = worker_free,
+                            .ctx = app->model,
+                        },
+                        err);
+}
+
+int main(int argc, char **argv)
+{
+    struct app app = {
+        .service = {.kind = SERVICE_CLASSIFY,
+                    .name = "classify-service",
+                    .openapi = classify_openapi},
+    };
+    struct error err = {0};
+    int status;
+
+    if (service_begin(&app.service, argc, argv, &status))
+        status = app_open(&app, &err)
+                     ? service_serve(&app.service, classify_routes, classify_route_count, NULL)
+                     : service_fail(&err);
+    service_done(&app.service);
+    model_free(app.model);
+    image_stop();
+    return status;
+}

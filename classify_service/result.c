@@ -1,0 +1,156 @@
+#include "result.h"
+
+#include "base/clock.h"
+#include "base/strings.h"
+#include "image/object_name.h"
+
+#include <openssl/evp.h>
+#include <string.h>
+
+enum { REJECTION_BYTES_MAX = 4096, REJECTION_TEXT_MAX = 1024 };
+
+bool result_key(const char *object_key, char out[RESULT_KEY_MAX + 1], struct error *err)
+{
+    int n = snprintf(out, RESULT_KEY_MAX + 1, "%s.json", object_key);
+
+    return (n > 0 && n <= RESULT_KEY_MAX) ||
+           error_set(err, ERROR_BAD_REQUEST, "the object's key is too long to have a result");
+}
+
+bool result_is_own_output(const struct app *app, const char *key)
+{
+    const char *prefix = store_prefix(app->service.store);
+
+    return string_ends_with(key, ".json") ||
+           (string_starts_with(key, prefix) &&
+            string_starts_with(key + strlen(prefix), "rejected/"));
+}
+
+static bool says(const json_t *result, const char *name, const char *value)
+{
+    const char *text = json_string_value(json_object_get(result, name));
+
+    return text != NULL && strcmp(text, value) == 0;
+}
+
+bool result_find(const struct app *app, const struct result_subject *subject, int64_t deadline_ms,
+                 json_t **ret, struct error *err)
+{
+    CLEANUP(buffer_done) struct buffer data = BUFFER_MAX(RESULT_BYTES_MAX);
+    char key[RESULT_KEY_MAX + 1];
+
+    *ret = NULL;
+    if (!result_key(subject->key, key, err))
+        return false;
+    if (!store_get(app->service.store,
+                   &(struct store_get){
+                       .key = key, .max_bytes = RESULT_BYTES_MAX, .deadline_ms = deadline_ms},
+                   &data, NULL, err))
+        return err->code == ERROR_NOT_FOUND || err->code == ERROR_TOO_LARGE;
+    /* what is no JSON, or of other bytes or another model, is replaced like an old result */
+    json_t *result = json_loadb((const char *)data.data, data.len, 0, NULL);
+    if (says(result, "source_etag", subject->etag) &&
+        says(result, "model_sha256", model_manifest(app->model)->sha256))
+        *ret = result;
+    else
+        json_decref(result);
+    return true;
+}
+
+static bool put_json(const struct app *app, const char *key, const json_t *json, bool if_absent,
+                     int64_t deadline_ms, bool *existed, struct error *err)
+{
+    CLEANUP_FREE char *text = json_dumps(json, JSON_COMPACT);
+
+    if (text == NULL)
+        return error_oom(err);
+    return store_put(app->service.store,
+                     &(struct store_put){
+                         .key = key,
+                         .data = bytes_from_str(text),
+                         .content_type = "application/json",
+                         .if_absent = if_absent,
+                         .deadline_ms = deadline_ms,
+                     },
+                     existed, err);
+}
+
+static bool complete(const struct app *app, const struct result_subject *subject, json_t *result)
+{
+    const char *prefix = store_prefix(app->service.store);
+    struct object_name name;
+    char now[CLOCK_RFC3339_LEN];
+
+    bool ours = string_starts_with(subject->key, prefix) &&
+                object_name_parse(subject->key + strlen(prefix), &name) &&
+                name.format != IMAGE_UNKNOWN;
+    clock_rfc3339(clock_wall_ms(), now);
+    return json_object_set_new(result, "gcs_path", json_string(subject->uri)) == 0 &&
+           json_object_set_new(result, "id", ours ? json_string(name.id) : json_null()) == 0 &&
+           json_object_set_new(result, "source_etag", json_string(subject->etag)) == 0 &&
+           json_object_set_new(result, "model_sha256",
+                               json_string(model_manifest(app->model)->sha256)) == 0 &&
+           json_object_set_new(result, "classified_at", json_string(now)) == 0;
+}
+
+bool result_store(const struct app *app, const struct result_subject *subject, json_t *result,
+                  int64_t deadline_ms, struct error *err)
+{
+    char key[RESULT_KEY_MAX + 1];
+    bool existed = false;
+    json_t *found = NULL;
+
+    if (!result_key(subject->key, key, err))
+        return false;
+    if (result == NULL || !complete(app, subject, result))
+        return error_oom(err);
+    if (!put_json(app, key, result, true, deadline_ms, &existed, err))
+        return false;
+    if (!existed)
+        return true;
+    if (!result_find(app, subject, deadline_ms, &found, err))
+        return false;
+    if (found != NULL) { /* a duplicate of this event was quicker */
+        json_decref(found);
+        return true;
+    }
+    return put_json(app, key, result, false, deadline_ms, NULL, err);
+}
+
+static bool rejection_key(const struct app *app, const char *source, const char *event_id,
+                          char out[RESULT_KEY_MAX + 1], struct error *err)
+{
+    CLEANUP_FREE char *text = string_format("%s\n%s", source, event_id);
+    uint8_t digest[SHA256_SIZE];
+    char hex[SHA256_HEX_LEN + 1];
+
+    if (text == NULL)
+        return error_oom(err);
+    if (EVP_Digest(text, strlen(text), digest, NULL, EVP_sha256(), NULL) != 1)
+        return error_set(err, ERROR_INTERNAL, "SHA-256 failed");
+    string_hex(bytes_of(digest, sizeof(digest)), hex);
+    int n = snprintf(out, RESULT_KEY_MAX + 1, "%srejected/%s.json",
+                     store_prefix(app->service.store), hex);
+    return (n > 0 && n <= RESULT_KEY_MAX) ||
+           error_set(err, ERROR_INTERNAL, "the storage prefix is too long");
+}
+
+bool result_store_rejection(const struct app *app, const char *source, const char *event_id,
+                            const char *uri, const char *detail, int64_t deadline_ms,
+                            struct error *err)
+{
+    char key[RESULT_KEY_MAX + 1];
+
+    if (!rejection_key(app, source, event_id, key, err))
+        return false;
+    json_t *json =
+        json_pack("{s:s, s:s%, s:s%, s:s%, s:s}", "status", "rejected", "gcs_path", uri,
+                  strnlen(uri, REJECTION_TEXT_MAX), "event_id", event_id,
+                  strnlen(event_id, REJECTION_TEXT_MAX), "source", source,
+                  strnlen(source, REJECTION_TEXT_MAX), "detail", detail);
+    if (json == NULL) /* out of memory, or a cut in the middle of a UTF-8 sequence */
+        json = json_pack("{s:s, s:s}", "status", "rejected", "detail", detail);
+    bool ok = json != NULL ? put_json(app, key, json, true, deadline_ms, NULL, err) : error_oom(err);
+    json_decref(json);
+    return ok;
+}

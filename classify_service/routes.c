@@ -1,0 +1,14 @@
+#include "app.h"
+
+const struct route classify_routes[] = {
+    SERVICE_ROUTE("/", handle_root),
+    SERVICE_ROUTE("/healthz", handle_healthz),
+    SERVICE_ROUTE("/readyz", handle_readyz),
+    SERVICE_ROUTE("/metrics", handle_metrics),
+    SERVICE_ROUTE("/openapi.json", handle_openapi),
+    {"POST", "/classify", handle_classify, false},
+    {"POST", "/pubsub", handle_pubsub, false},
+    {"GET", "/results", handle_results, false},
+    {"GET", "/results/{name}", handle_results, false},
+};
+const size_t classify_route_count = ARRAY_SIZE(classify_routes);

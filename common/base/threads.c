@@ -1,0 +1,22 @@
+#include "base/threads.h"
+
+bool thread_start(pthread_t *ret, void *(*fn)(void *), void *arg, struct error *err)
+{
+    pthread_attr_t attr;
+
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, THREAD_IO_STACK_BYTES);
+    bool ok = pthread_create(ret, &attr, fn, arg) == 0;
+    pthread_attr_destroy(&attr);
+    return ok || error_set(err, ERROR_OVERLOADED, "cannot start a thread");
+}
+
+void thread_cond_init(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &attr);
+    pthread_condattr_destroy(&attr);
+}

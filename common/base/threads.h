@@ -1,0 +1,22 @@
+/* What pthreads takes too many lines to say. */
+#ifndef DARKROOM_BASE_THREADS_H
+#define DARKROOM_BASE_THREADS_H
+
+#include "base/error.h"
+
+#include <pthread.h>
+
+/* Stacks of threads that do I/O only. Only touched pages count as memory. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { THREAD_IO_STACK_BYTES = 2 * 1024 * 1024 };
+#else
+enum { THREAD_IO_STACK_BYTES = 256 * 1024 };
+#endif
+
+/* Start a joinable thread with a stack of THREAD_IO_STACK_BYTES. ERROR_OVERLOADED. */
+bool thread_start(pthread_t *ret, void *(*fn)(void *), void *arg, struct error *err) NODISCARD;
+
+/* A condition on the monotonic clock, for clock_timespec's deadlines. */
+void thread_cond_init(pthread_cond_t *cond);
+
+#endif

@@ -1,0 +1,285 @@
+#include "base/clock.h"
+#include "events/outbox_internal.h"
+
+#include <string.h>
+
+/* ---- the state of the file */
+
+static int on_commit(void *ctx, sqlite3 *handle, const char *name, int frames)
+{
+    struct outbox *o = ctx;
+
+    (void)handle;
+    (void)name;
+    o->wal_frames = (uint32_t)frames;
+    return SQLITE_OK;
+}
+
+void outbox_note_damage(struct outbox *o)
+{
+    if (outbox_db_says_damaged(o->db.handle))
+        o->suspect = true;
+}
+
+static bool recount(struct outbox *o, struct error *err)
+{
+    struct outbox_counts counts;
+
+    if (!outbox_db_counts(&o->db, &counts, err))
+        return false;
+    pthread_mutex_lock(&o->lock);
+    o->counts = counts;
+    o->fetch_at_ms = 0;
+    pthread_mutex_unlock(&o->lock);
+    return true;
+}
+
+bool outbox_writer_start(struct outbox *o, struct error *err)
+{
+    enum outbox_verdict verdict = outbox_db_open(o->path, &o->db, err);
+
+    if (verdict == OUTBOX_DAMAGED) {
+        if (!outbox_recover(o->path, NULL, err))
+            return false;
+        verdict = outbox_db_open(o->path, &o->db, err);
+    }
+    if (verdict == OUTBOX_DAMAGED)
+        error_set(err, ERROR_UNAVAILABLE, "outbox: damaged again at once");
+    if (verdict != OUTBOX_OK)
+        return false;
+    sqlite3_wal_hook(o->db.handle, on_commit, o);
+    o->suspect = false;
+    o->wal_frames = 0;
+    o->version = outbox_db_version(&o->db);
+    bool ok = recount(o, err);
+    o->files = outbox_files_stat(o->path);
+    return ok;
+}
+
+static bool header_intact(sqlite3 *handle)
+{
+    static const char magic[16] = "SQLite format 3";
+    sqlite3_file *file = NULL;
+    uint8_t header[100];
+
+    return sqlite3_file_control(handle, "main", SQLITE_FCNTL_FILE_POINTER, &file) == SQLITE_OK &&
+           file->pMethods->xRead(file, header, sizeof(header), 0) == SQLITE_OK &&
+           memcmp(header, magic, sizeof(magic)) == 0 &&
+           header[16] * 256 + header[17] == OUTBOX_PAGE_SIZE;
+}
+
+/* Inside a transaction, so that no other process is half-way through a commit. */
+static bool verify(struct outbox *o, bool written, struct error *err)
+{
+    int64_t version = outbox_db_version(&o->db);
+    bool foreign = version != o->version;
+
+    if (foreign) { /* an operator's commit: the counts of our last one say nothing any more */
+        o->version = version;
+        o->wal_frames = 0;
+        if (!recount(o, err))
+            return false;
+    }
+    if (!outbox_wal_intact(o->path, o->wal_frames) || !header_intact(o->db.handle)) {
+        o->suspect = true;
+    } else if (written && !foreign) { /* by somebody who does not use SQLite */
+        enum outbox_verdict verdict = outbox_db_check(o->path, err);
+        o->suspect = verdict == OUTBOX_DAMAGED;
+        return verdict != OUTBOX_FAILED;
+    }
+    return true;
+}
+
+/* Notice what others did to the files. `thorough`: read the -wal even when nobody did, since what
+ * happens in the moment of our own commits does not show in the times of the files. */
+static bool look(struct outbox *o, bool thorough, struct error *err)
+{
+    struct outbox_files now = outbox_files_stat(o->path);
+    bool written = outbox_files_written(&o->files, &now);
+
+    if (outbox_files_replaced(&o->files, &now))
+        o->suspect = true;
+    if (o->suspect || (!written && !thorough))
+        return true;
+    if (!outbox_db_step(&o->db, SQL_BEGIN, err)) {
+        outbox_note_damage(o);
+        return o->suspect;
+    }
+    bool ok = verify(o, written, err);
+    struct error ignored;
+    if (!outbox_db_step(&o->db, SQL_ROLLBACK, &ignored))
+        outbox_note_damage(o);
+    if (ok && !o->suspect)
+        o->files = outbox_files_stat(o->path);
+    return ok;
+}
+
+/* A database that can be written to, as far as one can tell; recovered if it was damaged. */
+static bool make_usable(struct outbox *o, bool thorough, struct error *err)
+{
+    if (o->db.handle != NULL) {
+        if (!look(o, thorough, err))
+            return false;
+        if (!o->suspect)
+            return true;
+        if (!outbox_recover(o->path, o->db.handle, err))
+            return false;
+        outbox_db_abandon(&o->db);
+    }
+    if (outbox_writer_start(o, err))
+        return true;
+    outbox_db_abandon(&o->db);
+    return false;
+}
+
+/* ---- batches */
+
+static bool commit_batch(struct outbox *o, struct request_list *batch, struct outbox_counts *counts,
+                         struct error *err)
+{
+    for (int attempt = 0; attempt < 2; attempt++) {
+        if (!make_usable(o, false, err))
+            return false;
+        *counts = o->counts; /* only this thread changes them */
+        if (outbox_batch_commit(o, batch, counts, err)) {
+            o->files = outbox_files_stat(o->path);
+            return true;
+        }
+        if (!o->suspect)
+            return false;
+    }
+    return false;
+}
+
+static void finish_settlement(struct outbox *o, struct request *r)
+{
+    struct lease *lease = r->lease;
+
+    if (r->kind != REQUEST_REFUSED)
+        o->settling_pending--;
+    if (r->kind == REQUEST_BURY)
+        o->settling_dead--;
+    TAILQ_REMOVE(&o->taken, lease, link);
+    o->leases--;
+    outbox_lease_free(lease);
+}
+
+/* Tell the callers. Settlements that did not succeed are kept for another try. */
+static void finish_batch(struct outbox *o, struct request_list *batch, const struct error *failure)
+{
+    struct request *r;
+
+    while ((r = TAILQ_FIRST(batch)) != NULL) {
+        TAILQ_REMOVE(batch, r, link);
+        if (r->kind == REQUEST_ADD || r->kind == REQUEST_RECONCILED) {
+            if (failure != NULL)
+                r->err = *failure;
+            r->done = true;
+            pthread_cond_signal(&r->changed);
+        } else if (failure != NULL) {
+            TAILQ_INSERT_TAIL(&o->unsettled, r, link);
+        } else {
+            finish_settlement(o, r);
+        }
+    }
+}
+
+/* After the callers have their answers. */
+static void checkpoint(struct outbox *o)
+{
+    if (o->wal_frames < OUTBOX_CHECKPOINT_FRAMES)
+        return;
+    /* On failure the -wal grows and the next commit tries again. */
+    if (sqlite3_wal_checkpoint_v2(o->db.handle, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) !=
+        SQLITE_OK)
+        outbox_note_damage(o);
+    o->files = outbox_files_stat(o->path);
+}
+
+static void run_batch(struct outbox *o, struct request_list *batch)
+{
+    struct outbox_counts counts;
+    struct error err = {0};
+    bool ok = commit_batch(o, batch, &counts, &err);
+
+    pthread_mutex_lock(&o->lock);
+    if (ok) {
+        o->counts = counts;
+        o->fetch_at_ms = 0;
+    }
+    finish_batch(o, batch, ok ? NULL : &err);
+    pthread_mutex_unlock(&o->lock);
+    if (ok)
+        checkpoint(o);
+}
+
+/* ---- the thread */
+
+static bool wants_fetch(const struct outbox *o, int64_t now_ms)
+{
+    return o->takers > 0 && TAILQ_EMPTY(&o->ready) && now_ms >= o->fetch_at_ms &&
+           o->leases < OUTBOX_LEASES_MAX && !o->woken;
+}
+
+/* With the lock held, which is free meanwhile. */
+static void wait_for_work(struct outbox *o)
+{
+    for (;;) {
+        int64_t now_ms = clock_monotonic_ms();
+        int64_t until_ms = o->tick_at_ms;
+
+        if (o->stopping || !TAILQ_EMPTY(&o->queue) || now_ms >= until_ms || wants_fetch(o, now_ms))
+            return;
+        if (o->takers > 0 && TAILQ_EMPTY(&o->ready) && o->fetch_at_ms > now_ms &&
+            o->fetch_at_ms < until_ms)
+            until_ms = o->fetch_at_ms;
+        struct timespec ts = clock_timespec(until_ms);
+        pthread_cond_timedwait(&o->work, &o->lock, &ts);
+    }
+}
+
+static void tick(struct outbox *o)
+{
+    struct error ignored; /* whoever needs the outbox next is told */
+    bool thorough = o->wal_frames != o->frames_seen;
+
+    o->tick_at_ms = clock_monotonic_ms() + OUTBOX_TICK_MS;
+    if (make_usable(o, thorough, &ignored))
+        o->frames_seen = o->wal_frames;
+}
+
+void *outbox_writer_main(void *arg)
+{
+    struct outbox *o = arg;
+    bool last = false;
+
+    pthread_mutex_lock(&o->lock);
+    while (!last) {
+        struct request_list batch = TAILQ_HEAD_INITIALIZER(batch);
+        struct request *r;
+
+        wait_for_work(o);
+        int64_t now_ms = clock_monotonic_ms();
+        bool ticking = now_ms >= o->tick_at_ms;
+        bool fetching = wants_fetch(o, now_ms);
+        int64_t leases = o->leases;
+        last = o->stopping;
+        if (ticking || last || !TAILQ_EMPTY(&o->queue))
+            TAILQ_CONCAT(&batch, &o->unsettled, link);
+        TAILQ_CONCAT(&batch, &o->queue, link);
+        TAILQ_FOREACH(r, &batch, link)
+        {
+            r->started = true;
+        }
+        pthread_mutex_unlock(&o->lock);
+        if (ticking)
+            tick(o);
+        if (!TAILQ_EMPTY(&batch))
+            run_batch(o, &batch);
+        if (fetching)
+            outbox_fetch(o, leases);
+        pthread_mutex_lock(&o->lock);
+    }
+    pthread_mutex_unlock(&o->lock);
+    return NULL;
+}

@@ -1,0 +1,35 @@
+#include "events/publisher.h"
+
+static bool none_publish(struct publisher *self, const struct event *event, int64_t deadline_ms,
+                         char message_id[MESSAGE_ID_MAX], struct error *err)
+{
+    (void)self;
+    (void)event;
+    (void)deadline_ms;
+    (void)err;
+    message_id[0] = '\0';
+    return true;
+}
+
+static void none_stop(struct publisher *self, int64_t deadline_ms)
+{
+    (void)self;
+    (void)deadline_ms;
+}
+
+static void none_free(struct publisher *self)
+{
+    free(self);
+}
+
+struct publisher *publisher_none_new(struct error *err)
+{
+    struct publisher *publisher = malloc(sizeof(*publisher));
+
+    if (publisher == NULL) {
+        error_oom(err);
+        return NULL;
+    }
+    *publisher = (struct publisher){none_publish, none_stop, none_free};
+    return publisher;
+}

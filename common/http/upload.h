@@ -1,0 +1,31 @@
+/* An upload: one file and its options, however it was sent (multipart/form-data with the file in field
+ * `file`, or the file itself as the body with an image/ type). Pure. */
+#ifndef DARKROOM_HTTP_UPLOAD_H
+#define DARKROOM_HTTP_UPLOAD_H
+
+#include "http/multipart.h"
+#include "http/request.h"
+
+enum { UPLOAD_VALUE_MAX = 256 };
+
+struct upload {
+    struct bytes file; /* a view of the request's body */
+    size_t field_count;
+    struct upload_field {
+        char name[MULTIPART_NAME_MAX + 1];
+        char value[UPLOAD_VALUE_MAX + 1];
+    } fields[MULTIPART_PARTS_MAX]; /* the other form fields, then nothing of the query */
+};
+
+/* ERROR_UNSUPPORTED_MEDIA: another content type, or an empty file. ERROR_BAD_REQUEST: a malformed
+ * form, no field `file` or two, a field's value over UPLOAD_VALUE_MAX. */
+bool upload_read(const struct request *req, struct upload *ret, struct error *err) NODISCARD;
+
+/* Call `set` for every option in the query and the form. An option that stands twice is
+ * ERROR_BAD_REQUEST, named; errors of `set` end the walk, and its ERROR_NOT_FOUND (no such option)
+ * becomes ERROR_BAD_REQUEST. */
+typedef bool (*upload_option_fn)(void *ctx, const char *name, const char *value, struct error *err);
+bool upload_options(const struct request *req, const struct upload *upload, upload_option_fn set,
+                    void *ctx, struct error *err) NODISCARD;
+
+#endif

@@ -1,0 +1,69 @@
+#include "image/internal.h"
+
+/* Debian 12 has libvips 8.14, Debian 13 8.16. */
+#if VIPS_MAJOR_VERSION > 8 || (VIPS_MAJOR_VERSION == 8 && VIPS_MINOR_VERSION >= 15)
+#define NO_METADATA "keep", VIPS_FOREIGN_KEEP_NONE
+#else
+#define NO_METADATA "strip", TRUE
+#endif
+
+/* Level 4 and effort 0 of AVIF alike: the time is a request's, the bytes are few. */
+enum { PNG_COMPRESSION = 6, WEBP_EFFORT = 4, AVIF_EFFORT = 1 };
+
+static void stop_when_cancelled(VipsImage *image, VipsProgress *progress, const atomic_bool **flag)
+{
+    (void)progress;
+    if (atomic_load_explicit(*flag, memory_order_relaxed))
+        vips_image_set_kill(image, TRUE);
+}
+
+static int save(VipsImage *image, const struct image_options *options, void **data, size_t *len)
+{
+    switch (options->format) {
+    case IMAGE_JPEG:
+        return vips_jpegsave_buffer(image, data, len, "Q", options->quality, "subsample_mode",
+                                    VIPS_FOREIGN_SUBSAMPLE_ON, NO_METADATA, NULL);
+    case IMAGE_PNG:
+        return vips_pngsave_buffer(image, data, len, "compression", PNG_COMPRESSION, NO_METADATA,
+                                   NULL);
+    case IMAGE_WEBP:
+        return vips_webpsave_buffer(image, data, len, "Q", options->quality, "effort", WEBP_EFFORT,
+                                    NO_METADATA, NULL);
+    case IMAGE_AVIF:
+        return vips_heifsave_buffer(image, data, len, "compression",
+                                    VIPS_FOREIGN_HEIF_COMPRESSION_AV1, "Q", options->quality,
+                                    "bitdepth", 8, "effort", AVIF_EFFORT, NO_METADATA, NULL);
+    case IMAGE_GIF:
+    case IMAGE_TIFF:
+    case IMAGE_HEIC:
+    case IMAGE_UNKNOWN:
+        break;
+    }
+    return -1;
+}
+
+/* The encoders get an image of their own over the same pixels: nothing of the source's metadata
+ * can reach them. */
+bool image_encode(VipsImage *image, const struct image_options *options,
+                  const atomic_bool *cancelled, void **data, size_t *len, struct error *err)
+{
+    CLEANUP_IMAGE VipsImage *bare =
+        vips_image_new_from_memory(image->data, pixels_line_size(image) * (size_t)image->Ysize,
+                                   image->Xsize, image->Ysize, 3, VIPS_FORMAT_UCHAR);
+
+    if (!image_cancelled_check(cancelled, err))
+        return false;
+    if (bare == NULL)
+        return image_vips_failed(err, ERROR_INTERNAL, "no image could be made");
+    bare->Type = VIPS_INTERPRETATION_sRGB;
+    if (cancelled != NULL) {
+        g_signal_connect(bare, "eval", G_CALLBACK(stop_when_cancelled), &cancelled);
+        vips_image_set_progress(bare, TRUE);
+    }
+    if (save(bare, options, data, len) == 0)
+        return true;
+    vips_error_clear();
+    return image_cancelled_check(cancelled, err) &&
+           error_set(err, ERROR_INTERNAL, "the result could not be written as %s",
+                     image_format_name(options->format));
+}

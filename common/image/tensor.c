@@ -1,0 +1,58 @@
+#include "image/internal.h"
+
+#include <math.h>
+
+/* As struct image_tensor_spec says. An image between the two sizes (its short side is at most
+ * short_side, yet it covers the tensor) is cropped without resampling. */
+static bool plan_tensor(const void *context, int width, int height, struct fit_plan *ret,
+                        struct error *err)
+{
+    const struct image_tensor_spec *spec = context;
+    int short_side = VIPS_MIN(width, height);
+    double cover = fmax((double)spec->width / width, (double)spec->height / height);
+    double scale = fmax(cover, fmin(1, (double)spec->short_side / short_side));
+
+    (void)err;
+    *ret = (struct fit_plan){
+        .window_width = fmin(spec->width / scale, width),
+        .window_height = fmin(spec->height / scale, height),
+        .width = spec->width,
+        .height = spec->height,
+        .canvas_width = spec->width,
+        .canvas_height = spec->height,
+    };
+    ret->left = (width - ret->window_width) / 2;
+    ret->top = (height - ret->window_height) / 2;
+    return true;
+}
+
+/* out = in * scale + offset, a loop that compilers vectorise */
+static void convert(const uint8_t *rgb, size_t pixels, const struct image_tensor_spec *spec,
+                    float *restrict tensor)
+{
+    for (size_t c = 0; c < 3; c++) {
+        float scale = 1 / spec->std[c], offset = -spec->mean[c] / spec->std[c];
+        size_t step = spec->nchw ? 1 : 3;
+        float *restrict out = tensor + (spec->nchw ? c * pixels : c);
+
+        for (size_t i = 0; i < pixels; i++)
+            out[i * step] = (float)rgb[3 * i + c] * scale + offset;
+    }
+}
+
+bool image_to_tensor(struct bytes data, const struct image_tensor_spec *spec,
+                     const struct image_limits *limits, const atomic_bool *cancelled, float *tensor,
+                     struct image_stages *stages, struct error *err)
+{
+    struct fit_request request = {plan_tensor, spec, 0xffffff, cancelled};
+    struct image_stages unused;
+    CLEANUP_IMAGE VipsImage *image = NULL;
+
+    if (stages == NULL)
+        stages = &unused;
+    if (!image_fit(data, limits, &request, stages, &image, err))
+        return false;
+    stages->encode = 0;
+    convert(image->data, (size_t)spec->width * (size_t)spec->height, spec, tensor);
+    return true;
+}

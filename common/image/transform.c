@@ -1,0 +1,105 @@
+#include "base/clock.h"
+#include "image/internal.h"
+
+#include <math.h>
+
+/* Whole pixels, at least one; far over any limit when it does not fit. */
+static int pixels(double size)
+{
+    return size < 1 ? 1 : size > INT32_MAX ? INT32_MAX : (int)lround(size);
+}
+
+/* The box asked for. A missing dimension follows from the aspect ratio, so for `inside` it is no
+ * bound: only the given one decides. */
+static void box_size(const struct image_options *options, int width, int height, double *box_width,
+                     double *box_height)
+{
+    *box_width = options->width;
+    *box_height = options->height;
+    if (options->width == 0 && options->height == 0)
+        *box_width = *box_height = 256;
+    else if (options->width == 0)
+        *box_width = (double)options->height * width / height;
+    else if (options->height == 0)
+        *box_height = (double)options->width * height / width;
+}
+
+/* The whole source within the box, keeping its aspect ratio. */
+static void plan_within(struct fit_plan *plan, double box_width, double box_height, double max)
+{
+    double scale = fmin(box_width / plan->window_width, box_height / plan->window_height);
+
+    scale = fmin(scale, max);
+    plan->width = pixels(plan->window_width * scale);
+    plan->height = pixels(plan->window_height * scale);
+}
+
+/* The largest window with the box's aspect ratio, centred. */
+static void plan_cover(struct fit_plan *plan, double box_width, double box_height)
+{
+    double width = plan->window_width, height = plan->window_height;
+    double scale = fmax(box_width / width, box_height / height);
+
+    plan->window_width = fmin(box_width / scale, width);
+    plan->window_height = fmin(box_height / scale, height);
+    plan->left = (width - plan->window_width) / 2;
+    plan->top = (height - plan->window_height) / 2;
+}
+
+static bool plan_fit(const void *context, int width, int height, struct fit_plan *ret,
+                     struct error *err)
+{
+    const struct image_options *options = context;
+    struct fit_plan p = {.window_width = width, .window_height = height};
+    double box_width, box_height;
+
+    box_size(options, width, height, &box_width, &box_height);
+    p.width = pixels(box_width);
+    p.height = pixels(box_height);
+    if (options->fit == IMAGE_INSIDE)
+        plan_within(&p, box_width, box_height, 1);
+    if (!image_output_check(options, p.width, p.height, err))
+        return false;
+
+    p.canvas_width = p.width;
+    p.canvas_height = p.height;
+    if (options->fit == IMAGE_CONTAIN)
+        plan_within(&p, p.width, p.height, INFINITY);
+    if (options->fit == IMAGE_COVER)
+        plan_cover(&p, p.width, p.height);
+    p.canvas_left = (p.canvas_width - p.width) / 2;
+    p.canvas_top = (p.canvas_height - p.height) / 2;
+    *ret = p;
+    return true;
+}
+
+bool image_transform(struct bytes data, const struct image_options *options,
+                     const struct image_limits *limits, const atomic_bool *cancelled,
+                     struct image_result *ret, struct error *err)
+{
+    struct fit_request request = {plan_fit, options, options->background, cancelled};
+    struct image_result result = {.release = g_free};
+    CLEANUP_IMAGE VipsImage *image = NULL;
+    void *encoded = NULL;
+    double start;
+
+    if (!image_options_check(options, err) ||
+        !image_fit(data, limits, &request, &result.stages, &image, err))
+        return false;
+    start = clock_monotonic_s();
+    if (!image_encode(image, options, cancelled, &encoded, &result.len, err))
+        return false;
+    result.stages.encode = clock_monotonic_s() - start;
+    result.data = encoded;
+    result.width = image->Xsize;
+    result.height = image->Ysize;
+    *ret = result;
+    return true;
+}
+
+void image_result_done(struct image_result *result)
+{
+    if (result->release != NULL)
+        result->release(result->data);
+    *result = (struct image_result){0};
+}

@@ -1,0 +1,189 @@
+#include "service/service.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metrics.h"
+
+#include <malloc.h>
+#include <signal.h>
+#include <string.h>
+
+enum {
+    EXIT_CONFIG = 2,
+    MISTAKES_MAX = 16384,
+    LAST_MS = 500, /* of SHUTDOWN_GRACE_MS, kept for closing */
+    ARENAS = 2,    /* glibc's default of 8 per core grows RSS under many threads */
+};
+
+static void print_help(const struct service *service)
+{
+    printf("%s %s\n\nUsage: %s [--help | --version]\n\nConfiguration (environment variable, default, "
+           "meaning):\n",
+           service->name, DARKROOM_VERSION, service->name);
+    settings_print_help(service->kind, stdout);
+}
+
+static enum log_level log_level_of(const char *name)
+{
+    static const char *const names[] = {"debug", "info", "warning", "error"};
+    size_t i = 0;
+
+    while (i < LOG_ERROR && strcmp(names[i], name) != 0)
+        i++;
+    return (enum log_level)i;
+}
+
+/* Threads inherit the mask: whatever they are, only main's sigwait sees these signals. */
+static void block_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+bool service_begin(struct service *service, int argc, char **argv, int *status)
+{
+    CLEANUP(buffer_done) struct buffer mistakes = BUFFER_MAX(MISTAKES_MAX);
+    sigset_t set;
+
+    *status = 0;
+    if (argc > 1) {
+        if (strcmp(argv[1], "--version") == 0 && argc == 2)
+            printf("%s %s\n", service->name, DARKROOM_VERSION);
+        else if (strcmp(argv[1], "--help") == 0 && argc == 2)
+            print_help(service);
+        else {
+            fprintf(stderr, "%s: unknown argument %s; see --help\n", service->name, argv[1]);
+            *status = EXIT_CONFIG;
+        }
+        return false;
+    }
+    if (!settings_load(service->kind, &service->settings, &mistakes)) {
+        fprintf(stderr, "%s: configuration mistakes:\n%.*s", service->name, (int)mistakes.len,
+                (const char *)mistakes.data);
+        *status = EXIT_CONFIG;
+        return false;
+    }
+    block_signals(&set);
+    mallopt(M_ARENA_MAX, ARENAS);
+    log_init(service->name, log_level_of(service->settings.log_level),
+             strcmp(service->settings.log_format, "text") == 0 ? LOG_TEXT : LOG_JSON);
+    service->budget.max = service->settings.body_budget_bytes;
+    return true;
+}
+
+bool service_open(struct service *service, const struct worker_pool_options *pool,
+                  struct error *err)
+{
+    struct worker_pool_options options = *pool;
+
+    options.workers = (int)service->settings.workers;
+    options.queue_max = (int)service->settings.queue_max;
+    service->store = store_open(service->settings.storage_url, err);
+    if (service->store == NULL)
+        return error_wrap(err, "STORAGE_URL");
+    service->readiness = readiness_new(service->store, err);
+    if (service->readiness == NULL)
+        return false;
+    service->pool = worker_pool_new(&options, err);
+    return service->pool != NULL;
+}
+
+void service_done(struct service *service)
+{
+    worker_pool_free(service->pool);
+    readiness_free(service->readiness);
+    store_free(service->store);
+    settings_done(&service->settings);
+}
+
+int service_fail(const struct error *err)
+{
+    log_error(err->message, F("error", error_slug(err->code)));
+    return err->code == ERROR_CONFIG ? EXIT_CONFIG : 1;
+}
+
+static bool admit(const struct app *app, struct error *err)
+{
+    if (worker_pool_is_full(service_of(app)->pool))
+        return error_set(err, ERROR_OVERLOADED, "the worker queue is full");
+    return true;
+}
+
+static double queue_depth(void *ctx)
+{
+    return worker_pool_queue_depth(ctx);
+}
+
+static double busy(void *ctx)
+{
+    return worker_pool_busy(ctx);
+}
+
+static double body_bytes(void *ctx)
+{
+    return (double)atomic_load(&((struct byte_budget *)ctx)->used);
+}
+
+static double connections(void *ctx)
+{
+    return server_connections(ctx);
+}
+
+static struct server *start(struct service *service, const struct route *routes, size_t count,
+                            struct error *err)
+{
+    const struct settings *s = &service->settings;
+
+    return server_start(
+        &(struct server_options){
+            .host = s->host,
+            .port = (int)s->port,
+            .app = (const struct app *)service,
+            .routes = routes,
+            .route_count = count,
+            .max_body_bytes = s->max_body_bytes,
+            .max_connections = s->max_connections,
+            .max_inflight = s->max_inflight,
+            .request_timeout_ms = s->request_timeout_ms,
+            .budget = &service->budget,
+            .cors_origins = s->cors_origins,
+            .admit = admit,
+            .ready = &service->server,
+        },
+        err);
+}
+
+int service_serve(struct service *service, const struct route *routes, size_t count,
+                  void (*stop)(struct service *service, int64_t deadline_ms))
+{
+    struct error err = {0};
+    sigset_t set;
+    int signal_number = 0;
+
+    metric_gauge_source(METRIC_WORKER_QUEUE_DEPTH, queue_depth, service->pool);
+    metric_gauge_source(METRIC_WORKER_BUSY, busy, service->pool);
+    metric_gauge_source(METRIC_BODY_BYTES, body_bytes, &service->budget);
+    if (start(service, routes, count, &err) == NULL)
+        return service_fail(&err);
+    metric_gauge_source(METRIC_CONNECTIONS, connections, service->server);
+    log_info("ready", F("version", DARKROOM_VERSION), F("host", service->settings.host),
+             F("port", server_port(service->server)), F("workers", service->settings.workers),
+             F("storage", service->settings.storage_url));
+
+    block_signals(&set);
+    sigwait(&set, &signal_number);
+    int64_t deadline = clock_monotonic_ms() + service->settings.shutdown_grace_ms - LAST_MS;
+    log_info("shutting down", F("signal", signal_number),
+             F("inflight", server_inflight(service->server)));
+    worker_pool_cut_deadlines(service->pool, deadline);
+    server_drain(service->server, deadline);
+    if (stop != NULL)
+        stop(service, deadline);
+    metric_gauge_clear(METRIC_CONNECTIONS);
+    server_stop(service->server);
+    log_info("stopped");
+    return 0;
+}

@@ -1,0 +1,53 @@
+/* What a storage driver implements, and what store.c and uri.c know of a store. Private to
+ * common/store and its tests; everybody else uses store.h.
+ *
+ * store.c calls a driver only with checked arguments: a valid key inside the prefix, a valid
+ * content type and metadata, a deadline that has not passed, and never a NULL `existed`, `info` or
+ * err. On failure a driver may leave *data longer and *info filled: store.c puts them back. */
+#ifndef DARKROOM_STORE_DRIVER_H
+#define DARKROOM_STORE_DRIVER_H
+
+#include "store/store.h"
+
+#include <stdatomic.h>
+
+struct store_driver {
+    bool (*put)(void *state, const struct store_put *put, bool *existed, struct error *err);
+    bool (*get)(void *state, const struct store_get *get, struct buffer *data,
+                struct store_info *info, struct error *err);
+    bool (*head)(void *state, const char *key, int64_t deadline_ms, struct store_info *info,
+                 struct error *err);
+    bool (*remove)(void *state, const char *key, int64_t deadline_ms, struct error *err);
+    bool (*list)(void *state, const char *prefix, int64_t deadline_ms, store_list_fn fn, void *ctx,
+                 struct error *err);
+    void (*free)(void *state);
+};
+
+enum store_scheme { STORE_SCHEME_FILE, STORE_SCHEME_S3, STORE_SCHEME_GS };
+
+struct store {
+    const struct store_driver *driver;
+    void *state;
+    enum store_scheme scheme;
+    char *place;  /* file: the real path of the root, "" for "/"; otherwise the bucket */
+    char *prefix; /* "" or "some/prefix/" */
+    atomic_uint failures;
+    _Atomic int64_t known_ms;
+};
+
+/* store_key_check, and ERROR_FORBIDDEN outside the store's prefix. */
+bool store_key_allowed(const struct store *store, const char *key, struct error *err) NODISCARD;
+/* Printable ASCII of 1..max bytes: what a header or an attribute can hold. */
+bool store_is_printable(const char *s, size_t max);
+/* "name\0value\0" onto info->metadata; more than STORE_METADATA_MAX are ERROR_UNAVAILABLE. */
+bool store_info_add(struct store_info *info, const char *name, struct bytes value,
+                    struct error *err) NODISCARD;
+bool store_is_metadata_name(const char *name);
+/* ERROR_DEADLINE once the deadline has passed. */
+bool store_in_time(int64_t deadline_ms, struct error *err) NODISCARD;
+
+/* A directory as a bucket (file.c). *root is the real path, the caller's. NULL: ERROR_CONFIG. */
+extern const struct store_driver store_file_driver;
+void *store_file_open(const char *path, char **root, struct error *err) NODISCARD;
+
+#endif

@@ -1,0 +1,26 @@
+/* What preprocess_service holds while it serves. */
+#ifndef DARKROOM_PREPROCESS_APP_H
+#define DARKROOM_PREPROCESS_APP_H
+
+#include "events/outbox.h"
+#include "events/publisher.h"
+#include "image/image.h"
+#include "service/service.h"
+
+struct reconciler;
+
+struct app {
+    struct service service; /* first: see service_of */
+    struct image_limits limits;
+    struct outbox *outbox; /* NULL unless events are pushed */
+    struct publisher *publisher;
+    struct reconciler *reconciler; /* NULL without an outbox */
+};
+
+extern const struct route preprocess_routes[];
+extern const size_t preprocess_route_count;
+
+struct reply handle_preprocess(const struct app *app, const struct request *req);
+struct reply handle_images(const struct app *app, const struct request *req);
+
+#endif

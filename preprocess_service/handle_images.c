@@ -1,0 +1,96 @@
+/* GET /images/{id} and /images/{id}.{ext}: the stored bytes. */
+#include "app.h"
+#include "image/object_name.h"
+
+static bool not_found(struct error *err)
+{
+    return error_set(err, ERROR_NOT_FOUND, "no such image");
+}
+
+/* Find the object; an id alone may have any of the formats. */
+static bool find_object(const struct app *app, const struct request *req, struct object_name *name,
+                        char *key, struct store_info *info, struct error *err)
+{
+    for (size_t i = 0; i < OBJECT_FORMATS; i++) {
+        if (name->format != IMAGE_UNKNOWN && name->format != object_formats[i])
+            continue;
+        if (!object_key(store_prefix(app->service.store), name->id, object_formats[i], key,
+                        STORE_KEY_MAX + 1, err))
+            return false;
+        if (store_head(app->service.store, key, req->deadline_ms, info, err)) {
+            name->format = object_formats[i];
+            return true;
+        }
+        if (err->code != ERROR_NOT_FOUND)
+            return false;
+    }
+    return not_found(err);
+}
+
+/* A 206, 200 or 416 of the object; the bytes are charged to the request's budget. */
+static struct reply reply_object(const struct app *app, const struct request *req, const char *key,
+                                 const struct store_info *info, enum image_format format)
+{
+    struct byte_range range = range_parse(request_header(req, "Range"), info->size);
+    uint64_t first = range.kind == RANGE_ONE ? range.first : 0;
+    uint64_t len = range.kind == RANGE_ONE ? range.last - range.first + 1 : info->size;
+    CLEANUP(buffer_done) struct buffer data = BUFFER_MAX((size_t)len);
+    struct error err = {0};
+
+    if (range.kind == RANGE_UNSATISFIABLE) {
+        error_set(&err, ERROR_RANGE, "the image has %llu bytes", (unsigned long long)info->size);
+        struct reply reply = reply_error(&err);
+        reply_add_header(&reply, "Content-Range", "bytes */%llu", (unsigned long long)info->size);
+        return reply;
+    }
+    if (len > INT64_MAX || !byte_budget_take(req->budget, (int64_t)len)) {
+        error_set(&err, ERROR_OVERLOADED, "no room for %llu bytes", (unsigned long long)len);
+        return reply_error(&err);
+    }
+    if (len > 0 && !store_get(app->service.store,
+                              &(struct store_get){
+                                  .key = key,
+                                  .offset = first,
+                                  .length = len,
+                                  .max_bytes = (size_t)len,
+                                  .deadline_ms = req->deadline_ms,
+                              },
+                              &data, NULL, &err)) {
+        byte_budget_give(req->budget, (int64_t)len);
+        return reply_error(&err);
+    }
+    struct reply reply = reply_buffer(range.kind == RANGE_ONE ? 206 : 200,
+                                      image_format_content_type(format), &data);
+    reply.charged_bytes = (int64_t)len;
+    if (range.kind == RANGE_ONE)
+        reply_add_header(&reply, "Content-Range", "bytes %llu-%llu/%llu",
+                         (unsigned long long)range.first, (unsigned long long)range.last,
+                         (unsigned long long)info->size);
+    return reply;
+}
+
+struct reply handle_images(const struct app *app, const struct request *req)
+{
+    char key[STORE_KEY_MAX + 1];
+    CLEANUP(store_info_done) struct store_info info = {0};
+    struct object_name name;
+    struct error err = {0};
+
+    if (!app->service.settings.images || !object_name_parse(req->argument, &name)) {
+        not_found(&err);
+        return reply_error(&err);
+    }
+    if (!find_object(app, req, &name, key, &info, &err))
+        return reply_error(&err);
+    bool unchanged = etag_matches(request_header(req, "If-None-Match"), name.id);
+    struct reply reply =
+        unchanged ? reply_empty(304) : reply_object(app, req, key, &info, name.format);
+    if (reply.status >= 400)
+        return reply;
+    reply_add_header(&reply, "ETag", "\"%s\"", name.id);
+    reply_add_header(&reply, "Cache-Control", "private, max-age=31536000, immutable");
+    reply_add_header(&reply, "X-Content-Type-Options", "nosniff");
+    reply_add_header(&reply, "Content-Security-Policy", "default-src 'none'; sandbox");
+    reply_add_header(&reply, "Accept-Ranges", "bytes");
+    return reply;
+}

@@ -1,0 +1,124 @@
+#include "app.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "events/push.h"
+#include "outbox_command.h"
+#include "reconcile.h"
+
+#include <string.h>
+
+EMBED_FILE(preprocess_openapi, "preprocess_service/openapi.json");
+
+static double pending(void *outbox)
+{
+    return (double)outbox_pending(outbox);
+}
+
+static double dead(void *outbox)
+{
+    return (double)outbox_dead(outbox);
+}
+
+/* EVENTS_URL=push+http://… or push+https://…: an outbox in front of a dispatcher. */
+static bool open_push(struct app *app, struct error *err)
+{
+    const struct settings *s = &app->service.settings;
+
+    app->outbox = outbox_open(
+        &(struct outbox_options){
+            .path = s->outbox_path,
+            .max_pending = s->outbox_max_pending,
+            .lock_wait_ms = s->shutdown_grace_ms,
+        },
+        err);
+    if (app->outbox == NULL)
+        return error_wrap(err, "OUTBOX_PATH");
+    metric_gauge_source(METRIC_OUTBOX_PENDING, pending, app->outbox);
+    metric_gauge_source(METRIC_OUTBOX_DEAD, dead, app->outbox);
+    app->publisher = push_publisher_new(app->outbox,
+                                        &(struct push_options){
+                                            .url = s->events_url + strlen("push+"),
+                                            .token = s->push_token,
+                                            .ca_file = s->ca_file,
+                                            .concurrency = s->push_concurrency,
+                                            .max_attempts = s->max_delivery_attempts,
+                                            .max_age_s = s->delivery_max_age_s,
+                                        },
+                                        err);
+    if (app->publisher == NULL)
+        return error_wrap(err, "EVENTS_URL");
+    app->reconciler = reconciler_new(app->service.store, app->outbox, err);
+    return app->reconciler != NULL;
+}
+
+static bool open_events(struct app *app, struct error *err)
+{
+    const char *url = app->service.settings.events_url;
+
+    if (string_starts_with(url, "push+http://") || string_starts_with(url, "push+https://"))
+        return open_push(app, err);
+    if (strcmp(url, "none:") != 0)
+        return error_set(err, ERROR_CONFIG,
+                         "EVENTS_URL is none of push+http://..., push+https://..., none:");
+    app->publisher = publisher_none_new(err);
+    return app->publisher != NULL;
+}
+
+static void worker_done(void *state)
+{
+    (void)state;
+    image_thread_done();
+}
+
+static bool app_open(struct app *app, struct error *err)
+{
+    const struct settings *s = &app->service.settings;
+
+    app->limits = (struct image_limits){
+        .max_pixels = s->max_pixels,
+        .max_decode_bytes = s->max_decode_bytes,
+    };
+    return image_start("preprocess-service", err) &&
+           service_open(&app->service, &(struct worker_pool_options){.state_free = worker_done},
+                        err) &&
+           open_events(app, err);
+}
+
+static void app_stop(struct service *service, int64_t deadline_ms)
+{
+    struct app *app = (struct app *)service;
+
+    app->publisher->stop(app->publisher, deadline_ms);
+}
+
+static void app_done(struct app *app)
+{
+    metric_gauge_clear(METRIC_OUTBOX_PENDING);
+    metric_gauge_clear(METRIC_OUTBOX_DEAD);
+    reconciler_free(app->reconciler);
+    if (app->publisher != NULL)
+        app->publisher->free(app->publisher);
+    outbox_close(app->outbox);
+    service_done(&app->service);
+    image_stop();
+}
+
+int main(int argc, char **argv)
+{
+    struct app app = {
+        .service = {.kind = SERVICE_PREPROCESS,
+                    .name = "preprocess-service",
+                    .openapi = preprocess_openapi},
+    };
+    struct error err = {0};
+    int status;
+
+    if (argc > 1 && strcmp(argv[1], "--outbox") == 0)
+        return outbox_command(argc, argv);
+    if (service_begin(&app.service, argc, argv, &status))
+        status = app_open(&app, &err)
+                     ? service_serve(&app.service, preprocess_routes, preprocess_route_count, app_stop)
+                     : service_fail(&err);
+    app_done(&app);
+    return status;
+}

@@ -1,0 +1,148 @@
+#include "reconcile.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/threads.h"
+#include "image/object_name.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+enum {
+    LOOK_EVERY_MS = 500,
+    CALL_TIMEOUT_MS = 30000,
+    WALK_TIMEOUT_MS = 3600000,
+};
+
+struct reconciler {
+    struct store *store;
+    struct outbox *outbox;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    atomic_bool stopping;
+};
+
+struct walk {
+    struct reconciler *reconciler;
+    int64_t announced;
+    bool failed;
+    struct error err;
+};
+
+static bool has_result(struct store *store, const char *key, bool *ret, struct error *err)
+{
+    char result_key[STORE_KEY_MAX + 6];
+    struct store_info info = {0};
+
+    snprintf(result_key, sizeof(result_key), "%s.json", key);
+    *ret = store_head(store, result_key, clock_monotonic_ms() + CALL_TIMEOUT_MS, &info, err);
+    store_info_done(&info);
+    return *ret || err->code == ERROR_NOT_FOUND;
+}
+
+static bool announce(struct walk *walk, const char *key, const struct object_name *name)
+{
+    char uri[STORE_URI_MAX], event_id[UUID_LEN + 1];
+    struct reconciler *r = walk->reconciler;
+
+    if (!store_uri(r->store, key, uri, &walk->err))
+        return false;
+    walk->announced++;
+    return outbox_add(r->outbox,
+                      &(struct event){
+                          .gcs_path = uri,
+                          .id = name->id,
+                          .content_type = image_format_content_type(name->format),
+                          .traceparent = "",
+                      },
+                      clock_monotonic_ms() + CALL_TIMEOUT_MS, event_id, &walk->err);
+}
+
+static bool visit(void *ctx, const char *key, uint64_t size)
+{
+    struct walk *walk = ctx;
+    struct reconciler *r = walk->reconciler;
+    const char *prefix = store_prefix(r->store);
+    struct object_name name;
+    bool done = false;
+
+    (void)size;
+    if (atomic_load(&r->stopping))
+        return false;
+    if (!string_starts_with(key, prefix) || !object_name_parse(key + strlen(prefix), &name) ||
+        name.format == IMAGE_UNKNOWN)
+        return true;
+    walk->failed = !has_result(r->store, key, &done, &walk->err) ||
+                   (!done && !announce(walk, key, &name));
+    return !walk->failed;
+}
+
+static void reconcile(struct reconciler *r)
+{
+    struct walk walk = {.reconciler = r};
+
+    log_warning("reconciling: announcing every stored image without a result");
+    bool ok = store_list(r->store, store_prefix(r->store), clock_monotonic_ms() + WALK_TIMEOUT_MS,
+                         visit, &walk, &walk.err) &&
+              !walk.failed;
+    if (atomic_load(&r->stopping))
+        return;
+    if (!ok || !outbox_reconcile_finished(r->outbox, &walk.err))
+        log_error("reconciling failed; trying again", F("error", (const char *)walk.err.message));
+    else
+        log_info("reconciled", F("announced", walk.announced));
+}
+
+static void *reconciler_main(void *arg)
+{
+    struct reconciler *r = arg;
+
+    pthread_mutex_lock(&r->mutex);
+    while (!atomic_load(&r->stopping)) {
+        if (outbox_reconcile_needed(r->outbox)) {
+            pthread_mutex_unlock(&r->mutex);
+            reconcile(r);
+            pthread_mutex_lock(&r->mutex);
+        }
+        if (atomic_load(&r->stopping))
+            break;
+        struct timespec until = clock_timespec(clock_monotonic_ms() + LOOK_EVERY_MS);
+        pthread_cond_timedwait(&r->wake, &r->mutex, &until);
+    }
+    pthread_mutex_unlock(&r->mutex);
+    return NULL;
+}
+
+struct reconciler *reconciler_new(struct store *store, struct outbox *outbox, struct error *err)
+{
+    struct reconciler *r = calloc(1, sizeof(*r));
+
+    if (r == NULL) {
+        error_oom(err);
+        return NULL;
+    }
+    r->store = store;
+    r->outbox = outbox;
+    pthread_mutex_init(&r->mutex, NULL);
+    thread_cond_init(&r->wake);
+    if (!thread_start(&r->thread, reconciler_main, r, err)) {
+        free(r);
+        return NULL;
+    }
+    return r;
+}
+
+void reconciler_free(struct reconciler *r)
+{
+    if (r == NULL)
+        return;
+    pthread_mutex_lock(&r->mutex);
+    atomic_store(&r->stopping, true);
+    pthread_cond_signal(&r->wake);
+    pthread_mutex_unlock(&r->mutex);
+    pthread_join(r->thread, NULL);
+    pthread_cond_destroy(&r->wake);
+    pthread_mutex_destroy(&r->mutex);
+    free(r);
+}

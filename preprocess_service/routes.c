@@ -1,0 +1,12 @@
+#include "app.h"
+
+const struct route preprocess_routes[] = {
+    SERVICE_ROUTE("/", handle_root),
+    SERVICE_ROUTE("/healthz", handle_healthz),
+    SERVICE_ROUTE("/readyz", handle_readyz),
+    SERVICE_ROUTE("/metrics", handle_metrics),
+    SERVICE_ROUTE("/openapi.json", handle_openapi),
+    {"POST", "/preprocess", handle_preprocess, false},
+    {"GET", "/images/{name}", handle_images, false},
+};
+const size_t preprocess_route_count = ARRAY_SIZE(preprocess_routes);

@@ -1,0 +1,434 @@
+#include "test_image_samples.h"
+
+#include "base/clock.h"
+
+#include <string.h>
+
+/* --- hand-made headers --- */
+
+struct builder {
+    uint8_t data[8192];
+    size_t len;
+};
+
+static void put(struct builder *b, const void *data, size_t len)
+{
+    assert_true(len <= sizeof(b->data) - b->len);
+    memcpy(b->data + b->len, data, len);
+    b->len += len;
+}
+#define PUT(b, literal) put(b, literal, sizeof(literal) - 1)
+
+static void put_number(struct builder *b, uint64_t n, int size, bool big_endian)
+{
+    for (int i = 0; i < size; i++) {
+        uint8_t byte = (uint8_t)(n >> (8 * (big_endian ? size - 1 - i : i)));
+        put(b, &byte, 1);
+    }
+}
+
+static void build_png(struct builder *b, uint32_t width, uint32_t height, int depth, int type)
+{
+    PUT(b, "\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR");
+    put_number(b, width, 4, true);
+    put_number(b, height, 4, true);
+    put_number(b, (uint64_t)depth, 1, true);
+    put_number(b, (uint64_t)type, 1, true);
+    PUT(b, "\0\0\0");
+    PUT(b, "\0\0\0\0");
+}
+
+/* A frame with `components` samples unsubsampled, or the first 2x2 (4:2:0), and empty scans. */
+static void build_jpeg(struct builder *b, int marker, int width, int height, int components,
+                       bool subsampled)
+{
+    PUT(b, "\xff\xd8\xff");
+    put_number(b, (uint64_t)marker, 1, true);
+    put_number(b, (uint64_t)(8 + 3 * components), 2, true);
+    PUT(b, "\x08");
+    put_number(b, (uint64_t)height, 2, true);
+    put_number(b, (uint64_t)width, 2, true);
+    put_number(b, (uint64_t)components, 1, true);
+    for (int i = 0; i < components; i++) {
+        put_number(b, (uint64_t)(i + 1), 1, true);
+        put_number(b, subsampled && i == 0 ? 0x22 : 0x11, 1, true);
+        PUT(b, "\0");
+    }
+}
+
+static void build_jpeg_scans(struct builder *b, int components, int scans)
+{
+    for (int i = 0; i < scans; i++) {
+        PUT(b, "\xff\xda");
+        put_number(b, (uint64_t)(6 + 2 * components), 2, true);
+        put_number(b, (uint64_t)components, 1, true);
+        for (int c = 0; c < components; c++)
+            put_number(b, (uint64_t)((c + 1) << 8), 2, true);
+        PUT(b, "\0\x3f\0");
+        PUT(b, "data\xff\0\xff\xd0 more"); /* stuffing and a restart, not markers */
+    }
+    PUT(b, "\xff\xd9");
+}
+
+static void build_gif(struct builder *b, int width, int height, int frames)
+{
+    PUT(b, "GIF89a");
+    put_number(b, (uint64_t)width, 2, false);
+    put_number(b, (uint64_t)height, 2, false);
+    PUT(b, "\x80\0\0\0\0\0\xff\xff\xff");
+    for (int i = 0; i < frames; i++) {
+        PUT(b, "\x21\xf9\x04\0\0\0\0\0");
+        PUT(b, "\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x4c\x01\0");
+    }
+    PUT(b, ";");
+}
+
+static void build_webp(struct builder *b, const char *kind, uint64_t fields, int size)
+{
+    PUT(b, "RIFF\x1a\0\0\0WEBP");
+    put(b, kind, 4);
+    PUT(b, "\x0a\0\0\0");
+    put_number(b, fields, size, false);
+    while (b->len < 30)
+        PUT(b, "\0");
+}
+
+static void put_entry(struct builder *b, int tag, uint64_t value, bool big_endian)
+{
+    put_number(b, (uint64_t)tag, 2, big_endian);
+    put_number(b, 4, 2, big_endian);
+    put_number(b, 1, 4, big_endian);
+    put_number(b, value, 4, big_endian);
+}
+
+static void build_tiff(struct builder *b, uint32_t width, uint32_t height, int bands, int pages,
+                       bool big_endian)
+{
+    if (big_endian)
+        PUT(b, "MM\0*");
+    else
+        PUT(b, "II*\0");
+    put_number(b, 8, 4, big_endian);
+    for (int i = 1; i <= pages; i++) {
+        put_number(b, 4, 2, big_endian);
+        put_entry(b, 256, width, big_endian);
+        put_entry(b, 257, height, big_endian);
+        put_entry(b, 258, 8, big_endian);
+        put_entry(b, 277, (uint64_t)bands, big_endian);
+        put_number(b, i == pages ? 0 : b->len + 4, 4, big_endian);
+    }
+}
+
+static enum error_code probe(const struct builder *b, struct image_header *ret)
+{
+    struct error err = {0};
+
+    if (image_probe(bytes_of(b->data, b->len), &test_limits, ret, &err))
+        return ERROR_NONE;
+    assert_true(err.message[0] != '\0');
+    return err.code;
+}
+
+/* --- tests --- */
+
+static void test_empty(void **state)
+{
+    struct image_header h;
+    struct error err = {0};
+
+    (void)state;
+    assert_false(image_probe(bytes_of(NULL, 0), &test_limits, &h, &err));
+    assert_int_equal(err.code, ERROR_UNSUPPORTED_MEDIA);
+    assert_non_null(strstr(err.message, "0 bytes"));
+}
+
+static void build_bomb(struct builder *b, int kind, int side)
+{
+    uint64_t edge = (uint64_t)side - 1;
+
+    switch (kind) {
+    case 0:
+        build_png(b, (uint32_t)side, (uint32_t)side, 8, 2);
+        break;
+    case 1:
+        build_jpeg(b, 0xc0, side, side, 3, true);
+        build_jpeg_scans(b, 3, 1);
+        break;
+    case 2:
+        build_gif(b, side, side, 1);
+        break;
+    case 3:
+        build_webp(b, "VP8X", edge << 32 | edge << 56, 8);
+        b->data[28] = (uint8_t)(edge >> 8);
+        b->data[29] = (uint8_t)(edge >> 16);
+        break;
+    case 4:
+        build_tiff(b, (uint32_t)side, (uint32_t)side, 3, 1, true);
+        break;
+    default:
+        build_tiff(b, (uint32_t)side, (uint32_t)side, 3, 1, false);
+    }
+}
+
+static void test_bombs(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 6; kind++) {
+        struct builder bomb = {0}, fine = {0};
+        struct image_header h;
+        double start = clock_monotonic_s();
+
+        build_bomb(&bomb, kind, 60000);
+        assert_int_equal(probe(&bomb, &h), ERROR_TOO_LARGE);
+        assert_true(clock_monotonic_s() - start < 0.010);
+
+        build_bomb(&fine, kind, 1000);
+        assert_int_equal(probe(&fine, &h), ERROR_NONE);
+        assert_int_equal(h.width, 1000);
+        assert_int_equal(h.height, 1000);
+        assert_int_equal(h.pages, 1);
+    }
+}
+
+static void test_pixel_limit_is_exact(void **state)
+{
+    struct image_header h;
+    struct builder fits = {0}, over = {0};
+
+    (void)state;
+    build_png(&fits, 10000, 5000, 8, 2);
+    build_png(&over, 10000, 5001, 8, 2);
+    assert_int_equal(probe(&fits, &h), ERROR_NONE);
+    assert_int_equal(probe(&over, &h), ERROR_TOO_LARGE);
+}
+
+static void test_huge_numbers_do_not_wrap(void **state)
+{
+    struct image_header h;
+    struct builder png = {0}, tiff = {0}, zero = {0};
+
+    (void)state;
+    build_png(&png, 0x7fffffff, 0x7fffffff, 16, 6);
+    assert_int_equal(probe(&png, &h), ERROR_TOO_LARGE);
+    build_tiff(&tiff, 0x7fffffff, 0x7fffffff, 5, 20, false);
+    assert_int_equal(probe(&tiff, &h), ERROR_TOO_LARGE);
+    build_png(&zero, 0, 10, 8, 2);
+    assert_int_equal(probe(&zero, &h), ERROR_BAD_IMAGE);
+}
+
+static void test_pages_count(void **state)
+{
+    struct image_header h;
+    struct builder gif = {0}, tiff = {0}, many = {0};
+
+    (void)state;
+    build_gif(&gif, 1000, 1000, 50);
+    assert_int_equal(probe(&gif, &h), ERROR_NONE);
+    assert_int_equal(h.pages, 50);
+    build_gif(&many, 1000, 1000, 51);
+    assert_int_equal(probe(&many, &h), ERROR_TOO_LARGE);
+    build_tiff(&tiff, 10, 10, 1, 7, true);
+    assert_int_equal(probe(&tiff, &h), ERROR_NONE);
+    assert_int_equal(h.pages, 7);
+}
+
+static void test_tiff_loop_and_bands(void **state)
+{
+    struct image_header h;
+    struct builder loop = {0}, bands = {0}, five = {0}, short_file = {0};
+
+    (void)state;
+    build_tiff(&loop, 10, 10, 3, 1, false);
+    loop.data[loop.len - 4] = 8; /* the next directory is the first one */
+    assert_int_equal(probe(&loop, &h), ERROR_BAD_IMAGE);
+    build_tiff(&bands, 10, 10, 6, 1, false);
+    assert_int_equal(probe(&bands, &h), ERROR_BAD_IMAGE);
+    build_tiff(&five, 10, 10, 5, 1, false);
+    assert_int_equal(probe(&five, &h), ERROR_NONE);
+    build_tiff(&short_file, 10, 10, 3, 1, false);
+    short_file.len -= 5;
+    assert_int_equal(probe(&short_file, &h), ERROR_BAD_IMAGE);
+}
+
+static void test_jpeg_scans(void **state)
+{
+    struct image_header h;
+    struct builder most = {0}, over = {0}, none = {0};
+
+    (void)state;
+    build_jpeg(&most, 0xc2, 100, 80, 3, true);
+    build_jpeg_scans(&most, 3, 100);
+    assert_int_equal(probe(&most, &h), ERROR_NONE);
+    assert_true(h.progressive);
+    assert_int_equal(h.width, 100);
+    assert_int_equal(h.height, 80);
+    build_jpeg(&over, 0xc2, 100, 80, 3, true);
+    build_jpeg_scans(&over, 3, 101);
+    assert_int_equal(probe(&over, &h), ERROR_BAD_IMAGE);
+    build_jpeg(&none, 0xc0, 100, 80, 3, true);
+    PUT(&none, "\xff\xd9");
+    assert_int_equal(probe(&none, &h), ERROR_BAD_IMAGE);
+}
+
+static void test_jpeg_variants(void **state)
+{
+    static const struct {
+        int marker, components;
+        enum error_code code;
+    } cases[] = {
+        {0xc0, 1, ERROR_NONE}, {0xc1, 3, ERROR_NONE},      {0xc2, 4, ERROR_NONE},
+        {0xc9, 3, ERROR_NONE}, {0xc3, 3, ERROR_BAD_IMAGE}, {0xc5, 3, ERROR_BAD_IMAGE},
+        {0xcb, 3, ERROR_BAD_IMAGE},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct builder b = {0};
+        struct image_header h;
+
+        build_jpeg(&b, cases[i].marker, 16, 16, cases[i].components, false);
+        build_jpeg_scans(&b, cases[i].components, 1);
+        assert_int_equal(probe(&b, &h), cases[i].code);
+        b.len -= 2; /* no end marker */
+        assert_int_equal(probe(&b, &h), ERROR_BAD_IMAGE);
+    }
+}
+
+/* 256 MiB: a baseline JPEG within the pixels is fine; progressive 4:2:0 costs 3 bytes a pixel
+ * more, 4:4:4 6 bytes. Several scans of one component each need the coefficients as well. */
+static void test_jpeg_memory(void **state)
+{
+    static const struct {
+        int marker, height, scan_components;
+        bool subsampled;
+        enum error_code code;
+    } cases[] = {
+        {0xc0, 5000, 3, false, ERROR_NONE},      {0xc2, 4400, 3, true, ERROR_NONE},
+        {0xc2, 4500, 3, true, ERROR_TOO_LARGE},  {0xc2, 2900, 3, false, ERROR_NONE},
+        {0xc2, 3000, 3, false, ERROR_TOO_LARGE}, {0xc0, 3000, 1, false, ERROR_TOO_LARGE},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct builder b = {0};
+        struct image_header h;
+
+        build_jpeg(&b, cases[i].marker, 10000, cases[i].height, 3, cases[i].subsampled);
+        build_jpeg_scans(&b, cases[i].scan_components, 1);
+        assert_int_equal(probe(&b, &h), cases[i].code);
+    }
+}
+
+static void test_png_memory(void **state)
+{
+    struct image_header h;
+    struct builder eight = {0}, sixteen = {0};
+
+    (void)state;
+    build_png(&eight, 7000, 7000, 8, 6);
+    assert_int_equal(probe(&eight, &h), ERROR_NONE);
+    assert_int_equal(h.bands, 4);
+    build_png(&sixteen, 7000, 7000, 16, 6);
+    assert_int_equal(probe(&sixteen, &h), ERROR_TOO_LARGE);
+}
+
+/* Every cut of real files: the parsers stay inside (asan) and never invent a larger picture. */
+static void test_cut_anywhere(void **state)
+{
+    static const char *const suffixes[] = {".jpg", ".jpg[interlace]", ".png", ".gif", ".webp",
+                                           ".webp[lossless]", ".tif", ".tif[bigtiff]", ".avif"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+        SAMPLE s = save_sample(draw_quarters(40, 24), suffixes[i]);
+        size_t step = s.len > 2000 ? 7 : 1;
+
+        for (size_t len = 0; len <= s.len; len += step) {
+            CLEANUP_FREE uint8_t *copy = malloc(len + 1); /* so that asan sees the end */
+            struct image_header h;
+            struct error err = {0};
+
+            memcpy(copy, s.data, len);
+            if (image_probe(bytes_of(copy, len), &test_limits, &h, &err)) {
+                assert_int_equal(h.width, 40);
+                assert_int_equal(h.height, 24);
+            } else {
+                assert_true(err.code == ERROR_BAD_IMAGE || err.code == ERROR_UNSUPPORTED_MEDIA);
+            }
+        }
+    }
+}
+
+static void test_real_headers(void **state)
+{
+    static const struct {
+        const char *suffix;
+        enum image_format format;
+        int bands;
+        bool progressive;
+    } cases[] = {
+        {".jpg", IMAGE_JPEG, 3, false},      {".jpg[interlace]", IMAGE_JPEG, 3, true},
+        {".png", IMAGE_PNG, 3, false},       {".gif", IMAGE_GIF, 4, false},
+        {".webp", IMAGE_WEBP, 3, false},     {".webp[lossless]", IMAGE_WEBP, 3, false},
+        {".tif", IMAGE_TIFF, 3, false},      {".tif[bigtiff,tile]", IMAGE_TIFF, 3, false},
+        {".heic", IMAGE_HEIC, 3, false},     {".avif", IMAGE_AVIF, 3, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        SAMPLE s = save_sample(draw_quarters(66, 34), cases[i].suffix);
+        struct image_header h;
+        struct error err = {0};
+
+        if (!image_probe(sample_bytes(s), &test_limits, &h, &err))
+            fail_msg("%s: %s", cases[i].suffix, err.message);
+        assert_int_equal(h.format, cases[i].format);
+        assert_int_equal(h.width, 66);
+        assert_int_equal(h.height, 34);
+        assert_int_equal(h.pages, 1);
+        assert_int_equal(h.bands, cases[i].bands);
+        assert_int_equal(h.progressive, cases[i].progressive);
+    }
+}
+
+/* The size of an AVIF is in its `ispe` box. */
+static void test_avif_bomb(void **state)
+{
+    SAMPLE s = save_sample(draw_quarters(66, 34), ".avif");
+    uint8_t *ispe = memmem(s.data, s.len, "ispe", 4);
+    struct image_header h;
+    struct error err = {0};
+    double start;
+
+    (void)state;
+    assert_non_null(ispe);
+    memcpy(ispe + 8, "\0\0\x40\0\0\0\x40\0", 8); /* 16384 x 16384 */
+    start = clock_monotonic_s();
+    assert_false(image_probe(sample_bytes(s), &test_limits, &h, &err));
+    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_true(clock_monotonic_s() - start < 0.010);
+
+    memcpy(ispe + 8, "\0\0\xea\x60\0\0\xea\x60", 8); /* libheif itself refuses this one */
+    assert_false(image_probe(sample_bytes(s), &test_limits, &h, &err));
+    assert_true(err.code == ERROR_TOO_LARGE || err.code == ERROR_BAD_IMAGE);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_bombs),
+        cmocka_unit_test(test_pixel_limit_is_exact),
+        cmocka_unit_test(test_huge_numbers_do_not_wrap),
+        cmocka_unit_test(test_pages_count),
+        cmocka_unit_test(test_tiff_loop_and_bands),
+        cmocka_unit_test(test_jpeg_scans),
+        cmocka_unit_test(test_jpeg_variants),
+        cmocka_unit_test(test_jpeg_memory),
+        cmocka_unit_test(test_png_memory),
+        cmocka_unit_test(test_cut_anywhere),
+        cmocka_unit_test(test_real_headers),
+        cmocka_unit_test(test_avif_bomb),
+    };
+    return cmocka_run_group_tests_name("image_probe", tests, start_images, stop_images);
+}
