@@ -7,7 +7,7 @@ MODEL_PRECISION ?= int8
 
 CC      ?= gcc
 PKGS     = libmicrohttpd jansson vips libcurl openssl sqlite3
-VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+VERSION  = 0.1.0
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
            -Wmissing-prototypes -Wformat=2 -Wvla -Wundef -Wcast-qual -Wwrite-strings \

@@ -60,7 +60,7 @@ bool result_find(const struct app *app, const struct result_subject *subject, in
 static bool put_json(const struct app *app, const char *key, const json_t *json, bool if_absent,
                      int64_t deadline_ms, bool *existed, struct error *err)
 {
-    CLEANUP_FREE char *text = json_dumps(json, JSON_COMPACT);
+    CLEANUP_FREE char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9));
 
     if (text == NULL)
         return error_oom(err);

@@ -71,7 +71,9 @@ bool config_read(const struct setting *table, size_t rows, unsigned service, voi
 
     for (size_t i = 0; i < rows; i++) {
         const struct setting *row = &table[i];
-        const char *value = (row->services & service) != 0 ? getenv(row->name) : NULL;
+        if ((row->services & service) == 0)
+            continue;
+        const char *value = getenv(row->name);
         if (value == NULL || *value == '\0') /* an empty variable is an unset one */
             value = row->fallback;
         if (value == NULL)

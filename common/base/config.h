@@ -27,7 +27,8 @@ struct setting {
 /* All mistakes are collected, one line each, so that they are reported together. */
 bool config_mistake(struct buffer *mistakes, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-/* Read every row for `service` from the environment into *config (zeroed by the caller).
+/* Read every row for `service` from the environment into *config (zeroed by the caller; the fields
+ * of other rows stay so).
  * True if no mistake was added. String fields are freed by config_done. */
 bool config_read(const struct setting *table, size_t rows, unsigned service, void *config,
                  struct buffer *mistakes) NODISCARD;

@@ -11,7 +11,6 @@
 enum {
     IDLE_MAX = 64, /* handles kept, each with its connections; more may be in use */
     CONNECT_MAX_MS = 5000,
-    KEEPALIVE_S = 30,
     ROUNDING_MS = 5, /* libcurl's timer may fire this early */
     REPLY_HEADERS_MAX_BYTES = 64 * 1024,
     PEER_MAX = 128,
@@ -259,8 +258,6 @@ static CURLcode set_connection(CURL *easy, const struct http_client *client, boo
     SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     SET(CURLOPT_TCP_KEEPALIVE, 1L);
-    SET(CURLOPT_TCP_KEEPIDLE, (long)KEEPALIVE_S);
-    SET(CURLOPT_TCP_KEEPINTVL, (long)KEEPALIVE_S);
     SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     if (!is_https)
         SET(CURLOPT_PROXY, "");

@@ -68,7 +68,7 @@ struct reply reply_json(int status, json_t *json)
 {
     struct error err = {0};
 
-    char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    char *text = json != NULL ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);
     if (text == NULL) {
         error_oom(&err);
@@ -118,7 +118,7 @@ bool reply_problem(const struct error *err, const char *request_id, struct buffe
                              "title", error_title(err->code), "status",
                              error_http_status(err->code), "detail", public_detail(err),
                              "request_id", request_id);
-    CLEANUP_FREE char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    CLEANUP_FREE char *text = json != NULL ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);
     if (text == NULL)
         return error_oom(oom);

@@ -70,7 +70,8 @@ bool store_head(struct store *store, const char *key, int64_t deadline_ms, struc
 bool store_delete(struct store *store, const char *key, int64_t deadline_ms,
                   struct error *err) NODISCARD;
 
-/* Called for each object whose key starts with the prefix; return false to stop (not an error). */
+/* Called for each object whose key starts with the prefix, in no particular order; return false to
+ * stop (not an error). */
 typedef bool (*store_list_fn)(void *ctx, const char *key, uint64_t size);
 bool store_list(struct store *store, const char *prefix, int64_t deadline_ms, store_list_fn fn,
                 void *ctx, struct error *err) NODISCARD;
@@ -92,11 +93,12 @@ bool store_uri(const struct store *store, const char *key, char out[STORE_URI_MA
 bool store_key_of_uri(const struct store *store, const char *uri, char out[STORE_KEY_MAX + 1],
                       struct error *err) NODISCARD;
 
-/* ERROR_BAD_REQUEST unless `key` is one that every driver can hold. */
+/* ERROR_BAD_REQUEST unless `key` is valid as described at the top. A directory refuses more (empty
+ * segments, segments over 255 bytes, more than 64 segments, ".tmp/"): its calls say so. */
 bool store_key_check(const char *key, struct error *err) NODISCARD;
 
-/* Consecutive failures of the passing kind since the last success, and when the last outcome of
- * any call was known (monotonic; 0 before the first). Never blocks. */
+/* Consecutive failures of the passing kind since the last answer (NOT_FOUND is one), and when the
+ * last outcome of any call was known (monotonic; 0 before the first). Never blocks. */
 void store_health(const struct store *store, unsigned *failures, int64_t *known_ms);
 
 /* Open what a STORAGE_URL names. ERROR_CONFIG for a URL that cannot work.

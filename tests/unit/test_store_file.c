@@ -306,6 +306,10 @@ static void test_ranges_and_limits(void **state)
     assert_false(get(&f, "k", &data)); /* the caller's own maximum */
     assert_int_equal(f.err.code, ERROR_TOO_LARGE);
     assert_int_equal(data.len, 13);
+    struct store_get bounded = {.key = "k", .max_bytes = 9, .deadline_ms = soon()};
+    CLEANUP(buffer_done) struct buffer roomy = BUFFER_MAX(1000);
+    assert_false(store_get(f.store, &bounded, &roomy, NULL, &f.err));
+    assert_int_equal(f.err.code, ERROR_TOO_LARGE);
     end(&f);
 }
 

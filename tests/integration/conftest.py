@@ -1,0 +1,219 @@
+"""Starts the real binaries for the integration tests.
+
+    DARKROOM_BUILD   folder of the binaries (default build/release)
+    DARKROOM_SLOW    factor on time limits (sanitizer builds, busy machines; default 1)
+"""
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("DARKROOM_BUILD", ROOT / "build/release")).resolve()
+MODEL = ROOT / "build/models/mobilenet_v2.json"
+PHOTOS = ROOT.parent / "shared/photos"
+SLOW = float(os.environ.get("DARKROOM_SLOW", "1"))
+
+needs_photos = pytest.mark.skipif(not PHOTOS.is_dir(), reason="no photographs at hand")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(condition, what, timeout=10.0):
+    """Poll until condition() is true; its value is returned."""
+    deadline = time.monotonic() + timeout * SLOW
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"timed out waiting for {what}"
+        time.sleep(0.01)
+
+
+class Reply:
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    def json(self):
+        return json.loads(self.body)
+
+    def __repr__(self):
+        return f"<{self.status} {dict(self.headers)} {self.body[:300]!r}>"
+
+
+class Service:
+    """One running service. Every instance is stopped by its fixture, which expects exit status 0."""
+
+    def __init__(self, name, folder, port=None, **env):
+        self.name, self.folder, self.port = name, pathlib.Path(folder), port or free_port()
+        self.log_path = self.folder / f"{name}-{self.port}.log"
+        self.env = {
+            "PATH": os.environ["PATH"], "HOST": "127.0.0.1", "PORT": str(self.port),
+            "STORAGE_URL": f"file://{self.folder}/objects", "SHUTDOWN_GRACE_MS": "8000",
+        }
+        if name == "preprocess-service":
+            self.env["OUTBOX_PATH"] = str(self.folder / "outbox.db")
+        else:
+            self.env["MODEL"] = str(MODEL)
+        self.env |= {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}
+        self.env |= {k: str(v) for k, v in env.items()}
+        self.process = None
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def launch(self):
+        """Start without waiting."""
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                [BUILD / self.name], env=self.env, cwd=self.folder, stdout=log, stderr=log)
+        return self
+
+    def start(self, timeout=10.0):
+        self.launch()
+        wait_for(self.is_alive, f"{self.name} to answer\n{self.log()}", timeout)
+        return self
+
+    def is_alive(self):
+        assert self.process.poll() is None, f"{self.name} exited: {self.process.returncode}\n{self.log()}"
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return self.get("/healthz").status == 200
+
+    def stop(self, timeout=12.0):
+        """SIGTERM; the exit status must be 0 (sanitizers make it something else)."""
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout * SLOW)
+        self.process = None
+        assert code == 0, f"{self.name} exited with {code}\n{self.log()}"
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def restart(self, **env):
+        """Start again on the same port and folder, e.g. after kill()."""
+        self.env |= {k: str(v) for k, v in env.items()}
+        return self.start()
+
+    def log(self):
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def log_lines(self):
+        return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+
+    def request(self, method, path, body=None, headers=None, timeout=30.0):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout * SLOW)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return Reply(response.status, response.headers, response.read())
+
+    def get(self, path, headers=None):
+        return self.request("GET", path, headers=headers)
+
+    def post_image(self, path, data, content_type="image/jpeg", **headers):
+        return self.request("POST", path, data,
+                            {"Content-Type": content_type} | {k.replace("_", "-"): v for k, v in headers.items()})
+
+    def upload(self, data, query="", content_type="image/jpeg"):
+        return self.post_image("/preprocess" + query, data, content_type)
+
+    def metric(self, sample):
+        """The value of one sample, e.g. 'events_total{outcome="delivered"}'; 0 when absent."""
+        for line in self.get("/metrics").body.decode().splitlines():
+            if line.startswith(sample + " "):
+                return float(line.rsplit(" ", 1)[1])
+        return 0.0
+
+    def memory_kb(self, field="Pss"):
+        """PSS of the process, from /proc/PID/smaps_rollup."""
+        for line in pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1])
+        raise AssertionError(field)
+
+
+class Stack:
+    """Both services on one folder, wired to each other."""
+
+    def __init__(self, folder, preprocess_env=None, classify_env=None):
+        self.folder = pathlib.Path(folder)
+        self.classify = Service("classify-service", folder, **(classify_env or {}))
+        self.preprocess = Service(
+            "preprocess-service", folder, EVENTS_URL=f"push+{self.classify.url}/pubsub",
+            **(preprocess_env or {}))
+
+    @property
+    def objects(self):
+        return self.folder / "objects"
+
+    def start(self):
+        self.classify.start()
+        self.preprocess.start()
+        return self
+
+    def stop(self):
+        self.preprocess.stop()
+        self.classify.stop()
+
+    def result(self, reply, timeout=20.0):
+        """The stored result of a /preprocess reply, once it is there."""
+        def look():
+            got = self.classify.get("/results/" + reply["id"])
+            return got if got.status != 202 else None
+        return wait_for(look, f"the result of {reply['id']}", timeout).json()
+
+
+@pytest.fixture
+def services(tmp_path):
+    """A list: every Service or Stack put into it is stopped at the end, exit status 0."""
+    running = []
+    yield running
+    for service in running:
+        parts = [service.preprocess, service.classify] if isinstance(service, Stack) else [service]
+        for part in parts:
+            part.stop()
+
+
+@pytest.fixture
+def stack(tmp_path, services):
+    services.append(Stack(tmp_path))
+    return services[0].start()
+
+
+@pytest.fixture
+def preprocess(tmp_path, services):
+    """preprocess-service alone, its events dropped."""
+    services.append(Service("preprocess-service", tmp_path, EVENTS_URL="none:"))
+    return services[0].start()
+
+
+@pytest.fixture
+def classify(tmp_path, services):
+    services.append(Service("classify-service", tmp_path))
+    return services[0].start()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failed test shows the end of every log in its folder."""
+    report = (yield).get_result()
+    folder = item.funcargs.get("tmp_path") if hasattr(item, "funcargs") else None
+    if report.failed and folder is not None:
+        for path in sorted(folder.glob("*.log")):
+            report.sections.append((path.name, path.read_text(errors="replace")[-8000:]))

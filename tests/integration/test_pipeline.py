@@ -1,0 +1,39 @@
+"""The main job: upload in, label out."""
+import pytest
+
+from conftest import PHOTOS, needs_photos
+from images import decode, encode, gradient
+
+
+@needs_photos
+def test_upload_push_result(stack):
+    data = (PHOTOS / "n02099601_golden_retriever.JPEG").read_bytes()
+    reply = stack.preprocess.upload(data)
+    assert reply.status == 200, reply
+    stored = reply.json()
+    assert stored["gcs_path"] == f"file://{stack.objects}/{stored['id']}.jpg"
+    assert decode(stack.preprocess.get("/images/" + stored["id"]).body).size == (256, 256)
+    result = stack.result(stored)
+    assert result["label"] == "golden retriever"
+    assert result["gcs_path"] == stored["gcs_path"]
+    posted = stack.classify.request("POST", "/classify", reply.body, {"Content-Type": "application/json"})
+    assert posted.json()["label"] == "golden retriever"
+
+
+def test_same_upload_is_the_same_object(stack):
+    data = encode(gradient())
+    first, second = (stack.preprocess.upload(data).json() for _ in range(2))
+    assert first["id"] == second["id"]
+    stack.result(first)
+    assert len(list(stack.objects.glob("*.jpg"))) == 1
+    assert len(list(stack.objects.glob("*.jpg.json"))) == 1
+
+
+@pytest.mark.parametrize("service", ["preprocess", "classify"])
+def test_shared_routes(request, service):
+    service = request.getfixturevalue(service)
+    assert service.get("/").json()["name"] == service.name
+    assert service.get("/healthz").json() == {"status": "alive"}
+    assert service.get("/readyz").json() == {"status": "ready"}
+    assert "/healthz" in service.get("/openapi.json").json()["paths"]
+    assert service.get("/metrics").headers["Content-Type"].startswith("text/plain")
