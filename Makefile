@@ -1,4 +1,4 @@
-# Darkroom. `make help` lists the targets.
+# Darkroom. `make help` lists the targets; the default is `all`.
 
 VARIANT ?= release
 BUILD    = build/$(VARIANT)
@@ -87,3 +87,65 @@ $(BUILD)/%.o: %.c
 	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 -include $(patsubst %.o,%.d,$(call object,$(ALL_SRC)))
+
+.PHONY: run
+run: ## install, build, get the model, start both services and label a first image (PHOTO=path)
+	@bash infra/setup/install.sh run
+	@$(MAKE) --no-print-directory -s -j all model
+	@bash infra/run.sh
+
+.PHONY: model
+model: ## get and convert the model (MODEL_PRECISION=int8|fp32) into build/models
+	@$(PYTHON) classify_service/models/make_model.py --out build/models --precision $(MODEL_PRECISION)
+
+.PHONY: test
+test: ## install, build, run every test; ends with a summary (TESTS=... for pytest)
+	@bash infra/setup/install.sh test
+	@$(MAKE) --no-print-directory -s -j all unit-binaries model
+	@bash tests/run.sh
+
+.PHONY: unit-binaries
+unit-binaries: $(UNIT_BIN)
+
+.PHONY: unit
+unit: unit-binaries model ## run the unit tests
+	@bash tests/run.sh unit
+
+.PHONY: integration
+integration: all model ## run the integration tests
+	@bash tests/run.sh integration
+
+.PHONY: asan tsan
+asan: ## the same tests under AddressSanitizer and UBSan
+	@bash infra/setup/install.sh test
+	@$(MAKE) --no-print-directory -s -j VARIANT=asan all unit-binaries model
+	@DARKROOM_BUILD=build/asan DARKROOM_SLOW=4 bash tests/run.sh
+
+tsan: ## the same tests under ThreadSanitizer
+	@bash infra/setup/install.sh test
+	@$(MAKE) --no-print-directory -s -j VARIANT=tsan all unit-binaries model
+	@DARKROOM_BUILD=build/tsan DARKROOM_SLOW=6 bash tests/run.sh
+
+.PHONY: lint
+lint: ## warnings as errors, clang-format, clang-tidy, cppcheck, shellcheck
+	@bash infra/setup/install.sh lint
+	@bash tests/lint.sh
+
+.PHONY: format
+format: ## clang-format all C files
+	clang-format -i $(wildcard common/*/*.[ch] *_service/*.[ch] tests/unit/*.[ch])
+
+.PHONY: coverage
+coverage: ## line coverage of the unit and integration tests
+	@$(MAKE) --no-print-directory -s -j VARIANT=coverage all unit-binaries model
+	@DARKROOM_BUILD=build/coverage DARKROOM_SLOW=2 bash tests/run.sh || true
+	@cd build/coverage && find . -name '*.gcda' -path '*common*' -o -name '*.gcda' -path '*_service*' | \
+		xargs gcov -n -o . 2>/dev/null | awk '/^File .*(common|_service)\/.*\.c/ {f=$$2; getline; print $$0, f}' | sort -u
+
+.PHONY: clean
+clean: ## remove build products (data/ stays)
+	rm -rf build
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z -]+:.*## / {printf "%-14s %s\n", $$1, $$2}' Makefile

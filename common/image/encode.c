@@ -1,5 +1,7 @@
 #include "image/internal.h"
 
+#include <string.h>
+
 /* Debian 12 has libvips 8.14, Debian 13 8.16. */
 #if VIPS_MAJOR_VERSION > 8 || (VIPS_MAJOR_VERSION == 8 && VIPS_MINOR_VERSION >= 15)
 #define NO_METADATA "keep", VIPS_FOREIGN_KEEP_NONE
@@ -42,6 +44,33 @@ static int save(VipsImage *image, const struct image_options *options, void **da
     return -1;
 }
 
+/* libvips 8.14 adds an EXIF chunk to every WebP, whatever it is told (with nothing of the source in
+ * it). Without alpha and animation the picture's own chunk makes a whole file: RIFF, its size,
+ * WEBP, and the chunk. */
+static void webp_keep_picture(uint8_t *data, size_t *len)
+{
+    enum { HEADER = 12, CHUNK_HEADER = 8 };
+
+    for (size_t pos = HEADER; *len >= CHUNK_HEADER && pos <= *len - CHUNK_HEADER;) {
+        const uint8_t *p = data + pos;
+        size_t size = (size_t)p[4] | (size_t)p[5] << 8 | (size_t)p[6] << 16 | (size_t)p[7] << 24;
+
+        size += CHUNK_HEADER + (size & 1);
+        if (size > *len - pos)
+            return;
+        if (memcmp(p, "VP8 ", 4) == 0 || memcmp(p, "VP8L", 4) == 0) {
+            size_t riff = HEADER - 8 + size;
+
+            memmove(data + HEADER, p, size);
+            for (int i = 0; i < 4; i++)
+                data[4 + i] = (uint8_t)(riff >> (8 * i));
+            *len = HEADER + size;
+            return;
+        }
+        pos += size;
+    }
+}
+
 /* The encoders get an image of their own over the same pixels: nothing of the source's metadata
  * can reach them. */
 bool image_encode(VipsImage *image, const struct image_options *options,
@@ -60,8 +89,11 @@ bool image_encode(VipsImage *image, const struct image_options *options,
         g_signal_connect(bare, "eval", G_CALLBACK(stop_when_cancelled), &cancelled);
         vips_image_set_progress(bare, TRUE);
     }
-    if (save(bare, options, data, len) == 0)
+    if (save(bare, options, data, len) == 0) {
+        if (options->format == IMAGE_WEBP)
+            webp_keep_picture(*data, len);
         return true;
+    }
     vips_error_clear();
     return image_cancelled_check(cancelled, err) &&
            error_set(err, ERROR_INTERNAL, "the result could not be written as %s",

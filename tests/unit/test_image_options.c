@@ -15,8 +15,10 @@ static void test_defaults_text(void **state)
 
 static void test_all_set(void **state)
 {
-    static const char *const pairs[][2] = {{"width", "65535"}, {"fit", "inside"},
-                                           {"format", "avif"}, {"quality", "1"},
+    static const char *const pairs[][2] = {{"width", "65535"},
+                                           {"fit", "inside"},
+                                           {"format", "avif"},
+                                           {"quality", "1"},
                                            {"background", "00Ff0a"}};
     struct image_options o = image_options_default();
     struct error err = {0};
@@ -39,13 +41,26 @@ static void test_all_set(void **state)
 static void test_errors_name_the_option(void **state)
 {
     static const char *const wrong[][2] = {
-        {"width", "0"},        {"width", "-1"},         {"width", "65536"},
-        {"width", ""},         {"width", "10px"},       {"width", " 10"},
-        {"height", "1e3"},     {"height", "999999999999999999999"},
-        {"quality", "0"},      {"quality", "101"},      {"fit", "Cover"},
-        {"fit", ""},           {"format", "gif"},       {"format", "jpg"},
-        {"format", "unknown"}, {"background", "fff"},   {"background", "#ffffff"},
-        {"background", "0xffff"}, {"background", "ffffff0"}, {"background", "gggggg"},
+        {"width", "0"},
+        {"width", "-1"},
+        {"width", "65536"},
+        {"width", ""},
+        {"width", "10px"},
+        {"width", " 10"},
+        {"height", "1e3"},
+        {"height", "999999999999999999999"},
+        {"quality", "0"},
+        {"quality", "101"},
+        {"fit", "Cover"},
+        {"fit", ""},
+        {"format", "gif"},
+        {"format", "jpg"},
+        {"format", "unknown"},
+        {"background", "fff"},
+        {"background", "#ffffff"},
+        {"background", "0xffff"},
+        {"background", "ffffff0"},
+        {"background", "gggggg"},
     };
 
     (void)state;
@@ -123,7 +138,10 @@ static void test_formats(void **state)
 
 static void test_sniff(void **state)
 {
-#define T(s, f) {s, sizeof(s) - 1, f}
+#define T(s, f)                                                                                    \
+    {                                                                                              \
+        s, sizeof(s) - 1, f                                                                        \
+    }
     static const struct {
         const char *data;
         size_t len;
@@ -142,13 +160,27 @@ static void test_sniff(void **state)
         T("II*\0", IMAGE_TIFF),
         T("MM\0*", IMAGE_TIFF),
         T("II+\0\x08\0\0\0", IMAGE_TIFF),
-        T("\0\0\0\x10" "ftypavif\0\0\0\0", IMAGE_AVIF),
-        T("\0\0\0\x10" "ftypheic\0\0\0\0", IMAGE_HEIC),
-        T("\0\0\0\x18" "ftypmif1\0\0\0\0mif1avif", IMAGE_AVIF),
-        T("\0\0\0\x18" "ftypmif1\0\0\0\0mif1heic", IMAGE_HEIC),
-        T("\0\0\0\x10" "ftypmif1avif", IMAGE_HEIC), /* that is the version, not a brand */
-        T("\0\0\0\x10" "ftypmp42\0\0\0\0", IMAGE_UNKNOWN),
-        T("\0\0\0\x10" "ftypqt  \0\0\0\0", IMAGE_UNKNOWN),
+        T("\0\0\0\x10"
+          "ftypavif\0\0\0\0",
+          IMAGE_AVIF),
+        T("\0\0\0\x10"
+          "ftypheic\0\0\0\0",
+          IMAGE_HEIC),
+        T("\0\0\0\x18"
+          "ftypmif1\0\0\0\0mif1avif",
+          IMAGE_AVIF),
+        T("\0\0\0\x18"
+          "ftypmif1\0\0\0\0mif1heic",
+          IMAGE_HEIC),
+        T("\0\0\0\x10"
+          "ftypmif1avif",
+          IMAGE_HEIC), /* that is the version, not a brand */
+        T("\0\0\0\x10"
+          "ftypmp42\0\0\0\0",
+          IMAGE_UNKNOWN),
+        T("\0\0\0\x10"
+          "ftypqt  \0\0\0\0",
+          IMAGE_UNKNOWN),
         T("<svg xmlns='http://www.w3.org/2000/svg'/>", IMAGE_UNKNOWN),
         T("<?xml version='1.0'?><svg/>", IMAGE_UNKNOWN),
         T("PK\x03\x04 zip", IMAGE_UNKNOWN),

@@ -276,8 +276,8 @@ static void test_jpeg_variants(void **state)
         int marker, components;
         enum error_code code;
     } cases[] = {
-        {0xc0, 1, ERROR_NONE}, {0xc1, 3, ERROR_NONE},      {0xc2, 4, ERROR_NONE},
-        {0xc9, 3, ERROR_NONE}, {0xc3, 3, ERROR_BAD_IMAGE}, {0xc5, 3, ERROR_BAD_IMAGE},
+        {0xc0, 1, ERROR_NONE},      {0xc1, 3, ERROR_NONE},      {0xc2, 4, ERROR_NONE},
+        {0xc9, 3, ERROR_NONE},      {0xc3, 3, ERROR_BAD_IMAGE}, {0xc5, 3, ERROR_BAD_IMAGE},
         {0xcb, 3, ERROR_BAD_IMAGE},
     };
 
@@ -335,8 +335,9 @@ static void test_png_memory(void **state)
 /* Every cut of real files: the parsers stay inside (asan) and never invent a larger picture. */
 static void test_cut_anywhere(void **state)
 {
-    static const char *const suffixes[] = {".jpg", ".jpg[interlace]", ".png", ".gif", ".webp",
-                                           ".webp[lossless]", ".tif", ".tif[bigtiff]", ".avif"};
+    static const char *const suffixes[] = {".jpg", ".jpg[interlace]", ".png",
+                                           ".gif", ".webp",           ".webp[lossless]",
+                                           ".tif", ".tif[bigtiff]",   ".avif"};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
@@ -367,11 +368,11 @@ static void test_real_headers(void **state)
         int bands;
         bool progressive;
     } cases[] = {
-        {".jpg", IMAGE_JPEG, 3, false},      {".jpg[interlace]", IMAGE_JPEG, 3, true},
-        {".png", IMAGE_PNG, 3, false},       {".gif", IMAGE_GIF, 4, false},
-        {".webp", IMAGE_WEBP, 3, false},     {".webp[lossless]", IMAGE_WEBP, 3, false},
-        {".tif", IMAGE_TIFF, 3, false},      {".tif[bigtiff,tile]", IMAGE_TIFF, 3, false},
-        {".heic", IMAGE_HEIC, 3, false},     {".avif", IMAGE_AVIF, 3, false},
+        {".jpg", IMAGE_JPEG, 3, false},  {".jpg[interlace]", IMAGE_JPEG, 3, true},
+        {".png", IMAGE_PNG, 3, false},   {".gif", IMAGE_GIF, 4, false},
+        {".webp", IMAGE_WEBP, 3, false}, {".webp[lossless]", IMAGE_WEBP, 3, false},
+        {".tif", IMAGE_TIFF, 3, false},  {".tif[bigtiff,tile]", IMAGE_TIFF, 3, false},
+        {".heic", IMAGE_HEIC, 3, false}, {".avif", IMAGE_AVIF, 3, false},
     };
 
     (void)state;

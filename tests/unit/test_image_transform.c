@@ -66,8 +66,7 @@ static void test_one_pixel(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(fits) * ARRAY_SIZE(sizes); i++) {
         const int *size = sizes[i / ARRAY_SIZE(fits)];
-        struct image_options o =
-            options_of(256, 256, fits[i % ARRAY_SIZE(fits)], IMAGE_PNG);
+        struct image_options o = options_of(256, 256, fits[i % ARRAY_SIZE(fits)], IMAGE_PNG);
         SAMPLE s = save_sample(draw_plain(size[0], size[1], RED), ".png");
         CLEANUP(image_result_done) struct image_result r = {0};
 
@@ -192,11 +191,20 @@ static void test_red_stays_red(void **state)
 static void test_input_formats(void **state)
 {
     static const char *const suffixes[] = {
-        ".jpg",       ".jpg[interlace]",    ".png",
-        ".png[interlace]", ".png[palette]", ".webp",
-        ".webp[lossless]", ".gif",          ".tif",
-        ".tif[compression=lzw,predictor=horizontal]", ".tif[compression=jpeg,tile]",
-        ".tif[bigtiff]",   ".heic",         ".avif",
+        ".jpg",
+        ".jpg[interlace]",
+        ".png",
+        ".png[interlace]",
+        ".png[palette]",
+        ".webp",
+        ".webp[lossless]",
+        ".gif",
+        ".tif",
+        ".tif[compression=lzw,predictor=horizontal]",
+        ".tif[compression=jpeg,tile]",
+        ".tif[bigtiff]",
+        ".heic",
+        ".avif",
     };
     struct image_options o = options_of(50, 50, IMAGE_FILL, IMAGE_PNG);
 
