@@ -91,7 +91,7 @@ $(BUILD)/%.o: %.c
 .PHONY: run
 run: ## install, build, get the model, start both services and label a first image (PHOTO=path)
 	@bash infra/setup/install.sh run
-	@$(MAKE) --no-print-directory -s -j all model
+	@$(MAKE) --no-print-directory -s -j$(shell nproc) all model
 	@bash infra/run.sh
 
 .PHONY: model
@@ -101,7 +101,7 @@ model: ## get and convert the model (MODEL_PRECISION=int8|fp32) into build/model
 .PHONY: test
 test: ## install, build, run every test; ends with a summary (TESTS=... for pytest)
 	@bash infra/setup/install.sh test
-	@$(MAKE) --no-print-directory -s -j all unit-binaries model
+	@$(MAKE) --no-print-directory -s -j$(shell nproc) all unit-binaries model
 	@bash tests/run.sh
 
 .PHONY: unit-binaries
@@ -118,12 +118,12 @@ integration: all model ## run the integration tests
 .PHONY: asan tsan
 asan: ## the same tests under AddressSanitizer and UBSan
 	@bash infra/setup/install.sh test
-	@$(MAKE) --no-print-directory -s -j VARIANT=asan all unit-binaries model
+	@$(MAKE) --no-print-directory -s -j$(shell nproc) VARIANT=asan all unit-binaries model
 	@DARKROOM_BUILD=build/asan DARKROOM_SLOW=4 bash tests/run.sh
 
 tsan: ## the same tests under ThreadSanitizer
 	@bash infra/setup/install.sh test
-	@$(MAKE) --no-print-directory -s -j VARIANT=tsan all unit-binaries model
+	@$(MAKE) --no-print-directory -s -j$(shell nproc) VARIANT=tsan all unit-binaries model
 	@DARKROOM_BUILD=build/tsan DARKROOM_SLOW=6 bash tests/run.sh
 
 .PHONY: lint
@@ -137,7 +137,7 @@ format: ## clang-format all C files
 
 .PHONY: coverage
 coverage: ## line coverage of the unit and integration tests
-	@$(MAKE) --no-print-directory -s -j VARIANT=coverage all unit-binaries model
+	@$(MAKE) --no-print-directory -s -j$(shell nproc) VARIANT=coverage all unit-binaries model
 	@DARKROOM_BUILD=build/coverage DARKROOM_SLOW=2 bash tests/run.sh || true
 	@cd build/coverage && find . -name '*.gcda' -path '*common*' -o -name '*.gcda' -path '*_service*' | \
 		xargs gcov -n -o . 2>/dev/null | awk '/^File .*(common|_service)\/.*\.c/ {f=$$2; getline; print $$0, f}' | sort -u

@@ -12,6 +12,7 @@ classify=http://127.0.0.1:${CLASSIFY_PORT:=8001}
 logs=data/logs
 pids=()
 
+# shellcheck disable=SC2317 # called by the traps
 stop() {
     trap - EXIT INT TERM
     [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
@@ -56,6 +57,7 @@ choose_photo() {
 
 mkdir -p "$logs"
 choose_photo
+PHOTO=$(realpath "$PHOTO")
 start classify-service "$CLASSIFY_PORT"
 start preprocess-service "$PREPROCESS_PORT" EVENTS_URL="push+$classify/pubsub" RESULTS_BASE_URL="$classify"
 wait_ready classify-service "$classify" "${pids[0]}"
@@ -89,8 +91,8 @@ Darkroom is running.
   API       $preprocess/openapi.json  $classify/openapi.json
 
 Try:
-  curl -F file=@photo.jpg '$preprocess/preprocess?width=800&fit=inside&format=webp'
-  curl -F file=@photo.jpg $classify/classify
+  curl -F file=@$PHOTO '$preprocess/preprocess?width=800&fit=inside&format=webp'
+  curl -F file=@$PHOTO $classify/classify
   curl $preprocess/metrics
 
 Objects are in data/objects, logs in $logs. Ctrl-C stops.

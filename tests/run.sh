@@ -4,7 +4,7 @@
 #   DARKROOM_BUILD   the binaries' folder (default build/release)
 #   TESTS            arguments for pytest instead of tests/integration
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 
 what=${1:-all}
 build=${DARKROOM_BUILD:-build/release}

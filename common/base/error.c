@@ -33,8 +33,12 @@ bool error_wrap(struct error *err, const char *fmt, ...)
     va_start(args, fmt);
     int n = vsnprintf(err->message, sizeof(err->message), fmt, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof(err->message))
-        snprintf(err->message + n, sizeof(err->message) - (size_t)n, ": %s", old);
+    size_t used = n > 0 ? (size_t)n : 0;
+    if (used + 2 < sizeof(err->message)) {
+        memcpy(err->message + used, ": ", 2);
+        snprintf(err->message + used + 2, sizeof(err->message) - used - 2, "%.*s",
+                 (int)(sizeof(err->message) - used - 3), old);
+    }
     return false;
 }
 

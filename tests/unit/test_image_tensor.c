@@ -1,0 +1,207 @@
+#include "test_image_samples.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { SIDE = 224, PLANE = SIDE * SIDE };
+
+static const struct image_tensor_spec imagenet = {
+    .width = SIDE,
+    .height = SIDE,
+    .short_side = 256,
+    .nchw = true,
+    .mean = {127.5F, 127.5F, 127.5F},
+    .std = {127.5F, 127.5F, 127.5F},
+};
+/* the plain numbers 0..255 */
+static const struct image_tensor_spec plain = {
+    .width = SIDE, .height = SIDE, .short_side = 256, .nchw = true, .std = {1, 1, 1}};
+
+static float tensor[3 * PLANE];
+
+static void to_tensor(struct sample s, const struct image_tensor_spec *spec)
+{
+    struct error err = {0};
+    struct image_stages stages = {0};
+
+    if (!image_to_tensor(sample_bytes(s), spec, &test_limits, NULL, tensor, &stages, &err))
+        fail_msg("%s: %s", error_slug(err.code), err.message);
+    assert_true(stages.decode > 0);
+}
+
+static struct rgb at(int x, int y)
+{
+    return (struct rgb){(int)lroundf(tensor[y * SIDE + x]),
+                        (int)lroundf(tensor[PLANE + y * SIDE + x]),
+                        (int)lroundf(tensor[2 * PLANE + y * SIDE + x])};
+}
+
+static void assert_value(float is, float should)
+{
+    if (!(fabsf(is - should) < 0.001F))
+        fail_msg("%f is not %f", (double)is, (double)should);
+}
+
+static void test_channels_and_scale(void **state)
+{
+    SAMPLE s = save_sample(draw_plain(300, 400, (struct rgb){255, 0, 51}), ".png");
+
+    (void)state;
+    to_tensor(s, &imagenet);
+    for (int i = 0; i < PLANE; i += 97) {
+        assert_value(tensor[i], 1);
+        assert_value(tensor[PLANE + i], -1);
+        assert_value(tensor[2 * PLANE + i], -0.6F);
+    }
+}
+
+static void test_mean_and_std_of_each_channel(void **state)
+{
+    struct image_tensor_spec spec = imagenet;
+    SAMPLE s = save_sample(draw_plain(224, 224, (struct rgb){100, 50, 20}), ".png");
+
+    (void)state;
+    memcpy(spec.mean, (float[]){0, 10, 20}, sizeof(spec.mean));
+    memcpy(spec.std, (float[]){100, 20, 5}, sizeof(spec.std));
+    to_tensor(s, &spec);
+    assert_value(tensor[7], 1);
+    assert_value(tensor[PLANE + 7], 2);
+    assert_value(tensor[2 * PLANE + 7], 0);
+    spec.nchw = false;
+    to_tensor(s, &spec);
+    assert_value(tensor[3 * 7], 1);
+    assert_value(tensor[3 * 7 + 1], 2);
+    assert_value(tensor[3 * 7 + 2], 0);
+    assert_value(tensor[3 * PLANE - 3], 1);
+}
+
+/* Compare with the noise itself: pixel (x, y) of the tensor is (x + dx, y + dy) of the source. */
+static void assert_is_crop(int width, int height, int dx, int dy)
+{
+    VipsImage *noise = draw_noise(width, height);
+    SAMPLE s;
+    const uint8_t *pixels = (const uint8_t *)noise->data;
+    CLEANUP_FREE uint8_t *copy = malloc((size_t)width * (size_t)height * 3);
+
+    assert_non_null(pixels);
+    memcpy(copy, pixels, (size_t)width * (size_t)height * 3);
+    s = save_sample(noise, ".png");
+    to_tensor(s, &plain);
+    for (int i = 0; i < PLANE; i += 101) {
+        const uint8_t *p = copy + 3 * ((i / SIDE + dy) * width + i % SIDE + dx);
+        assert_near(at(i % SIDE, i / SIDE), (struct rgb){p[0], p[1], p[2]}, 0);
+    }
+}
+
+static void test_exact_size_is_not_resampled(void **state)
+{
+    (void)state;
+    assert_is_crop(SIDE, SIDE, 0, 0);
+}
+
+static void test_short_side_is_only_cropped(void **state)
+{
+    (void)state;
+    assert_is_crop(256, 256, 16, 16);
+    assert_is_crop(400, 256, 88, 16);
+    assert_is_crop(240, 300, 8, 38); /* covers, though smaller than the short side */
+}
+
+/* Quarters show the centre: 512 x 1024 becomes 256 x 512, of which the middle is taken. */
+static void test_larger_is_scaled_and_cropped(void **state)
+{
+    static const int sizes[][2] = {{512, 1024}, {1024, 512}, {2600, 2600}, {300, 300}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+        SAMPLE s = save_sample(draw_quarters(sizes[i][0], sizes[i][1]), ".jpg[Q=95]");
+
+        to_tensor(s, &plain);
+        assert_near(at(0, 0), RED, 8);
+        assert_near(at(108, 108), RED, 12);
+        assert_near(at(115, 108), GREEN, 12);
+        assert_near(at(108, 115), BLUE, 12);
+        assert_near(at(223, 223), GREY, 8);
+    }
+}
+
+/* Scaling to the short side decides how much is seen, not the tensor's size. */
+static void test_margin_is_cropped_away(void **state)
+{
+    VipsImage *inner = draw_plain(448, 448, RED), *framed;
+
+    (void)state;
+    assert_int_equal(vips_embed(inner, &framed, 32, 32, 512, 512, NULL), 0);
+    g_object_unref(inner);
+    SAMPLE s = save_sample(framed, ".png");
+    to_tensor(s, &plain);
+    assert_near(at(3, 3), RED, 4);
+    assert_near(at(220, 220), RED, 4);
+}
+
+static void test_smaller_is_enlarged(void **state)
+{
+    static const int sizes[][2] = {{100, 50}, {2, 2}, {300, 100}, {20, 600}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+        SAMPLE s = save_sample(draw_quarters(sizes[i][0], sizes[i][1]), ".png");
+
+        to_tensor(s, &plain);
+        assert_near(at(5, 5), RED, 8);
+        assert_near(at(218, 5), GREEN, 8);
+        assert_near(at(5, 218), BLUE, 8);
+        assert_near(at(218, 218), GREY, 8);
+    }
+}
+
+static void test_orientation_and_alpha(void **state)
+{
+    VipsImage *turned = NULL, *quarters = draw_quarters(300, 400), *alpha, *out;
+    const double zero = 0;
+
+    (void)state;
+    assert_int_equal(vips_rot(quarters, &turned, VIPS_ANGLE_D270, NULL), 0);
+    g_object_unref(quarters);
+    vips_image_set_int(turned, VIPS_META_ORIENTATION, 6);
+    SAMPLE s = save_sample(turned, ".jpg");
+    to_tensor(s, &plain);
+    assert_near(at(5, 5), RED, 8);
+    assert_near(at(218, 5), GREEN, 8);
+
+    alpha = draw_plain(300, 300, RED);
+    assert_int_equal(vips_bandjoin_const(alpha, &out, &zero, 1, NULL), 0);
+    g_object_unref(alpha);
+    SAMPLE t = save_sample(out, ".png");
+    to_tensor(t, &plain);
+    assert_near(at(100, 100), WHITE, 0);
+}
+
+static void test_errors(void **state)
+{
+    struct image_limits small = {.max_pixels = 1000, .max_decode_bytes = 1 << 20};
+    SAMPLE s = save_sample(draw_plain(100, 100, RED), ".png");
+    struct error err = {0};
+
+    (void)state;
+    assert_false(image_to_tensor(sample_bytes(s), &plain, &small, NULL, tensor, NULL, &err));
+    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_false(image_to_tensor(bytes_of("text", 4), &plain, &small, NULL, tensor, NULL, &err));
+    assert_int_equal(err.code, ERROR_UNSUPPORTED_MEDIA);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_channels_and_scale),
+        cmocka_unit_test(test_mean_and_std_of_each_channel),
+        cmocka_unit_test(test_exact_size_is_not_resampled),
+        cmocka_unit_test(test_short_side_is_only_cropped),
+        cmocka_unit_test(test_larger_is_scaled_and_cropped),
+        cmocka_unit_test(test_margin_is_cropped_away),
+        cmocka_unit_test(test_smaller_is_enlarged),
+        cmocka_unit_test(test_orientation_and_alpha),
+        cmocka_unit_test(test_errors),
+    };
+    return cmocka_run_group_tests_name("image_tensor", tests, start_images, stop_images);
+}
