@@ -5,12 +5,13 @@
 #include "app.h"
 #include "labels.h"
 
-/* Classify an image; the k best labels go to *ret. Errors of image_to_tensor and worker_pool_run. */
+/* Classify an image; the k best labels go to *ret. Errors of image_to_tensor and worker_pool_run.
+ */
 bool classify_image(const struct app *app, const struct request *req, struct bytes image, size_t k,
                     struct labels *ret, struct error *err) NODISCARD;
 
-/* An object of the store, in two steps: fetch_info asks what it is, fetch_data reads it whole, its bytes
- * charged to the request's budget until fetched_done. */
+/* An object of the store, in two steps: fetch_info asks what it is, fetch_data reads it whole, its
+ * bytes charged to the request's budget until fetched_done. */
 struct fetched {
     struct buffer data;
     struct store_info info;

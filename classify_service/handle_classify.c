@@ -6,8 +6,8 @@
 
 struct classify_params {
     int64_t top_k;
-    struct upload upload;         /* the image, when it came with the request */
-    char key[STORE_KEY_MAX + 1];  /* the object, when a URI came; else "" */
+    struct upload upload;        /* the image, when it came with the request */
+    char key[STORE_KEY_MAX + 1]; /* the object, when a URI came; else "" */
 };
 
 static bool set_option(void *ctx, const char *name, const char *value, struct error *err)

@@ -7,6 +7,7 @@
 #include "result.h"
 
 #include <string.h>
+#include <strings.h>
 
 static bool authorize(const struct app *app, const struct request *req, struct error *err)
 {
@@ -16,7 +17,7 @@ static bool authorize(const struct app *app, const struct request *req, struct e
 
     if (*token == '\0')
         return true;
-    if (given == NULL || !string_starts_with(given, scheme) ||
+    if (given == NULL || strncasecmp(given, scheme, strlen(scheme)) != 0 ||
         !string_equal_constant_time(given + strlen(scheme), token))
         return error_set(err, ERROR_UNAUTHORIZED, "send the PUSH_TOKEN as Bearer authorization");
     return true;
@@ -60,8 +61,8 @@ static struct reply reply_stored(const struct envelope *event, const json_t *res
     return detail != NULL ? reply_rejected(event, detail) : reply_ok(result);
 }
 
-/* An event about an object of ours that can never succeed: say so where the result is looked for, and
- * under rejected/. */
+/* An event about an object of ours that can never succeed: say so where the result is looked for,
+ * and under rejected/. */
 static struct reply reject(const struct app *app, const struct request *req,
                            const struct envelope *event, const struct result_subject *subject,
                            const struct error *why)
@@ -69,7 +70,9 @@ static struct reply reject(const struct app *app, const struct request *req,
     struct error err = {0};
     json_t *result = json_pack("{s:s, s:s}", "status", "rejected", "detail", why->message);
 
-    bool ok = result_store(app, subject, result, req->deadline_ms, &err) &&
+    /* a key that storage cannot hold cannot have a result either */
+    bool ok = (result_store(app, subject, result, req->deadline_ms, &err) ||
+               err.code == ERROR_BAD_REQUEST) &&
               result_store_rejection(app, event->source, event->message_id, event->gcs_path,
                                      why->message, req->deadline_ms, &err);
     json_decref(result);
@@ -99,19 +102,19 @@ static bool make_result(const struct app *app, const struct request *req,
 }
 
 static struct reply classify_object(const struct app *app, const struct request *req,
-                                    const struct envelope *event, struct result_subject *subject)
+                                    const struct envelope *event, struct result_subject subject)
 {
     CLEANUP(fetched_done) struct fetched object = {0};
     struct error err = {0};
     json_t *result = NULL;
     struct reply reply;
 
-    if (make_result(app, req, subject, &object, &result, &err))
+    if (make_result(app, req, &subject, &object, &result, &err))
         reply = reply_stored(event, result);
     else if (error_http_status(err.code) >= 500)
         reply = reply_error(&err);
     else
-        reply = reject(app, req, event, subject, &err);
+        reply = reject(app, req, event, &subject, &err);
     json_decref(result);
     return reply;
 }
@@ -133,8 +136,8 @@ struct reply handle_pubsub(const struct app *app, const struct request *req)
     if (!store_key_of_uri(app->service.store, event.gcs_path, key, &err) ||
         !result_key(key, longest, &err))
         return reply_rejected(&event, err.message);
-    if (result_is_own_output(app, key))
+    if (result_is_own_output(app, key) || strcmp(event.origin, "classify-service") == 0)
         return reply_ignored();
     struct result_subject subject = {.key = key, .uri = event.gcs_path, .etag = ""};
-    return classify_object(app, req, &event, &subject);
+    return classify_object(app, req, &event, subject);
 }

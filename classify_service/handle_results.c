@@ -1,8 +1,10 @@
-/* GET /results/{id}, /results/{id}.{ext}, /results?gcs_path=<uri>: the stored result; 202 while the object
- * exists and its result does not. */
+/* GET /results/{id}, /results/{id}.{ext}, /results?gcs_path=<uri>: the stored result; 202 while the
+ * object exists and its result does not. */
 #include "app.h"
 #include "image/object_name.h"
 #include "result.h"
+
+#include <string.h>
 
 static struct reply not_found(void)
 {
@@ -68,17 +70,29 @@ static struct reply result_of_name(const struct app *app, const struct request *
     return not_found();
 }
 
+/* Only gcs_path, once, and not together with an id. */
+static bool check_query(const struct request *req, struct error *err)
+{
+    for (size_t i = 0; i < req->query_count; i++) {
+        if (strcmp(req->query[i].name, "gcs_path") != 0)
+            return error_set(err, ERROR_BAD_REQUEST, "%.64s: no such option", req->query[i].name);
+        if (i > 0 || *req->argument != '\0')
+            return error_set(err, ERROR_BAD_REQUEST, "gcs_path: given twice, or with an id");
+    }
+    return *req->argument != '\0' || req->query_count > 0 ||
+           error_set(err, ERROR_BAD_REQUEST, "gcs_path: missing; or GET /results/{id}");
+}
+
 struct reply handle_results(const struct app *app, const struct request *req)
 {
-    const char *uri = request_query(req, "gcs_path");
     char key[STORE_KEY_MAX + 1];
     struct error err = {0};
 
+    if (!check_query(req, &err))
+        return reply_error(&err);
     if (*req->argument != '\0')
         return result_of_name(app, req);
-    if (uri == NULL)
-        error_set(&err, ERROR_BAD_REQUEST, "gcs_path: missing; or GET /results/{id}");
-    else if (store_key_of_uri(app->service.store, uri, key, &err))
-        return result_of(app, req, key);
-    return reply_error(&err);
+    if (!store_key_of_uri(app->service.store, request_query(req, "gcs_path"), key, &err))
+        return reply_error(&err);
+    return result_of(app, req, key);
 }

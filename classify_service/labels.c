@@ -1,9 +1,9 @@
 #include "labels.h"
 
+#include <math.h>
 #include <string.h>
 
-void labels_pick(const struct manifest *manifest, const float *scores, size_t k,
-                 struct labels *ret)
+void labels_pick(const struct manifest *manifest, const float *scores, size_t k, struct labels *ret)
 {
     size_t n = manifest->label_count;
 
@@ -33,7 +33,7 @@ static json_t *name_of(const struct manifest *manifest, size_t index)
 /* Probabilities to 6 decimals: what a float of this size means, and stable text. */
 static json_t *confidence_of(float value)
 {
-    return json_real((double)(int)(value * 1e6F + 0.5F) / 1e6);
+    return json_real(rint((double)value * 1e6) / 1e6);
 }
 
 json_t *labels_to_json(const struct manifest *manifest, const struct labels *labels)
@@ -42,10 +42,10 @@ json_t *labels_to_json(const struct manifest *manifest, const struct labels *lab
 
     for (size_t i = 0; i < labels->count; i++) {
         const struct label *l = &labels->top[i];
-        if (json_array_append_new(top, json_pack("{s:o, s:o, s:I}", "label",
-                                                 name_of(manifest, l->index), "confidence",
-                                                 confidence_of(l->confidence), "index",
-                                                 (json_int_t)l->index)) != 0) {
+        if (json_array_append_new(top,
+                                  json_pack("{s:o, s:o, s:I}", "label", name_of(manifest, l->index),
+                                            "confidence", confidence_of(l->confidence), "index",
+                                            (json_int_t)l->index)) != 0) {
             json_decref(top);
             return NULL;
         }

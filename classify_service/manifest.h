@@ -14,14 +14,14 @@ struct manifest {
     char sha256[SHA256_HEX_LEN + 1];
     char *input_tensor, *output_tensor; /* heap */
     struct image_tensor_spec input;
-    bool softmax; /* the output is logits */
+    bool softmax;   /* the output is logits */
     int drop_first; /* leading outputs that are no classes (background) */
-    char **labels; /* one line each, without the dropped ones; heap */
+    char **labels;  /* one line each, without the dropped ones; heap */
     size_t label_count;
 };
 
-/* Read a manifest and its labels. `file` and the labels' file are relative to the manifest's folder.
- * ERROR_CONFIG names what is wrong. On failure *ret is empty. */
+/* Read a manifest and its labels. `file` and the labels' file are relative to the manifest's
+ * folder. ERROR_CONFIG names what is wrong. On failure *ret is empty. */
 bool manifest_read(const char *path, struct manifest *ret, struct error *err) NODISCARD;
 void manifest_done(struct manifest *manifest);
 

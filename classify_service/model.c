@@ -85,8 +85,9 @@ static bool make_session(struct model *m, struct bytes data, struct error *err)
     OrtSessionOptions *options = NULL;
 
     bool ok =
-        check(m, ort->CreateEnvWithCustomLogger(log_ort, NULL, ORT_LOGGING_LEVEL_WARNING, "model",
-                                                &m->env),
+        check(m,
+              ort->CreateEnvWithCustomLogger(log_ort, NULL, ORT_LOGGING_LEVEL_WARNING, "model",
+                                             &m->env),
               ERROR_CONFIG, err) &&
         check(m, ort->CreateSessionOptions(&options), ERROR_CONFIG, err) &&
         check(m, ort->SetIntraOpNumThreads(options, 1), ERROR_CONFIG, err) &&
@@ -96,14 +97,34 @@ static bool make_session(struct model *m, struct bytes data, struct error *err)
               err) &&
         check(m, ort->AddSessionConfigEntry(options, "session.intra_op.allow_spinning", "0"),
               ERROR_CONFIG, err) &&
-        check(m,
-              ort->CreateSessionFromArray(m->env, data.data, data.len, options, &m->session),
+        check(m, ort->CreateSessionFromArray(m->env, data.data, data.len, options, &m->session),
               ERROR_CONFIG, err) &&
         check(m, ort->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &m->memory),
               ERROR_CONFIG, err);
     if (options != NULL)
         ort->ReleaseSessionOptions(options);
     return ok;
+}
+
+/* One row of floats, as many as there are labels: the tensors for it are made once. */
+static bool check_output(struct model *m, const OrtTensorTypeAndShapeInfo *shape, struct error *err)
+{
+    ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+    size_t dimensions = 0;
+    int64_t sizes[2] = {0};
+
+    if (!check(m, m->ort->GetTensorElementType(shape, &type), ERROR_CONFIG, err) ||
+        !check(m, m->ort->GetDimensionsCount(shape, &dimensions), ERROR_CONFIG, err) ||
+        !check(m, m->ort->GetDimensions(shape, sizes, dimensions < 2 ? dimensions : 2),
+               ERROR_CONFIG, err))
+        return false;
+    if (type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT || dimensions != 2 || sizes[0] != 1)
+        return error_set(err, ERROR_CONFIG, "the model's output is not one row of floats");
+    m->outputs = (size_t)sizes[1];
+    if (m->outputs != m->manifest.label_count + (size_t)m->manifest.drop_first)
+        return error_set(err, ERROR_CONFIG, "the model has %zu outputs, but there are %zu labels",
+                         m->outputs, m->manifest.label_count + (size_t)m->manifest.drop_first);
+    return true;
 }
 
 /* A wrong tensor name or shape shows on the first run: make it now, and count the outputs. */
@@ -119,13 +140,10 @@ static bool try_output(struct model *m, struct error *err)
     if (t == NULL)
         return false;
     const OrtValue *input = t->input_value;
-    bool ok = check(m, ort->Run(m->session, NULL, &in, &input, 1, &out, 1, &output), ERROR_CONFIG,
-                    err) &&
-              check(m, ort->GetTensorTypeAndShape(output, &shape), ERROR_CONFIG, err) &&
-              check(m, ort->GetTensorShapeElementCount(shape, &m->outputs), ERROR_CONFIG, err);
-    if (ok && m->outputs != m->manifest.label_count + (size_t)m->manifest.drop_first)
-        ok = error_set(err, ERROR_CONFIG, "the model has %zu outputs, but there are %zu labels",
-                       m->outputs, m->manifest.label_count);
+    bool ok =
+        check(m, ort->Run(m->session, NULL, &in, &input, 1, &out, 1, &output), ERROR_CONFIG, err) &&
+        check(m, ort->GetTensorTypeAndShape(output, &shape), ERROR_CONFIG, err) &&
+        check_output(m, shape, err);
     if (shape != NULL)
         ort->ReleaseTensorTypeAndShapeInfo(shape);
     if (output != NULL)

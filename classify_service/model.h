@@ -1,5 +1,5 @@
-/* A classifier: one ONNX Runtime session (nobody else includes ONNX Runtime), shared by all workers;
- * each worker runs it on tensors of its own that are allocated once. */
+/* A classifier: one ONNX Runtime session (nobody else includes ONNX Runtime), shared by all
+ * workers; each worker runs it on tensors of its own that are allocated once. */
 #ifndef DARKROOM_CLASSIFY_MODEL_H
 #define DARKROOM_CLASSIFY_MODEL_H
 
@@ -8,8 +8,8 @@
 struct model;
 struct model_tensors;
 
-/* Load what a manifest names. ERROR_CONFIG: manifest wrong, file missing, its sha256 different, or its
- * input or output not as the manifest says. */
+/* Load what a manifest names. ERROR_CONFIG: manifest wrong, file missing, its sha256 different, or
+ * its input or output not as the manifest says. */
 struct model *model_open(const char *manifest_path, struct error *err) NODISCARD;
 void model_free(struct model *model);
 

@@ -114,6 +114,9 @@ bool result_store(const struct app *app, const struct result_subject *subject, j
         json_decref(found);
         return true;
     }
+    /* a late duplicate about an object that is gone says nothing against what was found in it */
+    if (*subject->etag == '\0')
+        return true;
     return put_json(app, key, result, false, deadline_ms, NULL, err);
 }
 
@@ -135,6 +138,12 @@ static bool rejection_key(const struct app *app, const char *source, const char 
            error_set(err, ERROR_INTERNAL, "the storage prefix is too long");
 }
 
+/* Text that JSON may write six times as long. */
+static size_t cut(const char *text)
+{
+    return strnlen(text, REJECTION_TEXT_MAX);
+}
+
 bool result_store_rejection(const struct app *app, const char *source, const char *event_id,
                             const char *uri, const char *detail, int64_t deadline_ms,
                             struct error *err)
@@ -143,14 +152,16 @@ bool result_store_rejection(const struct app *app, const char *source, const cha
 
     if (!rejection_key(app, source, event_id, key, err))
         return false;
-    json_t *json =
-        json_pack("{s:s, s:s%, s:s%, s:s%, s:s}", "status", "rejected", "gcs_path", uri,
-                  strnlen(uri, REJECTION_TEXT_MAX), "event_id", event_id,
-                  strnlen(event_id, REJECTION_TEXT_MAX), "source", source,
-                  strnlen(source, REJECTION_TEXT_MAX), "detail", detail);
-    if (json == NULL) /* out of memory, or a cut in the middle of a UTF-8 sequence */
+    json_t *json = json_pack("{s:s, s:s%, s:s%, s:s%, s:s}", "status", "rejected", "gcs_path", uri,
+                             cut(uri), "event_id", event_id, cut(event_id), "source", source,
+                             cut(source), "detail", detail);
+    /* out of memory, a cut in the middle of a UTF-8 sequence, or too long once it is escaped */
+    if (json == NULL || json_dumpb(json, NULL, 0, JSON_COMPACT) > REJECTION_BYTES_MAX) {
+        json_decref(json);
         json = json_pack("{s:s, s:s}", "status", "rejected", "detail", detail);
-    bool ok = json != NULL ? put_json(app, key, json, true, deadline_ms, NULL, err) : error_oom(err);
+    }
+    bool ok =
+        json != NULL ? put_json(app, key, json, true, deadline_ms, NULL, err) : error_oom(err);
     json_decref(json);
     return ok;
 }

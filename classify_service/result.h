@@ -13,7 +13,7 @@ enum {
 
 /* What a result is about. */
 struct result_subject {
-    const char *key;  /* of the object */
+    const char *key; /* of the object */
     const char *uri;
     const char *etag; /* of the bytes that were looked at; "" when there were none */
 };
@@ -23,8 +23,8 @@ struct result_subject {
 bool result_find(const struct app *app, const struct result_subject *subject, int64_t deadline_ms,
                  json_t **ret, struct error *err) NODISCARD;
 
-/* Complete `result` (borrowed) with gcs_path, id, source_etag, model_sha256, classified_at and store
- * it, durably. A result of the same bytes and model that is there already stays untouched. */
+/* Complete `result` (borrowed) with gcs_path, id, source_etag, model_sha256, classified_at and
+ * store it, durably. A result of the same bytes and model that is there already stays untouched. */
 bool result_store(const struct app *app, const struct result_subject *subject, json_t *result,
                   int64_t deadline_ms, struct error *err) NODISCARD;
 

@@ -9,6 +9,6 @@ const struct route classify_routes[] = {
     {"POST", "/classify", handle_classify, false},
     {"POST", "/pubsub", handle_pubsub, false},
     {"GET", "/results", handle_results, false},
-    {"GET", "/results/{name}", handle_results, false},
+    {"GET", "/results/{id}", handle_results, false},
 };
 const size_t classify_route_count = ARRAY_SIZE(classify_routes);

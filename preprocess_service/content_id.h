@@ -1,5 +1,5 @@
-/* The id of a result: what it was made from. The same upload with the same options is the same object, so
- * that retries and duplicates are harmless. */
+/* The id of a result: what it was made from. The same upload with the same options is the same
+ * object, so that retries and duplicates are harmless. */
 #ifndef DARKROOM_PREPROCESS_CONTENT_ID_H
 #define DARKROOM_PREPROCESS_CONTENT_ID_H
 

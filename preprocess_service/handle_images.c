@@ -2,6 +2,8 @@
 #include "app.h"
 #include "image/object_name.h"
 
+#include <string.h>
+
 static bool not_found(struct error *err)
 {
     return error_set(err, ERROR_NOT_FOUND, "no such image");
@@ -27,11 +29,23 @@ static bool find_object(const struct app *app, const struct request *req, struct
     return not_found(err);
 }
 
+/* The range that is asked for: of GET only (RFC 9110, 14.2), and with If-Range only of these bytes.
+ */
+static struct byte_range asked_range(const struct request *req, const char *id, uint64_t size)
+{
+    const char *if_range = request_header(req, "If-Range");
+
+    if (strcmp(req->method, "GET") != 0 ||
+        (if_range != NULL && (*if_range != '"' || !etag_matches(if_range, id))))
+        return range_parse(NULL, size);
+    return range_parse(request_header(req, "Range"), size);
+}
+
 /* A 206, 200 or 416 of the object; the bytes are charged to the request's budget. */
 static struct reply reply_object(const struct app *app, const struct request *req, const char *key,
-                                 const struct store_info *info, enum image_format format)
+                                 const struct store_info *info, const struct object_name *name)
 {
-    struct byte_range range = range_parse(request_header(req, "Range"), info->size);
+    struct byte_range range = asked_range(req, name->id, info->size);
     uint64_t first = range.kind == RANGE_ONE ? range.first : 0;
     uint64_t len = range.kind == RANGE_ONE ? range.last - range.first + 1 : info->size;
     CLEANUP(buffer_done) struct buffer data = BUFFER_MAX((size_t)len);
@@ -60,7 +74,7 @@ static struct reply reply_object(const struct app *app, const struct request *re
         return reply_error(&err);
     }
     struct reply reply = reply_buffer(range.kind == RANGE_ONE ? 206 : 200,
-                                      image_format_content_type(format), &data);
+                                      image_format_content_type(name->format), &data);
     reply.charged_bytes = (int64_t)len;
     if (range.kind == RANGE_ONE)
         reply_add_header(&reply, "Content-Range", "bytes %llu-%llu/%llu",
@@ -83,8 +97,7 @@ struct reply handle_images(const struct app *app, const struct request *req)
     if (!find_object(app, req, &name, key, &info, &err))
         return reply_error(&err);
     bool unchanged = etag_matches(request_header(req, "If-None-Match"), name.id);
-    struct reply reply =
-        unchanged ? reply_empty(304) : reply_object(app, req, key, &info, name.format);
+    struct reply reply = unchanged ? reply_empty(304) : reply_object(app, req, key, &info, &name);
     if (reply.status >= 400)
         return reply;
     reply_add_header(&reply, "ETag", "\"%s\"", name.id);

@@ -1,5 +1,5 @@
-/* POST /preprocess: upload in, object and event out, then the reply. Nothing is promised before both
- * are durable. */
+/* POST /preprocess: upload in, object and event out, then the reply. Nothing is promised before
+ * both are durable. */
 #include "app.h"
 #include "base/clock.h"
 #include "base/metrics.h"
@@ -23,8 +23,8 @@ static void transform(void *state, void *arg, const atomic_bool *cancelled)
 
     (void)state;
     metric_observe(METRIC_STAGE_DURATION, "stage=\"queue\"", clock_monotonic_s() - job->queued_s);
-    job->ok = image_transform(job->file, job->options, job->limits, cancelled, &job->result,
-                              &job->err);
+    job->ok =
+        image_transform(job->file, job->options, job->limits, cancelled, &job->result, &job->err);
     if (!job->ok)
         return;
     metric_observe(METRIC_STAGE_DURATION, "stage=\"decode\"", job->result.stages.decode);
@@ -43,9 +43,12 @@ static bool run_transform(const struct app *app, const struct request *req, stru
         .queued_s = clock_monotonic_s(),
     };
     struct image_header header;
+    enum image_format format = image_sniff(file);
 
-    /* the header tells what would be refused: no need to wait for a worker to hear it */
-    if (!image_probe(file, &app->limits, &header, err))
+    /* The header tells what would be refused: no need to wait for a worker to hear it. Only HEIF's
+     * is parsed by a library, which is work for a worker. */
+    if (format != IMAGE_HEIC && format != IMAGE_AVIF &&
+        !image_probe(file, &app->limits, &header, err))
         return false;
     if (!worker_pool_run(app->service.pool, &(struct worker_job){.run = transform, .arg = &job},
                          req->deadline_ms, err))
@@ -80,8 +83,7 @@ static bool announce(const struct app *app, const struct request *req, const str
                      char message_id[MESSAGE_ID_MAX], struct error *err)
 {
     double started = clock_monotonic_s();
-    bool ok =
-        app->publisher->publish(app->publisher, event, req->deadline_ms, message_id, err);
+    bool ok = app->publisher->publish(app->publisher, event, req->deadline_ms, message_id, err);
 
     metric_observe(METRIC_STAGE_DURATION, "stage=\"publish\"", clock_monotonic_s() - started);
     return ok;
@@ -92,10 +94,10 @@ static struct reply reply_stored(const struct app *app, const struct image_optio
                                  const char *message_id)
 {
     const char *base = app->service.settings.results_base_url;
-    json_t *json = json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:I}", "gcs_path", event->gcs_path,
-                             "message_id", message_id, "id", event->id, "width", result->width,
-                             "height", result->height, "format",
-                             image_format_name(options->format), "bytes", (json_int_t)result->len);
+    json_t *json =
+        json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:I}", "gcs_path", event->gcs_path, "message_id",
+                  message_id, "id", event->id, "width", result->width, "height", result->height,
+                  "format", image_format_name(options->format), "bytes", (json_int_t)result->len);
 
     if (json != NULL && *base != '\0')
         json_object_set_new(json, "result_url", json_sprintf("%s/results/%s", base, event->id));

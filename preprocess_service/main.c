@@ -116,9 +116,9 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--outbox") == 0)
         return outbox_command(argc, argv);
     if (service_begin(&app.service, argc, argv, &status))
-        status = app_open(&app, &err)
-                     ? service_serve(&app.service, preprocess_routes, preprocess_route_count, app_stop)
-                     : service_fail(&err);
+        status = app_open(&app, &err) ? service_serve(&app.service, preprocess_routes,
+                                                      preprocess_route_count, app_stop)
+                                      : service_fail(&err);
     app_done(&app);
     return status;
 }

@@ -73,8 +73,8 @@ static bool visit(void *ctx, const char *key, uint64_t size)
     if (!string_starts_with(key, prefix) || !object_name_parse(key + strlen(prefix), &name) ||
         name.format == IMAGE_UNKNOWN)
         return true;
-    walk->failed = !has_result(r->store, key, &done, &walk->err) ||
-                   (!done && !announce(walk, key, &name));
+    walk->failed =
+        !has_result(r->store, key, &done, &walk->err) || (!done && !announce(walk, key, &name));
     return !walk->failed;
 }
 

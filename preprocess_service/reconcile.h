@@ -1,5 +1,5 @@
-/* Reconciliation: when the outbox lost rows (it says so: outbox_reconcile_needed), every stored image
- * without a result is announced again, on a thread of its own. Duplicates are harmless. */
+/* Reconciliation: when the outbox lost rows (it says so: outbox_reconcile_needed), every stored
+ * image without a result is announced again, on a thread of its own. Duplicates are harmless. */
 #ifndef DARKROOM_PREPROCESS_RECONCILE_H
 #define DARKROOM_PREPROCESS_RECONCILE_H
 

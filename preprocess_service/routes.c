@@ -7,6 +7,6 @@ const struct route preprocess_routes[] = {
     SERVICE_ROUTE("/metrics", handle_metrics),
     SERVICE_ROUTE("/openapi.json", handle_openapi),
     {"POST", "/preprocess", handle_preprocess, false},
-    {"GET", "/images/{name}", handle_images, false},
+    {"GET", "/images/{id}", handle_images, false},
 };
 const size_t preprocess_route_count = ARRAY_SIZE(preprocess_routes);

@@ -106,6 +106,10 @@ void config_print_help(const struct setting *table, size_t rows, unsigned servic
         fprintf(out, "  %-24s %-34s %s", row->name, fallback, row->help);
         if (row->type == SETTING_CHOICE)
             fprintf(out, " (%s)", row->choices);
+        if (row->type == SETTING_INT)
+            fprintf(out, " (%lld to %lld)", (long long)row->min, (long long)row->max);
+        if (row->secret)
+            fputs(" (secret)", out);
         fputc('\n', out);
     }
 }

@@ -38,9 +38,9 @@ static void put_str(struct line *line, const char *s)
 static void put_quoted(struct line *line, const char *s)
 {
     struct bytes text = bytes_of(s, strnlen(s, LOG_VALUE_MAX));
-    while (text.len == LOG_VALUE_MAX && text.len > LOG_VALUE_MAX - 4 &&
-           (text.data[text.len - 1] & 0xC0) == 0x80)
-        text.len--;
+    if (text.len == LOG_VALUE_MAX) /* cut: not in the middle of a character */
+        while (text.len > 0 && (s[text.len] & 0xC0) == 0x80)
+            text.len--;
     bool utf8 = string_is_utf8(text);
 
     put_str(line, "\"");

@@ -7,13 +7,13 @@
 enum metric_type { COUNTER, GAUGE, HISTOGRAM };
 
 /* Upper bounds in seconds: from a health check to the longest request. */
-static const double bounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
-                                0.5,   1,      2.5,   5,    10,    30};
+static const double bounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+                                0.25,  0.5,    1,     2.5,  5,     10,   30};
 enum { BOUNDS = ARRAY_SIZE(bounds) };
 
 struct series {
     char labels[METRIC_LABELS_MAX];
-    double value;                /* counter, gauge; histogram: the sum */
+    double value;                 /* counter, gauge; histogram: the sum */
     uint64_t buckets[BOUNDS + 1]; /* histogram, not cumulative */
 };
 

@@ -94,46 +94,100 @@ static const struct setting table[] = {
          "allow a file store or outbox on Cloud Run, where disks vanish"),
 };
 
+/* The fields of rows with mistakes are NULL. */
+static const char *text(const char *field)
+{
+    return field != NULL ? field : "";
+}
+
+static bool is_http_url(const char *url)
+{
+    size_t scheme = string_starts_with(url, "https://")  ? 8
+                    : string_starts_with(url, "http://") ? 7
+                                                         : 0;
+
+    return scheme != 0 && url[scheme] != '\0' && strchr("/?#:", url[scheme]) == NULL &&
+           strpbrk(url, " \t\"<>\\^`{|}") == NULL;
+}
+
 static void check_storage(struct settings *s, struct buffer *mistakes)
 {
-    if (*s->bucket != '\0' && *s->storage_url != '\0') {
-        const char *host = strstr(s->storage_url, "://");
-        size_t len = strlen(s->bucket);
-        if (host == NULL || strncmp(host + 3, s->bucket, len) != 0 ||
+    const char *url = text(s->storage_url), *bucket = text(s->bucket);
+
+    if (*bucket != '\0' && *url != '\0') {
+        const char *host = strstr(url, "://");
+        size_t len = strlen(bucket);
+        if (host == NULL || strncmp(host + 3, bucket, len) != 0 ||
             (host[3 + len] != '\0' && host[3 + len] != '/'))
             config_mistake(mistakes, "BUCKET and STORAGE_URL name different buckets: set one");
     }
-    if (*s->storage_url != '\0')
+    if (*url != '\0') {
+        if (!string_starts_with(url, "file:") && !string_starts_with(url, "s3://") &&
+            !string_starts_with(url, "gs://"))
+            config_mistake(mistakes, "STORAGE_URL: not a file:, s3: or gs: URL");
         return;
+    }
     free(s->storage_url);
     s->storage_url =
-        *s->bucket != '\0' ? string_format("gs://%s", s->bucket) : strdup("file:data/objects");
+        *bucket != '\0' ? string_format("gs://%s", bucket) : strdup("file:data/objects");
     if (s->storage_url == NULL)
         config_mistake(mistakes, "STORAGE_URL: out of memory");
 }
 
-static void check_ephemeral(enum service_kind service, const struct settings *s, struct buffer *mistakes)
+static void check_buckets(const struct settings *s, struct buffer *mistakes)
 {
-    if (getenv("K_SERVICE") == NULL || s->allow_ephemeral || s->storage_url == NULL)
+    if (*text(s->allowed_buckets) != '\0' && string_starts_with(text(s->storage_url), "file:"))
+        config_mistake(mistakes, "ALLOWED_BUCKETS: a file store has no buckets");
+}
+
+static void check_urls(const struct settings *s, struct buffer *mistakes)
+{
+    const char *events = text(s->events_url), *base = text(s->results_base_url);
+
+    if (*events != '\0' && strcmp(events, "none:") != 0 &&
+        !(string_starts_with(events, "push+") && is_http_url(events + strlen("push+"))))
+        config_mistake(mistakes, "EVENTS_URL: none of push+http://host:port/pubsub, "
+                                 "push+https://..., none:");
+    if (*base != '\0' && (!is_http_url(base) || strpbrk(base, "?#") != NULL))
+        config_mistake(mistakes,
+                       "RESULTS_BASE_URL: not an http:// or https:// URL without a query");
+}
+
+static void check_ephemeral(const struct settings *s, struct buffer *mistakes)
+{
+    const char *instance = getenv("K_SERVICE");
+
+    if (instance == NULL || *instance == '\0' || s->allow_ephemeral)
         return;
-    if (string_starts_with(s->storage_url, "file:"))
+    if (string_starts_with(text(s->storage_url), "file:"))
         config_mistake(mistakes, "STORAGE_URL: on Cloud Run files vanish with the instance; use "
                                  "gs:// or s3://, or set ALLOW_EPHEMERAL=1");
-    if (service == SERVICE_PREPROCESS && string_starts_with(s->events_url, "push+"))
+    if (string_starts_with(text(s->events_url), "push+"))
         config_mistake(mistakes, "EVENTS_URL: on Cloud Run the outbox vanishes with the instance; "
                                  "use Pub/Sub, or set ALLOW_EPHEMERAL=1");
+}
+
+/* "http://host/" and "http://host" are the same base. */
+static void cut_slashes(char *url)
+{
+    size_t len = strlen(text(url));
+
+    while (len > 0 && url[len - 1] == '/')
+        url[--len] = '\0';
 }
 
 bool settings_load(enum service_kind service, struct settings *ret, struct buffer *mistakes)
 {
     *ret = (struct settings){0};
-    if (!config_read(table, ARRAY_SIZE(table), service, ret, mistakes))
-        return false;
+    bool ok = config_read(table, ARRAY_SIZE(table), service, ret, mistakes);
     if (ret->workers == 0)
         ret->workers = cpu_count();
     check_storage(ret, mistakes);
-    check_ephemeral(service, ret, mistakes);
-    return mistakes->len == 0;
+    check_buckets(ret, mistakes);
+    check_urls(ret, mistakes);
+    check_ephemeral(ret, mistakes);
+    cut_slashes(ret->results_base_url);
+    return ok && mistakes->len == 0;
 }
 
 void settings_done(struct settings *settings)

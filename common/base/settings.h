@@ -46,7 +46,8 @@ struct settings {
 
 /* Read and check the environment for one service. On false, every mistake has been appended to
  * `mistakes`, one line each. settings_done in either case. */
-bool settings_load(enum service_kind service, struct settings *ret, struct buffer *mistakes) NODISCARD;
+bool settings_load(enum service_kind service, struct settings *ret,
+                   struct buffer *mistakes) NODISCARD;
 void settings_done(struct settings *settings);
 void settings_print_help(enum service_kind service, FILE *out);
 

@@ -63,10 +63,15 @@ bool outbox_files_written(const struct outbox_files *before, const struct outbox
  * https://www.sqlite.org/walformat.html */
 enum {
     WAL_HEADER = 32,
+    WAL_SALTS = 16, /* where in the header */
+    SALTS = 8,
     WAL_FRAME_HEADER = 24,
     WAL_FRAME = WAL_FRAME_HEADER + OUTBOX_PAGE_SIZE,
     WAL_FORMAT = 3007000,
     SHM_HEADER = 48,
+    SHM_IS_INIT = 12,
+    SHM_FRAMES = 16,
+    SHM_SALTS = 32,
 };
 
 static uint32_t big_endian(const uint8_t *p)
@@ -90,6 +95,16 @@ static bool sum_is(const uint32_t sum[2], const uint8_t *stored)
     return sum[0] == big_endian(stored) && sum[1] == big_endian(stored + 4);
 }
 
+/* The checksum of a good header, which the frames' continue. */
+static bool wal_header(const uint8_t header[WAL_HEADER], uint32_t sum[2])
+{
+    if ((big_endian(header) & ~1U) != 0x377f0682 || big_endian(header + 4) != WAL_FORMAT ||
+        big_endian(header + 8) != OUTBOX_PAGE_SIZE)
+        return false;
+    wal_checksum(big_endian(header) & 1U, header, 24, sum);
+    return sum_is(sum, header + 24);
+}
+
 /* The number of frames up to the last commit that SQLite would find; -1: the header is bad. */
 static int64_t wal_frames(FILE *f)
 {
@@ -102,15 +117,12 @@ static int64_t wal_frames(FILE *f)
     size_t got = fread(header, 1, sizeof(header), f);
     if (got == 0)
         return 0;
-    if (got < sizeof(header) || (big_endian(header) & ~1U) != 0x377f0682 ||
-        big_endian(header + 4) != WAL_FORMAT || big_endian(header + 8) != OUTBOX_PAGE_SIZE)
-        return -1;
-    bool big = (big_endian(header) & 1U) != 0;
-    wal_checksum(big, header, 24, sum);
-    if (!sum_is(sum, header + 24))
+    if (got < sizeof(header) || !wal_header(header, sum))
         return -1;
     while (fread(frame, 1, sizeof(frame), f) == sizeof(frame)) {
-        if (memcmp(frame + 8, header + 16, 8) != 0) /* salts: of an older generation */
+        bool big = (big_endian(header) & 1U) != 0;
+
+        if (memcmp(frame + 8, header + WAL_SALTS, SALTS) != 0) /* of an older generation */
             break;
         wal_checksum(big, frame, 8, sum);
         wal_checksum(big, frame + WAL_FRAME_HEADER, OUTBOX_PAGE_SIZE, sum);
@@ -132,6 +144,20 @@ bool outbox_wal_intact(const char *path, uint32_t min_frames)
     return f == NULL ? min_frames == 0 : wal_frames(f) >= (int64_t)min_frames;
 }
 
+/* Whether the -wal is of another generation than the -shm header says: after a power cut the latter
+ * may be old. */
+static bool wal_has_other_salts(const char *path, const uint8_t salts[SALTS])
+{
+    char name[4096];
+    uint8_t header[WAL_HEADER];
+    uint32_t sum[2] = {0, 0};
+
+    with_suffix(name, sizeof(name), path, "-wal");
+    CLEANUP_FCLOSE FILE *f = fopen(name, "rbe");
+    return f != NULL && fread(header, 1, sizeof(header), f) == sizeof(header) &&
+           wal_header(header, sum) && memcmp(header + WAL_SALTS, salts, SALTS) != 0;
+}
+
 uint32_t outbox_shm_frames(const char *path)
 {
     char name[4096];
@@ -143,11 +169,12 @@ uint32_t outbox_shm_frames(const char *path)
     CLEANUP_FCLOSE FILE *f = fopen(name, "rbe");
     /* Two copies: they differ when the writer died between them, and then say nothing. */
     if (f == NULL || fread(copies, SHM_HEADER, 2, f) != 2 ||
-        memcmp(copies[0], copies[1], SHM_HEADER) != 0)
+        memcmp(copies[0], copies[1], SHM_HEADER) != 0 ||
+        (0 && wal_has_other_salts(path, copies[0] + SHM_SALTS)))
         return 0;
     memcpy(&format, copies[0], sizeof(format)); /* in the machine's own byte order */
-    memcpy(&frames, copies[0] + 16, sizeof(frames));
-    return format == WAL_FORMAT && copies[0][12] == 1 ? frames : 0;
+    memcpy(&frames, copies[0] + SHM_FRAMES, sizeof(frames));
+    return format == WAL_FORMAT && copies[0][SHM_IS_INIT] == 1 ? frames : 0;
 }
 
 bool outbox_sync_directory(const char *path, struct error *err)

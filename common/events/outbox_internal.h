@@ -191,7 +191,8 @@ struct outbox {
     struct outbox_files files;     /* as we last left them */
     int64_t version;               /* outbox_db_version */
     uint32_t wal_frames;           /* of our last commit; 0: unknown */
-    uint32_t frames_seen;          /* of them, those read back */
+    uint64_t commits;              /* ours */
+    uint64_t commits_seen;         /* of them, those read back from the -wal */
     int64_t tick_at_ms;
     bool suspect; /* damaged, and not yet recovered */
 };

@@ -12,6 +12,7 @@ static int on_commit(void *ctx, sqlite3 *handle, const char *name, int frames)
     (void)handle;
     (void)name;
     o->wal_frames = (uint32_t)frames;
+    o->commits++;
     return SQLITE_OK;
 }
 
@@ -241,11 +242,11 @@ static void wait_for_work(struct outbox *o)
 static void tick(struct outbox *o)
 {
     struct error ignored; /* whoever needs the outbox next is told */
-    bool thorough = o->wal_frames != o->frames_seen;
+    bool thorough = o->commits != o->commits_seen;
 
     o->tick_at_ms = clock_monotonic_ms() + OUTBOX_TICK_MS;
     if (make_usable(o, thorough, &ignored))
-        o->frames_seen = o->wal_frames;
+        o->commits_seen = o->commits;
 }
 
 void *outbox_writer_main(void *arg)

@@ -7,10 +7,10 @@ enum { METRICS_MAX = 4 * 1024 * 1024 };
 struct reply handle_root(const struct app *app, const struct request *req)
 {
     (void)req;
-    return reply_json(200, json_pack("{s:s, s:s, s:{s:s, s:s, s:s, s:s}}", "name",
-                                     service_of(app)->name, "version", DARKROOM_VERSION, "links",
-                                     "openapi", "/openapi.json", "health", "/healthz", "ready",
-                                     "/readyz", "metrics", "/metrics"));
+    return reply_json(200,
+                      json_pack("{s:s, s:s, s:{s:s, s:s, s:s, s:s}}", "name", service_of(app)->name,
+                                "version", DARKROOM_VERSION, "links", "openapi", "/openapi.json",
+                                "health", "/healthz", "ready", "/readyz", "metrics", "/metrics"));
 }
 
 struct reply handle_healthz(const struct app *app, const struct request *req)

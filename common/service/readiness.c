@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "base/threads.h"
 
-
 enum {
     FRESH_MS = 5000,
     FAILURES_MAX = 3,

@@ -17,9 +17,12 @@ enum {
 
 static void print_help(const struct service *service)
 {
-    printf("%s %s\n\nUsage: %s [--help | --version]\n\nConfiguration (environment variable, default, "
-           "meaning):\n",
-           service->name, DARKROOM_VERSION, service->name);
+    printf("%s %s\n\nUsage: %s [--help | --version%s]\n\nConfiguration (environment variable, "
+           "default, meaning):\n",
+           service->name, DARKROOM_VERSION, service->name,
+           service->kind == SERVICE_PREPROCESS
+               ? " | --outbox list|requeue|purge|reconcile [EVENT_ID]"
+               : "");
     settings_print_help(service->kind, stdout);
 }
 

@@ -1,5 +1,5 @@
-/* What both services share around their routes: the command line, start-up and shutdown in the right
- * order, and the routes /, /healthz, /readyz, /metrics, /openapi.json. */
+/* What both services share around their routes: the command line, start-up and shutdown in the
+ * right order, and the routes /, /healthz, /readyz, /metrics, /openapi.json. */
 #ifndef DARKROOM_SERVICE_SERVICE_H
 #define DARKROOM_SERVICE_SERVICE_H
 
@@ -8,11 +8,11 @@
 #include "service/readiness.h"
 #include "work/worker_pool.h"
 
-/* The first member of each service's struct app. Filled in by service_begin and by the service's own
- * start-up; read-only once serving. */
+/* The first member of each service's struct app. Filled in by service_begin and by the service's
+ * own start-up; read-only once serving. */
 struct service {
     enum service_kind kind;
-    const char *name;                           /* "preprocess-service" */
+    const char *name;    /* "preprocess-service" */
     const char *openapi; /* the text of openapi.json, embedded */
     struct settings settings;
     struct byte_budget budget;
@@ -35,9 +35,9 @@ bool service_begin(struct service *service, int argc, char **argv, int *status) 
 bool service_open(struct service *service, const struct worker_pool_options *pool,
                   struct error *err) NODISCARD;
 
-/* Serve until SIGTERM or SIGINT, then drain (the contract's invariant 7): /readyz and new work get 503
- * while what was accepted is finished; then `stop` (may be NULL) ends the service's own threads;
- * then the listener closes. Returns the exit status. */
+/* Serve until SIGTERM or SIGINT, then drain (the contract's invariant 7): /readyz and new work get
+ * 503 while what was accepted is finished; then `stop` (may be NULL) ends the service's own
+ * threads; then the listener closes. Returns the exit status. */
 int service_serve(struct service *service, const struct route *routes, size_t count,
                   void (*stop)(struct service *service, int64_t deadline_ms));
 
@@ -53,11 +53,14 @@ struct reply handle_readyz(const struct app *app, const struct request *req);
 struct reply handle_metrics(const struct app *app, const struct request *req);
 struct reply handle_openapi(const struct app *app, const struct request *req);
 
-#define SERVICE_ROUTE(path, handler) {"GET", path, handler, true}
+#define SERVICE_ROUTE(path, handler)                                                               \
+    {                                                                                              \
+        "GET", path, handler, true                                                                 \
+    }
 
 /* Put a file (path from the repository's root) into the program as a C string `symbol`. */
 #define EMBED_FILE(symbol, path)                                                                   \
-    __asm__(".section .rodata\n" #symbol ":\n.incbin \"" path "\"\n.byte 0\n.previous\n");     \
+    __asm__(".section .rodata\n" #symbol ":\n.incbin \"" path "\"\n.byte 0\n.previous\n");         \
     extern const char symbol[]
 
 #endif

@@ -32,7 +32,7 @@ struct worker_pool {
     int64_t cut_ms; /* no deadline is later than this */
     bool stopping;
     pthread_cond_t started;
-    int ready;      /* threads whose state is made */
+    int ready; /* threads whose state is made */
     bool failed;
     struct error failure;
     int threads;
@@ -113,7 +113,8 @@ struct worker_pool *worker_pool_new(const struct worker_pool_options *options, s
 {
     struct worker_pool *pool = calloc(1, sizeof(*pool));
 
-    if (pool == NULL || (pool->thread = calloc((size_t)options->workers, sizeof(pthread_t))) == NULL) {
+    if (pool == NULL ||
+        (pool->thread = calloc((size_t)options->workers, sizeof(pthread_t))) == NULL) {
         free(pool);
         error_oom(err);
         return NULL;

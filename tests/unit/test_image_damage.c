@@ -61,8 +61,11 @@ static void test_truncated(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(suffixes) * ARRAY_SIZE(sizes); i++) {
         const int *size = sizes[i / ARRAY_SIZE(suffixes)];
         const char *suffix = suffixes[i % ARRAY_SIZE(suffixes)];
-        SAMPLE s = save_sample(draw_noise(size[0], size[1]), suffix);
         enum error_code code;
+
+        if (!can_make(suffix))
+            continue;
+        SAMPLE s = save_sample(draw_noise(size[0], size[1]), suffix);
 
         if (!decodes(sample_bytes(s), &code))
             fail_msg("%s whole does not pass", suffix);
@@ -101,13 +104,13 @@ static void test_truncated_jpeg_with_end_marker(void **state)
 
             memcpy(copy, s.data, len);
             memcpy(copy + len, "\xff\xd9", 2);
-            if (decodes(bytes_of(copy, len + 2), &code) && i == 0)
-                fail_msg("%zu %% and an end marker pass", percent);
+            if (decodes(bytes_of(copy, len + 2), &code))
+                fail_msg("%s at %zu %% and an end marker pass", formats[i], percent);
         }
     }
 }
 
-/* Zeros where data was. Checksums or the entropy code notice. */
+/* Other bytes where data was: checksums notice, or a Huffman code that does not exist. */
 static void test_corrupt(void **state)
 {
     static const char *const formats[] = {".jpg[Q=90]", ".png", ".tif[compression=deflate]"};
@@ -118,9 +121,10 @@ static void test_corrupt(void **state)
             SAMPLE s = save_sample(draw_noise(200, 300), formats[i]);
             enum error_code code;
 
-            memset((uint8_t *)s.data + s.len * percent / 100, 0, s.len / 10);
+            for (size_t k = 0; k < s.len / 10; k++)
+                ((uint8_t *)s.data)[s.len * percent / 100 + k] ^= (uint8_t)(0x5a + 37 * k);
             if (decodes(sample_bytes(s), &code))
-                fail_msg("%s with zeros at %zu %% passes", formats[i], percent);
+                fail_msg("%s with other bytes at %zu %% passes", formats[i], percent);
             assert_int_equal(code, ERROR_BAD_IMAGE);
         }
     }

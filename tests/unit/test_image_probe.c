@@ -377,6 +377,8 @@ static void test_real_headers(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        if (!can_make(cases[i].suffix))
+            continue;
         SAMPLE s = save_sample(draw_quarters(66, 34), cases[i].suffix);
         struct image_header h;
         struct error err = {0};

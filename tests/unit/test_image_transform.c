@@ -210,6 +210,8 @@ static void test_input_formats(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+        if (!can_make(suffixes[i]))
+            continue;
         SAMPLE s = save_sample(draw_quarters(128, 64), suffixes[i]);
 
         assert_near(transformed_pixel(s, o, 5, 5), RED, 12);

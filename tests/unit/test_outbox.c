@@ -126,10 +126,32 @@ static void add(struct outbox *outbox, int n)
         fail_msg("add %d: %s", n, err.message);
 }
 
-static void add_many(struct outbox *outbox, int from, int count)
+struct adder {
+    struct outbox *outbox;
+    int from, count;
+    pthread_t thread;
+};
+
+static void *adder_main(void *arg)
 {
-    for (int i = 0; i < count; i++)
-        add(outbox, from + i);
+    const struct adder *a = arg;
+
+    for (int i = 0; i < a->count; i++)
+        add(a->outbox, a->from + i);
+    return NULL;
+}
+
+static void add_many(struct outbox *outbox, int from, int count, int threads)
+{
+    struct adder adders[64];
+
+    for (int i = 0; i < threads; i++) {
+        adders[i] = (struct adder){
+            .outbox = outbox, .from = from + i * count / threads, .count = count / threads};
+        assert_int_equal(pthread_create(&adders[i].thread, NULL, adder_main, &adders[i]), 0);
+    }
+    for (int i = 0; i < threads; i++)
+        pthread_join(adders[i].thread, NULL);
 }
 
 static bool take_within(struct outbox *outbox, int64_t ms, struct outbox_row *row)
@@ -286,7 +308,7 @@ static void test_max_pending(void **state)
     struct error err = {0};
 
     (void)state;
-    add_many(outbox, 0, 3);
+    add_many(outbox, 0, 3, 1);
     assert_false(try_add(outbox, 3, event_id, &err));
     assert_int_equal(err.code, ERROR_OVERLOADED);
     assert_string_equal(err.message, "outbox is full: 3 events are waiting for delivery");
@@ -382,39 +404,16 @@ static void test_wake(void **state)
 
 /* ---- commits */
 
-enum { ADDERS = 64, ADDS_EACH = 20 };
-
-struct adder {
-    struct outbox *outbox;
-    int number;
-    pthread_t thread;
-};
-
-static void *adder_main(void *arg)
-{
-    const struct adder *a = arg;
-
-    for (int i = 0; i < ADDS_EACH; i++)
-        add(a->outbox, a->number * ADDS_EACH + i);
-    return NULL;
-}
-
 static void test_concurrent_adds_share_commits(void **state)
 {
     struct outbox *outbox = open_default();
-    struct adder adders[ADDERS];
 
     (void)state;
     int before = commits;
     commit_delay_ms = 5; /* as slow as a disk */
-    for (int i = 0; i < ADDERS; i++) {
-        adders[i] = (struct adder){.outbox = outbox, .number = i};
-        assert_int_equal(pthread_create(&adders[i].thread, NULL, adder_main, &adders[i]), 0);
-    }
-    for (int i = 0; i < ADDERS; i++)
-        pthread_join(adders[i].thread, NULL);
-    assert_int_equal(outbox_pending(outbox), ADDERS * ADDS_EACH);
-    assert_in_range(commits - before, 1, ADDERS * ADDS_EACH / 10);
+    add_many(outbox, 0, 1280, 64);
+    assert_int_equal(outbox_pending(outbox), 1280);
+    assert_in_range(commits - before, 1, 1280 / 10);
     commit_delay_ms = 0;
     outbox_close(outbox);
 }
@@ -537,7 +536,7 @@ static void test_disk_full(void **state)
     struct rlimit normal;
 
     (void)state;
-    add_many(outbox, 0, 5);
+    add_many(outbox, 0, 5, 1);
     CLEANUP(outbox_row_done) struct outbox_row row = take(outbox);
     getrlimit(RLIMIT_FSIZE, &normal);
     signal(SIGXFSZ, SIG_IGN);
@@ -706,12 +705,12 @@ static void prepare_files(bool clean)
 {
     struct outbox *outbox = open_default();
 
-    add_many(outbox, 0, 200);
+    add_many(outbox, 0, 200, 4);
     outbox_close(outbox);
     pid_t child = fork();
     if (child == 0) {
         outbox = open_default();
-        add_many(outbox, 200, ROWS - 200);
+        add_many(outbox, 200, ROWS - 200, 2);
         if (clean)
             outbox_close(outbox);
         _exit(0);
@@ -776,6 +775,47 @@ static void test_damage_at_open(void **state)
     }
 }
 
+static void copy_file(const char *from, const char *to)
+{
+    char command[512];
+
+    snprintf(command, sizeof(command), "cp %s %s", from, to);
+    assert_int_equal(system(command), 0);
+}
+
+/* After a power cut the -shm file may be older than the -wal. */
+static void test_an_old_shm_is_no_damage(void **state)
+{
+    char shm[160];
+    char old[160];
+
+    (void)state;
+    suffixed(shm, "-shm");
+    suffixed(old, "-old");
+    pid_t child = fork();
+    if (child == 0) {
+        struct outbox *outbox = open_default();
+        int n = 0;
+
+        while (size_of("-wal") < 800 * 4120)
+            add(outbox, n++);
+        copy_file(shm, old);
+        while (size_of("") < 200 * 1024) /* until the checkpoint */
+            add(outbox, n++);
+        add(outbox, n++);
+        _exit(n > 100 ? 0 : 1);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    copy_file(old, shm);
+    struct outbox *outbox = open_default();
+    assert_false(outbox_reconcile_needed(outbox));
+    assert_true(outbox_pending(outbox) > 100);
+    assert_int_equal(asides(), 0);
+    outbox_close(outbox);
+}
+
 /* Add throughout, about 100 a second; every acknowledgement counts, also after a kill. */
 static void check_damage_while_open(const struct damage *d, bool at_rest)
 {
@@ -785,7 +825,7 @@ static void check_damage_while_open(const struct damage *d, bool at_rest)
     int added = ROWS;
     struct error err = {0};
 
-    add_many(outbox, 0, ROWS);
+    add_many(outbox, 0, ROWS, 2);
     row = take(outbox);
     if (at_rest)
         sleep_ms(1200);
@@ -878,7 +918,7 @@ static void test_admin_while_open(void **state)
     size_t size = 0;
 
     (void)state;
-    add_many(outbox, 0, 2);
+    add_many(outbox, 0, 2, 1);
     CLEANUP(outbox_row_done) struct outbox_row a = take(outbox);
     CLEANUP(outbox_row_done) struct outbox_row b = take(outbox);
     assert_true(outbox_bury(outbox, &a, "HTTP status 418", &err));
@@ -954,6 +994,7 @@ int main(void)
         TEST(test_lock),
         TEST(test_files_that_are_refused),
         TEST(test_damage_at_open),
+        TEST(test_an_old_shm_is_no_damage),
         TEST(test_damage_while_open),
         TEST(test_reconcile_asked_for_meanwhile_stays),
         TEST(test_admin_while_open),
