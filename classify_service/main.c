@@ -22,8 +22,6 @@ static bool app_open(struct app *app, struct error *err)
         .max_pixels = s->max_pixels,
         .max_decode_bytes = s->max_decode_bytes,
     };
-    if (!image_start("classify-service", err))
-        return false;
     app->model = model_open(s->model, err);
     if (app->model == NULL)
         return error_wrap(err, "MODEL");
@@ -44,14 +42,18 @@ int main(int argc, char **argv)
                     .openapi = classify_openapi},
     };
     struct error err = {0};
+    bool images = false;
     int status;
 
-    if (service_begin(&app.service, argc, argv, &status))
-        status = app_open(&app, &err)
+    if (service_begin(&app.service, argc, argv, &status)) {
+        images = image_start(app.service.name, &err);
+        status = images && app_open(&app, &err)
                      ? service_serve(&app.service, classify_routes, classify_route_count, NULL)
                      : service_fail(&err);
+    }
     service_done(&app.service);
     model_free(app.model);
-    image_stop();
+    if (images)
+        image_stop();
     return status;
 }

@@ -78,8 +78,7 @@ static bool app_open(struct app *app, struct error *err)
         .max_pixels = s->max_pixels,
         .max_decode_bytes = s->max_decode_bytes,
     };
-    return image_start("preprocess-service", err) &&
-           service_open(&app->service, &(struct worker_pool_options){.state_free = worker_done},
+    return service_open(&app->service, &(struct worker_pool_options){.state_free = worker_done},
                         err) &&
            open_events(app, err);
 }
@@ -100,7 +99,6 @@ static void app_done(struct app *app)
         app->publisher->free(app->publisher);
     outbox_close(app->outbox);
     service_done(&app->service);
-    image_stop();
 }
 
 int main(int argc, char **argv)
@@ -111,14 +109,19 @@ int main(int argc, char **argv)
                     .openapi = preprocess_openapi},
     };
     struct error err = {0};
+    bool images = false;
     int status;
 
     if (argc > 1 && strcmp(argv[1], "--outbox") == 0)
         return outbox_command(argc, argv);
-    if (service_begin(&app.service, argc, argv, &status))
-        status = app_open(&app, &err) ? service_serve(&app.service, preprocess_routes,
-                                                      preprocess_route_count, app_stop)
-                                      : service_fail(&err);
+    if (service_begin(&app.service, argc, argv, &status)) {
+        images = image_start(app.service.name, &err);
+        status = images && app_open(&app, &err) ? service_serve(&app.service, preprocess_routes,
+                                                                preprocess_route_count, app_stop)
+                                                : service_fail(&err);
+    }
     app_done(&app);
+    if (images)
+        image_stop();
     return status;
 }
