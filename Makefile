@@ -135,6 +135,10 @@ lint: ## warnings as errors, clang-format, clang-tidy, cppcheck, shellcheck
 format: ## clang-format all C files
 	clang-format -i $(wildcard common/*/*.[ch] *_service/*.[ch] tests/unit/*.[ch])
 
+.PHONY: settings-table
+settings-table: all ## rewrite the README's table of settings from --help
+	@$(PYTHON) infra/settings_table.py build README.md
+
 .PHONY: coverage
 coverage: ## line coverage of the unit and integration tests
 	@$(MAKE) --no-print-directory -s -j$(shell nproc) VARIANT=coverage all unit-binaries model

@@ -45,6 +45,7 @@ wait_ready() {
 }
 
 choose_photo() {
+    [ -f data/clock.png ] || /usr/bin/python3 infra/demo/draw_clock.py data/clock.png
     if [ -n "${PHOTO:-}" ]; then
         [ -f "$PHOTO" ] || { echo "PHOTO=$PHOTO: no such file" >&2; exit 1; }
         return
@@ -52,7 +53,6 @@ choose_photo() {
     PHOTO=../shared/photos/n02099601_golden_retriever.JPEG
     [ -f "$PHOTO" ] && return
     PHOTO=data/clock.png
-    [ -f "$PHOTO" ] || /usr/bin/python3 infra/demo/draw_clock.py "$PHOTO"
 }
 
 mkdir -p "$logs"

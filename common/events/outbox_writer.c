@@ -142,12 +142,10 @@ static bool commit_batch(struct outbox *o, struct request_list *batch, struct ou
         if (!make_usable(o, false, err))
             return false;
         *counts = o->counts; /* only this thread changes them */
-        if (outbox_batch_commit(o, batch, counts, err)) {
-            o->files = outbox_files_stat(o->path);
-            return true;
-        }
-        if (!o->suspect)
-            return false;
+        bool ok = outbox_batch_commit(o, batch, counts, err);
+        o->files = outbox_files_stat(o->path);
+        if (ok || !o->suspect)
+            return ok;
     }
     return false;
 }
@@ -188,12 +186,17 @@ static void finish_batch(struct outbox *o, struct request_list *batch, const str
 /* After the callers have their answers. */
 static void checkpoint(struct outbox *o)
 {
+    int frames = 0;
+    int copied = 0;
+
     if (o->wal_frames < OUTBOX_CHECKPOINT_FRAMES)
         return;
     /* On failure the -wal grows and the next commit tries again. */
-    if (sqlite3_wal_checkpoint_v2(o->db.handle, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) !=
-        SQLITE_OK)
+    if (sqlite3_wal_checkpoint_v2(o->db.handle, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames,
+                                  &copied) != SQLITE_OK)
         outbox_note_damage(o);
+    else if (copied == frames)
+        o->wal_frames = 0; /* the next commit begins a new -wal, even if it fails */
     o->files = outbox_files_stat(o->path);
 }
 
@@ -242,7 +245,8 @@ static void wait_for_work(struct outbox *o)
 static void tick(struct outbox *o)
 {
     struct error ignored; /* whoever needs the outbox next is told */
-    bool thorough = o->commits != o->commits_seen;
+    bool thorough = o->commits != o->commits_seen ||
+                    (o->db.handle != NULL && outbox_db_version(&o->db) != o->version);
 
     o->tick_at_ms = clock_monotonic_ms() + OUTBOX_TICK_MS;
     if (make_usable(o, thorough, &ignored))

@@ -32,11 +32,16 @@ enum {
 /* What one request may cost; checked on the header, before decoding. */
 struct image_limits {
     int64_t max_pixels;       /* width x height x pages */
-    int64_t max_decode_bytes; /* estimated memory of the decode */
+    /* The estimate, an upper bound, in bytes a pixel: JPEG one a component, plus two a component
+     * sample when the decoder keeps all coefficients (progressive, or several scans); PNG as
+     * stored (palettes: 4); TIFF as stored, plus a strip or tile; GIF and WebP 8; HEIC and AVIF 10
+     * (20 over 8 bits). */
+    int64_t max_decode_bytes;
 };
 
 struct image_options {
-    int width; /* 0 with height 0: 256x256; 0 alone: from the aspect ratio */
+    int width; /* 0 with height 0: 256x256; 0 alone: from the aspect ratio, at least 1; with
+                  `inside` only the given dimension then is a bound */
     int height;
     enum image_fit fit;
     enum image_format format; /* IMAGE_JPEG, _PNG, _WEBP or _AVIF */
@@ -80,7 +85,7 @@ struct image_header {
 /* Read the header and check it against the limits, decoding nothing.
  * ERROR_UNSUPPORTED_MEDIA (415: empty, unknown magic, a format this build cannot read),
  * ERROR_TOO_LARGE (413: pixels or decode memory), ERROR_BAD_IMAGE (422: a broken header, too many
- * JPEG scans). */
+ * JPEG scans, a JPEG without its end marker). */
 bool image_probe(struct bytes data, const struct image_limits *limits, struct image_header *ret,
                  struct error *err) NODISCARD;
 

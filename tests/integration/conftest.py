@@ -209,6 +209,17 @@ def classify(tmp_path, services):
     return services[0].start()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """Both services, started once for a test file: for tests that leave no traces in each other."""
+    both = Stack(tmp_path_factory.mktemp("shared"))
+    try:
+        both.start()
+        yield both
+    finally:
+        both.stop()
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """A failed test shows the end of every log in its folder."""

@@ -857,6 +857,7 @@ static void test_damage_while_open(void **state)
 {
     static const struct damage damages[] = {
         {"header", damage_header, false, false, ROWS - 1},
+        {"body", damage_body, false, false, 1},
         {"all", damage_all, false, false, ROWS - 1},
         {"truncated", damage_truncate, false, false, 1},
         {"deleted", damage_delete, false, false, ROWS - 1},
