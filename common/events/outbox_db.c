@@ -87,7 +87,7 @@ bool outbox_db_connect(const char *path, int flags, int busy_ms, sqlite3 **ret, 
 bool outbox_db_exec(sqlite3 *handle, const char *sql, struct error *err)
 {
     return sqlite3_exec(handle, sql, NULL, NULL, NULL) == SQLITE_OK ||
-           outbox_db_error(handle, "prepare", err);
+           outbox_db_error(handle, "write", err);
 }
 
 static bool read_int(sqlite3 *handle, const char *sql, int64_t *ret)

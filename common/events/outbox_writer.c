@@ -26,8 +26,10 @@ static bool recount(struct outbox *o, struct error *err)
 {
     struct outbox_counts counts;
 
-    if (!outbox_db_counts(&o->db, &counts, err))
+    if (!outbox_db_counts(&o->db, &counts, err)) {
+        outbox_note_damage(o);
         return false;
+    }
     pthread_mutex_lock(&o->lock);
     o->counts = counts;
     o->fetch_at_ms = 0;
@@ -35,26 +37,46 @@ static bool recount(struct outbox *o, struct error *err)
     return true;
 }
 
-bool outbox_writer_start(struct outbox *o, struct error *err)
+static enum outbox_verdict open_and_count(struct outbox *o, struct error *err)
 {
     enum outbox_verdict verdict = outbox_db_open(o->path, &o->db, err);
+
+    if (verdict != OUTBOX_OK)
+        return verdict;
+    o->suspect = false;
+    o->wal_frames = 0;
+    o->version = outbox_db_version(&o->db);
+    sqlite3_wal_hook(o->db.handle, on_commit, o);
+    if (recount(o, err)) {
+        o->files = outbox_files_stat(o->path);
+        return OUTBOX_OK;
+    }
+    outbox_db_abandon(&o->db);
+    return o->suspect ? OUTBOX_DAMAGED : OUTBOX_FAILED;
+}
+
+bool outbox_writer_start(struct outbox *o, struct error *err)
+{
+    enum outbox_verdict verdict = open_and_count(o, err);
 
     if (verdict == OUTBOX_DAMAGED) {
         if (!outbox_recover(o->path, NULL, err))
             return false;
-        verdict = outbox_db_open(o->path, &o->db, err);
+        verdict = open_and_count(o, err);
     }
     if (verdict == OUTBOX_DAMAGED)
         error_set(err, ERROR_UNAVAILABLE, "outbox: damaged again at once");
-    if (verdict != OUTBOX_OK)
-        return false;
-    sqlite3_wal_hook(o->db.handle, on_commit, o);
-    o->suspect = false;
-    o->wal_frames = 0;
-    o->version = outbox_db_version(&o->db);
-    bool ok = recount(o, err);
-    o->files = outbox_files_stat(o->path);
-    return ok;
+    return verdict == OUTBOX_OK;
+}
+
+/* The files are as we left them, now that we wrote to them. */
+static void remember_files(struct outbox *o)
+{
+    struct outbox_files now = outbox_files_stat(o->path);
+
+    if (outbox_files_replaced(&o->files, &now))
+        o->suspect = true;
+    o->files = now;
 }
 
 static bool header_intact(sqlite3 *handle)
@@ -79,7 +101,7 @@ static bool verify(struct outbox *o, bool written, struct error *err)
         o->version = version;
         o->wal_frames = 0;
         if (!recount(o, err))
-            return false;
+            return o->suspect;
     }
     if (!outbox_wal_intact(o->path, o->wal_frames) || !header_intact(o->db.handle)) {
         o->suspect = true;
@@ -110,8 +132,8 @@ static bool look(struct outbox *o, bool thorough, struct error *err)
     struct error ignored;
     if (!outbox_db_step(&o->db, SQL_ROLLBACK, &ignored))
         outbox_note_damage(o);
-    if (ok && !o->suspect)
-        o->files = outbox_files_stat(o->path);
+    if (ok)
+        remember_files(o);
     return ok;
 }
 
@@ -127,10 +149,7 @@ static bool make_usable(struct outbox *o, bool thorough, struct error *err)
             return false;
         outbox_db_abandon(&o->db);
     }
-    if (outbox_writer_start(o, err))
-        return true;
-    outbox_db_abandon(&o->db);
-    return false;
+    return outbox_writer_start(o, err);
 }
 
 /* ---- batches */
@@ -143,11 +162,11 @@ static bool commit_batch(struct outbox *o, struct request_list *batch, struct ou
             return false;
         *counts = o->counts; /* only this thread changes them */
         bool ok = outbox_batch_commit(o, batch, counts, err);
-        o->files = outbox_files_stat(o->path);
-        if (ok || !o->suspect)
+        remember_files(o); /* deleted meanwhile? then the commit is made again, in a new file */
+        if (!o->suspect)
             return ok;
     }
-    return false;
+    return error_set(err, ERROR_UNAVAILABLE, "outbox: damaged again at once");
 }
 
 static void finish_settlement(struct outbox *o, struct request *r)
@@ -197,7 +216,7 @@ static void checkpoint(struct outbox *o)
         outbox_note_damage(o);
     else if (copied == frames)
         o->wal_frames = 0; /* the next commit begins a new -wal, even if it fails */
-    o->files = outbox_files_stat(o->path);
+    remember_files(o);
 }
 
 static void run_batch(struct outbox *o, struct request_list *batch)

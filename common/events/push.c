@@ -176,30 +176,16 @@ static enum outcome post(struct push *p, const struct outbox_row *row, struct by
     return outcome_of_status(reply.status);
 }
 
-static enum outcome deliver(struct push *p, const struct outbox_row *row, bool probe, char *reason,
+static enum outcome deliver(struct push *p, const struct outbox_row *row, char *reason,
                             size_t reason_size)
 {
     CLEANUP(buffer_done) struct buffer body = BUFFER_MAX(ENVELOPE_MAX);
     struct error err = {0};
-    enum outcome outcome;
-    bool sent = envelope_write(row, &body, &err);
 
-    if (sent) {
-        outcome = post(p, row, buffer_view(&body), reason, reason_size);
-    } else {
-        snprintf(reason, reason_size, "%s", err.message);
-        outcome = error_is_passing(err.code) ? ENDPOINT_ERROR : HOPELESS;
-    }
-    /* A row that cannot be sent says nothing of the endpoint: the probe is still to be made. */
-    if (sent || outcome == ENDPOINT_ERROR) {
-        endpoint_leave(p, probe, outcome != ENDPOINT_ERROR, reason);
-    } else if (probe) {
-        pthread_mutex_lock(&p->lock);
-        p->endpoint.probing = false;
-        pthread_cond_broadcast(&p->changed);
-        pthread_mutex_unlock(&p->lock);
-    }
-    return outcome;
+    if (envelope_write(row, &body, &err))
+        return post(p, row, buffer_view(&body), reason, reason_size);
+    snprintf(reason, reason_size, "%s", err.message);
+    return error_is_passing(err.code) ? ENDPOINT_ERROR : HOPELESS;
 }
 
 /* ---- settling */
@@ -270,7 +256,8 @@ static void *dispatcher_main(void *arg)
             outbox_put_back(p->outbox, &row);
             continue;
         }
-        enum outcome outcome = deliver(p, &row, probe, reason, sizeof(reason));
+        enum outcome outcome = deliver(p, &row, reason, sizeof(reason));
+        endpoint_leave(p, probe, outcome != ENDPOINT_ERROR, reason);
         settle_unless_abandoned(p, &row, outcome, reason);
     }
     pthread_mutex_lock(&p->lock);

@@ -7,6 +7,8 @@
 
 #include <linux/tcp.h> /* newer than netinet/tcp.h */
 #include <netinet/in.h>
+#include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -22,7 +24,6 @@ enum {
     REPLY_MS = 30000,
     LINGERERS_MAX = 64,
     CHARGE_STEP = 65536,
-    ADD_WAIT_MS = 100,
 };
 
 enum phase {
@@ -30,8 +31,10 @@ enum phase {
     PHASE_BODY,     /* receiving a body */
     PHASE_HANDLING, /* the handler runs, or no body is expected */
     PHASE_REPLY,    /* sending */
-    PHASE_REFUSED,  /* answered behind libmicrohttpd's back; what comes is discarded */
-    PHASE_CLOSING,  /* shut down; its thread is about to notice */
+    /* on the way out, not counted against the limit: */
+    PHASE_REFUSED, /* answered behind libmicrohttpd's back; what comes is discarded */
+    PHASE_LINGER,  /* answered; what comes is discarded */
+    PHASE_CLOSING, /* shut down; its thread is about to notice */
 };
 
 struct connection {
@@ -41,15 +44,15 @@ struct connection {
 
     pthread_mutex_t mutex; /* guards what follows */
     enum phase phase;
-    int64_t since_ms;     /* when the phase began */
-    int64_t last_byte_ms; /* PHASE_BODY */
-    int64_t until_ms;     /* PHASE_REPLY, PHASE_REFUSED: shut down then */
-    int64_t headers_ms;   /* PHASE_IDLE: when the first byte of a request was seen, or 0 */
+    int64_t since_ms;      /* when the phase began */
+    int64_t last_byte_ms;  /* PHASE_BODY */
+    int64_t until_ms;      /* PHASE_REPLY, PHASE_REFUSED: shut down then */
+    int64_t headers_ms;    /* PHASE_IDLE: when the first byte of a request was seen, or 0 */
+    int64_t look_ms;       /* PHASE_IDLE: when to look for one next */
     uint64_t bytes_before; /* PHASE_IDLE: bytes received before this phase */
     struct buffer body;
     int64_t charged;
     int refused_status;
-    bool linger;
     char request_id[REQUEST_ID_MAX + 1];
 };
 
@@ -58,11 +61,11 @@ struct connections {
     pthread_mutex_t mutex; /* guards the list; taken before a connection's own */
     struct connection *first;
     int count;
-    int lingerers;
+    atomic_int leaving; /* of these, on the way out */
+    atomic_int lingerers;
     int64_t cut_ms;
     bool stopping;
-    pthread_cond_t removed;
-    pthread_cond_t stop;
+    pthread_cond_t changed; /* stopping or cut_ms */
     pthread_t reaper;
 };
 
@@ -78,6 +81,8 @@ static uint64_t bytes_received(int fd)
 
 static void enter(struct connection *c, enum phase phase)
 {
+    if (c->phase < PHASE_REFUSED && phase >= PHASE_REFUSED)
+        atomic_fetch_add(&c->all->leaving, 1);
     c->phase = phase;
     c->since_ms = clock_monotonic_ms();
 }
@@ -114,8 +119,9 @@ static void reap_idle(struct connection *c, int64_t now)
         shut_down(c);
         return;
     }
-    if ((now - c->since_ms) % IDLE_LOOK_MS < IDLE_LOOK_MS - TICK_MS)
-        return; /* a system call per connection: once a second will do */
+    if (now < c->look_ms)
+        return;
+    c->look_ms = now + IDLE_LOOK_MS; /* a system call per connection: once a second will do */
     uint64_t received = bytes_received(c->fd);
     if (c->headers_ms == 0 && received > c->bytes_before)
         c->headers_ms = now;
@@ -151,6 +157,7 @@ static void reap(struct connection *c, int64_t now)
             shut_down(c);
         break;
     case PHASE_HANDLING:
+    case PHASE_LINGER:
     case PHASE_CLOSING:
         break;
     }
@@ -166,8 +173,11 @@ static void *reaper_main(void *arg)
         int64_t now = clock_monotonic_ms();
         for (struct connection *c = all->first; c != NULL; c = c->next)
             reap(c, now);
-        struct timespec until = clock_timespec(now + TICK_MS);
-        pthread_cond_timedwait(&all->stop, &all->mutex, &until);
+        int64_t next = now + TICK_MS;
+        if (all->cut_ms > now && all->cut_ms < next)
+            next = all->cut_ms;
+        struct timespec until = clock_timespec(next);
+        pthread_cond_timedwait(&all->changed, &all->mutex, &until);
     }
     pthread_mutex_unlock(&all->mutex);
     return NULL;
@@ -184,9 +194,10 @@ struct connections *connections_new(const struct connections_options *options, s
     all->options = *options;
     all->cut_ms = INT64_MAX;
     pthread_mutex_init(&all->mutex, NULL);
-    thread_cond_init(&all->removed);
-    thread_cond_init(&all->stop);
+    thread_cond_init(&all->changed);
     if (!thread_start(&all->reaper, reaper_main, all, err)) {
+        pthread_cond_destroy(&all->changed);
+        pthread_mutex_destroy(&all->mutex);
         free(all);
         return NULL;
     }
@@ -199,11 +210,10 @@ void connections_free(struct connections *all)
         return;
     pthread_mutex_lock(&all->mutex);
     all->stopping = true;
-    pthread_cond_signal(&all->stop);
+    pthread_cond_signal(&all->changed);
     pthread_mutex_unlock(&all->mutex);
     pthread_join(all->reaper, NULL);
-    pthread_cond_destroy(&all->removed);
-    pthread_cond_destroy(&all->stop);
+    pthread_cond_destroy(&all->changed);
     pthread_mutex_destroy(&all->mutex);
     free(all);
 }
@@ -218,25 +228,48 @@ int connections_count(struct connections *all)
 
 bool connections_over_limit(struct connections *all)
 {
-    return connections_count(all) > all->options.max_connections;
+    return connections_count(all) - atomic_load(&all->leaving) > all->options.max_connections;
+}
+
+/* Whether a request is on its way in, being handled or being answered. */
+static bool is_busy(struct connection *c)
+{
+    pthread_mutex_lock(&c->mutex);
+    bool busy = c->phase == PHASE_IDLE ? bytes_received(c->fd) > c->bytes_before
+                                       : c->phase != PHASE_CLOSING;
+    pthread_mutex_unlock(&c->mutex);
+    return busy;
+}
+
+bool connections_any_busy(struct connections *all)
+{
+    bool busy = false;
+
+    pthread_mutex_lock(&all->mutex);
+    for (struct connection *c = all->first; c != NULL && !busy; c = c->next)
+        busy = is_busy(c);
+    pthread_mutex_unlock(&all->mutex);
+    return busy;
 }
 
 void connections_cut_bodies(struct connections *all, int64_t deadline_ms)
 {
     pthread_mutex_lock(&all->mutex);
     all->cut_ms = deadline_ms;
+    pthread_cond_signal(&all->changed);
     pthread_mutex_unlock(&all->mutex);
 }
 
-/* Called with the list locked. */
-static bool evict_longest_idle(struct connections *all)
+/* End the connection that has been the longest in one of these phases. Called with the list locked.
+ */
+static bool evict_oldest(struct connections *all, enum phase from, enum phase to)
 {
     struct connection *oldest = NULL;
     int64_t since = INT64_MAX;
 
     for (struct connection *c = all->first; c != NULL; c = c->next) {
         pthread_mutex_lock(&c->mutex);
-        if (c->phase == PHASE_IDLE && c->since_ms <= since) {
+        if (c->phase >= from && c->phase <= to && c->since_ms <= since) {
             oldest = c;
             since = c->since_ms;
         }
@@ -245,11 +278,27 @@ static bool evict_longest_idle(struct connections *all)
     if (oldest == NULL)
         return false;
     pthread_mutex_lock(&oldest->mutex);
-    bool still = oldest->phase == PHASE_IDLE;
+    bool still = oldest->phase >= from && oldest->phase <= to;
     if (still)
         shut_down(oldest);
     pthread_mutex_unlock(&oldest->mutex);
     return still;
+}
+
+/* Room for one more, before the new one is in the list. The milliseconds to hold it back: evicted
+ * connections take a moment to go, and at libmicrohttpd's own limit it resets what it accepts. */
+static int make_room(struct connections *all)
+{
+    int64_t above = all->count - all->options.max_connections;
+    bool evicted = false;
+
+    if (above - atomic_load(&all->leaving) >= 0)
+        evicted = evict_oldest(all, PHASE_IDLE, PHASE_IDLE);
+    if (above < CONNECTIONS_SPARE / 2)
+        return 0;
+    return evicted || evict_oldest(all, PHASE_REFUSED, PHASE_LINGER)
+               ? (int)(above - CONNECTIONS_SPARE / 2) + 1
+               : 0;
 }
 
 struct connection *connections_add(struct connections *all, int fd)
@@ -266,20 +315,15 @@ struct connection *connections_add(struct connections *all, int fd)
     enter(c, PHASE_IDLE);
 
     pthread_mutex_lock(&all->mutex);
-    if (all->count >= all->options.max_connections)
-        evict_longest_idle(all);
-    /* evicted connections take a moment to go: hold the next one back rather than run into
-     * libmicrohttpd's own limit, where it resets what it accepts */
-    struct timespec until = clock_timespec(clock_monotonic_ms() + ADD_WAIT_MS);
-    while (all->count >= all->options.max_connections + CONNECTIONS_SPARE / 2 &&
-           pthread_cond_timedwait(&all->removed, &all->mutex, &until) == 0)
-        ;
+    int wait_ms = make_room(all);
     c->next = all->first;
     if (c->next != NULL)
         c->next->previous = c;
     all->first = c;
     all->count++;
     pthread_mutex_unlock(&all->mutex);
+    if (wait_ms > 0)
+        poll(NULL, 0, wait_ms);
     return c;
 }
 
@@ -288,18 +332,6 @@ void connections_remove(struct connection *c)
     struct connections *all = c->all;
 
     pthread_mutex_lock(&all->mutex);
-    bool linger = c->linger && all->lingerers < LINGERERS_MAX;
-    all->lingerers += linger;
-    pthread_mutex_unlock(&all->mutex);
-    if (linger) {
-        pthread_mutex_lock(&c->mutex);
-        enter(c, PHASE_CLOSING);
-        pthread_mutex_unlock(&c->mutex);
-        refusal_linger(c->fd, 2 * all->options.max_body_bytes);
-    }
-
-    pthread_mutex_lock(&all->mutex);
-    all->lingerers -= linger;
     if (c->next != NULL)
         c->next->previous = c->previous;
     if (c->previous != NULL)
@@ -307,7 +339,8 @@ void connections_remove(struct connection *c)
     else
         all->first = c->next;
     all->count--;
-    pthread_cond_broadcast(&all->removed);
+    if (c->phase >= PHASE_REFUSED)
+        atomic_fetch_sub(&all->leaving, 1);
     pthread_mutex_unlock(&all->mutex);
     drop_body(c);
     pthread_mutex_destroy(&c->mutex);
@@ -318,7 +351,7 @@ void connection_begin_body(struct connection *c, const char *request_id)
 {
     pthread_mutex_lock(&c->mutex);
     snprintf(c->request_id, sizeof(c->request_id), "%s", request_id);
-    if (c->phase != PHASE_CLOSING && c->phase != PHASE_REFUSED)
+    if (c->phase == PHASE_IDLE)
         enter(c, PHASE_BODY);
     c->last_byte_ms = c->since_ms;
     c->body.max = (size_t)c->all->options.max_body_bytes;
@@ -405,10 +438,9 @@ void connection_refuse(struct connection *c, const struct error *err)
 bool connection_begin_handling(struct connection *c, struct bytes *ret)
 {
     pthread_mutex_lock(&c->mutex);
-    bool ok = c->phase != PHASE_REFUSED;
+    bool ok = c->phase == PHASE_BODY;
     if (ok) {
-        if (c->phase != PHASE_CLOSING)
-            enter(c, PHASE_HANDLING);
+        enter(c, PHASE_HANDLING);
         *ret = buffer_view(&c->body);
     }
     pthread_mutex_unlock(&c->mutex);
@@ -425,7 +457,7 @@ void connection_drop_body(struct connection *c)
 void connection_begin_reply(struct connection *c, size_t len)
 {
     pthread_mutex_lock(&c->mutex);
-    if (c->phase != PHASE_CLOSING)
+    if (c->phase < PHASE_REFUSED)
         enter(c, PHASE_REPLY);
     c->until_ms = c->since_ms + REPLY_MS + (int64_t)(len / RATE_BYTES_PER_MS);
     pthread_mutex_unlock(&c->mutex);
@@ -445,9 +477,16 @@ void connection_end_request(struct connection *c)
 
 void connection_linger(struct connection *c)
 {
-    pthread_mutex_lock(&c->mutex);
-    c->linger = true;
-    pthread_mutex_unlock(&c->mutex);
+    struct connections *all = c->all;
+
+    if (atomic_fetch_add(&all->lingerers, 1) < LINGERERS_MAX) {
+        pthread_mutex_lock(&c->mutex);
+        if (c->phase < PHASE_REFUSED)
+            enter(c, PHASE_LINGER);
+        pthread_mutex_unlock(&c->mutex);
+        refusal_linger(c->fd, 2 * all->options.max_body_bytes);
+    }
+    atomic_fetch_sub(&all->lingerers, 1);
 }
 
 int connection_refused_status(struct connection *c)

@@ -1,8 +1,8 @@
 /* The client connections of one server: who is open, what each is doing, and the clock against the
  * slow. Knows sockets, not libmicrohttpd.
  *
- * Bodies are buffered here, so that another thread can take the memory back: a reaper thread answers and
- * ends what is too slow, and a body that finds the budget full ends the slowest body.
+ * Bodies are buffered here, so that another thread can take the memory back: a reaper thread
+ * answers and ends what is too slow, and a body that finds the budget full ends the slowest body.
  *   headers: complete within 10 s of their first byte (else 408)
  *   body: a byte at least every 5 s, and 16 KiB/s after the first 2 s (else 408)
  *   reply: 30 s plus its length at 16 KiB/s (else closed)
@@ -36,12 +36,13 @@ bool connections_over_limit(struct connections *all);
 /* From now on requests still sending their body are ended with 503 at the deadline. */
 void connections_cut_bodies(struct connections *all, int64_t deadline_ms);
 
+/* Whether any request is on its way in, being handled, or being answered. */
+bool connections_any_busy(struct connections *all);
+
 /* Register an accepted socket (borrowed). Above max_connections the longest-idle connection is shut
- * down to make room. NULL when out of memory. */
+ * down to make room; call it where the next accept would be held back. NULL when out of memory. */
 struct connection *connections_add(struct connections *all, int fd);
-/* The connection is about to be closed. If connection_linger was asked for: send FIN, then read and
- * discard until the client closes, for at most 2 s, so that the reset of a close with unread data
- * cannot eat the reply. Call on the connection's own thread, before the socket is closed. */
+/* The connection is about to be closed; nobody uses it any more. */
 void connections_remove(struct connection *connection);
 
 /* The phases of a request, in this order. */
@@ -52,8 +53,8 @@ void connection_begin_body(struct connection *c, const char *request_id);
 enum connection_append { CONNECTION_APPENDED, CONNECTION_ANSWERED, CONNECTION_FAILED };
 enum connection_append connection_append_body(struct connection *c, const void *data, size_t len,
                                               struct error *err) NODISCARD;
-/* Answer with `err` on the socket itself, send FIN and discard what still comes. For a failure while
- * the body is on its way, when libmicrohttpd cannot take an answer. */
+/* Answer with `err` on the socket itself, send FIN and discard what still comes. For a failure
+ * while the body is on its way, when libmicrohttpd cannot take an answer. */
 void connection_refuse(struct connection *c, const struct error *err);
 /* The body is complete: *ret is a view of it, valid until connection_drop_body. False when the
  * request was refused before. */
@@ -62,6 +63,9 @@ void connection_drop_body(struct connection *c);
 void connection_begin_reply(struct connection *c, size_t len);
 /* Idle again: waiting for the next request. */
 void connection_end_request(struct connection *c);
+/* After a reply that was sent while the client was still sending: FIN, then read and discard until
+ * the client closes, for at most 2 s, so that the reset of a close with unread data cannot eat the
+ * reply. Blocks: only for the connection's own thread. */
 void connection_linger(struct connection *c);
 /* The status of the answer that the reaper or an eviction sent, or 0. */
 int connection_refused_status(struct connection *c);

@@ -1,5 +1,7 @@
 #include "http/reply.h"
 
+#include "base/strings.h"
+
 #include <stdarg.h>
 #include <string.h>
 
@@ -76,8 +78,8 @@ struct reply reply_json(int status, json_t *json)
     }
     size_t len = strlen(text);
     text[len] = '\n'; /* kind to terminals; the body is counted, not NUL-terminated */
-    struct buffer body = {.data = (uint8_t *)text, .len = len + 1, .cap = len + 1,
-                          .max = REPLY_BODY_MAX};
+    struct buffer body = {
+        .data = (uint8_t *)text, .len = len + 1, .cap = len + 1, .max = REPLY_BODY_MAX};
     return reply_buffer(status, "application/json", &body);
 }
 
@@ -110,15 +112,30 @@ void reply_done(struct reply *reply)
     buffer_done(&reply->body);
 }
 
+/* JSON is UTF-8, and a message may quote (or cut) what a client sent. */
+static void copy_utf8(char *out, size_t size, const char *text)
+{
+    snprintf(out, size, "%s", text);
+    if (string_is_utf8(bytes_from_str(out)))
+        return;
+    for (; *out != '\0'; out++)
+        if ((unsigned char)*out >= 0x80)
+            *out = '?';
+}
+
 bool reply_problem(const struct error *err, const char *request_id, struct buffer *out,
                    struct error *oom)
 {
-    json_t *json = json_pack("{s:o, s:s, s:i, s:s, s:s}", "type",
-                             json_sprintf("urn:darkroom:problem:%s", error_slug(err->code)),
-                             "title", error_title(err->code), "status",
-                             error_http_status(err->code), "detail", public_detail(err),
-                             "request_id", request_id);
-    CLEANUP_FREE char *text = json != NULL ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char detail[sizeof(err->message)];
+
+    copy_utf8(detail, sizeof(detail), public_detail(err));
+    json_t *json =
+        json_pack("{s:o, s:s, s:i, s:s, s:s}", "type",
+                  json_sprintf("urn:darkroom:problem:%s", error_slug(err->code)), "title",
+                  error_title(err->code), "status", error_http_status(err->code), "detail", detail,
+                  "request_id", request_id);
+    CLEANUP_FREE char *text =
+        json != NULL ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);
     if (text == NULL)
         return error_oom(oom);
@@ -138,7 +155,7 @@ bool reply_problem_on_the_wire(const struct error *err, const char *request_id, 
     return buffer_printf(out, oom,
                          "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
                          "Content-Length: %zu\r\nX-Request-Id: %s\r\n%sConnection: close\r\n\r\n",
-                         error_http_status(err->code), error_title(err->code), body.len,
-                         request_id, retry) &&
+                         error_http_status(err->code), error_title(err->code), body.len, request_id,
+                         retry) &&
            buffer_append(out, body.data, body.len, oom);
 }

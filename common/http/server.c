@@ -35,7 +35,12 @@ struct server {
     int port;
     _Atomic int inflight;
     atomic_bool draining;
+    _Atomic int64_t cut_ms; /* no request's deadline is later than this */
 };
+
+/* What `*state` is at a request's first callback when its URL has a NUL: libmicrohttpd decodes a
+ * path to a C string, which would end there. */
+static char nul_in_url;
 
 /* One request, from the end of its headers to the end of its reply. */
 struct exchange {
@@ -53,6 +58,7 @@ struct exchange {
     size_t reply_bytes;
     bool inflight; /* counted in server->inflight */
     bool replied;
+    bool refused; /* answered before its body was read */
 };
 
 static const char version_header[] = "darkroom/" DARKROOM_VERSION;
@@ -99,7 +105,6 @@ static void choose_id(struct exchange *x)
 static void read_request(struct exchange *x, struct MHD_Connection *mhd, const char *url,
                          const char *method)
 {
-    x->fields_ok = true;
     MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, on_field, x);
     MHD_get_connection_values_n(mhd, MHD_GET_ARGUMENT_KIND, on_field, x);
     x->req = (struct request){
@@ -120,7 +125,21 @@ static void read_request(struct exchange *x, struct MHD_Connection *mhd, const c
 
 /* ---- deciding at the headers ---- */
 
-static bool may_work(struct exchange *x, struct error *err)
+/* Count it first and look then: a drain that has begun either is seen here, or waits for this. */
+static int begin_flight(struct exchange *x)
+{
+    x->inflight = true;
+    return atomic_fetch_add(&x->server->inflight, 1);
+}
+
+static void end_flight(struct exchange *x)
+{
+    if (x->inflight)
+        atomic_fetch_sub(&x->server->inflight, 1);
+    x->inflight = false;
+}
+
+static bool may_work(struct exchange *x, int others, struct error *err)
 {
     struct server *s = x->server;
 
@@ -129,34 +148,46 @@ static bool may_work(struct exchange *x, struct error *err)
     if (connections_over_limit(s->connections))
         return error_set(err, ERROR_OVERLOADED, "more than %lld connections",
                          (long long)s->options.max_connections);
-    if (atomic_load(&s->inflight) >= s->options.max_inflight)
+    if (others >= s->options.max_inflight)
         return error_set(err, ERROR_OVERLOADED, "%lld requests in flight",
                          (long long)s->options.max_inflight);
     return s->options.admit == NULL || s->options.admit(s->options.app, err);
 }
 
-static bool accept_headers(struct exchange *x, const char *http_version, struct error *err)
+static bool check_headers(struct exchange *x, const char *http_version, struct error *err)
 {
-    const struct server_options *o = &x->server->options;
-    int64_t length = 0;
+    int64_t max = x->server->options.max_body_bytes;
+    int64_t length;
 
     if (!x->fields_ok)
         return error_set(err, ERROR_BAD_REQUEST,
-                         "more than %d header fields or parameters, or a NUL in one", FIELDS_MAX);
-    if (!request_framing_check(x->headers, x->header_count, strcmp(http_version, "HTTP/1.0") == 0,
+                         "more than %d header fields or parameters, or a NUL in the URL",
+                         FIELDS_MAX);
+    if (!request_framing_check(x->headers, x->header_count, strcmp(http_version, "HTTP/1.1") != 0,
                                err))
         return false;
-    x->route = router_find(o->routes, o->route_count, x->req.method, x->req.path,
-                           &x->req.argument, err);
-    if (x->route == NULL)
-        return false;
-    x->req.route = x->route->pattern;
-    const char *length_text = request_header(&x->req, "Content-Length");
-    if (length_text != NULL && string_to_int64(length_text, 0, INT64_MAX, &length) &&
-        length > o->max_body_bytes)
+    const char *text = request_header(&x->req, "Content-Length");
+    if (text != NULL && string_to_int64(text, 0, INT64_MAX, &length) && length > max)
         return error_set(err, ERROR_TOO_LARGE, "the body is larger than %lld bytes",
-                         (long long)o->max_body_bytes);
-    return x->route->light || may_work(x, err);
+                         (long long)max);
+    return true;
+}
+
+static bool accept_headers(struct exchange *x, const char *http_version, struct error *err)
+{
+    const struct server_options *o = &x->server->options;
+
+    if (!check_headers(x, http_version, err))
+        return false;
+    if (strcmp(x->req.method, "OPTIONS") != 0) {
+        x->route = router_find(o->routes, o->route_count, x->req.method, x->req.path,
+                               &x->req.argument, err);
+        if (x->route == NULL)
+            return false;
+        x->req.route = x->route->pattern;
+    }
+    int others = begin_flight(x);
+    return x->route == NULL || x->route->light || may_work(x, others, err);
 }
 
 static bool expects_body(const struct request *req)
@@ -286,7 +317,7 @@ static enum MHD_Result send_reply(struct exchange *x, struct MHD_Connection *mhd
 static enum MHD_Result refuse(struct exchange *x, struct MHD_Connection *mhd, struct reply *reply)
 {
     reply->close = true;
-    connection_linger(x->connection);
+    x->refused = true;
     return send_reply(x, mhd, reply);
 }
 
@@ -297,7 +328,9 @@ static struct reply handle(struct exchange *x, struct bytes body)
     if (strcmp(x->req.method, "OPTIONS") == 0)
         return preflight(x);
     x->req.body = body;
-    x->req.deadline_ms = clock_monotonic_ms() + s->options.request_timeout_ms;
+    int64_t deadline = clock_monotonic_ms() + s->options.request_timeout_ms;
+    int64_t cut = atomic_load(&s->cut_ms);
+    x->req.deadline_ms = deadline < cut ? deadline : cut;
     return x->route->handle(s->options.app, &x->req);
 }
 
@@ -310,7 +343,9 @@ static enum MHD_Result on_headers(struct server *s, struct MHD_Connection *mhd, 
         MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     struct exchange *x = calloc(1, sizeof(*x));
     struct error err = {0};
+    bool nul = *state == &nul_in_url;
 
+    *state = NULL;
     if (x == NULL || info == NULL || info->socket_context == NULL) {
         free(x);
         return MHD_NO;
@@ -319,23 +354,21 @@ static enum MHD_Result on_headers(struct server *s, struct MHD_Connection *mhd, 
     x->server = s;
     x->connection = info->socket_context;
     x->started_s = clock_monotonic_s();
+    x->fields_ok = !nul;
     read_request(x, mhd, url, method);
 
-    bool ok = strcmp(method, "OPTIONS") == 0 || accept_headers(x, http_version, &err);
-    if (ok) {
-        x->inflight = true;
-        atomic_fetch_add(&s->inflight, 1);
+    if (accept_headers(x, http_version, &err)) {
         connection_begin_body(x->connection, x->id);
         return MHD_YES;
     }
+    end_flight(x);
     struct reply reply = reply_error(&err);
     if (expects_body(&x->req) || err.code == ERROR_OVERLOADED || err.code == ERROR_BAD_REQUEST)
         return refuse(x, mhd, &reply);
     return send_reply(x, mhd, &reply);
 }
 
-static enum MHD_Result on_body(struct exchange *x, struct MHD_Connection *mhd, const char *data,
-                               size_t *len)
+static enum MHD_Result on_body(struct exchange *x, const char *data, size_t *len)
 {
     struct error err = {0};
 
@@ -347,9 +380,8 @@ static enum MHD_Result on_body(struct exchange *x, struct MHD_Connection *mhd, c
     case CONNECTION_FAILED:
         break;
     }
-    /* a response cannot be queued while the upload goes on: answer on the socket, discard the rest */
+    /* no response can be queued while the upload goes on: answer on the socket, discard the rest */
     connection_refuse(x->connection, &err);
-    (void)mhd;
     *len = 0;
     return MHD_YES;
 }
@@ -372,21 +404,27 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *mhd, const ch
 {
     struct exchange *x = *state;
 
-    if (x == NULL)
+    if (*state == NULL || *state == &nul_in_url)
         return on_headers(cls, mhd, url, method, http_version, state);
     if (*len > 0)
-        return on_body(x, mhd, data, len);
+        return on_body(x, data, len);
     return x->replied ? MHD_YES : on_complete(x, mhd);
+}
+
+static void *on_url(void *cls, const char *url, struct MHD_Connection *mhd)
+{
+    (void)cls;
+    (void)mhd;
+    return strstr(url, "%00") != NULL ? &nul_in_url : NULL;
 }
 
 static void log_access(const struct exchange *x, double seconds, bool sent)
 {
     char http[3072];
-    json_t *json =
-        json_pack("{s:s, s:s, s:i, s:o, s:o, s:s*}", "requestMethod", x->req.method, "requestUrl",
-                  x->req.path, "status", x->status, "latency", json_sprintf("%.6fs", seconds),
-                  "responseSize", json_sprintf("%zu", x->reply_bytes), "userAgent",
-                  request_header(&x->req, "User-Agent"));
+    json_t *json = json_pack(
+        "{s:s, s:s, s:i, s:o, s:o, s:s*}", "requestMethod", x->req.method, "requestUrl",
+        x->req.path, "status", x->status, "latency", json_sprintf("%.6fs", seconds), "responseSize",
+        json_sprintf("%zu", x->reply_bytes), "userAgent", request_header(&x->req, "User-Agent"));
 
     size_t n = json != NULL ? json_dumpb(json, http, sizeof(http) - 1, JSON_COMPACT) : 0;
     json_decref(json);
@@ -418,7 +456,7 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **state,
 
     (void)cls;
     (void)mhd;
-    if (x == NULL)
+    if (*state == NULL || *state == &nul_in_url)
         return;
     *state = NULL;
     double seconds = clock_monotonic_s() - x->started_s;
@@ -436,8 +474,10 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **state,
 
     byte_budget_give(x->server->options.budget, x->charged);
     connection_end_request(x->connection);
-    if (x->inflight)
-        atomic_fetch_sub(&x->server->inflight, 1);
+    end_flight(x);
+    /* here and not when the connection is closed: that is told on the thread that accepts */
+    if (x->refused && how == MHD_REQUEST_TERMINATED_COMPLETED_OK)
+        connection_linger(x->connection);
     free(x);
 }
 
@@ -530,11 +570,11 @@ static struct MHD_Daemon *start_daemon(struct server *s, int fd)
             MHD_USE_ITC | MHD_USE_ERROR_LOG,
         0, NULL, NULL, on_access, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)(s->options.max_connections + CONNECTIONS_SPARE), MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)SILENCE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES,
-        MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_IO_STACK_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_END);
+        MHD_OPTION_URI_LOG_CALLBACK, on_url, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)(s->options.max_connections + CONNECTIONS_SPARE),
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)SILENCE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)POOL_BYTES, MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_IO_STACK_BYTES,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
 }
 
 struct server *server_start(const struct server_options *options, struct error *err)
@@ -546,6 +586,7 @@ struct server *server_start(const struct server_options *options, struct error *
         return NULL;
     }
     s->options = *options;
+    atomic_store(&s->cut_ms, INT64_MAX);
     int fd = raise_fd_limit(options->max_connections, err)
                  ? listen_on(options->host, options->port, err)
                  : -1;
@@ -600,6 +641,7 @@ static void wait_for_requests(struct server *s, int64_t deadline_ms)
 
 void server_drain(struct server *s, int64_t deadline_ms)
 {
+    atomic_store(&s->cut_ms, deadline_ms);
     atomic_store(&s->draining, true);
     connections_cut_bodies(s->connections, deadline_ms);
     wait_for_requests(s, deadline_ms);
@@ -607,19 +649,21 @@ void server_drain(struct server *s, int64_t deadline_ms)
 
 void server_stop(struct server *s)
 {
-    enum { LAST_WORD_MS = 500 };
+    enum { BACKLOG_MS = 150, LAST_WORD_MS = 400 };
     struct error err;
 
     if (s == NULL)
         return;
     atomic_store(&s->draining, true);
+    int64_t deadline = clock_monotonic_ms() + LAST_WORD_MS;
     int fd = MHD_quiesce_daemon(s->daemon);
     error_set(&err, ERROR_SHUTTING_DOWN, "shutting down");
     if (fd >= 0) {
-        refusal_of_backlog(fd, &err, LAST_WORD_MS);
+        refusal_of_backlog(fd, &err, BACKLOG_MS);
         close(fd);
     }
-    wait_for_requests(s, clock_monotonic_ms() + LAST_WORD_MS);
+    while (connections_any_busy(s->connections) && clock_left_ms(deadline) > 0)
+        poll(NULL, 0, 5);
     MHD_stop_daemon(s->daemon);
     connections_free(s->connections);
     free(s);

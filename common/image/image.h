@@ -114,8 +114,8 @@ void image_result_done(struct image_result *result);
 struct image_tensor_spec {
     int width, height;     /* of the tensor */
     int short_side;        /* a larger image is scaled so that its short side is this, then centre
-                              cropped; one of exactly width x height is taken as it is; a smaller one is
-                              scaled up so that it covers */
+                              cropped; one of exactly width x height is taken as it is; a
+                              smaller one is scaled up so that it covers */
     bool nchw;             /* planes (NCHW) or interleaved (NHWC) */
     float mean[3], std[3]; /* out = (rgb - mean) / std, R first */
 };

@@ -66,6 +66,21 @@ static void open_heif_module(void)
     open_module(path, G_MODULE_BIND_LAZY);
 }
 
+/* Debian 13's libheif has its codecs in plugins, which it loads here at the latest. */
+static void load_heif_plugins(void)
+{
+    struct {
+        int code, subcode;
+        const char *message;
+    } (*init)(void *);
+    void *symbol = dlsym(RTLD_DEFAULT, "heif_init");
+
+    if (symbol == NULL)
+        return;
+    memcpy(&init, &symbol, sizeof(symbol));
+    (void)init(NULL);
+}
+
 static bool heif_has(const char *function, int codec)
 {
     int (*has)(int);
@@ -83,6 +98,7 @@ static void heif_init(void)
         open_heif_module();
     if (vips_type_find("VipsOperation", "heifload_buffer") == 0)
         return;
+    load_heif_plugins();
     heif.hevc_decoder = heif_has("heif_have_decoder_for_format", HEIF_HEVC);
     heif.av1_decoder = heif_has("heif_have_decoder_for_format", HEIF_AV1);
     heif.av1_encoder = heif_has("heif_have_encoder_for_format", HEIF_AV1) &&

@@ -830,7 +830,7 @@ static void check_damage_while_open(const struct damage *d, bool at_rest)
     if (at_rest)
         sleep_ms(1200);
     d->inflict();
-    int64_t end_ms = clock_monotonic_ms() + 2500;
+    int64_t end_ms = clock_monotonic_ms() + 1700;
     if (at_rest)
         sleep_ms(1500);
     while (clock_left_ms(end_ms) > 0 && added < ROWS + 500) {
