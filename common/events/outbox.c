@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { PATH_MAX_LEN = 4000, WRITER_STACK = 512 * 1024 };
+enum { PATH_MAX_LEN = 4000, WRITER_STACK = 512 * 1024, RECONCILED_MS = 10000 };
 
 static void cond_init(pthread_cond_t *cond)
 {
@@ -341,5 +341,5 @@ bool outbox_reconcile_finished(struct outbox *o, struct error *err)
     pthread_mutex_lock(&o->lock);
     r.reconcile = o->reconcile_reported;
     pthread_mutex_unlock(&o->lock);
-    return run_request(o, &r, clock_monotonic_ms() + 10 * 1000, err);
+    return run_request(o, &r, clock_monotonic_ms() + RECONCILED_MS, err);
 }

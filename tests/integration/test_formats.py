@@ -50,7 +50,7 @@ INPUTS = {
     "tiff": lambda image: encode(image, "TIFF"),
     "tiff-lzw": lambda image: encode(image, "TIFF", compression="tiff_lzw"),
     "tiff-deflate-tiled": lambda image: vips(encode(image, "PNG"), "copy", ".tif[tile,compression=deflate]"),
-    "tiff-big-endian": lambda image: vips(encode(image, "PNG"), "copy", ".tif[bigtiff]"),
+    "tiff-big": lambda image: vips(encode(image, "PNG"), "copy", ".tif[bigtiff]"),
     "heic": lambda image: vips(encode(image, "PNG"), "copy", ".heic[compression=hevc,Q=90]"),
     "avif": lambda image: vips(encode(image, "PNG"), "copy", ".avif[Q=90,effort=0]"),
 }
@@ -83,7 +83,7 @@ def test_colours_end_to_end(shared, source):
 
 @pytest.mark.parametrize("source", INPUTS)
 def test_the_classifier_sees_the_same_in_every_format(shared, source):
-    """A picture whose labels change when channels are swapped: a red, a blue ball on grass."""
+    """A picture whose labels change when channels are swapped."""
     image = Image.new("RGB", (320, 240), (40, 160, 40))
     image.paste((250, 30, 20), (90, 60, 220, 200))
     image.paste((250, 220, 20), (120, 90, 190, 170))
@@ -229,8 +229,8 @@ def test_extreme_aspect_ratios(shared, size):
         for fit in ("cover", "contain", "fill"):
             got = stored(shared, shared.preprocess.upload(data, query(fit=fit, format="png", width=90, height=90)))
             assert got.size == (90, 90)
-            centre = {"cover": GREEN, "contain": GREEN, "fill": GREEN}[fit]
-            assert near(got.getpixel((45, 45)), centre, 30) or fit == "contain"
+            if fit != "contain":  # a line of one pixel mixes with the padding
+                assert near(got.getpixel((45, 45)), GREEN, 30)
             if fit == "fill":
                 ends = ((45, 8), (45, 80)) if tall else ((8, 45), (80, 45))
                 assert near(got.getpixel(ends[0]), RED, 30) and near(got.getpixel(ends[1]), BLUE, 30)
@@ -362,7 +362,7 @@ ALLOWED_CHUNKS = {
 @pytest.mark.parametrize("source", ["JPEG", "PNG", "WEBP", "TIFF", "HEIC", "AVIF"])
 def test_metadata_is_gone(shared, source):
     data = with_metadata(source)
-    assert SECRET in data or zlib.crc32(SECRET) == 0  # else this test would prove nothing
+    assert SECRET in data  # else this test would prove nothing
     for fmt in OUTPUTS:
         reply = shared.preprocess.upload(data, query(format=fmt, width=96))
         image = stored(shared, reply)
@@ -379,10 +379,8 @@ def test_metadata_is_gone(shared, source):
 
 # --- refused: truncated ---------------------------------------------------------------------------
 
-TRUNCATED = [name for name in INPUTS if name not in ("jpeg-444",)]
 
-
-@pytest.mark.parametrize("source", TRUNCATED)
+@pytest.mark.parametrize("source", INPUTS)
 def test_truncated_is_never_a_success(shared, source):
     data = INPUTS[source](gradient(120, 90))
     for percent in range(5, 100, 5):

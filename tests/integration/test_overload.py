@@ -1,0 +1,607 @@
+"""Too much, too slow, too many: limits hold, neighbours are unharmed, and every refusal reaches its
+client. All against 127.0.0.1, all bounded."""
+import contextlib
+import http.client
+import json
+import os
+import resource
+import socket
+import statistics
+import threading
+import time
+
+import pytest
+
+from conftest import SLOW, Service, wait_for
+from images import encode, gradient
+from test_http import assert_problem, connect, receive, responses
+
+JPEG = encode(gradient(64, 48))
+MIB = 1 << 20
+HEAD = b"POST /preprocess HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+
+
+@pytest.fixture
+def start(tmp_path, services):
+    def start_with(**env):
+        services.append(Service("preprocess-service", tmp_path, EVENTS_URL="none:", **env))
+        return services[-1].start()
+    return start_with
+
+
+def health_ms(service, n=15):
+    """The median time of a health check on a connection of its own."""
+    times = []
+    for _ in range(n):
+        started = time.monotonic()
+        assert service.get("/healthz").status == 200
+        times.append((time.monotonic() - started) * 1000)
+    return statistics.median(times)
+
+
+def assert_health_is_quick(service):
+    """50 ms; the best of a few medians, since other processes share this machine."""
+    best = min(health_ms(service) for _ in range(3))
+    assert best < 50 * SLOW, f"{best:.1f} ms"
+    return best
+
+
+def descriptors(service):
+    return len(os.listdir(f"/proc/{service.process.pid}/fd"))
+
+
+def base_values(service):
+    """What every request takes and must give back."""
+    return (service.metric("connections"), service.metric("body_bytes_in_flight"), descriptors(service))
+
+
+def assert_back_to(service, base, timeout=10.0):
+    wait_for(lambda: base_values(service) <= base, f"{base}, now {base_values(service)}", timeout)
+
+
+class Holder:
+    """A request in flight for as long as the test wants: its body arrives at 64 KiB/s, quick enough."""
+
+    def __init__(self, service, length=100 * MIB // 4):
+        self.sock = connect(service)
+        self.left = length
+        self.sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % length)
+        self.send(len(JPEG))
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def send(self, n):
+        n = min(n, self.left)
+        self.sock.sendall(JPEG[:n] if self.left and n == len(JPEG) else bytes(n))
+        self.left -= n
+
+    def run(self):
+        with contextlib.suppress(OSError):
+            while self.left and not self.done.wait(0.1):
+                self.send(6554)
+
+    def finish(self):
+        """Send what is left; the reply."""
+        self.done.set()
+        self.thread.join()
+        with contextlib.suppress(OSError):
+            self.send(self.left)
+        return responses(receive(self.sock))
+
+    def close(self):
+        self.done.set()
+        self.thread.join()
+        self.sock.close()
+
+
+@pytest.fixture
+def hold():
+    with contextlib.ExitStack() as stack:
+        def hold_one(*args, **kwargs):
+            return stack.enter_context(contextlib.closing(Holder(*args, **kwargs)))
+        yield hold_one
+
+
+# ---- refusals reach their client ----
+
+def refused_30_times(service, body, status, slug, headers=None):
+    for _ in range(30):
+        reply = service.request("POST", "/preprocess", body() if callable(body) else body,
+                                {"Content-Type": "image/jpeg"} | (headers or {}))
+        assert_problem(reply, status, slug)
+        assert reply.headers["Connection"] == "close"
+        assert status != 503 or reply.headers["Retry-After"].isdigit()
+
+
+def test_early_413_reaches_its_client(start):
+    service = start(MAX_BODY_BYTES=MIB)
+    base = base_values(service)
+    started = time.monotonic()
+    refused_30_times(service, bytes(5 * MIB), 413, "too-large")
+    assert time.monotonic() - started < 30 * SLOW, "accepting does not wait for the lingering"
+    assert_back_to(service, base)
+
+
+def test_chunked_body_over_the_limit_gets_its_413(start):
+    service = start(MAX_BODY_BYTES=MIB)
+    base = base_values(service)
+    refused_30_times(service, lambda: iter([bytes(65536)] * 80), 413, "too-large")
+    assert_back_to(service, base)
+
+
+@pytest.mark.parametrize("path, status, slug", [("/nothing", 404, "not-found"), ("/healthz", 405, "method-not-allowed")])
+def test_early_404_and_405_reach_their_client(preprocess, path, status, slug):
+    for _ in range(10):
+        assert_problem(preprocess.request("POST", path, bytes(5 * MIB)), status, slug)
+
+
+def test_early_503_when_too_many_are_in_flight(start, hold):
+    service = start(MAX_INFLIGHT=1)
+    holder = hold(service, length=8 * MIB)
+    wait_for(lambda: service.metric("body_bytes_in_flight") > 0, "the held request")
+    refused_30_times(service, bytes(5 * MIB), 503, "overloaded")
+    refused_30_times(service, None, 503, "overloaded")
+    assert_health_is_quick(service)
+    assert service.get("/readyz").status == 200
+    assert holder.finish()[0][0] in (200, 422), "the one that was accepted is finished"
+    assert service.upload(JPEG).status == 200
+
+
+def test_early_503_when_the_queue_is_full(start):
+    service = start(WORKERS=1, QUEUE_MAX=1)
+    slow = encode(gradient(2400, 1600))
+    stop = threading.Event()
+    seen = []
+
+    def work(n):
+        for i in range(1000):
+            if stop.is_set():
+                return
+            seen.append(service.upload(slow, f"?format=avif&quality={n * 20 + i % 20 + 1}").status)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        def one():
+            wait_for(lambda: service.metric("worker_queue_depth") >= 1, "a full queue", 30)
+            return service.request("POST", "/preprocess", bytes(5 * MIB), {"Content-Type": "image/jpeg"})
+        refused = 0
+        for _ in range(60):
+            reply = one()  # an error here is a lost reply
+            assert reply.status in (503, 415), reply
+            refused += reply.status == 503
+            if refused == 30:
+                break
+        assert refused == 30
+        assert_health_is_quick(service)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert set(seen) <= {200, 503} and 200 in seen
+    assert service.metric("worker_queue_depth") == 0 and service.metric("worker_busy") == 0
+
+
+def test_lingering_does_not_hold_up_others(start):
+    """Clients that were refused but go on holding their connections cost their own threads only."""
+    service = start(MAX_BODY_BYTES=MIB)
+    base = base_values(service)
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            sock = stack.enter_context(connect(service))
+            sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % (5 * MIB) + bytes(1000))
+            assert sock.recv(65536).startswith(b"HTTP/1.1 413 ")
+            assert service.get("/healthz").status == 200
+        assert_health_is_quick(service)
+        assert_back_to(service, base, timeout=5)  # the server gave up on all of them
+
+
+# ---- the budget of bodies ----
+
+def test_budget_takes_the_slowest_body(start, hold):
+    """A slow body of 8 MiB has to go when quick ones need the room; those succeed."""
+    service = start(BODY_BUDGET_BYTES=12 * MIB, MAX_BODY_BYTES=10 * MIB)
+    base = base_values(service)
+    slow = hold(service, length=10 * MIB)
+    slow.sock.sendall(bytes(4 * MIB))
+    slow.left -= 4 * MIB
+    wait_for(lambda: service.metric("body_bytes_in_flight") >= 4 * MIB, "4 MiB of the slow body")
+    time_to_look_slow = time.monotonic() + 1.0
+    wait_for(lambda: time.monotonic() > time_to_look_slow, "its rate to sink", 3)
+    reply = service.upload(JPEG + bytes(9 * MIB), "?quality=77")
+    assert reply.status in (200, 422), reply
+    (status, headers, body), = slow.finish()
+    assert (status, headers["connection"]) == (503, "close")
+    assert json.loads(body)["type"].endswith(":overloaded")
+    assert_back_to(service, base)
+
+
+def test_many_bodies_over_the_budget(start):
+    """20 x 1.5 MB at once with room for 8 MiB: each is answered, some with 503, and nothing is kept."""
+    service = start(BODY_BUDGET_BYTES=8 * MIB)
+    base = base_values(service)
+    gate = threading.Barrier(20)
+    replies = []
+
+    def upload(n):
+        with connect(service) as sock:
+            sock.sendall(HEAD + b"Connection: close\r\nContent-Length: 1500000\r\n\r\n" + JPEG + bytes(800_000))
+            gate.wait()
+            with contextlib.suppress(OSError):
+                sock.sendall(bytes(700_000 - len(JPEG)))
+            replies.append(responses(receive(sock))[0][0])
+
+    threads = [threading.Thread(target=upload, args=(n,)) for n in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    good = sum(status in (200, 422) for status in replies)
+    assert len(replies) == 20 and set(replies) <= {200, 422, 503}
+    assert 503 in replies and good >= 4, replies
+    assert_back_to(service, base)
+
+
+# ---- slow clients ----
+
+def answered(sock, after, status, within):
+    """The time until the server answers (None: closes without) and closes."""
+    data = receive(sock)
+    seconds = time.monotonic() - after
+    assert seconds < within * SLOW, seconds
+    if data:
+        (got, headers, _), = responses(data)
+        assert (got, headers["connection"]) == (status, "close")
+    return data, seconds
+
+
+def in_threads(*tasks):
+    """Run them at the same time; the first failure is the test's."""
+    failures = []
+
+    def guarded(task):
+        try:
+            task()
+        except BaseException as failure:  # assertion errors too: this is another thread
+            failures.append(failure)
+
+    threads = [threading.Thread(target=guarded, args=(task,)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def drip(sock, data, seconds):
+    """One byte at a time until the other side closes."""
+    with contextlib.suppress(OSError):
+        for byte in data:
+            sock.sendall(bytes([byte]))
+            sock.settimeout(seconds)
+            with contextlib.suppress(TimeoutError):
+                sock.recv(1, socket.MSG_PEEK)
+                break
+    sock.settimeout(30 * SLOW)
+
+
+def test_slow_clients_are_cut_off(start):
+    service = start()
+    base = base_values(service)
+
+    def headers_drip():
+        with connect(service) as sock:
+            started = time.monotonic()
+            drip(sock, b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: " + b"a" * 1000, 0.3)
+            data, seconds = answered(sock, started, 408, 16)
+            assert seconds > 9 and data
+
+    def headers_after_a_request():
+        with connect(service) as sock:
+            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
+            started = time.monotonic()
+            sock.sendall(b"GET /heal")
+            data, seconds = answered(sock, started, 408, 16)
+            assert seconds > 9 and data
+
+    def body_stops():
+        with connect(service) as sock:
+            sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % MIB + bytes(200_000))
+            data, seconds = answered(sock, time.monotonic(), 408, 10)
+            assert data and seconds > 4.5
+
+    def body_never_starts():
+        with connect(service) as sock:
+            sock.sendall(HEAD + b"Content-Length: 10\r\n\r\n")
+            data, seconds = answered(sock, time.monotonic(), 408, 10)
+            assert data and seconds > 1.5
+
+    def body_drips():
+        with connect(service) as sock:
+            started = time.monotonic()
+            sock.sendall(HEAD + b"Content-Length: 100000\r\n\r\n")
+            drip(sock, bytes(1000), 0.1)
+            data, seconds = answered(sock, started, 408, 8)
+            assert data and 1.5 < seconds
+
+    def chunks_drip():
+        with connect(service) as sock:
+            started = time.monotonic()
+            sock.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+            drip(sock, b"1\r\na\r\n" * 200, 0.1)
+            data, seconds = answered(sock, started, 408, 8)
+            assert data and 1.5 < seconds
+
+    def quick_enough():
+        """24 KiB/s for 4 s is not slow."""
+        body = JPEG + bytes(98304 - len(JPEG))
+        with connect(service) as sock:
+            sock.sendall(HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
+            begun = time.monotonic()
+            for i in range(0, len(body), 2458):
+                sock.sendall(body[i:i + 2458])
+                with contextlib.suppress(TimeoutError):
+                    sock.settimeout(max(0.001, begun + (i / 2458 + 1) * 0.1 - time.monotonic()))
+                    sock.recv(1, socket.MSG_PEEK)
+            sock.settimeout(30 * SLOW)
+            assert responses(receive(sock))[0][0] in (200, 422)
+
+    def health():
+        for _ in range(4):
+            assert_health_is_quick(service)
+
+    in_threads(headers_drip, headers_after_a_request, body_stops, body_never_starts, body_drips, chunks_drip,
+               quick_enough, health)
+    assert_back_to(service, base)
+
+
+def test_slow_readers_hold_up_nobody(start):
+    """A client that does not read its reply costs its own thread only, and leaves nothing behind."""
+    service = start()
+    noise = encode(gradient(1500, 1500).effect_spread(300), "PNG")
+    image = "/images/" + service.upload(noise, "?width=2000&height=2000&format=png", "image/png").json()["id"]
+    size = len(service.get(image).body)
+    assert size > 6 * MIB, "more than the sockets' buffers hold"
+    base = base_values(service)
+    stalled = []
+    for _ in range(8):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(30 * SLOW)
+        sock.connect(("127.0.0.1", service.port))
+        sock.sendall(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % image.encode())
+        stalled.append(sock)
+    wait_for(lambda: service.metric("body_bytes_in_flight") >= 8 * size, "eight replies under way")
+    assert_health_is_quick(service)
+    assert service.upload(JPEG).status == 200
+    first = stalled.pop()
+    data = b""
+    while len(data) < size:
+        data += first.recv(1 << 20)
+    first.close()
+    for sock in stalled:
+        sock.close()
+    assert_back_to(service, base)
+
+
+# ---- clients that go away ----
+
+def test_disconnects_leave_nothing_behind(start):
+    service = start(MAX_BODY_BYTES=2 * MIB)
+    assert service.upload(JPEG).status == 200
+    base = base_values(service)
+    body = JPEG + bytes(300_000)
+    whole = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    beginnings = [b"", b"P", whole[:30], whole[:len(HEAD)], whole[:-len(body)], whole[:-299_000], whole[:-1], whole,
+                  whole + b"GET /he", HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab",
+                  HEAD + b"Content-Length: 9999999\r\n\r\nab", HEAD + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n"]
+    for _ in range(3):
+        for beginning in beginnings:
+            for abort in (False, True):
+                with connect(service) as sock:
+                    sock.sendall(beginning)
+                    if abort:  # a reset instead of an orderly end
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    assert_back_to(service, base, timeout=20)
+    assert service.upload(JPEG).status == 200
+    assert service.metric("worker_busy") == 0
+
+
+def test_half_closed_clients_get_their_reply(preprocess):
+    with connect(preprocess) as sock:
+        sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(JPEG) + JPEG)
+        sock.shutdown(socket.SHUT_WR)
+        assert responses(receive(sock))[0][0] == 200
+
+
+# ---- many connections ----
+
+@contextlib.contextmanager
+def idle_connections(service, n, speak):
+    """n keep-alive connections, each with a request behind it if `speak`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    with contextlib.ExitStack() as stack:
+        sockets = []
+        for _ in range(n):
+            sock = stack.enter_context(connect(service))
+            if speak:
+                sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert sock.recv(4096).startswith(b"HTTP/1.1 200 ")
+            sockets.append(sock)
+        yield sockets
+
+
+@pytest.mark.parametrize("speak", [False, True], ids=["silent", "keep-alive"])
+@pytest.mark.parametrize("n", [1000, 1500])
+def test_idle_connections(start, record_property, n, speak):
+    """At the default limit of 1,000: health is quick, new work is done, the longest idle make room."""
+    service = start()
+    before = service.memory_kb()
+    with idle_connections(service, n, speak) as sockets:
+        if n == 1000:
+            assert service.metric("connections") >= 1000
+        latency = assert_health_is_quick(service)
+        kb = service.memory_kb() - before
+        for _ in range(10):
+            assert service.upload(JPEG).status == 200
+        wait_for(lambda: service.metric("connections") <= 1001, "room to be made")
+        print(f"\n{n} idle connections: health {latency:.1f} ms, {kb} KiB more PSS, {service.memory_kb()} KiB in all")
+        record_property("health_ms", latency)
+        record_property("pss_kb", kb)
+        newest = sockets[-1]
+        newest.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert newest.recv(4096).startswith(b"HTTP/1.1 200 ")
+        if n == 1500:
+            assert sockets[0].recv(1) == b"", "the longest idle was closed"
+    wait_for(lambda: service.metric("connections") <= 2, "all to be gone", 20)
+
+
+def test_when_all_connections_are_busy(start, hold):
+    """Nobody is idle: work gets 503 and close, health and readiness are answered."""
+    service = start(MAX_CONNECTIONS=4)
+    holders = [hold(service, length=4 * MIB) for _ in range(4)]
+    wait_for(lambda: service.metric("body_bytes_in_flight") > 3 * 65536, "four bodies under way")
+    refused_30_times(service, bytes(5 * MIB), 503, "overloaded")
+    assert service.get("/readyz").status == 200
+    assert_health_is_quick(service)
+    with contextlib.ExitStack() as stack:  # far more than the spare places: refused, and still there for health
+        for _ in range(150):
+            stack.enter_context(connect(service)).sendall(HEAD + b"Content-Length: 9\r\n\r\n")
+        assert_health_is_quick(service)
+    for holder in holders:
+        assert holder.finish()[0][0] in (200, 422)
+    assert service.upload(JPEG).status == 200
+
+
+# ---- SIGTERM ----
+
+def terminate(service):
+    service.process.terminate()
+    return time.monotonic()
+
+
+def exits_within(service, since, seconds):
+    """Exit status 0 in time. A sanitizer may add its own check for leaks at the end."""
+    code = service.process.wait(30 * SLOW)
+    took = time.monotonic() - since
+    service.process = None
+    assert code == 0, service.log()
+    assert took < seconds + (0 if SLOW == 1 else 2 * SLOW), f"{took:.2f} s"
+    return took
+
+
+def test_sigterm_idle(start):
+    service = start()
+    with connect(service), connect(service) as spoke:
+        spoke.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert spoke.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert exits_within(service, terminate(service), 2) < 2 * SLOW
+
+
+def test_sigterm_drains(start, hold):
+    """A request in flight keeps the listener open: readiness and new work are 503, health is 200, the
+    request is finished."""
+    service = start()
+    holder = hold(service, length=2 * MIB)
+    wait_for(lambda: service.metric("body_bytes_in_flight") > 0, "the body")
+    with connect(service) as idle:
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        idle.recv(65536)
+        since = terminate(service)
+        wait_for(lambda: service.get("/readyz").status == 503, "not ready", 2)
+        refused_30_times(service, bytes(5 * MIB), 503, "shutting-down")
+        health = service.get("/healthz")
+        assert (health.status, health.headers["Connection"]) == (200, "close")
+        idle.sendall(b"POST /preprocess HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        (status, headers, _), = responses(receive(idle))
+        assert (status, headers["connection"]) == (503, "close")
+    (status, headers, body), = holder.finish()
+    assert status in (200, 422) and headers["connection"] == "close", body
+    exits_within(service, since, 8)
+
+
+def test_sigterm_cuts_a_body_that_does_not_end(start, hold):
+    """With idle, stalled, slow and slowly reading clients it still ends in time, and bodies that are on
+    their way at the deadline are told."""
+    service = start(SHUTDOWN_GRACE_MS=3000)
+    bodies = [hold(service, length=20 * MIB) for _ in range(3)]
+    with connect(service), connect(service) as half:
+        half.sendall(b"GET /hea")
+        wait_for(lambda: service.metric("body_bytes_in_flight") > 0, "the bodies")
+        since = terminate(service)
+        for holder in bodies:
+            (status, headers, body), = responses(receive(holder.sock))
+            assert (status, headers["connection"]) == (503, "close")
+            assert json.loads(body)["type"].endswith(":shutting-down")
+        assert exits_within(service, since, 3) > 2.0
+
+
+def test_sigterm_under_load_loses_nothing(start):
+    """Every connection that was accepted or waited in the backlog gets an answer; every 200 is true."""
+    service = start()
+    port = service.port
+    stop = threading.Event()
+    outcomes = []
+
+    def client(n):
+        k = 0
+        while not stop.is_set():
+            k += 1
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30 * SLOW)
+            try:
+                connection.connect()
+            except ConnectionRefusedError:
+                return  # the listener is gone: a load balancer goes elsewhere
+            except OSError as failure:
+                outcomes.append(failure)
+                return
+            with contextlib.closing(connection):
+                try:
+                    connection.request("POST", f"/preprocess?quality={n * 10 + k % 10 + 1}", JPEG, {"Content-Type": "image/jpeg"})
+                    response = connection.getresponse()
+                    outcomes.append((response.status, json.loads(response.read())))
+                except OSError as failure:
+                    outcomes.append(failure)
+                    return
+
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: len(outcomes) > 50, "load", 30)
+    exits_within(service, terminate(service), 8)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    failures = [o for o in outcomes if not isinstance(o, tuple)]
+    # a connect that completes between the last accept and the close of the listener cannot be answered
+    assert len(failures) <= 1, failures
+    answers = [o for o in outcomes if isinstance(o, tuple)]
+    assert {status for status, _ in answers} <= {200, 503}
+    for status, reply in answers:
+        if status == 200:
+            assert (service.folder / "objects" / f"{reply['id']}.jpg").is_file()
+
+
+def test_sigterm_answers_the_backlog(start, hold):
+    """More clients than threads can be accepted in time: whoever connected before the end is told."""
+    service = start(SHUTDOWN_GRACE_MS=1500)
+    hold(service, length=20 * MIB)
+    wait_for(lambda: service.metric("body_bytes_in_flight") > 0, "the body")
+    since = terminate(service)
+    wait_for(lambda: service.get("/readyz").status == 503, "not ready", 2)
+    statuses = []
+    while True:
+        try:
+            sock = connect(service)
+        except ConnectionRefusedError:
+            break
+        with sock:
+            sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(JPEG) + JPEG)
+            statuses.append(responses(receive(sock))[0][0])
+    assert set(statuses) == {503} and len(statuses) > 10
+    exits_within(service, since, 1.5)
