@@ -17,7 +17,8 @@ bool bytes_equal(struct bytes a, struct bytes b)
 
 bool bytes_starts_with(struct bytes b, const void *prefix, size_t prefix_len)
 {
-    return b.len >= prefix_len && memcmp(b.data, prefix, prefix_len) == 0;
+    return b.len >= prefix_len &&
+           bytes_equal(bytes_of(b.data, prefix_len), bytes_of(prefix, prefix_len));
 }
 
 bool buffer_reserve(struct buffer *b, size_t more, struct error *err)
@@ -69,10 +70,12 @@ bool buffer_printf(struct buffer *b, struct error *err, const char *fmt, ...)
     /* vsnprintf writes a NUL past the text: reserve it, do not count it */
     size_t max = b->max;
     b->max = max < SIZE_MAX ? max + 1 : max;
-    bool ok = len <= max && b->len <= max - len && buffer_reserve(b, len + 1, err);
+    bool ok = buffer_reserve(b, len + 1, err);
     b->max = max;
     if (!ok)
-        return error_set(err, ERROR_TOO_LARGE, "more than %zu bytes", max);
+        return err->code == ERROR_TOO_LARGE
+                   ? error_set(err, ERROR_TOO_LARGE, "more than %zu bytes", max)
+                   : false;
     va_start(args, fmt);
     vsnprintf((char *)b->data + b->len, len + 1, fmt, args);
     va_end(args);

@@ -2,6 +2,10 @@
 
 #include <stdio.h>
 
+/* The format has four digits for the year: 1000-01-01T00:00:00.000Z to 9999-12-31T23:59:59.999Z. */
+#define RFC3339_FIRST_MS (-30610224000000LL)
+#define RFC3339_LAST_MS 253402300799999LL
+
 int64_t clock_monotonic_ms(void)
 {
     struct timespec ts;
@@ -41,11 +45,15 @@ struct timespec clock_timespec(int64_t deadline_ms)
 
 void clock_rfc3339(int64_t wall_ms, char out[CLOCK_RFC3339_LEN])
 {
-    time_t seconds = wall_ms / 1000;
+    int64_t ms = wall_ms < RFC3339_FIRST_MS  ? RFC3339_FIRST_MS
+                 : wall_ms > RFC3339_LAST_MS ? RFC3339_LAST_MS
+                                             : wall_ms;
+    int fraction = (int)((ms % 1000 + 1000) % 1000);
+    time_t seconds = (ms - fraction) / 1000;
     struct tm tm;
     char date[24];
 
     gmtime_r(&seconds, &tm);
     strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(out, CLOCK_RFC3339_LEN, "%s.%03dZ", date, (int)(wall_ms % 1000));
+    snprintf(out, CLOCK_RFC3339_LEN, "%s.%03dZ", date, fraction);
 }

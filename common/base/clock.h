@@ -22,7 +22,8 @@ int64_t clock_left_ms(int64_t deadline_ms);
 struct timespec clock_timespec(int64_t deadline_ms);
 
 enum { CLOCK_RFC3339_LEN = 32 };
-/* "2026-01-02T03:04:05.678Z" of a wall-clock time. */
+/* "2026-01-02T03:04:05.678Z" of a wall-clock time; the first or last such time for one outside the
+ * years 1000 to 9999. */
 void clock_rfc3339(int64_t wall_ms, char out[CLOCK_RFC3339_LEN]);
 
 #endif

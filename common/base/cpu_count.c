@@ -2,6 +2,7 @@
 
 #include "base/strings.h"
 
+#include <math.h>
 #include <sched.h>
 #include <string.h>
 
@@ -19,8 +20,8 @@ static int limit(int current, double quota, double period)
 {
     if (quota <= 0 || period <= 0)
         return current;
-    int cpus = (int)((quota + period - 1) / period);
-    return cpus < 1 ? 1 : cpus < current ? cpus : current;
+    double cpus = ceil(quota / period);
+    return cpus < current ? (int)cpus : current;
 }
 
 /* cgroup v2: "max 100000" or "150000 100000" */
@@ -67,7 +68,7 @@ static int limit_upwards(int current, const char *root, const char *group,
 
 int cpu_count_within(const char *cgroup_root, const char *proc_self_cgroup, int available)
 {
-    int cpus = available;
+    int cpus = available > 0 ? available : 1;
     char root[1024];
 
     CLEANUP_FREE char *copy = strdup(proc_self_cgroup);

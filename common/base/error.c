@@ -13,6 +13,22 @@ static const struct {
 #undef X
 };
 
+/* A message that was cut does not end in the middle of a UTF-8 character: it goes into JSON. */
+static void drop_partial_character(struct error *err)
+{
+    size_t len = strlen(err->message);
+    size_t tail = 0; /* continuation bytes at the end */
+
+    if (len + 1 < sizeof(err->message))
+        return;
+    while (tail < 3 && ((unsigned char)err->message[len - 1 - tail] & 0xC0) == 0x80)
+        tail++;
+    unsigned char lead = (unsigned char)err->message[len - 1 - tail];
+    size_t needed = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
+    if (needed > tail)
+        err->message[len - 1 - tail] = '\0';
+}
+
 bool error_set(struct error *err, enum error_code code, const char *fmt, ...)
 {
     va_list args;
@@ -21,6 +37,7 @@ bool error_set(struct error *err, enum error_code code, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(err->message, sizeof(err->message), fmt, args);
     va_end(args);
+    drop_partial_character(err);
     return false;
 }
 
@@ -39,6 +56,7 @@ bool error_wrap(struct error *err, const char *fmt, ...)
         snprintf(err->message + used + 2, sizeof(err->message) - used - 2, "%.*s",
                  (int)(sizeof(err->message) - used - 3), old);
     }
+    drop_partial_character(err);
     return false;
 }
 

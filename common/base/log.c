@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 
 static struct {
@@ -18,13 +19,18 @@ enum { LINE_MAX_BYTES = 32768 };
 struct line {
     char text[LINE_MAX_BYTES];
     size_t len;
+    bool full; /* something did not fit */
 };
 
+/* All of it or nothing. */
 static void put(struct line *line, const char *s, size_t len)
 {
-    size_t room = sizeof(line->text) - 2 - line->len; /* the newline and a closing brace fit */
+    size_t room = sizeof(line->text) - 2 - line->len; /* for the newline and a closing brace */
 
-    len = len < room ? len : room;
+    if (len > room) {
+        line->full = true;
+        return;
+    }
     memcpy(line->text + line->len, s, len);
     line->len += len;
 }
@@ -58,6 +64,13 @@ static void put_quoted(struct line *line, const char *s)
     put_str(line, "\"");
 }
 
+/* Text that may quote others: it stays on its line and sends a terminal nothing. */
+static void put_plain(struct line *line, const char *s)
+{
+    for (size_t left = LOG_VALUE_MAX; *s != '\0' && left > 0; s++, left--)
+        put(line, (unsigned char)*s < ' ' || *s == 0x7F ? "?" : s, 1);
+}
+
 static void put_value(struct line *line, const struct log_field *field)
 {
     char number[32];
@@ -67,7 +80,7 @@ static void put_value(struct line *line, const struct log_field *field)
         put_quoted(line, field->string != NULL ? field->string : "");
         return;
     case LOG_FIELD_RAW:
-        put_str(line, field->string);
+        put_str(line, field->string != NULL ? field->string : "null");
         return;
     case LOG_FIELD_INT:
         snprintf(number, sizeof(number), "%lld", (long long)field->integer);
@@ -80,6 +93,14 @@ static void put_value(struct line *line, const struct log_field *field)
         break;
     }
     put_str(line, number);
+}
+
+/* A field that does not fit is left out: half of one would spoil the line. */
+static void drop_partial(struct line *line, size_t before)
+{
+    if (line->full)
+        line->len = before;
+    line->full = false;
 }
 
 static void format_json(struct line *line, const char *severity, const char *message,
@@ -97,12 +118,14 @@ static void format_json(struct line *line, const char *severity, const char *mes
     put_str(line, ",\"message\":");
     put_quoted(line, message);
     for (; fields->key != NULL; fields++) {
+        size_t before = line->len;
         put_str(line, ",");
         put_quoted(line, fields->key);
         put_str(line, ":");
         put_value(line, fields);
+        drop_partial(line, before);
     }
-    put_str(line, "}");
+    line->text[line->len++] = '}';
 }
 
 static void format_text(struct line *line, const char *severity, const char *message,
@@ -117,14 +140,16 @@ static void format_text(struct line *line, const char *severity, const char *mes
     put_str(line, " ");
     put_str(line, state.service);
     put_str(line, ": ");
-    put_str(line, message);
+    put_plain(line, message);
     for (; fields->key != NULL; fields++) {
+        size_t before = line->len;
         if (fields->type == LOG_FIELD_RAW)
             continue;
         put_str(line, " ");
-        put_str(line, fields->key);
+        put_plain(line, fields->key);
         put_str(line, "=");
         put_value(line, fields);
+        drop_partial(line, before);
     }
 }
 
@@ -135,24 +160,33 @@ void log_init(const char *service, enum log_level level, enum log_format format)
     state.format = format;
 }
 
+static void write_all(const char *text, size_t len)
+{
+    for (size_t done = 0; done < len;) {
+        ssize_t n = write(STDOUT_FILENO, text + done, len - done);
+        if (n < 0 && errno != EINTR)
+            return;
+        done += n > 0 ? (size_t)n : 0;
+    }
+}
+
 void log_write(enum log_level level, const char *message, const struct log_field *fields)
 {
     static const char *const severities[] = {"DEBUG", "INFO", "WARNING", "ERROR"};
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     struct line line;
 
     if (level < state.level)
         return;
     line.len = 0;
+    line.full = false;
     if (state.format == LOG_JSON)
         format_json(&line, severities[level], message, fields);
     else
         format_text(&line, severities[level], message, fields);
     line.text[line.len++] = '\n';
-    /* one write per line: lines of several threads and processes stay whole */
-    for (size_t done = 0; done < line.len;) {
-        ssize_t n = write(STDOUT_FILENO, line.text + done, line.len - done);
-        if (n < 0 && errno != EINTR)
-            return;
-        done += n > 0 ? (size_t)n : 0;
-    }
+    /* a pipe that is nearly full takes a line in pieces, and others' in between */
+    pthread_mutex_lock(&mutex);
+    write_all(line.text, line.len);
+    pthread_mutex_unlock(&mutex);
 }

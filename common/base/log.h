@@ -1,7 +1,8 @@
 /* Structured log on standard output: one JSON object a line with Cloud Logging's field names
  * (severity, message, time, …), or plain text. Only handlers, dispatchers and main log; libraries
- * return errors. Thread-safe; lines are never interleaved. Field values that are longer than
- * LOG_VALUE_MAX are cut.
+ * return errors. Thread-safe; lines are never interleaved. Messages and values that are longer than
+ * LOG_VALUE_MAX are cut, fields that no longer fit a line of 32 KiB are left out; whatever the
+ * values hold, a line stays one line of valid JSON.
  *
  *     log_info("stored", F("key", key), F("bytes", n));
  */

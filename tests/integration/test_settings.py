@@ -1,0 +1,312 @@
+"""The command line, the environment, and every reason not to start."""
+import hashlib
+import json
+import shutil
+import socket
+import subprocess
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from PIL import Image
+
+from conftest import BUILD, MODEL, SLOW, Service, wait_for
+from images import encode, gradient
+
+SERVICES = ["preprocess-service", "classify-service"]
+both = pytest.mark.parametrize("name", SERVICES)
+
+# What section 3 of the contract names and one machine needs: name -> default as --help shows it.
+COMMON = {
+    "HOST": "0.0.0.0", "LOG_LEVEL": "info", "LOG_FORMAT": "json", "MAX_BODY_BYTES": "33554432",
+    "MAX_PIXELS": "50000000", "MAX_DECODE_BYTES": "268435456", "MAX_CONNECTIONS": "1000", "MAX_INFLIGHT": "256",
+    "BODY_BUDGET_BYTES": "134217728", "WORKERS": "0", "QUEUE_MAX": "64", "REQUEST_TIMEOUT_MS": "30000",
+    "SHUTDOWN_GRACE_MS": "8000", "CA_FILE": "-", "CORS_ORIGINS": "-", "STORAGE_URL": "-", "BUCKET": "-",
+    "PUSH_TOKEN": "-", "ALLOW_EPHEMERAL": "off",
+}
+OWN = {
+    "preprocess-service": {
+        "PORT": "8000", "IMAGES": "on", "RESULTS_BASE_URL": "-", "EVENTS_URL": "push+http://127.0.0.1:8001/pubsub",
+        "OUTBOX_PATH": "data/outbox.db", "OUTBOX_MAX_PENDING": "100000", "PUSH_CONCURRENCY": "4",
+        "MAX_DELIVERY_ATTEMPTS": "20", "DELIVERY_MAX_AGE_S": "604800",
+    },
+    "classify-service": {"PORT": "8001", "MODEL": "build/models/mobilenet_v2.json", "ALLOWED_BUCKETS": "-"},
+}
+
+
+def run(name, folder, *arguments, timeout=20, **env):
+    """Run to its end: a service that wrongly starts is a timeout."""
+    return subprocess.run([BUILD / name, *arguments], cwd=folder, capture_output=True, text=True,
+                          timeout=timeout * SLOW, check=False,
+                          env=Service(name, folder).env | {"HOST": "127.0.0.1"} |
+                          {k: str(v) for k, v in env.items() if v is not None})
+
+
+def assert_refused(result, *words):
+    assert result.returncode == 2, result
+    told = result.stdout + result.stderr
+    for word in words:
+        assert word in told, told
+    return told
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+@both
+def test_version(name, tmp_path):
+    result = run(name, tmp_path, "--version")
+    assert (result.returncode, result.stderr) == (0, "")
+    program, version = result.stdout.split()
+    assert program == name and version[0].isdigit()
+
+
+@both
+def test_help_prints_the_table(name, tmp_path):
+    result = run(name, tmp_path, "--help", PORT="nonsense", PUSH_TOKEN="s3cret")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "s3cret" not in result.stdout
+    rows = {line.split()[0]: line.split()[1] for line in result.stdout.splitlines() if line.startswith("  ")}
+    assert rows == COMMON | OWN[name]
+    lines = {line.split()[0]: line for line in result.stdout.splitlines() if line.startswith("  ")}
+    assert "(1 to 65535)" in lines["PORT"]
+    assert "(json|text)" in lines["LOG_FORMAT"]
+    assert "(secret)" in lines["PUSH_TOKEN"]
+    assert ("--outbox" in result.stdout) == (name == "preprocess-service")
+
+
+@both
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["-v"], ["help"], ["--version", "x"], ["--help", "x"], [""]])
+def test_unknown_argument(name, arguments, tmp_path):
+    assert_refused(run(name, tmp_path, *arguments), "argument", arguments[0], "--help")
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+MISTAKES = {
+    "PORT": ["0", "65536", "x", "80 ", "-1", "1e3"], "LOG_LEVEL": ["loud", "INFO"], "LOG_FORMAT": ["xml"],
+    "MAX_BODY_BYTES": ["0", "1k", "99999999999999999999"], "MAX_PIXELS": ["0", "-5"], "MAX_DECODE_BYTES": ["1"],
+    "MAX_CONNECTIONS": ["0"], "MAX_INFLIGHT": ["0"], "BODY_BUDGET_BYTES": ["5"], "WORKERS": ["-1", "many"],
+    "QUEUE_MAX": ["0"], "REQUEST_TIMEOUT_MS": ["1"], "SHUTDOWN_GRACE_MS": ["0"], "ALLOW_EPHEMERAL": ["maybe"],
+    "STORAGE_URL": ["ftp://x", "data", "/data", "http://x/y"],
+}
+OWN_MISTAKES = {
+    "preprocess-service": {
+        "IMAGES": ["perhaps"], "OUTBOX_MAX_PENDING": ["0"], "PUSH_CONCURRENCY": ["0", "65"],
+        "MAX_DELIVERY_ATTEMPTS": ["0"], "DELIVERY_MAX_AGE_S": ["0"],
+        "EVENTS_URL": ["http://x/pubsub", "push+ftp://x", "push+http://", "push+http:///x", "none", "x",
+                       "push+http://a b/"],
+        "RESULTS_BASE_URL": ["results.example", "ftp://x", "http://", "http://x/?a=b"],
+    },
+    "classify-service": {"ALLOWED_BUCKETS": ["bucket"]},
+}
+
+
+@both
+def test_every_mistake_is_named(name, tmp_path):
+    for variable, values in (MISTAKES | OWN_MISTAKES[name]).items():
+        for value in values:
+            told = assert_refused(run(name, tmp_path, **{variable: value}), variable + ":")
+            assert len(told.strip().splitlines()) == 2, told
+
+
+@both
+def test_mistakes_are_told_together(name, tmp_path):
+    wrong = {variable: values[0] for variable, values in (MISTAKES | OWN_MISTAKES[name]).items()}
+    wrong["STORAGE_URL"] = "s3://one" if name == "preprocess-service" else "file:x"
+    told = assert_refused(run(name, tmp_path, BUCKET="two", **wrong), "BUCKET and STORAGE_URL")
+    for variable in wrong.keys() - {"STORAGE_URL"}:
+        assert f"\n{variable}: " in told, variable
+    assert len(told.strip().splitlines()) == len(wrong) + 1  # a title, one each; STORAGE_URL's is BUCKET's
+
+
+@both
+@pytest.mark.parametrize("url, bucket, ok", [
+    ("s3://photos", "other", False), ("s3://photos", "photo", False), ("s3://photos/prefix", "photos2", False),
+    ("file:data", "photos", False), ("file:///photos", "photos", False), ("gs://photos/prefix", "photos", True),
+    ("gs://photos", "photos", True),
+])
+def test_bucket_contradiction(name, url, bucket, ok, tmp_path):
+    result = run(name, tmp_path, STORAGE_URL=url, BUCKET=bucket)
+    assert ("BUCKET and STORAGE_URL" in result.stderr) != ok
+    assert result.returncode == 2  # those buckets are not to be had here, anyway
+
+
+@both
+def test_empty_is_unset(name, tmp_path, services):
+    """As container platforms write it: LOG_LEVEL= is the default."""
+    empty = {variable: "" for variable in (COMMON | OWN[name]) if variable not in
+             ("PORT", "HOST", "MODEL", "STORAGE_URL", "OUTBOX_PATH", "SHUTDOWN_GRACE_MS")}
+    services.append(Service(name, tmp_path, **empty))
+    assert services[0].start().get("/readyz").status == 200
+
+
+@both
+def test_cloud_run(name, tmp_path, services):
+    """Disks vanish there: refused, unless it is wanted."""
+    told = assert_refused(run(name, tmp_path, K_SERVICE="darkroom"), "STORAGE_URL", "ALLOW_EPHEMERAL")
+    assert ("EVENTS_URL" in told) == (name == "preprocess-service")
+    told = assert_refused(run(name, tmp_path, K_SERVICE="darkroom", EVENTS_URL="none:"), "STORAGE_URL")
+    assert "EVENTS_URL" not in told
+    services.append(Service(name, tmp_path, K_SERVICE="darkroom", ALLOW_EPHEMERAL="1"))
+    assert services[0].start().get("/healthz").status == 200
+
+
+@both
+def test_port_in_use(name, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        told = assert_refused(run(name, tmp_path, PORT=port), f"127.0.0.1:{port}")
+        assert "in use" in told
+
+
+@both
+def test_unusable_host_and_storage(name, tmp_path):
+    assert_refused(run(name, tmp_path, HOST="no.such.host.invalid", timeout=60), "HOST")
+    (tmp_path / "file").write_text("x")
+    assert_refused(run(name, tmp_path, STORAGE_URL=f"file://{tmp_path}/file"), "STORAGE_URL", str(tmp_path / "file"))
+
+
+@both
+def test_relative_storage(name, tmp_path, services):
+    services.append(Service(name, tmp_path, STORAGE_URL="file:some/where"))
+    services[0].start()
+    assert (tmp_path / "some/where").is_dir()
+
+
+@both
+def test_secrets_are_never_printed(name, tmp_path, services):
+    """Nor after mistakes, nor at the most talkative level."""
+    secret = "t0ps3cret"
+    for wrong in ({"PORT": "x"}, {"STORAGE_URL": "s3://x"}, {"PUSH_TOKEN": secret + "\nline"}):
+        result = run(name, tmp_path, **({"PUSH_TOKEN": secret} | wrong))
+        assert result.returncode == 2
+        assert secret not in result.stdout + result.stderr
+    services.append(Service(name, tmp_path, PUSH_TOKEN=secret, LOG_LEVEL="debug"))
+    service = services[0].start()
+    for path in ("/", "/metrics", "/readyz", "/openapi.json"):
+        assert secret not in service.get(path).body.decode()
+    service.request("POST", "/pubsub", "x", {"Authorization": "Bearer " + secret})
+    if name == "preprocess-service":
+        service.upload(encode(gradient()))
+    service.stop()
+    assert service.log() and secret not in service.log()
+
+
+@both
+def test_text_log(name, tmp_path, services):
+    services.append(Service(name, tmp_path, LOG_FORMAT="text", LOG_LEVEL="info"))
+    service = services[0].start()
+    assert "ready" in service.log() and not service.log_lines()
+
+
+def test_push_token_is_shared(tmp_path, services):
+    """The dispatcher sends what /pubsub asks for."""
+    classify = Service("classify-service", tmp_path, PUSH_TOKEN="shared")
+    preprocess = Service("preprocess-service", tmp_path, PUSH_TOKEN="shared", EVENTS_URL=f"push+{classify.url}/pubsub")
+    services += [preprocess, classify]
+    classify.start()
+    told = preprocess.start().upload(encode(gradient())).json()
+    wait_for(lambda: classify.get("/results/" + told["id"]).status == 200, "the result")
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="model")
+def fixture_model(tmp_path):
+    """A copy of the model's folder that a test may spoil: its manifest's path."""
+    shutil.copytree(MODEL.parent, tmp_path / "models")
+    return tmp_path / "models" / MODEL.name
+
+
+def spoil(model, **changes):
+    """Change fields of the manifest; a dotted name is a nested field, None removes it."""
+    manifest = json.loads(model.read_text())
+    for dotted, value in changes.items():
+        *parents, last = dotted.split("__")
+        place = manifest
+        for parent in parents:
+            place = place[parent]
+        if value is None:
+            del place[last]
+        else:
+            place[last] = value
+    model.write_text(json.dumps(manifest))
+    return model
+
+
+def test_missing_model(tmp_path, model):
+    assert_refused(run("classify-service", tmp_path, MODEL=tmp_path / "none.json"), "none.json", "make model")
+    (model.parent / "mobilenet_v2.onnx").unlink()
+    assert_refused(run("classify-service", tmp_path, MODEL=model), "mobilenet_v2.onnx", "make model")
+
+
+def test_altered_model_is_refused(tmp_path, model):
+    path = model.parent / "mobilenet_v2.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert_refused(run("classify-service", tmp_path, MODEL=model), "sha256",
+                   hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+@pytest.mark.parametrize("changes, word", [
+    ({"input__tensor": "nothing"}, "nothing"), ({"output__tensor": "nothing"}, "nothing"),
+    ({"output__drop_first": 0}, ""), ({"output__drop_first": 2}, ""), ({"input__layout": "NHWC"}, ""),
+    ({"labels__file": "none.txt"}, "none.txt"), ({"name": "a/b"}, "name"), ({"sha256": None}, "sha256"),
+    ({"input__mean": [1, 2]}, "mean"), ({"input__std": [0, 1, 1]}, "std"), ({"output__activation": "x"}, "activation"),
+])
+def test_manifest_that_does_not_fit(tmp_path, model, changes, word):
+    if changes == {"output__drop_first": 0}:  # one label more than classes
+        with open(model.parent / "imagenet_labels.txt", "a", encoding="utf-8") as labels:
+            labels.write("one too many\n")
+    elif changes == {"output__drop_first": 2}:
+        (model.parent / "imagenet_labels.txt").write_text("a\nb\nc\n")
+    assert_refused(run("classify-service", tmp_path, MODEL=spoil(model, **changes)), "MODEL", word)
+
+
+def tiny_model(folder, output, shape, to=onnx.TensorProto.FLOAT):
+    """Mean of each channel of a 4 x 4 picture, reshaped and cast."""
+    nodes = [helper.make_node("GlobalAveragePool", ["in"], ["pooled"]),
+             helper.make_node("Reshape", ["pooled", "shape"], ["shaped"]),
+             helper.make_node("Cast", ["shaped"], [output], to=to)]
+    graph = helper.make_graph(
+        nodes, "tiny", [helper.make_tensor_value_info("in", onnx.TensorProto.FLOAT, ["N", 3, 4, 4])],
+        [helper.make_tensor_value_info(output, to, None)],
+        [numpy_helper.from_array(np.array(shape, np.int64), "shape")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    data = model.SerializeToString()
+    (folder / "tiny.onnx").write_bytes(data)
+    (folder / "tiny.txt").write_text("red, rouge\ngreen, vert\nblue, bleu\n")
+    manifest = {
+        "name": "tiny", "file": "tiny.onnx", "sha256": hashlib.sha256(data).hexdigest(),
+        "input": {"tensor": "in", "layout": "NCHW", "height": 4, "width": 4, "mean": [0, 0, 0],
+                  "std": [255, 255, 255], "resize": {"short_side": 4, "crop": "center"}},
+        "output": {"tensor": output, "activation": "none", "drop_first": 0}, "labels": {"file": "tiny.txt"},
+    }
+    (folder / "tiny.json").write_text(json.dumps(manifest))
+    return folder / "tiny.json"
+
+
+@pytest.mark.parametrize("shape, kind", [([3], onnx.TensorProto.FLOAT), ([1, 1, 3], onnx.TensorProto.FLOAT),
+                                         ([3, 1], onnx.TensorProto.FLOAT), ([1, 3], onnx.TensorProto.DOUBLE),
+                                         ([1, 3], onnx.TensorProto.INT64)])
+def test_model_of_another_kind_is_refused(tmp_path, shape, kind):
+    """At start, not at the first request."""
+    assert_refused(run("classify-service", tmp_path, MODEL=tiny_model(tmp_path, "out", shape, kind)), "MODEL", "floats")
+
+
+def test_any_classifier_with_a_manifest(tmp_path, services):
+    """Three classes that say which channel is the strongest: red is red in the tensor, too."""
+    services.append(Service("classify-service", tmp_path, MODEL=tiny_model(tmp_path, "out", [1, 3])))
+    service = services[0].start()
+    for colour, label in (((230, 60, 20), "red"), ((20, 230, 60), "green"), ((60, 20, 230), "blue")):
+        for fmt, options in (("PNG", {}), ("JPEG", {"quality": 98, "subsampling": 0}), ("WEBP", {"lossless": True}),
+                             ("TIFF", {}), ("GIF", {})):
+            told = service.post_image("/classify", encode(Image.new("RGB", (9, 7), colour), fmt, **options)).json()
+            assert (told["label"], told["model"], len(told["top"])) == (label, "tiny", 3), fmt
+            got = {entry["index"]: entry["confidence"] * 255 for entry in told["top"]}
+            assert all(abs(got[n] - value) < 3 for n, value in enumerate(colour)), (fmt, got)

@@ -1,0 +1,326 @@
+#include "http/connections.h"
+
+#include "base/clock.h"
+
+#include <arpa/inet.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/socket.h>
+/* cmocka needs the above */
+#include <cmocka.h>
+
+enum { STEP = 65536, BODY_MAX = 8 * STEP };
+
+/* Both ends of a TCP connection. */
+struct pair {
+    int server, client;
+};
+
+static struct pair pair_new(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(address);
+    struct pair pair;
+
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, len), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &len), 0);
+    pair.client = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(pair.client, (struct sockaddr *)&address, len), 0);
+    pair.server = accept(listener, NULL, NULL);
+    assert_true(pair.server >= 0);
+    close(listener);
+    return pair;
+}
+
+static void pair_done(struct pair *pair)
+{
+    close(pair->server);
+    close(pair->client);
+}
+
+/* What the client gets until the end of the stream. */
+static void read_all(int fd, char *out, size_t size)
+{
+    size_t len = 0;
+    ssize_t n;
+
+    while ((n = recv(fd, out + len, size - 1 - len, 0)) > 0)
+        len += (size_t)n;
+    out[len] = '\0';
+}
+
+static bool is_ended(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    char byte;
+
+    return poll(&p, 1, 0) == 1 && recv(fd, &byte, 1, MSG_PEEK) == 0;
+}
+
+struct fixture {
+    struct byte_budget budget;
+    struct connections *all;
+};
+
+static void fixture_open(struct fixture *f, int64_t max_connections, int64_t budget)
+{
+    struct error err = {0};
+
+    *f = (struct fixture){.budget = {.max = budget}};
+    f->all = connections_new(&(struct connections_options){.max_connections = max_connections,
+                                                           .max_body_bytes = BODY_MAX,
+                                                           .budget = &f->budget},
+                             &err);
+    assert_non_null(f->all);
+}
+
+static const char chunk[STEP];
+
+static void a_body_is_collected_and_given_back(void **state)
+{
+    struct fixture f;
+    struct pair pair = pair_new();
+    struct error err = {0};
+    struct bytes body;
+
+    (void)state;
+    fixture_open(&f, 4, BODY_MAX);
+    struct connection *c = connections_add(f.all, pair.server);
+    assert_non_null(c);
+    for (int round = 0; round < 3; round++) {
+        connection_begin_body(c, "id");
+        assert_int_equal(connection_append_body(c, "abc", 3, &err), CONNECTION_APPENDED);
+        assert_int_equal(f.budget.used, STEP);
+        assert_int_equal(connection_append_body(c, chunk, STEP, &err), CONNECTION_APPENDED);
+        assert_int_equal(f.budget.used, 2 * STEP);
+        assert_true(connection_begin_handling(c, &body));
+        assert_int_equal(body.len, STEP + 3);
+        assert_memory_equal(body.data, "abc", 3);
+        connection_drop_body(c);
+        assert_int_equal(f.budget.used, 0);
+        connection_begin_reply(c, 10);
+        connection_end_request(c);
+    }
+    assert_int_equal(connection_refused_status(c), 0);
+    assert_int_equal(connections_count(f.all), 1);
+    connections_remove(c);
+    assert_int_equal(connections_count(f.all), 0);
+    connections_free(f.all);
+    pair_done(&pair);
+}
+
+static void a_body_over_the_limit_is_refused_on_the_wire(void **state)
+{
+    struct fixture f;
+    struct pair pair = pair_new();
+    struct error err = {0};
+    struct bytes body;
+    char text[4096];
+
+    (void)state;
+    fixture_open(&f, 4, 4 * BODY_MAX);
+    struct connection *c = connections_add(f.all, pair.server);
+    connection_begin_body(c, "the-id");
+    for (int i = 0; i < BODY_MAX / STEP; i++)
+        assert_int_equal(connection_append_body(c, chunk, STEP, &err), CONNECTION_APPENDED);
+    assert_int_equal(connection_append_body(c, "x", 1, &err), CONNECTION_FAILED);
+    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    connection_refuse(c, &err);
+    assert_int_equal(connection_refused_status(c), 413);
+    assert_int_equal(f.budget.used, 0);
+    assert_int_equal(connection_append_body(c, "x", 1, &err), CONNECTION_ANSWERED);
+    assert_false(connection_begin_handling(c, &body));
+    read_all(pair.client, text, sizeof(text));
+    assert_memory_equal(text, "HTTP/1.1 413 ", 13);
+    assert_non_null(strstr(text, "the-id"));
+    connection_end_request(c);
+    connections_remove(c);
+    connections_free(f.all);
+    pair_done(&pair);
+}
+
+static void a_full_budget_ends_the_slowest(void **state)
+{
+    struct fixture f;
+    struct pair slow_pair = pair_new(), quick_pair = pair_new();
+    struct error err = {0};
+    char text[4096];
+
+    (void)state;
+    fixture_open(&f, 4, 4 * STEP);
+    struct connection *slow = connections_add(f.all, slow_pair.server);
+    struct connection *quick = connections_add(f.all, quick_pair.server);
+    connection_begin_body(slow, "slow");
+    assert_int_equal(connection_append_body(slow, "x", 1, &err), CONNECTION_APPENDED);
+    connection_begin_body(quick, "quick");
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(connection_append_body(quick, chunk, STEP, &err), CONNECTION_APPENDED);
+    assert_int_equal(connection_refused_status(slow), 503);
+    assert_int_equal(f.budget.used, 4 * STEP);
+    read_all(slow_pair.client, text, sizeof(text));
+    assert_memory_equal(text, "HTTP/1.1 503 ", 13);
+    /* alone and still too much: it has to go itself */
+    assert_int_equal(connection_append_body(quick, "x", 1, &err), CONNECTION_ANSWERED);
+    assert_int_equal(connection_refused_status(quick), 503);
+    assert_int_equal(f.budget.used, 0);
+    connections_remove(slow);
+    connections_remove(quick);
+    connections_free(f.all);
+    pair_done(&slow_pair);
+    pair_done(&quick_pair);
+}
+
+static void a_budget_that_others_hold_refuses(void **state)
+{
+    struct fixture f;
+    struct pair pair = pair_new();
+    struct error err = {0};
+
+    (void)state;
+    fixture_open(&f, 4, 2 * STEP);
+    assert_true(byte_budget_take(&f.budget, 2 * STEP)); /* say, replies on their way */
+    struct connection *c = connections_add(f.all, pair.server);
+    connection_begin_body(c, "id");
+    assert_int_equal(connection_append_body(c, "x", 1, &err), CONNECTION_FAILED);
+    assert_int_equal(err.code, ERROR_OVERLOADED);
+    connection_refuse(c, &err);
+    assert_int_equal(f.budget.used, 2 * STEP);
+    connections_remove(c);
+    connections_free(f.all);
+    pair_done(&pair);
+}
+
+static void the_longest_idle_makes_room(void **state)
+{
+    struct fixture f;
+    struct pair pairs[4];
+    struct connection *c[4];
+
+    (void)state;
+    fixture_open(&f, 2, BODY_MAX);
+    for (int i = 0; i < 4; i++)
+        pairs[i] = pair_new();
+    c[0] = connections_add(f.all, pairs[0].server);
+    connection_begin_body(c[0], "busy");
+    c[1] = connections_add(f.all, pairs[1].server);
+    assert_false(connections_over_limit(f.all));
+    c[2] = connections_add(f.all, pairs[2].server);
+    assert_true(is_ended(pairs[1].client));
+    assert_false(is_ended(pairs[0].client));
+    /* the one on its way out is not counted against the limit */
+    assert_int_equal(connections_count(f.all), 3);
+    assert_false(connections_over_limit(f.all));
+    connection_begin_body(c[2], "busy");
+    c[3] = connections_add(f.all, pairs[3].server);
+    assert_true(connections_over_limit(f.all));
+    assert_false(is_ended(pairs[0].client));
+    assert_false(is_ended(pairs[2].client));
+    for (int i = 0; i < 4; i++) {
+        connections_remove(c[i]);
+        pair_done(&pairs[i]);
+    }
+    assert_int_equal(connections_count(f.all), 0);
+    assert_false(connections_over_limit(f.all));
+    connections_free(f.all);
+}
+
+static void a_closed_connection_is_never_handled(void **state)
+{
+    struct fixture f;
+    struct pair first = pair_new(), second = pair_new();
+    struct error err = {0};
+    struct bytes body;
+
+    (void)state;
+    fixture_open(&f, 1, BODY_MAX);
+    struct connection *c = connections_add(f.all, first.server);
+    struct connection *other = connections_add(f.all, second.server); /* evicts the first */
+    connection_begin_body(c, "late");
+    assert_int_equal(connection_append_body(c, "x", 1, &err), CONNECTION_ANSWERED);
+    assert_false(connection_begin_handling(c, &body));
+    connections_remove(c);
+    connections_remove(other);
+    connections_free(f.all);
+    pair_done(&first);
+    pair_done(&second);
+}
+
+static void bodies_are_cut_at_the_deadline(void **state)
+{
+    struct fixture f;
+    struct pair pairs[2] = {pair_new(), pair_new()};
+    struct error err = {0};
+    struct bytes body;
+    char text[4096];
+
+    (void)state;
+    fixture_open(&f, 4, BODY_MAX);
+    struct connection *sending = connections_add(f.all, pairs[0].server);
+    struct connection *handled = connections_add(f.all, pairs[1].server);
+    connection_begin_body(sending, "sending");
+    assert_int_equal(connection_append_body(sending, "x", 1, &err), CONNECTION_APPENDED);
+    connection_begin_body(handled, "handled");
+    assert_true(connection_begin_handling(handled, &body));
+    assert_true(connections_any_busy(f.all));
+    int64_t deadline = clock_monotonic_ms() + 100;
+    connections_cut_bodies(f.all, deadline);
+    read_all(pairs[0].client, text, sizeof(text));
+    assert_true(clock_monotonic_ms() >= deadline);
+    assert_memory_equal(text, "HTTP/1.1 503 ", 13);
+    assert_non_null(strstr(text, "shutting-down"));
+    assert_int_equal(connection_refused_status(handled), 0);
+    connections_remove(sending);
+    assert_true(connections_any_busy(f.all));
+    connection_end_request(handled);
+    assert_false(connections_any_busy(f.all));
+    assert_int_equal(send(pairs[1].client, "G", 1, 0), 1);
+    while (!connections_any_busy(f.all))
+        usleep(1000); /* the byte is on its way */
+    connections_remove(handled);
+    connections_free(f.all);
+    pair_done(&pairs[0]);
+    pair_done(&pairs[1]);
+}
+
+static void lingering_reads_what_comes(void **state)
+{
+    struct fixture f;
+    struct pair pair = pair_new();
+    char text[16];
+
+    (void)state;
+    fixture_open(&f, 4, BODY_MAX);
+    struct connection *c = connections_add(f.all, pair.server);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(send(pair.client, chunk, 1000, 0), 1000);
+    assert_int_equal(send(pair.server, "reply", 5, 0), 5);
+    shutdown(pair.client, SHUT_WR); /* the client is done: the lingering ends at once */
+    int64_t begun = clock_monotonic_ms();
+    connection_linger(c);
+    assert_true(clock_monotonic_ms() - begun < 1500);
+    connections_remove(c);
+    close(pair.server);
+    read_all(pair.client, text, sizeof(text));
+    assert_string_equal(text, "reply");
+    close(pair.client);
+    connections_free(f.all);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_body_is_collected_and_given_back),
+        cmocka_unit_test(a_body_over_the_limit_is_refused_on_the_wire),
+        cmocka_unit_test(a_full_budget_ends_the_slowest),
+        cmocka_unit_test(a_budget_that_others_hold_refuses),
+        cmocka_unit_test(the_longest_idle_makes_room),
+        cmocka_unit_test(a_closed_connection_is_never_handled),
+        cmocka_unit_test(bodies_are_cut_at_the_deadline),
+        cmocka_unit_test(lingering_reads_what_comes),
+    };
+    return cmocka_run_group_tests_name("connections", tests, NULL, NULL);
+}

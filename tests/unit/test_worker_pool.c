@@ -1,0 +1,419 @@
+#include "base/clock.h"
+#include "work/worker_pool.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+/* cmocka needs the above */
+#include <cmocka.h>
+
+enum { FAR_MS = 60000, CALLERS_MAX = 16 };
+
+static struct worker_pool *pool_of(int workers, int queue_max)
+{
+    struct error err = {0};
+    struct worker_pool *pool = worker_pool_new(
+        &(struct worker_pool_options){.workers = workers, .queue_max = queue_max}, &err);
+
+    assert_non_null(pool);
+    return pool;
+}
+
+/* A job that says when it runs and goes on until it is let go or cancelled. */
+struct held {
+    sem_t running, go;
+    bool cancelled;
+};
+
+static void held_init(struct held *held)
+{
+    sem_init(&held->running, 0, 0);
+    sem_init(&held->go, 0, 0);
+    held->cancelled = false;
+}
+
+static void hold(void *state, void *arg, const atomic_bool *cancelled)
+{
+    struct held *held = arg;
+
+    (void)state;
+    sem_post(&held->running);
+    while (sem_trywait(&held->go) != 0 && !(held->cancelled = atomic_load(cancelled)))
+        usleep(1000);
+}
+
+/* A worker_pool_run call on a thread of its own. */
+struct caller {
+    struct worker_pool *pool;
+    struct worker_job job;
+    int64_t deadline_ms;
+    pthread_t thread;
+    bool ok;
+    struct error err;
+};
+
+static void *caller_main(void *arg)
+{
+    struct caller *caller = arg;
+
+    caller->ok = worker_pool_run(caller->pool, &caller->job, caller->deadline_ms, &caller->err);
+    return NULL;
+}
+
+static void call(struct caller *caller, struct worker_pool *pool,
+                 void (*run)(void *, void *, const atomic_bool *), void *arg, int64_t deadline_ms)
+{
+    *caller =
+        (struct caller){.pool = pool, .job = {.run = run, .arg = arg}, .deadline_ms = deadline_ms};
+    assert_int_equal(pthread_create(&caller->thread, NULL, caller_main, caller), 0);
+}
+
+static void wait_for_depth(struct worker_pool *pool, int depth)
+{
+    for (int i = 0; i < 10000 && worker_pool_queue_depth(pool) != depth; i++)
+        usleep(1000);
+    assert_int_equal(worker_pool_queue_depth(pool), depth);
+}
+
+static void add_one(void *state, void *arg, const atomic_bool *cancelled)
+{
+    (void)state;
+    (void)cancelled;
+    atomic_fetch_add((atomic_int *)arg, 1);
+}
+
+static void jobs_run(void **state)
+{
+    struct worker_pool *pool = pool_of(2, 1);
+    struct error err = {0};
+    atomic_int count = 0;
+
+    (void)state;
+    for (int i = 0; i < 1000; i++)
+        assert_true(worker_pool_run(pool, &(struct worker_job){.run = add_one, .arg = &count},
+                                    clock_monotonic_ms() + FAR_MS, &err));
+    assert_int_equal(count, 1000);
+    assert_int_equal(worker_pool_busy(pool), 0);
+    assert_int_equal(worker_pool_queue_depth(pool), 0);
+    worker_pool_free(pool);
+}
+
+static void the_queue_is_bounded(void **state)
+{
+    struct worker_pool *pool = pool_of(1, 2);
+    struct caller callers[3];
+    struct held held[3];
+    struct error err = {0};
+    int64_t deadline = clock_monotonic_ms() + FAR_MS;
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        held_init(&held[i]);
+        call(&callers[i], pool, hold, &held[i], deadline);
+        if (i == 0)
+            sem_wait(&held[0].running);
+        wait_for_depth(pool, (int)i);
+    }
+    assert_true(worker_pool_is_full(pool));
+    assert_int_equal(worker_pool_busy(pool), 1);
+    assert_false(
+        worker_pool_run(pool, &(struct worker_job){.run = hold, .arg = &held[0]}, deadline, &err));
+    assert_int_equal(err.code, ERROR_OVERLOADED);
+    for (size_t i = 0; i < 3; i++)
+        sem_post(&held[i].go);
+    for (size_t i = 0; i < 3; i++) {
+        pthread_join(callers[i].thread, NULL);
+        assert_true(callers[i].ok);
+        assert_false(held[i].cancelled);
+    }
+    assert_false(worker_pool_is_full(pool));
+    worker_pool_free(pool);
+}
+
+static void idle_workers_take_a_burst_beyond_the_queue(void **state)
+{
+    struct worker_pool *pool = pool_of(4, 1);
+    struct caller callers[5];
+    struct held held[5];
+
+    (void)state;
+    for (size_t i = 0; i < 5; i++) {
+        held_init(&held[i]);
+        call(&callers[i], pool, hold, &held[i], clock_monotonic_ms() + FAR_MS);
+        if (i < 4)
+            sem_wait(&held[i].running);
+    }
+    wait_for_depth(pool, 1);
+    for (size_t i = 0; i < 5; i++)
+        sem_post(&held[i].go);
+    for (size_t i = 0; i < 5; i++) {
+        pthread_join(callers[i].thread, NULL);
+        assert_true(callers[i].ok);
+    }
+    worker_pool_free(pool);
+}
+
+static void a_deadline_in_the_queue_withdraws_the_job(void **state)
+{
+    struct worker_pool *pool = pool_of(1, 4);
+    struct caller first, last;
+    struct held held;
+    struct error err = {0};
+    atomic_int ran = 0, late = 0;
+
+    (void)state;
+    held_init(&held);
+    call(&first, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
+    sem_wait(&held.running);
+    int64_t begun = clock_monotonic_ms();
+    assert_false(worker_pool_run(pool, &(struct worker_job){.run = add_one, .arg = &late},
+                                 begun + 50, &err));
+    assert_int_equal(err.code, ERROR_DEADLINE);
+    assert_true(clock_monotonic_ms() - begun >= 50);
+    assert_int_equal(worker_pool_queue_depth(pool), 0);
+    /* already over: never queued for long, never run */
+    assert_false(
+        worker_pool_run(pool, &(struct worker_job){.run = add_one, .arg = &late}, 0, &err));
+    assert_int_equal(err.code, ERROR_DEADLINE);
+    /* the queue is still whole: what comes after is run */
+    call(&last, pool, add_one, &ran, clock_monotonic_ms() + FAR_MS);
+    wait_for_depth(pool, 1);
+    sem_post(&held.go);
+    pthread_join(first.thread, NULL);
+    pthread_join(last.thread, NULL);
+    assert_true(first.ok && last.ok);
+    assert_int_equal(ran, 1);
+    assert_int_equal(late, 0);
+    worker_pool_free(pool);
+}
+
+static void a_running_job_is_cancelled_at_its_deadline(void **state)
+{
+    struct worker_pool *pool = pool_of(1, 1);
+    struct held held;
+    struct error err = {0};
+
+    (void)state;
+    held_init(&held);
+    int64_t deadline = clock_monotonic_ms() + 50;
+    assert_true(
+        worker_pool_run(pool, &(struct worker_job){.run = hold, .arg = &held}, deadline, &err));
+    assert_true(held.cancelled);
+    assert_true(clock_monotonic_ms() >= deadline);
+    worker_pool_free(pool);
+}
+
+static void cut_deadlines_reach_waiting_and_running_jobs(void **state)
+{
+    struct worker_pool *pool = pool_of(1, 2);
+    struct caller running, waiting;
+    struct held held;
+    struct error err = {0};
+    atomic_int ran = 0;
+
+    (void)state;
+    held_init(&held);
+    call(&running, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
+    sem_wait(&held.running);
+    call(&waiting, pool, add_one, &ran, clock_monotonic_ms() + FAR_MS);
+    wait_for_depth(pool, 1);
+    worker_pool_cut_deadlines(pool, clock_monotonic_ms() + 30);
+    pthread_join(running.thread, NULL);
+    pthread_join(waiting.thread, NULL);
+    assert_true(running.ok);
+    assert_true(held.cancelled);
+    /* it gave up waiting, unless the worker came free first */
+    assert_int_equal(waiting.ok, ran == 1);
+    if (!waiting.ok)
+        assert_int_equal(waiting.err.code, ERROR_DEADLINE);
+    /* and every later one */
+    held_init(&held);
+    if (worker_pool_run(pool, &(struct worker_job){.run = hold, .arg = &held},
+                        clock_monotonic_ms() + FAR_MS, &err))
+        assert_true(held.cancelled);
+    else
+        assert_int_equal(err.code, ERROR_DEADLINE);
+    worker_pool_free(pool);
+}
+
+struct order {
+    atomic_int *next;
+    int seen;
+};
+
+static void note_order(void *state, void *arg, const atomic_bool *cancelled)
+{
+    struct order *order = arg;
+
+    (void)state;
+    (void)cancelled;
+    order->seen = atomic_fetch_add(order->next, 1);
+}
+
+static void first_come_first_served(void **state)
+{
+    struct worker_pool *pool = pool_of(1, CALLERS_MAX);
+    struct caller first, callers[CALLERS_MAX];
+    struct order orders[CALLERS_MAX];
+    struct held held;
+    atomic_int next = 0;
+
+    (void)state;
+    held_init(&held);
+    call(&first, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
+    sem_wait(&held.running);
+    for (int i = 0; i < CALLERS_MAX; i++) {
+        orders[i] = (struct order){.next = &next};
+        call(&callers[i], pool, note_order, &orders[i], clock_monotonic_ms() + FAR_MS);
+        wait_for_depth(pool, i + 1);
+    }
+    sem_post(&held.go);
+    pthread_join(first.thread, NULL);
+    for (int i = 0; i < CALLERS_MAX; i++) {
+        pthread_join(callers[i].thread, NULL);
+        assert_int_equal(orders[i].seen, i);
+    }
+    worker_pool_free(pool);
+}
+
+struct states {
+    atomic_int made, freed, fail_from;
+};
+
+static void *state_new(void *ctx, struct error *err)
+{
+    struct states *states = ctx;
+    int n = atomic_fetch_add(&states->made, 1);
+
+    if (n >= states->fail_from) {
+        error_set(err, ERROR_CONFIG, "no room for state %d", n);
+        return NULL;
+    }
+    struct states **state = malloc(sizeof(*state));
+    assert_non_null(state);
+    *state = states;
+    return state;
+}
+
+static void state_free(void *state)
+{
+    if (state == NULL)
+        return;
+    atomic_fetch_add(&(*(struct states **)state)->freed, 1);
+    free(state);
+}
+
+struct niceness {
+    int value;
+    void *state;
+};
+
+static void look_at_niceness(void *state, void *arg, const atomic_bool *cancelled)
+{
+    struct niceness *niceness = arg;
+
+    (void)cancelled;
+    niceness->value = getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid));
+    niceness->state = state;
+}
+
+static void each_worker_has_its_state(void **state)
+{
+    struct states states = {.fail_from = 3};
+    struct niceness niceness = {0};
+    struct error err = {0};
+    const struct worker_pool_options options = {.workers = 3,
+                                                .queue_max = 1,
+                                                .state_new = state_new,
+                                                .state_free = state_free,
+                                                .ctx = &states};
+
+    (void)state;
+    struct worker_pool *pool = worker_pool_new(&options, &err);
+    assert_non_null(pool);
+    assert_int_equal(states.made, 3);
+    assert_true(worker_pool_run(pool,
+                                &(struct worker_job){.run = look_at_niceness, .arg = &niceness},
+                                clock_monotonic_ms() + FAR_MS, &err));
+    assert_non_null(niceness.state);
+    assert_int_equal(niceness.value, getpriority(PRIO_PROCESS, 0) + 5);
+    worker_pool_free(pool);
+    assert_int_equal(states.freed, 3);
+}
+
+static void a_state_that_cannot_be_made_fails_the_pool(void **state)
+{
+    (void)state;
+    for (int fail_from = 0; fail_from < 3; fail_from++) {
+        struct states states = {.fail_from = fail_from};
+        struct error err = {0};
+        assert_null(worker_pool_new(&(struct worker_pool_options){.workers = 3,
+                                                                  .queue_max = 1,
+                                                                  .state_new = state_new,
+                                                                  .state_free = state_free,
+                                                                  .ctx = &states},
+                                    &err));
+        assert_int_equal(err.code, ERROR_CONFIG);
+        assert_int_equal(states.freed, fail_from);
+    }
+    worker_pool_free(NULL);
+}
+
+struct storm {
+    struct worker_pool *pool;
+    atomic_int ran, accepted;
+};
+
+static void *storm_main(void *arg)
+{
+    struct storm *storm = arg;
+
+    for (int i = 0; i < 500; i++) {
+        struct error err = {0};
+        int64_t deadline = clock_monotonic_ms() + i % 3;
+        if (worker_pool_run(storm->pool, &(struct worker_job){.run = add_one, .arg = &storm->ran},
+                            deadline, &err))
+            atomic_fetch_add(&storm->accepted, 1);
+        else if (err.code != ERROR_OVERLOADED && err.code != ERROR_DEADLINE)
+            abort();
+    }
+    return NULL;
+}
+
+static void what_is_accepted_runs_once(void **state)
+{
+    struct storm storm = {.pool = pool_of(2, 3)};
+    pthread_t threads[8];
+
+    (void)state;
+    for (size_t i = 0; i < 8; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, storm_main, &storm), 0);
+    for (size_t i = 0; i < 8; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(storm.ran, storm.accepted);
+    assert_true(storm.ran > 0);
+    assert_int_equal(worker_pool_queue_depth(storm.pool), 0);
+    assert_int_equal(worker_pool_busy(storm.pool), 0);
+    worker_pool_free(storm.pool);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(jobs_run),
+        cmocka_unit_test(the_queue_is_bounded),
+        cmocka_unit_test(idle_workers_take_a_burst_beyond_the_queue),
+        cmocka_unit_test(a_deadline_in_the_queue_withdraws_the_job),
+        cmocka_unit_test(a_running_job_is_cancelled_at_its_deadline),
+        cmocka_unit_test(cut_deadlines_reach_waiting_and_running_jobs),
+        cmocka_unit_test(first_come_first_served),
+        cmocka_unit_test(each_worker_has_its_state),
+        cmocka_unit_test(a_state_that_cannot_be_made_fails_the_pool),
+        cmocka_unit_test(what_is_accepted_runs_once),
+    };
+    return cmocka_run_group_tests_name("worker_pool", tests, NULL, NULL);
+}
