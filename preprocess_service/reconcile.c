@@ -10,6 +10,7 @@
 
 enum {
     LOOK_EVERY_MS = 500,
+    RETRY_MS = 5000, /* after a walk that failed: outbox full, storage down */
     CALL_TIMEOUT_MS = 30000,
     WALK_TIMEOUT_MS = 3600000,
 };
@@ -78,7 +79,8 @@ static bool visit(void *ctx, const char *key, uint64_t size)
     return !walk->failed;
 }
 
-static void reconcile(struct reconciler *r)
+/* How long until the next look. */
+static int64_t reconcile(struct reconciler *r)
 {
     struct walk walk = {.reconciler = r};
 
@@ -87,11 +89,13 @@ static void reconcile(struct reconciler *r)
                          visit, &walk, &walk.err) &&
               !walk.failed;
     if (atomic_load(&r->stopping))
-        return;
-    if (!ok || !outbox_reconcile_finished(r->outbox, &walk.err))
+        return 0;
+    if (!ok || !outbox_reconcile_finished(r->outbox, &walk.err)) {
         log_error("reconciling failed; trying again", F("error", (const char *)walk.err.message));
-    else
-        log_info("reconciled", F("announced", walk.announced));
+        return RETRY_MS;
+    }
+    log_info("reconciled", F("announced", walk.announced));
+    return LOOK_EVERY_MS;
 }
 
 static void *reconciler_main(void *arg)
@@ -100,14 +104,15 @@ static void *reconciler_main(void *arg)
 
     pthread_mutex_lock(&r->mutex);
     while (!atomic_load(&r->stopping)) {
+        int64_t pause_ms = LOOK_EVERY_MS;
         if (outbox_reconcile_needed(r->outbox)) {
             pthread_mutex_unlock(&r->mutex);
-            reconcile(r);
+            pause_ms = reconcile(r);
             pthread_mutex_lock(&r->mutex);
         }
         if (atomic_load(&r->stopping))
             break;
-        struct timespec until = clock_timespec(clock_monotonic_ms() + LOOK_EVERY_MS);
+        struct timespec until = clock_timespec(clock_monotonic_ms() + pause_ms);
         pthread_cond_timedwait(&r->wake, &r->mutex, &until);
     }
     pthread_mutex_unlock(&r->mutex);

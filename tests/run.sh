@@ -7,7 +7,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
 what=${1:-all}
-build=${DARKROOM_BUILD:-build/release}
+build=$(realpath -m "${DARKROOM_BUILD:-build/release}") # absolute: tests may change folder
 reports=$build/reports
 rm -rf "$reports"
 mkdir -p "$reports"
@@ -36,7 +36,7 @@ for path in sys.argv[1:]:
         skip = case.find("skipped")
         if skip is not None:
             total["skipped"] += 1
-            reasons.add(skip.get("message") or "skipped")
+            reasons.add(skip.get("message") or case.get("name"))
 print(total["tests"] - total["bad"] - total["skipped"], total["bad"], total["skipped"], "; ".join(sorted(reasons)))
 PY
     ) || return 1
@@ -61,7 +61,10 @@ run_unit() {
             failures+=("$name")
         fi
         # a crash leaves no report, and a leak found at exit none that says so
-        if ! count "$reports/$name.xml" 2>/dev/null; then failed=$((failed + 1)); fi
+        if ! count "$reports/$name.xml" 2>/dev/null; then
+            failed=$((failed + 1))
+            failures+=("$name (no report)")
+        fi
     done
 }
 

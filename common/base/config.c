@@ -22,9 +22,9 @@ bool config_mistake(struct buffer *mistakes, const char *fmt, ...)
 
 static bool is_choice(const char *choices, const char *value)
 {
-    size_t len = strlen(value);
+    size_t len = strcspn(value, "|");
 
-    for (const char *c = choices; c != NULL && len > 0;
+    for (const char *c = choices; c != NULL && len > 0 && value[len] == '\0';
          c = strchr(c, '|') ? strchr(c, '|') + 1 : NULL)
         if (strncmp(c, value, len) == 0 && (c[len] == '|' || c[len] == '\0'))
             return true;

@@ -15,6 +15,7 @@
 
 enum {
     TICK_MS = 250,
+    FRESH_MS = 100,
     IDLE_LOOK_MS = 1000,
     HEADERS_MS = 10000,
     IDLE_MS = 60000,
@@ -232,12 +233,15 @@ bool connections_over_limit(struct connections *all)
     return connections_count(all) - atomic_load(&all->leaving) > all->options.max_connections;
 }
 
-/* Whether a request is on its way in, being handled or being answered. */
+/* Whether a request is on its way in, being handled or being answered. Who has only just connected
+ * is about to send one. */
 static bool is_busy(struct connection *c)
 {
     pthread_mutex_lock(&c->mutex);
-    bool busy = c->phase == PHASE_IDLE ? bytes_received(c->fd) > c->bytes_before
-                                       : c->phase != PHASE_CLOSING;
+    bool busy = c->phase != PHASE_CLOSING;
+    if (c->phase == PHASE_IDLE)
+        busy = bytes_received(c->fd) > c->bytes_before ||
+               (c->bytes_before == 0 && clock_monotonic_ms() - c->since_ms < FRESH_MS);
     pthread_mutex_unlock(&c->mutex);
     return busy;
 }
@@ -488,13 +492,13 @@ void connection_linger(struct connection *c)
 {
     struct connections *all = c->all;
 
-    if (atomic_fetch_add(&all->lingerers, 1) < LINGERERS_MAX) {
-        pthread_mutex_lock(&c->mutex);
-        if (c->phase < PHASE_REFUSED)
-            enter(c, PHASE_LINGER);
-        pthread_mutex_unlock(&c->mutex);
+    pthread_mutex_lock(&c->mutex);
+    drop_body(c);
+    if (c->phase < PHASE_REFUSED)
+        enter(c, PHASE_LINGER);
+    pthread_mutex_unlock(&c->mutex);
+    if (atomic_fetch_add(&all->lingerers, 1) < LINGERERS_MAX)
         refusal_linger(c->fd, linger_bytes(all));
-    }
     atomic_fetch_sub(&all->lingerers, 1);
 }
 

@@ -5,6 +5,7 @@
 #include "http/reply.h"
 
 #include <errno.h>
+#include <linux/filter.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -44,6 +45,17 @@ void refusal_linger(int fd, int64_t max_bytes)
     }
 }
 
+/* Let no new connection into the backlog: who tries is not answered, tries again a second later,
+ * and is refused then. Without it, some would come between the last accept and the close, to be
+ * reset. */
+static void drop_newcomers(int listen_fd)
+{
+    struct sock_filter drop = {.code = BPF_RET | BPF_K, .k = 0};
+    const struct sock_fprog program = {.len = 1, .filter = &drop};
+
+    setsockopt(listen_fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+}
+
 void refusal_of_backlog(int listen_fd, const struct error *err, int linger_ms)
 {
     int64_t deadline = clock_monotonic_ms() + linger_ms;
@@ -51,6 +63,7 @@ void refusal_of_backlog(int listen_fd, const struct error *err, int linger_ms)
     nfds_t count = 0, open = 0;
     char id[UUID_LEN + 1];
 
+    drop_newcomers(listen_fd);
     while (clients != NULL && count < BACKLOG_MAX) {
         int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0 || !string_uuid(id))
@@ -58,6 +71,7 @@ void refusal_of_backlog(int listen_fd, const struct error *err, int linger_ms)
         refusal_send(fd, err, id);
         clients[count++] = (struct pollfd){.fd = fd, .events = POLLIN};
     }
+    close(listen_fd); /* at once: who connects later is refused rather than left unanswered */
     open = count;
     while (open > 0 && clock_left_ms(deadline) > 0 &&
            poll(clients, count, (int)clock_left_ms(deadline)) > 0) {

@@ -17,8 +17,8 @@ void refusal_send(int fd, const struct error *err, const char *request_id);
 /* Send FIN, then read and discard until the client closes, REFUSAL_LINGER_MS or max_bytes. */
 void refusal_linger(int fd, int64_t max_bytes);
 
-/* Answer every connection waiting in the backlog of a listening, non-blocking socket; returns after
- * at most linger_ms. */
+/* Answer every connection waiting in the backlog of a listening, non-blocking socket and close it;
+ * returns after at most linger_ms. */
 void refusal_of_backlog(int listen_fd, const struct error *err, int linger_ms);
 
 #endif

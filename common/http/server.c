@@ -6,26 +6,20 @@
 #include "base/strings.h"
 #include "base/threads.h"
 #include "http/connections.h"
+#include "http/listener.h"
 #include "http/refusal.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
 #include <microhttpd.h>
-#include <netdb.h>
 #include <poll.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 
 /* MHD_Result came with 0.9.71; both Debian versions have it. */
 
 enum {
     POOL_BYTES = 16384,
     SILENCE_S = 120, /* libmicrohttpd's own timeout, behind connections.h's */
-    BACKLOG = 1024,
     FIELDS_MAX = 64,
-    OTHER_FDS = 256, /* store, outbox, pushes, log … */
 };
 
 struct server {
@@ -473,11 +467,12 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **state,
     log_access(x, seconds, how == MHD_REQUEST_TERMINATED_COMPLETED_OK);
 
     byte_budget_give(x->server->options.budget, x->charged);
-    connection_end_request(x->connection);
     end_flight(x);
     /* here and not when the connection is closed: that is told on the thread that accepts */
     if (x->refused && how == MHD_REQUEST_TERMINATED_COMPLETED_OK)
         connection_linger(x->connection);
+    else
+        connection_end_request(x->connection);
     free(x);
 }
 
@@ -505,64 +500,6 @@ static void on_log(void *cls, const char *fmt, va_list args)
 
 /* ---- starting and stopping ---- */
 
-static int listen_on(const char *host, int port, struct error *err)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    struct addrinfo *list = NULL;
-    char service[8];
-    const int on = 1;
-
-    snprintf(service, sizeof(service), "%d", port);
-    int code = getaddrinfo(host, service, &hints, &list);
-    if (code != 0) {
-        error_set(err, ERROR_CONFIG, "HOST=%s: %s", host, gai_strerror(code));
-        return -1;
-    }
-    int fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool ok = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
-              bind(fd, list->ai_addr, list->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0;
-    if (!ok) {
-        error_set(err, ERROR_CONFIG, "cannot listen on %s:%d: %s", host, port, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        fd = -1;
-    }
-    freeaddrinfo(list);
-    return fd;
-}
-
-static int port_of(int fd)
-{
-    struct sockaddr_storage address;
-    socklen_t len = sizeof(address);
-    char service[8];
-    int64_t port = 0;
-
-    if (getsockname(fd, (struct sockaddr *)&address, &len) != 0 ||
-        getnameinfo((struct sockaddr *)&address, len, NULL, 0, service, sizeof(service),
-                    NI_NUMERICSERV) != 0 ||
-        !string_to_int64(service, 0, 65535, &port))
-        return 0;
-    return (int)port;
-}
-
-static bool raise_fd_limit(int64_t max_connections, struct error *err)
-{
-    struct rlimit limit;
-    rlim_t need = (rlim_t)max_connections + CONNECTIONS_SPARE + OTHER_FDS;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= need)
-        return true;
-    limit.rlim_cur = need;
-    if (limit.rlim_max < need)
-        limit.rlim_max = need; /* allowed to root */
-    if (setrlimit(RLIMIT_NOFILE, &limit) == 0)
-        return true;
-    return error_set(err, ERROR_CONFIG,
-                     "MAX_CONNECTIONS=%lld needs %llu file descriptors: raise `ulimit -n`",
-                     (long long)max_connections, (unsigned long long)need);
-}
-
 static struct MHD_Daemon *start_daemon(struct server *s, int fd)
 {
     return MHD_start_daemon(
@@ -587,11 +524,11 @@ struct server *server_start(const struct server_options *options, struct error *
     }
     s->options = *options;
     atomic_store(&s->cut_ms, INT64_MAX);
-    int fd = raise_fd_limit(options->max_connections, err)
-                 ? listen_on(options->host, options->port, err)
+    int fd = listener_raise_fd_limit(options->max_connections, err)
+                 ? listener_open(options->host, options->port, err)
                  : -1;
     if (fd >= 0) {
-        s->port = port_of(fd);
+        s->port = listener_port(fd);
         s->connections = connections_new(
             &(struct connections_options){
                 .max_connections = options->max_connections,
@@ -658,12 +595,11 @@ void server_stop(struct server *s)
     int64_t deadline = clock_monotonic_ms() + LAST_WORD_MS;
     int fd = MHD_quiesce_daemon(s->daemon);
     error_set(&err, ERROR_SHUTTING_DOWN, "shutting down");
-    if (fd >= 0) {
+    if (fd >= 0)
         refusal_of_backlog(fd, &err, BACKLOG_MS);
-        close(fd);
-    }
-    while (connections_any_busy(s->connections) && clock_left_ms(deadline) > 0)
-        poll(NULL, 0, 5);
+    do {
+        poll(NULL, 0, 5); /* the accepting thread may have one in its hands */
+    } while (connections_any_busy(s->connections) && clock_left_ms(deadline) > 0);
     MHD_stop_daemon(s->daemon);
     connections_free(s->connections);
     free(s);

@@ -1,10 +1,10 @@
 /* The HTTP server: libmicrohttpd (nobody else includes it), one thread per connection. Connection
  * threads do I/O only; handlers put CPU work on the worker pool.
  *
- * What is refused at the headers, before a byte of the body is read: ambiguous framing, unknown path
- * or method, a Content-Length over the limit, and, on routes that are not `light`, anything while
- * shutting down, above MAX_INFLIGHT or MAX_CONNECTIONS, or when `admit` says no. A refusal reaches
- * its client even if that is still sending (connections_remove). */
+ * What is refused at the headers, before a byte of the body is read: ambiguous framing, unknown
+ * path or method, a Content-Length over the limit, and, on routes that are not `light`, anything
+ * while shutting down, above MAX_INFLIGHT or MAX_CONNECTIONS, or when `admit` says no. A refusal
+ * reaches its client even if that is still sending (connections_remove). */
 #ifndef DARKROOM_HTTP_SERVER_H
 #define DARKROOM_HTTP_SERVER_H
 
@@ -14,7 +14,7 @@ struct server;
 
 struct server_options {
     const char *host;
-    int port; /* 0: any free one; see server_port */
+    int port;              /* 0: any free one; see server_port */
     const struct app *app; /* given to the handlers */
     const struct route *routes;
     size_t route_count;
@@ -39,8 +39,8 @@ int server_connections(struct server *server);
 bool server_is_draining(const struct server *server);
 
 /* Shutdown, first half: new work gets 503 and "Connection: close" while the listener stays
- * open; returns when no request is in flight, or at the deadline. Requests whose bodies are still on
- * their way at the deadline get 503. */
+ * open; returns when no request is in flight, or at the deadline. Requests whose bodies are still
+ * on their way at the deadline get 503. */
 void server_drain(struct server *server, int64_t deadline_ms);
 /* Second half: answer what waits in the accept backlog with 503, close everything, free. */
 void server_stop(struct server *server);

@@ -87,14 +87,13 @@ bool readiness_storage(struct readiness *r)
     unsigned failures;
     int64_t known_ms;
 
+    pthread_mutex_lock(&r->mutex); /* a look that ends now is seen */
     store_health(r->store, &failures, &known_ms);
-    if (known_ms == 0 || clock_monotonic_ms() - known_ms > FRESH_MS) {
-        pthread_mutex_lock(&r->mutex);
-        if (!r->wanted) {
-            r->wanted = true;
-            pthread_cond_signal(&r->changed);
-        }
-        pthread_mutex_unlock(&r->mutex);
+    bool old = known_ms == 0 || clock_monotonic_ms() - known_ms > FRESH_MS;
+    if (old && !r->wanted) {
+        r->wanted = true;
+        pthread_cond_signal(&r->changed);
     }
+    pthread_mutex_unlock(&r->mutex);
     return failures < FAILURES_MAX;
 }

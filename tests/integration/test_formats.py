@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from conftest import SLOW, Service
-from images import decode, encode, gradient, vips
+from images import encode, gradient, vips
 from test_preprocess import BLUE, GREEN, RED, WHITE, assert_problem, bars, near, query, stored
 
 OUTPUTS = ["jpeg", "png", "webp", "avif"]

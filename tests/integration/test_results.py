@@ -77,8 +77,8 @@ def test_rejected(classify):
     assert classify.get(f"/results/{ID}").json()["status"] == "rejected"
 
 
-@pytest.mark.parametrize("name", [ID[:-1], ID + "0", ID.upper(), "x", ID + ".gif", ID + ".jpg.json", "..", "%2e%2e%2fx",
-                                  ID + "%00"])
+@pytest.mark.parametrize("name", [ID[:-1], ID + "0", ID.upper(), "x", ID + ".gif", ID + ".jpg.json", "..",
+                                  "%2e%2e%2fx"])
 def test_no_such_name(shared, name):
     assert_problem(shared.classify.get("/results/" + name), 404)
 

@@ -1,0 +1,113 @@
+#include "base/error.h"
+#include "base/strings.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+/* cmocka needs the above */
+#include <cmocka.h>
+
+static void every_code_is_described(void **state)
+{
+    static const struct {
+        enum error_code code;
+        int status;
+    } table[] = {
+#define X(symbol, slug, status, title) {symbol, status},
+        ERROR_TABLE(X)
+#undef X
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        assert_int_equal(error_http_status(table[i].code), table[i].status);
+        assert_true(strlen(error_slug(table[i].code)) > 0);
+        assert_true(strlen(error_title(table[i].code)) > 0);
+        assert_int_equal(error_is_passing(table[i].code), table[i].status == 503);
+        /* never promised by the API */
+        assert_int_not_equal(table[i].status, 429);
+        assert_int_not_equal(table[i].status, 502);
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(error_slug(table[i].code), error_slug(table[j].code));
+    }
+}
+
+static void set_and_wrapped(void **state)
+{
+    struct error err = {0};
+
+    (void)state;
+    assert_false(error_set(&err, ERROR_NOT_FOUND, "no %s number %d", "object", 7));
+    assert_int_equal(err.code, ERROR_NOT_FOUND);
+    assert_string_equal(err.message, "no object number 7");
+    assert_false(error_wrap(&err, "while %s", "looking"));
+    assert_int_equal(err.code, ERROR_NOT_FOUND);
+    assert_string_equal(err.message, "while looking: no object number 7");
+    assert_false(error_oom(&err));
+    assert_true(error_is_passing(err.code));
+}
+
+static void long_messages_are_cut(void **state)
+{
+    char text[1000];
+    struct error err = {0};
+
+    (void)state;
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    error_set(&err, ERROR_INTERNAL, "%s", text);
+    assert_int_equal(strlen(err.message), sizeof(err.message) - 1);
+    error_wrap(&err, "context");
+    assert_memory_equal(err.message, "context: xxx", 12);
+    assert_int_equal(strlen(err.message), sizeof(err.message) - 1);
+    error_wrap(&err, "%s", text);
+    assert_int_equal(strlen(err.message), sizeof(err.message) - 1);
+}
+
+/* Wherever the cut falls, with characters of two, three and four bytes. */
+static void a_cut_message_is_still_utf8(void **state)
+{
+    static const char *const characters[] = {"\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x93\xB7"};
+    char text[600];
+    struct error err;
+
+    (void)state;
+    for (size_t c = 0; c < ARRAY_SIZE(characters); c++) {
+        for (size_t shift = 0; shift < 4; shift++) {
+            size_t width = strlen(characters[c]), len = shift;
+            memset(text, 'x', shift);
+            for (; len + width < sizeof(text); len += width)
+                memcpy(text + len, characters[c], width);
+            text[len] = '\0';
+            error_set(&err, ERROR_BAD_REQUEST, "%s", text);
+            assert_true(string_is_utf8(bytes_from_str(err.message)));
+            assert_true(strlen(err.message) + width >= sizeof(err.message) - 1);
+            error_wrap(&err, "in");
+            assert_true(string_is_utf8(bytes_from_str(err.message)));
+        }
+    }
+}
+
+static void bytes_that_are_no_text_are_kept(void **state)
+{
+    char text[600];
+    struct error err;
+
+    (void)state;
+    memset(text, 0x80, sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    error_set(&err, ERROR_BAD_REQUEST, "%s", text);
+    assert_int_equal(strlen(err.message), sizeof(err.message) - 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_code_is_described),
+        cmocka_unit_test(set_and_wrapped),
+        cmocka_unit_test(long_messages_are_cut),
+        cmocka_unit_test(a_cut_message_is_still_utf8),
+        cmocka_unit_test(bytes_that_are_no_text_are_kept),
+    };
+    return cmocka_run_group_tests_name("error", tests, NULL, NULL);
+}

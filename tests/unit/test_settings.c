@@ -1,0 +1,196 @@
+#include "base/settings.h"
+
+#include "base/strings.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static int clear(void **state)
+{
+    (void)state;
+    return clearenv();
+}
+
+/* Load with what the environment holds: the mistakes' text, "" for none. The caller frees. */
+static char *load(enum service_kind service, struct settings *settings)
+{
+    CLEANUP(buffer_done) struct buffer mistakes = BUFFER_MAX(16384);
+    bool ok = settings_load(service, settings, &mistakes);
+
+    assert_int_equal(ok, mistakes.len == 0);
+    return string_format("%.*s", (int)mistakes.len, (const char *)mistakes.data);
+}
+
+static void assert_told(enum service_kind service, const char *expected)
+{
+    CLEANUP(settings_done) struct settings settings;
+    CLEANUP_FREE char *text = load(service, &settings);
+
+    assert_non_null(text);
+    if (expected == NULL)
+        assert_string_equal(text, "");
+    else if (strstr(text, expected) == NULL)
+        fail_msg("\"%s\" is not in \"%s\"", expected, text);
+}
+
+static void test_defaults(void **state)
+{
+    (void)state;
+    for (enum service_kind service = SERVICE_PREPROCESS; service <= SERVICE_CLASSIFY; service++) {
+        CLEANUP(settings_done) struct settings s;
+        CLEANUP_FREE char *text = load(service, &s);
+
+        assert_string_equal(text, "");
+        assert_int_equal(s.port, service == SERVICE_PREPROCESS ? 8000 : 8001);
+        assert_string_equal(s.host, "0.0.0.0");
+        assert_string_equal(s.storage_url, "file:data/objects");
+        assert_int_equal(s.max_body_bytes, 33554432);
+        assert_int_equal(s.max_pixels, 50000000);
+        assert_int_equal(s.max_decode_bytes, 268435456);
+        assert_int_equal(s.max_connections, 1000);
+        assert_int_equal(s.max_inflight, 256);
+        assert_int_equal(s.body_budget_bytes, 134217728);
+        assert_true(s.workers >= 1);
+        assert_int_equal(s.queue_max, 64);
+        assert_int_equal(s.request_timeout_ms, 30000);
+        assert_int_equal(s.shutdown_grace_ms, 8000);
+        assert_string_equal(s.push_token, "");
+        assert_int_equal(s.images, service == SERVICE_PREPROCESS);
+        assert_int_equal(s.model != NULL, service == SERVICE_CLASSIFY);
+        assert_int_equal(s.events_url != NULL, service == SERVICE_PREPROCESS);
+    }
+}
+
+static void test_storage(void **state)
+{
+    static const char *const good[] = {"file:data", "file:///data", "s3://b", "s3://b/p", "gs://b"};
+    static const char *const bad[] = {"data", "http://b", "s3:b", "FILE:x", "gs:/b"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        setenv("STORAGE_URL", good[i], 1);
+        assert_told(SERVICE_CLASSIFY, NULL);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        setenv("STORAGE_URL", bad[i], 1);
+        assert_told(SERVICE_CLASSIFY, "STORAGE_URL: ");
+    }
+}
+
+static void test_bucket(void **state)
+{
+    static const struct {
+        const char *url, *bucket;
+        bool good;
+    } cases[] = {
+        {"s3://b", "b", true},    {"gs://b/prefix", "b", true}, {"s3://bb", "b", false},
+        {"s3://b", "bb", false},  {"file:b", "b", false},       {"file:///b", "b", false},
+        {"gs://x/b", "b", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        setenv("STORAGE_URL", cases[i].url, 1);
+        setenv("BUCKET", cases[i].bucket, 1);
+        assert_told(SERVICE_BOTH, cases[i].good ? NULL : "BUCKET and STORAGE_URL");
+    }
+    unsetenv("STORAGE_URL");
+    CLEANUP(settings_done) struct settings s;
+    CLEANUP_FREE char *text = load(SERVICE_PREPROCESS, &s);
+    assert_string_equal(text, "");
+    assert_string_equal(s.storage_url, "gs://b");
+}
+
+static void test_urls(void **state)
+{
+    static const char *const good[] = {"push+http://h/pubsub", "push+https://h:1/x?y=z",
+                                       "none:", "push+http://[::1]:80/"};
+    static const char *const bad[] = {"http://h/",      "push+http://", "push+http:///x",
+                                      "push+http://?",  "push+ftp://h", "none",
+                                      "push+http://a b"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        setenv("EVENTS_URL", good[i], 1);
+        assert_told(SERVICE_PREPROCESS, NULL);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        setenv("EVENTS_URL", bad[i], 1);
+        assert_told(SERVICE_PREPROCESS, "EVENTS_URL: ");
+        assert_told(SERVICE_CLASSIFY, NULL); /* not its business */
+    }
+    unsetenv("EVENTS_URL");
+    setenv("RESULTS_BASE_URL", "http://h/a//", 1);
+    CLEANUP(settings_done) struct settings s;
+    CLEANUP_FREE char *text = load(SERVICE_PREPROCESS, &s);
+    assert_string_equal(text, "");
+    assert_string_equal(s.results_base_url, "http://h/a");
+    setenv("RESULTS_BASE_URL", "h/a", 1);
+    assert_told(SERVICE_PREPROCESS, "RESULTS_BASE_URL: ");
+}
+
+static void test_cloud_run(void **state)
+{
+    (void)state;
+    setenv("K_SERVICE", "x", 1);
+    assert_told(SERVICE_PREPROCESS, "STORAGE_URL: ");
+    assert_told(SERVICE_PREPROCESS, "EVENTS_URL: ");
+    assert_told(SERVICE_CLASSIFY, "STORAGE_URL: ");
+    setenv("STORAGE_URL", "gs://b", 1);
+    assert_told(SERVICE_CLASSIFY, NULL);
+    assert_told(SERVICE_PREPROCESS, "EVENTS_URL: ");
+    setenv("EVENTS_URL", "none:", 1);
+    assert_told(SERVICE_PREPROCESS, NULL);
+    unsetenv("STORAGE_URL");
+    setenv("ALLOW_EPHEMERAL", "1", 1);
+    assert_told(SERVICE_PREPROCESS, NULL);
+}
+
+/* A mistake in a row does not hide one in the rules between rows. */
+static void test_together(void **state)
+{
+    CLEANUP(settings_done) struct settings s;
+
+    (void)state;
+    setenv("PORT", "x", 1);
+    setenv("STORAGE_URL", "s3://\xff", 1);
+    setenv("EVENTS_URL", "x", 1);
+    setenv("BUCKET", "a\nb", 1);
+    setenv("WORKERS", "-1", 1);
+    setenv("RESULTS_BASE_URL", "a\nb", 1);
+    CLEANUP_FREE char *text = load(SERVICE_PREPROCESS, &s);
+    assert_non_null(strstr(text, "PORT: "));
+    assert_non_null(strstr(text, "STORAGE_URL: "));
+    assert_non_null(strstr(text, "EVENTS_URL: "));
+    assert_non_null(strstr(text, "BUCKET: "));
+    assert_non_null(strstr(text, "WORKERS: "));
+    assert_non_null(strstr(text, "RESULTS_BASE_URL: "));
+}
+
+static void test_allowed_buckets(void **state)
+{
+    (void)state;
+    setenv("ALLOWED_BUCKETS", "a,b/c", 1);
+    assert_told(SERVICE_CLASSIFY, "ALLOWED_BUCKETS: ");
+    assert_told(SERVICE_PREPROCESS, NULL);
+    setenv("STORAGE_URL", "s3://a", 1);
+    assert_told(SERVICE_CLASSIFY, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_defaults, clear),
+        cmocka_unit_test_setup(test_storage, clear),
+        cmocka_unit_test_setup(test_bucket, clear),
+        cmocka_unit_test_setup(test_urls, clear),
+        cmocka_unit_test_setup(test_cloud_run, clear),
+        cmocka_unit_test_setup(test_together, clear),
+        cmocka_unit_test_setup(test_allowed_buckets, clear),
+    };
+
+    return cmocka_run_group_tests_name("settings", tests, NULL, NULL);
+}
