@@ -1,12 +1,14 @@
 #include "model.h"
 
 #include "base/log.h"
+#include "base/threads.h"
 
 #include <errno.h>
 #include <math.h>
 #include <onnxruntime_c_api.h>
 #include <openssl/evp.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { MODEL_FILE_MAX = 1024 * 1024 * 1024 };
 
@@ -50,18 +52,16 @@ static void ORT_API_CALL log_ort(void *ctx, OrtLoggingLevel severity, const char
 static bool read_file(const char *path, struct buffer *out, struct error *err)
 {
     CLEANUP_FCLOSE FILE *f = fopen(path, "re");
+    struct stat st;
 
-    if (f == NULL)
+    if (f == NULL || fstat(fileno(f), &st) != 0)
         return error_set(err, ERROR_CONFIG, "%s: %s (`make model` makes the usual one)", path,
                          strerror(errno));
-    for (;;) {
-        if (!buffer_reserve(out, 1 << 20, err))
-            return error_wrap(err, "%s", path);
-        size_t n = fread(out->data + out->len, 1, 1 << 20, f);
-        out->len += n;
-        if (n == 0)
-            return !ferror(f) || error_set(err, ERROR_CONFIG, "%s: cannot be read", path);
-    }
+    if (!buffer_reserve(out, (size_t)st.st_size, err))
+        return error_wrap(err, "%s", path);
+    out->len = fread(out->data, 1, (size_t)st.st_size, f);
+    return out->len == (size_t)st.st_size ||
+           error_set(err, ERROR_CONFIG, "%s: cannot be read", path);
 }
 
 static bool verify(const struct manifest *manifest, struct bytes data, struct error *err)
@@ -78,6 +78,25 @@ static bool verify(const struct manifest *manifest, struct bytes data, struct er
     return true;
 }
 
+/* ONNX Runtime's own start-up, which takes as long as reading and hashing the model. */
+struct environment {
+    struct model *model;
+    pthread_t thread;
+    struct error err;
+    bool ok;
+};
+
+static void *make_environment(void *arg)
+{
+    struct environment *e = arg;
+
+    e->ok = check(e->model,
+                  e->model->ort->CreateEnvWithCustomLogger(
+                      log_ort, NULL, ORT_LOGGING_LEVEL_WARNING, "model", &e->model->env),
+                  ERROR_CONFIG, &e->err);
+    return NULL;
+}
+
 /* Workers are the parallelism: one thread per Run, and none that spins. */
 static bool make_session(struct model *m, struct bytes data, struct error *err)
 {
@@ -85,10 +104,6 @@ static bool make_session(struct model *m, struct bytes data, struct error *err)
     OrtSessionOptions *options = NULL;
 
     bool ok =
-        check(m,
-              ort->CreateEnvWithCustomLogger(log_ort, NULL, ORT_LOGGING_LEVEL_WARNING, "model",
-                                             &m->env),
-              ERROR_CONFIG, err) &&
         check(m, ort->CreateSessionOptions(&options), ERROR_CONFIG, err) &&
         check(m, ort->SetIntraOpNumThreads(options, 1), ERROR_CONFIG, err) &&
         check(m, ort->SetInterOpNumThreads(options, 1), ERROR_CONFIG, err) &&
@@ -152,21 +167,34 @@ static bool try_output(struct model *m, struct error *err)
     return ok;
 }
 
-struct model *model_open(const char *manifest_path, struct error *err)
+static bool load(struct model *m, const char *manifest_path, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer file = BUFFER_MAX(MODEL_FILE_MAX);
+    struct environment environment = {.model = m};
+
+    m->ort = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+    if (m->ort == NULL)
+        return error_set(err, ERROR_CONFIG, "ONNX Runtime is older than this program needs");
+    if (!thread_start(&environment.thread, make_environment, &environment, err))
+        return false;
+    bool ok = manifest_read(manifest_path, &m->manifest, err) &&
+              read_file(m->manifest.file, &file, err) &&
+              verify(&m->manifest, buffer_view(&file), err);
+    pthread_join(environment.thread, NULL);
+    if (ok && !environment.ok)
+        *err = environment.err;
+    return ok && environment.ok && make_session(m, buffer_view(&file), err) && try_output(m, err);
+}
+
+struct model *model_open(const char *manifest_path, struct error *err)
+{
     struct model *m = calloc(1, sizeof(*m));
 
     if (m == NULL) {
         error_oom(err);
         return NULL;
     }
-    m->ort = OrtGetApiBase()->GetApi(ORT_API_VERSION);
-    bool ok = m->ort != NULL ||
-              error_set(err, ERROR_CONFIG, "ONNX Runtime is older than this program needs");
-    if (ok && manifest_read(manifest_path, &m->manifest, err) &&
-        read_file(m->manifest.file, &file, err) && verify(&m->manifest, buffer_view(&file), err) &&
-        make_session(m, buffer_view(&file), err) && try_output(m, err))
+    if (load(m, manifest_path, err))
         return m;
     model_free(m);
     return NULL;

@@ -55,6 +55,7 @@ struct connection {
     struct buffer body;
     int64_t charged;
     int refused_status;
+    bool served; /* has had a request already */
     char request_id[REQUEST_ID_MAX + 1];
 };
 
@@ -241,7 +242,7 @@ static bool is_busy(struct connection *c)
     bool busy = c->phase != PHASE_CLOSING;
     if (c->phase == PHASE_IDLE)
         busy = bytes_received(c->fd) > c->bytes_before ||
-               (c->bytes_before == 0 && clock_monotonic_ms() - c->since_ms < FRESH_MS);
+               (!c->served && clock_monotonic_ms() - c->since_ms < FRESH_MS);
     pthread_mutex_unlock(&c->mutex);
     return busy;
 }
@@ -472,6 +473,7 @@ void connection_end_request(struct connection *c)
 {
     pthread_mutex_lock(&c->mutex);
     drop_body(c);
+    c->served = true;
     if (c->phase == PHASE_HANDLING || c->phase == PHASE_REPLY || c->phase == PHASE_BODY) {
         enter(c, PHASE_IDLE);
         c->headers_ms = 0;

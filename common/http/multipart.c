@@ -31,8 +31,9 @@ static const char *read_value(const char *p, char *out, size_t size)
     return p;
 }
 
-/* Walk "; name=value" parameters; the value of `wanted` goes to out, at most once. Returns 1 when it
- * was found, 0 when not, -1 when the text is malformed. Other values may be long, and are skipped. */
+/* Walk "; name=value" parameters; the value of `wanted` goes to out, at most once. Returns 1 when
+ * it was found, 0 when not, -1 when the text is malformed. Other values may be long, and are
+ * skipped. */
 static int find_parameter(const char *p, const char *wanted, char *out, size_t size)
 {
     char scratch[MULTIPART_HEADERS_MAX];
@@ -125,8 +126,8 @@ static void end_part(struct multipart *m)
     m->header_len = 0;
 }
 
-/* Look for the delimiter. It begins with a CR and has no other, so that after a mismatch only the byte
- * at hand can begin a new match. Returns how many bytes were used. */
+/* Look for the delimiter. It begins with a CR and has no other, so that after a mismatch only the
+ * byte at hand can begin a new match. Returns how many bytes were used. */
 static size_t scan(struct multipart *m, const uint8_t *p, size_t len)
 {
     size_t used = 0;
@@ -154,8 +155,8 @@ static size_t scan(struct multipart *m, const uint8_t *p, size_t len)
     return used;
 }
 
-/* After a delimiter: "--" ends the message, otherwise blanks and a line end, then headers. The bytes
- * are kept in m->headers until it is clear. */
+/* After a delimiter: "--" ends the message, otherwise blanks and a line end, then headers. The
+ * bytes are kept in m->headers until it is clear. */
 static bool after_delimiter(struct multipart *m, char c, struct error *err)
 {
     m->headers[m->header_len++] = c;
@@ -172,7 +173,8 @@ static bool after_delimiter(struct multipart *m, char c, struct error *err)
     if (m->header_len < MULTIPART_BOUNDARY_MAX &&
         (dash ? m->header_len == 1 : c == '\r' || c == ' ' || c == '\t'))
         return true;
-    return error_set(err, ERROR_BAD_REQUEST, "multipart: a delimiter is not followed by a new line");
+    return error_set(err, ERROR_BAD_REQUEST,
+                     "multipart: a delimiter is not followed by a new line");
 }
 
 static bool header_byte(struct multipart *m, char c, struct error *err)
@@ -211,6 +213,7 @@ bool multipart_feed(struct multipart *m, struct bytes chunk, struct error *err)
 bool multipart_finish(const struct multipart *m, struct error *err)
 {
     if (m->state != MULTIPART_EPILOGUE)
-        return error_set(err, ERROR_BAD_REQUEST, "multipart: the body ends before its last delimiter");
+        return error_set(err, ERROR_BAD_REQUEST,
+                         "multipart: the body ends before its last delimiter");
     return true;
 }

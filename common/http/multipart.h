@@ -1,7 +1,7 @@
 /* multipart/form-data (RFC 7578 over RFC 2046), parsed as it streams: a pure function over chunks.
- * The parser keeps no content: it reports where each part's content lies in the stream, so that a caller
- * who has the stream in memory uses it in place. Every limit below is hard: ERROR_BAD_REQUEST.
- * Not thread-safe; nothing to free. */
+ * The parser keeps no content: it reports where each part's content lies in the stream, so that a
+ * caller who has the stream in memory uses it in place. Every limit below is hard:
+ * ERROR_BAD_REQUEST. Not thread-safe; nothing to free. */
 #ifndef DARKROOM_HTTP_MULTIPART_H
 #define DARKROOM_HTTP_MULTIPART_H
 
@@ -41,7 +41,8 @@ struct multipart {
 /* Start with the value of the Content-Type header. */
 bool multipart_init(struct multipart *m, const char *content_type, struct error *err) NODISCARD;
 bool multipart_feed(struct multipart *m, struct bytes chunk, struct error *err) NODISCARD;
-/* After the last chunk: an error if the closing delimiter has not been seen. m->parts is complete. */
+/* After the last chunk: an error if the closing delimiter has not been seen. m->parts is complete.
+ */
 bool multipart_finish(const struct multipart *m, struct error *err) NODISCARD;
 
 #endif

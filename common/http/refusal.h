@@ -1,6 +1,6 @@
-/* Making sure that a refusal reaches its client. Closing a socket with unread data sends a reset, and
- * the reset can destroy a reply that the client has not read yet; so FIN is sent first and what the
- * client still sends is read and discarded. */
+/* Making sure that a refusal reaches its client. Closing a socket with unread data sends a reset,
+ * and the reset can destroy a reply that the client has not read yet; so FIN is sent first and what
+ * the client still sends is read and discarded. */
 #ifndef DARKROOM_HTTP_REFUSAL_H
 #define DARKROOM_HTTP_REFUSAL_H
 

@@ -29,8 +29,8 @@ struct reply reply_json(int status, json_t *json);
 struct reply reply_buffer(int status, const char *content_type, struct buffer *body);
 struct reply reply_text(int status, const char *content_type, const char *text);
 struct reply reply_empty(int status);
-/* application/problem+json (RFC 9457). The message of a 4xx is shown; that of a 5xx is logged by the
- * server under the request's id, and the client is told only what kind of failure it was. */
+/* application/problem+json (RFC 9457). The message of a 4xx is shown; that of a 5xx is logged by
+ * the server under the request's id, and the client is told only what kind of failure it was. */
 struct reply reply_error(const struct error *err);
 
 void reply_add_header(struct reply *reply, const char *name, const char *fmt, ...)
@@ -41,7 +41,8 @@ void reply_done(struct reply *reply);
 bool reply_problem(const struct error *err, const char *request_id, struct buffer *out,
                    struct error *oom) NODISCARD;
 
-/* A whole HTTP/1.1 response as bytes on the wire, for a socket that libmicrohttpd does not answer. */
+/* A whole HTTP/1.1 response as bytes on the wire, for a socket that libmicrohttpd does not answer.
+ */
 bool reply_problem_on_the_wire(const struct error *err, const char *request_id, struct buffer *out,
                                struct error *oom) NODISCARD;
 

@@ -14,9 +14,9 @@ struct http_field {
 enum { REQUEST_ID_MAX = 64, TRACEPARENT_LEN = 55 };
 
 struct request {
-    const char *method; /* "HEAD" stays "HEAD" though a GET route handles it */
-    const char *path;   /* percent-decoded */
-    const char *route;  /* the route's pattern, e.g. "/images/{id}" */
+    const char *method;   /* "HEAD" stays "HEAD" though a GET route handles it */
+    const char *path;     /* percent-decoded */
+    const char *route;    /* the route's pattern, e.g. "/images/{id}" */
     const char *argument; /* what {…} in the pattern matched, or "" */
     const struct http_field *headers;
     size_t header_count;
@@ -26,7 +26,8 @@ struct request {
     const char *id;          /* X-Request-Id */
     const char *traceparent; /* W3C Trace Context, or "" when none or not valid */
     int64_t deadline_ms;     /* monotonic: answer by then */
-    struct byte_budget *budget; /* of buffered bodies; charge what else is buffered for the request */
+    struct byte_budget
+        *budget; /* of buffered bodies; charge what else is buffered for the request */
 };
 
 /* The first value of a header (name case-insensitive) or of a query parameter; NULL when absent. */
@@ -43,8 +44,8 @@ bool request_id_is_valid(const char *id);
 bool traceparent_is_valid(const char *value);
 
 /* Request framing that two servers could read differently (request smuggling, RFC 9112, 6.1 and
- * 11.2): Content-Length with Transfer-Encoding, a repeated Content-Length, Host, Transfer-Encoding or
- * Content-Type, another Transfer-Encoding than chunked, any on HTTP/1.0. ERROR_BAD_REQUEST. */
+ * 11.2): Content-Length with Transfer-Encoding, a repeated Content-Length, Host, Transfer-Encoding
+ * or Content-Type, another Transfer-Encoding than chunked, any on HTTP/1.0. ERROR_BAD_REQUEST. */
 bool request_framing_check(const struct http_field *headers, size_t count, bool http_1_0,
                            struct error *err) NODISCARD;
 

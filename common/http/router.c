@@ -32,7 +32,8 @@ const struct route *router_find(const struct route *routes, size_t count, const 
     }
     *argument = "";
     if (known)
-        error_set(err, ERROR_METHOD_NOT_ALLOWED, "%.16s is not one of the methods in Allow", method);
+        error_set(err, ERROR_METHOD_NOT_ALLOWED, "%.16s is not one of the methods in Allow",
+                  method);
     else
         error_set(err, ERROR_NOT_FOUND, "no such path; GET / lists what there is");
     return NULL;

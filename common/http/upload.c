@@ -56,9 +56,10 @@ bool upload_read(const struct request *req, struct upload *ret, struct error *er
     } else if (string_starts_with(type, "image/")) {
         ret->file = req->body;
     } else {
-        return error_set(err, ERROR_UNSUPPORTED_MEDIA,
-                         "send multipart/form-data with the image in field `file`, or the image itself "
-                         "with its image/ Content-Type");
+        return error_set(
+            err, ERROR_UNSUPPORTED_MEDIA,
+            "send multipart/form-data with the image in field `file`, or the image itself "
+            "with its image/ Content-Type");
     }
     if (ret->file.len == 0)
         return error_set(err, ERROR_UNSUPPORTED_MEDIA, "the file is empty");

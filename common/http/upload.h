@@ -1,5 +1,5 @@
-/* An upload: one file and its options, however it was sent (multipart/form-data with the file in field
- * `file`, or the file itself as the body with an image/ type). Pure. */
+/* An upload: one file and its options, however it was sent (multipart/form-data with the file in
+ * field `file`, or the file itself as the body with an image/ type). Pure. */
 #ifndef DARKROOM_HTTP_UPLOAD_H
 #define DARKROOM_HTTP_UPLOAD_H
 

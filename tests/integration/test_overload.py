@@ -472,7 +472,9 @@ def test_when_all_connections_are_busy(start, hold):
     assert_health_is_quick(service)
     with contextlib.ExitStack() as stack:  # far more than the spare places: refused, and still there for health
         for _ in range(150):
-            stack.enter_context(connect(service)).sendall(HEAD + b"Content-Length: 9\r\n\r\n")
+            sock = stack.enter_context(connect(service))
+            with contextlib.suppress(OSError):  # may have had to make room already
+                sock.sendall(HEAD + b"Content-Length: 9\r\n\r\n")
         assert_health_is_quick(service)
     for holder in holders:
         assert holder.finish()[0][0] in (200, 422)
