@@ -234,15 +234,19 @@ bool connections_over_limit(struct connections *all)
     return connections_count(all) - atomic_load(&all->leaving) > all->options.max_connections;
 }
 
-/* Whether a request is on its way in, being handled or being answered. Who has only just connected
- * is about to send one. */
+/* Has only just connected, and is about to send a request. */
+static bool is_fresh(const struct connection *c)
+{
+    return c->phase == PHASE_IDLE && !c->served && clock_monotonic_ms() - c->since_ms < FRESH_MS;
+}
+
+/* Whether a request is on its way in, being handled or being answered. */
 static bool is_busy(struct connection *c)
 {
     pthread_mutex_lock(&c->mutex);
     bool busy = c->phase != PHASE_CLOSING;
     if (c->phase == PHASE_IDLE)
-        busy = bytes_received(c->fd) > c->bytes_before ||
-               (!c->served && clock_monotonic_ms() - c->since_ms < FRESH_MS);
+        busy = is_fresh(c) || bytes_received(c->fd) > c->bytes_before;
     pthread_mutex_unlock(&c->mutex);
     return busy;
 }
@@ -266,16 +270,17 @@ void connections_cut_bodies(struct connections *all, int64_t deadline_ms)
     pthread_mutex_unlock(&all->mutex);
 }
 
-/* End the connection that has been the longest in one of these phases. Called with the list locked.
- */
-static bool evict_oldest(struct connections *all, enum phase from, enum phase to)
+/* End the connection that has been the longest in one of these phases; fresh ones only if need be.
+ * Called with the list locked. */
+static bool evict_oldest(struct connections *all, enum phase from, enum phase to, bool fresh_too)
 {
     struct connection *oldest = NULL;
     int64_t since = INT64_MAX;
 
     for (struct connection *c = all->first; c != NULL; c = c->next) {
         pthread_mutex_lock(&c->mutex);
-        if (c->phase >= from && c->phase <= to && c->since_ms <= since) {
+        if (c->phase >= from && c->phase <= to && c->since_ms <= since &&
+            (fresh_too || !is_fresh(c))) {
             oldest = c;
             since = c->since_ms;
         }
@@ -299,10 +304,10 @@ static int make_room(struct connections *all)
     bool evicted = false;
 
     if (above - atomic_load(&all->leaving) >= 0)
-        evicted = evict_oldest(all, PHASE_IDLE, PHASE_IDLE);
+        evicted = evict_oldest(all, PHASE_IDLE, PHASE_IDLE, above >= CONNECTIONS_SPARE / 2);
     if (above < CONNECTIONS_SPARE / 2)
         return 0;
-    return evicted || evict_oldest(all, PHASE_REFUSED, PHASE_LINGER)
+    return evicted || evict_oldest(all, PHASE_REFUSED, PHASE_LINGER, true)
                ? (int)(above - CONNECTIONS_SPARE / 2) + 1
                : 0;
 }

@@ -3,7 +3,9 @@
 #include <math.h>
 
 /* As struct image_tensor_spec says. An image between the two sizes (its short side is at most
- * short_side, yet it covers the tensor) is cropped without resampling. */
+ * short_side, yet it covers the tensor) is cropped without resampling.
+ * What is larger is resized with a margin around the tensor, which is cut off afterwards: the pixels
+ * are then those of a stored `cover` of short_side x short_side, whose own centre is cropped. */
 static bool plan_tensor(const void *context, int width, int height, struct fit_plan *ret,
                         struct error *err)
 {
@@ -11,15 +13,21 @@ static bool plan_tensor(const void *context, int width, int height, struct fit_p
     int short_side = VIPS_MIN(width, height);
     double cover = fmax((double)spec->width / width, (double)spec->height / height);
     double scale = fmax(cover, fmin(1, (double)spec->short_side / short_side));
+    int margin = short_side > spec->short_side
+                     ? (spec->short_side - VIPS_MAX(spec->width, spec->height)) / 2
+                     : 0;
+    int w = spec->width + 2 * margin, h = spec->height + 2 * margin;
 
     (void)err;
     *ret = (struct fit_plan){
-        .window_width = fmin(spec->width / scale, width),
-        .window_height = fmin(spec->height / scale, height),
-        .width = spec->width,
-        .height = spec->height,
+        .window_width = fmin(w / scale, width),
+        .window_height = fmin(h / scale, height),
+        .width = w,
+        .height = h,
         .canvas_width = spec->width,
         .canvas_height = spec->height,
+        .canvas_left = -margin,
+        .canvas_top = -margin,
     };
     ret->left = (width - ret->window_width) / 2;
     ret->top = (height - ret->window_height) / 2;

@@ -66,7 +66,8 @@ class Holder:
     def __init__(self, service, length=100 * MIB // 4):
         self.sock = connect(service)
         self.left = length
-        self.sock.sendall(HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % length)
+        self.sock.sendall(HEAD + b"Connection: close\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % length)
+        assert self.sock.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n", "the request was accepted"
         self.send(len(JPEG))
         self.done = threading.Event()
         self.thread = threading.Thread(target=self.run)

@@ -208,6 +208,7 @@ static void the_longest_idle_makes_room(void **state)
     connection_begin_body(c[0], "busy");
     c[1] = connections_add(f.all, pairs[1].server);
     assert_false(connections_over_limit(f.all));
+    usleep(150 * 1000); /* no longer about to send its first request */
     c[2] = connections_add(f.all, pairs[2].server);
     assert_true(is_ended(pairs[1].client));
     assert_false(is_ended(pairs[0].client));
@@ -238,6 +239,7 @@ static void a_closed_connection_is_never_handled(void **state)
     (void)state;
     fixture_open(&f, 1, BODY_MAX);
     struct connection *c = connections_add(f.all, first.server);
+    usleep(150 * 1000);
     struct connection *other = connections_add(f.all, second.server); /* evicts the first */
     connection_begin_body(c, "late");
     assert_int_equal(connection_append_body(c, "x", 1, &err), CONNECTION_ANSWERED);
