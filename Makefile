@@ -70,6 +70,10 @@ $(BUILD)/classify-service: $(call object,$(CLASSIFY_SRC)) $(COMMON_LIB)
 
 $(call object,$(CLASSIFY_SRC)): CFLAGS_ALL += $(ONNX_CFLAGS)
 
+# embedded by .incbin, which -MMD does not see
+$(BUILD)/preprocess_service/main.o: preprocess_service/openapi.json
+$(BUILD)/classify_service/main.o: classify_service/openapi.json
+
 $(COMMON_LIB): $(call object,$(COMMON_SRC))
 	@rm -f $@
 	ar rcs $@ $^

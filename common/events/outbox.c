@@ -1,4 +1,5 @@
 #include "base/clock.h"
+#include "events/outbox_admin.h"
 #include "events/outbox_internal.h"
 
 #include <string.h>
@@ -88,10 +89,16 @@ static bool start_thread(struct outbox *o, struct error *err)
 
 static bool open_all(struct outbox *o, int64_t lock_wait_ms, struct error *err)
 {
+    bool used_before;
+
     if (strlen(o->path) > PATH_MAX_LEN)
         return error_set(err, ERROR_CONFIG, "the path of the outbox is too long");
     if (!outbox_make_parents(o->path, err) ||
-        (o->lock_fd = outbox_lock(o->path, lock_wait_ms, err)) < 0 || !outbox_writer_start(o, err))
+        (o->lock_fd = outbox_lock(o->path, lock_wait_ms, &used_before, err)) < 0)
+        return false;
+    /* a lock file without a database: somebody deleted the events that were waiting in it */
+    bool lost = used_before && access(o->path, F_OK) != 0;
+    if (!outbox_writer_start(o, err) || (lost && !outbox_admin_reconcile(o->path, err)))
         return false;
     o->tick_at_ms = clock_monotonic_ms() + OUTBOX_TICK_MS;
     return start_thread(o, err);

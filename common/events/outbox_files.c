@@ -209,13 +209,14 @@ bool outbox_make_parents(const char *path, struct error *err)
     return true;
 }
 
-int outbox_lock(const char *path, int64_t wait_ms, struct error *err)
+int outbox_lock(const char *path, int64_t wait_ms, bool *used_before, struct error *err)
 {
     int64_t deadline_ms = clock_monotonic_ms() + wait_ms;
     const struct timespec pause = {.tv_nsec = LOCK_POLL_MS * 1000000L};
     char name[4096];
 
     with_suffix(name, sizeof(name), path, ".lock");
+    *used_before = access(name, F_OK) == 0;
     CLEANUP_CLOSE int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0) {
         error_set(err, ERROR_CONFIG, "cannot open %s: %s", name, strerror(errno));

@@ -58,8 +58,8 @@ uint32_t outbox_shm_frames(const char *path);
 
 bool outbox_make_parents(const char *path, struct error *err) NODISCARD;
 bool outbox_sync_directory(const char *path, struct error *err) NODISCARD;
-/* A file descriptor that holds the lock, or -1. */
-int outbox_lock(const char *path, int64_t wait_ms, struct error *err) NODISCARD;
+/* A file descriptor that holds the lock, or -1. *used_before: the lock file was there already. */
+int outbox_lock(const char *path, int64_t wait_ms, bool *used_before, struct error *err) NODISCARD;
 
 /* ---- outbox_db.c */
 

@@ -51,7 +51,7 @@ struct connection {
     int64_t until_ms;      /* PHASE_REPLY, PHASE_REFUSED: shut down then */
     int64_t headers_ms;    /* PHASE_IDLE: when the first byte of a request was seen, or 0 */
     int64_t look_ms;       /* PHASE_IDLE: when to look for one next */
-    uint64_t bytes_before; /* PHASE_IDLE: bytes received before this phase */
+    uint64_t bytes_before; /* PHASE_IDLE: bytes received by the last reply */
     struct buffer body;
     int64_t charged;
     int refused_status;
@@ -270,17 +270,16 @@ void connections_cut_bodies(struct connections *all, int64_t deadline_ms)
     pthread_mutex_unlock(&all->mutex);
 }
 
-/* End the connection that has been the longest in one of these phases; fresh ones only if need be.
- * Called with the list locked. */
-static bool evict_oldest(struct connections *all, enum phase from, enum phase to, bool fresh_too)
+/* End the connection that has been the longest in one of these phases. Called with the list locked.
+ */
+static bool evict_oldest(struct connections *all, enum phase from, enum phase to)
 {
     struct connection *oldest = NULL;
     int64_t since = INT64_MAX;
 
     for (struct connection *c = all->first; c != NULL; c = c->next) {
         pthread_mutex_lock(&c->mutex);
-        if (c->phase >= from && c->phase <= to && c->since_ms <= since &&
-            (fresh_too || !is_fresh(c))) {
+        if (c->phase >= from && c->phase <= to && c->since_ms <= since) {
             oldest = c;
             since = c->since_ms;
         }
@@ -303,11 +302,12 @@ static int make_room(struct connections *all)
     int64_t above = all->count - all->options.max_connections;
     bool evicted = false;
 
-    if (above - atomic_load(&all->leaving) >= 0)
-        evicted = evict_oldest(all, PHASE_IDLE, PHASE_IDLE, above >= CONNECTIONS_SPARE / 2);
+    /* more than one where busy ones took up spare places and are idle now */
+    while (above >= atomic_load(&all->leaving) && evict_oldest(all, PHASE_IDLE, PHASE_IDLE))
+        evicted = true;
     if (above < CONNECTIONS_SPARE / 2)
         return 0;
-    return evicted || evict_oldest(all, PHASE_REFUSED, PHASE_LINGER, true)
+    return evicted || evict_oldest(all, PHASE_REFUSED, PHASE_LINGER)
                ? (int)(above - CONNECTIONS_SPARE / 2) + 1
                : 0;
 }
@@ -470,6 +470,8 @@ void connection_begin_reply(struct connection *c, size_t len)
     pthread_mutex_lock(&c->mutex);
     if (c->phase < PHASE_REFUSED)
         enter(c, PHASE_REPLY);
+    /* here, since the next request's first bytes may come as soon as the reply is out */
+    c->bytes_before = bytes_received(c->fd);
     c->until_ms = c->since_ms + REPLY_MS + (int64_t)(len / RATE_BYTES_PER_MS);
     pthread_mutex_unlock(&c->mutex);
 }
@@ -482,7 +484,6 @@ void connection_end_request(struct connection *c)
     if (c->phase == PHASE_HANDLING || c->phase == PHASE_REPLY || c->phase == PHASE_BODY) {
         enter(c, PHASE_IDLE);
         c->headers_ms = 0;
-        c->bytes_before = bytes_received(c->fd);
     }
     pthread_mutex_unlock(&c->mutex);
 }

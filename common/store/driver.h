@@ -31,8 +31,11 @@ struct store {
     enum store_scheme scheme;
     char *place;  /* file: the real path of the root, "" for "/"; otherwise the bucket */
     char *prefix; /* "" or "some/prefix/" */
-    atomic_uint failures;
-    _Atomic int64_t known_ms;
+    /* Reads and writes apart: on a full disk every read succeeds. */
+    struct store_outcome {
+        atomic_uint failures;     /* in a row */
+        _Atomic int64_t known_ms; /* when there was the last outcome; 0 before the first */
+    } reads, writes;
 };
 
 /* store_key_check, and ERROR_FORBIDDEN outside the store's prefix. */

@@ -89,6 +89,22 @@ static bool check_segments(const char *key, struct error *err)
            error_set(err, ERROR_BAD_REQUEST, "the object key is reserved");
 }
 
+static bool open_root(const struct file_store *fs, int *ret, struct error *err)
+{
+    *ret = open(fs->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return *ret >= 0 || file_error(err, "opening the storage directory");
+}
+
+bool file_open_temporaries(const struct file_store *fs, int *ret, struct error *err)
+{
+    CLEANUP_CLOSE int root = -1;
+
+    if (!open_root(fs, &root, err))
+        return false;
+    *ret = open_directory(root, file_temporaries, true);
+    return *ret >= 0 || file_error(err, "opening the directory of temporary files");
+}
+
 bool file_open_parent(const struct file_store *fs, const char *key, bool create, int *parent,
                       const char **leaf, struct error *err)
 {
@@ -97,9 +113,8 @@ bool file_open_parent(const struct file_store *fs, const char *key, bool create,
 
     if (!check_segments(key, err))
         return false;
-    dir = openat(fs->root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
-        return file_error(err, "opening the storage directory");
+    if (!open_root(fs, &dir, err))
+        return false;
     for (size_t len; key[len = strcspn(key, "/")] == '/'; key += len + 1) {
         snprintf(segment, sizeof(segment), "%.*s", (int)len, key);
         if (!descend(&dir, segment, create, err))
@@ -219,10 +234,7 @@ static void file_free(void *state)
 {
     struct file_store *fs = state;
 
-    if (fs->temporaries >= 0)
-        close(fs->temporaries);
-    if (fs->root >= 0)
-        close(fs->root);
+    free(fs->path);
     free(fs);
 }
 
@@ -265,28 +277,29 @@ static void remove_stale(int temporaries)
 
 void *store_file_open(const char *path, char **root, struct error *err)
 {
-    struct file_store *fs = malloc(sizeof(*fs));
-    CLEANUP_FREE char *real = NULL;
+    struct file_store *fs = calloc(1, sizeof(*fs));
+    CLEANUP_CLOSE int temporaries = -1;
 
     if (fs == NULL) {
         error_oom(err);
         return NULL;
     }
-    *fs = (struct file_store){.root = -1, .temporaries = -1};
-    if (make_directories(path) && (real = realpath(path, NULL)) != NULL &&
-        (fs->root = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0)
-        fs->temporaries = open_directory(fs->root, file_temporaries, true);
-    if (fs->temporaries < 0) {
-        error_set(err, ERROR_CONFIG, "cannot use the storage directory %s: %s", path,
-                  strerrordesc_np(errno));
+    bool ok = make_directories(path) && (fs->path = realpath(path, NULL)) != NULL;
+    if (!ok)
+        file_error(err, "making it");
+    if (!ok || !file_open_temporaries(fs, &temporaries, err)) {
+        err->code = ERROR_CONFIG;
+        error_wrap(err, "cannot use the storage directory %s", path);
         file_free(fs);
         return NULL;
     }
-    remove_stale(fs->temporaries);
-    if (strcmp(real, "/") == 0)
-        real[0] = '\0';
-    *root = TAKE_PTR(real);
-    return fs;
+    remove_stale(temporaries);
+    *root = strdup(strcmp(fs->path, "/") == 0 ? "" : fs->path);
+    if (*root != NULL)
+        return fs;
+    error_oom(err);
+    file_free(fs);
+    return NULL;
 }
 
 const struct store_driver store_file_driver = {

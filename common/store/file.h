@@ -1,7 +1,7 @@
 /* The parts of the file driver (file.c, file_put.c, file_list.c, file_attributes.c). Private to
  * them.
  *
- * Everything is reached from the root's descriptor, segment by segment, without following symbolic
+ * Everything is reached from the root, segment by segment, without following symbolic
  * links: whatever is put into the directory, no call leaves it. */
 #ifndef DARKROOM_STORE_FILE_H
 #define DARKROOM_STORE_FILE_H
@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 
 struct file_store {
-    int root;
-    int temporaries; /* <root>/.tmp: what is being written, renamed or linked when complete */
+    char *path; /* of the root, real; opened anew by every call: a directory that was removed and
+                   made again, or mounted over, is found again */
 };
 
 enum {
@@ -24,6 +24,9 @@ extern const char file_temporaries[]; /* ".tmp" */
 
 /* Set *err from errno: ERROR_BAD_REQUEST for what the key causes, else ERROR_UNAVAILABLE. */
 bool file_error(struct error *err, const char *operation);
+
+/* Open <root>/.tmp, made if missing: what is being written, renamed or linked when complete. */
+bool file_open_temporaries(const struct file_store *fs, int *ret, struct error *err) NODISCARD;
 
 /* Open the directory that holds `key`; *leaf is the key's last segment. With `create`, missing
  * directories are made, and all are durable when this returns.

@@ -18,12 +18,16 @@ static void temporary_done(struct temporary *t)
         unlinkat(t->dir, t->name, 0);
     if (t->fd >= 0)
         close(t->fd);
+    if (t->dir >= 0)
+        close(t->dir);
 }
 
-static bool temporary_open(struct temporary *t, struct error *err)
+static bool temporary_open(const struct file_store *fs, struct temporary *t, struct error *err)
 {
     char name[UUID_LEN + 1];
 
+    if (!file_open_temporaries(fs, &t->dir, err))
+        return false;
     if (!string_uuid(name))
         return error_set(err, ERROR_UNAVAILABLE, "no randomness");
     t->fd = openat(t->dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -85,7 +89,7 @@ static bool sync_directory(int fd, struct error *err)
 bool file_put(void *state, const struct store_put *put, bool *existed, struct error *err)
 {
     const struct file_store *fs = state;
-    CLEANUP(temporary_done) struct temporary t = {.dir = fs->temporaries, .fd = -1};
+    CLEANUP(temporary_done) struct temporary t = {.dir = -1, .fd = -1};
     CLEANUP_CLOSE int parent = -1;
     const char *leaf;
 
@@ -95,7 +99,7 @@ bool file_put(void *state, const struct store_put *put, bool *existed, struct er
         *existed = true;
         return sync_directory(parent, err);
     }
-    if (!temporary_open(&t, err) || !write_all(t.fd, put->data, put->deadline_ms, err) ||
+    if (!temporary_open(fs, &t, err) || !write_all(t.fd, put->data, put->deadline_ms, err) ||
         !file_attributes_write(t.fd, put, err) || !store_in_time(put->deadline_ms, err))
         return false;
     if (fsync(t.fd) != 0)

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { METADATA_NAME_MAX = 64, METADATA_VALUE_MAX = 1024 };
+enum { METADATA_NAME_MAX = 64, METADATA_VALUE_MAX = 1024, WRITES_REMEMBERED_MS = 5000 };
 
 static bool is_dots(const char *segment, size_t len)
 {
@@ -74,15 +74,15 @@ bool store_in_time(int64_t deadline_ms, struct error *err)
 
 /* Passing failures count; every other outcome shows that the storage answers. Out of memory is
  * ours, not the storage's. */
-static bool record(struct store *store, bool ok, const struct error *err)
+static bool record(struct store_outcome *outcome, bool ok, const struct error *err)
 {
     if (!ok && err->code == ERROR_OVERLOADED)
         return false;
     if (ok || !error_is_passing(err->code))
-        atomic_store(&store->failures, 0);
+        atomic_store(&outcome->failures, 0);
     else
-        atomic_fetch_add(&store->failures, 1);
-    atomic_store(&store->known_ms, clock_monotonic_ms());
+        atomic_fetch_add(&outcome->failures, 1);
+    atomic_store(&outcome->known_ms, clock_monotonic_ms());
     return ok;
 }
 
@@ -106,7 +106,7 @@ bool store_put(struct store *store, const struct store_put *put, bool *existed, 
     if (!store_key_allowed(store, put->key, err) || !check_put(put, err) ||
         !store_in_time(put->deadline_ms, err))
         return false;
-    if (!record(store, store->driver->put(store->state, put, &found, err), err))
+    if (!record(&store->writes, store->driver->put(store->state, put, &found, err), err))
         return false;
     if (existed != NULL)
         *existed = found;
@@ -124,7 +124,7 @@ bool store_get(struct store *store, const struct store_get *get, struct buffer *
         return false;
     if (data->max == 0)
         data->max = get->max_bytes;
-    if (!record(store, store->driver->get(store->state, get, data, &found, err), err)) {
+    if (!record(&store->reads, store->driver->get(store->state, get, data, &found, err), err)) {
         data->len = len;
         data->max = max;
         return false;
@@ -143,7 +143,8 @@ bool store_head(struct store *store, const char *key, int64_t deadline_ms, struc
 
     if (!store_key_allowed(store, key, err) || !store_in_time(deadline_ms, err))
         return false;
-    if (!record(store, store->driver->head(store->state, key, deadline_ms, &found, err), err))
+    if (!record(&store->reads, store->driver->head(store->state, key, deadline_ms, &found, err),
+                err))
         return false;
     *info = found;
     found = (struct store_info){0};
@@ -153,7 +154,7 @@ bool store_head(struct store *store, const char *key, int64_t deadline_ms, struc
 bool store_delete(struct store *store, const char *key, int64_t deadline_ms, struct error *err)
 {
     return store_key_allowed(store, key, err) && store_in_time(deadline_ms, err) &&
-           record(store, store->driver->remove(store->state, key, deadline_ms, err), err);
+           record(&store->writes, store->driver->remove(store->state, key, deadline_ms, err), err);
 }
 
 bool store_list(struct store *store, const char *prefix, int64_t deadline_ms, store_list_fn fn,
@@ -167,7 +168,8 @@ bool store_list(struct store *store, const char *prefix, int64_t deadline_ms, st
     if (snprintf(probe, sizeof(probe), "%s-", prefix) >= (int)sizeof(probe))
         return error_set(err, ERROR_BAD_REQUEST, "too long a prefix");
     return store_key_allowed(store, probe, err) && store_in_time(deadline_ms, err) &&
-           record(store, store->driver->list(store->state, prefix, deadline_ms, fn, ctx, err), err);
+           record(&store->reads,
+                  store->driver->list(store->state, prefix, deadline_ms, fn, ctx, err), err);
 }
 
 void store_free(struct store *store)
@@ -217,6 +219,12 @@ const char *store_prefix(const struct store *store)
 
 void store_health(const struct store *store, unsigned *failures, int64_t *known_ms)
 {
-    *failures = atomic_load(&store->failures);
-    *known_ms = atomic_load(&store->known_ms);
+    const unsigned reads = atomic_load(&store->reads.failures);
+    const unsigned writes = atomic_load(&store->writes.failures);
+    const int64_t read_ms = atomic_load(&store->reads.known_ms);
+    const int64_t written_ms = atomic_load(&store->writes.known_ms);
+    bool another_chance = reads == 0 && read_ms - written_ms > WRITES_REMEMBERED_MS;
+
+    *failures = reads > writes || another_chance ? reads : writes;
+    *known_ms = read_ms > written_ms ? read_ms : written_ms;
 }

@@ -98,7 +98,10 @@ bool store_key_of_uri(const struct store *store, const char *uri, char out[STORE
 bool store_key_check(const char *key, struct error *err) NODISCARD;
 
 /* Consecutive failures of the passing kind since the last answer (NOT_FOUND is one), and when the
- * last outcome of any call was known (monotonic; 0 before the first). Never blocks. */
+ * last outcome of any call was known (monotonic; 0 before the first). Reads and writes are counted
+ * apart and the worse count is told, since on a full disk every read succeeds; failed writes are
+ * forgotten once a read succeeds 5 s after the last of them, so that they are tried again. Never
+ * blocks. */
 void store_health(const struct store *store, unsigned *failures, int64_t *known_ms);
 
 /* Open what a STORAGE_URL names. ERROR_CONFIG for a URL that cannot work.

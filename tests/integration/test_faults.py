@@ -220,3 +220,21 @@ def test_outbox_on_a_read_only_disk(tmp_path, small, services):
     stack.start()
     drain(stack.preprocess)
     ledger.check()
+
+
+def test_store_directory_goes_and_comes_back(tmp_path, services):
+    """As when a volume is unmounted and mounted again: 503 meanwhile, no restart needed."""
+    stack = Stack(tmp_path)
+    services.append(stack)
+    stack.start()
+    ledger = Ledger(stack.objects)
+    ledger.upload(stack.preprocess, numbered_jpeg(1, PICTURE))
+    drain(stack.preprocess)
+    stack.objects.rename(tmp_path / "away")
+    reply = stack.preprocess.upload(numbered_jpeg(2, PICTURE))
+    assert reply.status == 503 and "Retry-After" in reply.headers
+    assert stack.classify.get("/results/" + "0" * 64).status == 503
+    (tmp_path / "away").rename(stack.objects)
+    ledger.upload(stack.preprocess, numbered_jpeg(2, PICTURE))
+    drain(stack.preprocess)
+    ledger.check()

@@ -341,7 +341,7 @@ DAMAGE = {
 
 CASES = [("running", how) for how in DAMAGE] + [
     ("killed", "garbage"), ("killed", "truncated"), ("killed", "deleted"), ("killed", "wal garbage"),
-    ("stopped", "garbage"), ("stopped", "truncated"), ("stopped", "wal garbage"),
+    ("stopped", "garbage"), ("stopped", "truncated"), ("stopped", "deleted"), ("stopped", "wal garbage"),
 ]
 
 

@@ -208,7 +208,6 @@ static void the_longest_idle_makes_room(void **state)
     connection_begin_body(c[0], "busy");
     c[1] = connections_add(f.all, pairs[1].server);
     assert_false(connections_over_limit(f.all));
-    usleep(150 * 1000); /* no longer about to send its first request */
     c[2] = connections_add(f.all, pairs[2].server);
     assert_true(is_ended(pairs[1].client));
     assert_false(is_ended(pairs[0].client));
@@ -229,6 +228,33 @@ static void the_longest_idle_makes_room(void **state)
     connections_free(f.all);
 }
 
+static void spare_places_are_given_back(void **state)
+{
+    struct fixture f;
+    struct pair pairs[5];
+    struct connection *c[5];
+
+    (void)state;
+    fixture_open(&f, 2, BODY_MAX);
+    for (int i = 0; i < 5; i++)
+        pairs[i] = pair_new();
+    for (int i = 0; i < 4; i++) {
+        c[i] = connections_add(f.all, pairs[i].server);
+        connection_begin_body(c[i], "busy");
+    }
+    assert_true(connections_over_limit(f.all));
+    for (int i = 0; i < 4; i++)
+        connection_end_request(c[i]);
+    c[4] = connections_add(f.all, pairs[4].server);
+    assert_false(connections_over_limit(f.all));
+    assert_false(is_ended(pairs[4].client));
+    for (int i = 0; i < 5; i++) {
+        connections_remove(c[i]);
+        pair_done(&pairs[i]);
+    }
+    connections_free(f.all);
+}
+
 static void a_closed_connection_is_never_handled(void **state)
 {
     struct fixture f;
@@ -239,7 +265,6 @@ static void a_closed_connection_is_never_handled(void **state)
     (void)state;
     fixture_open(&f, 1, BODY_MAX);
     struct connection *c = connections_add(f.all, first.server);
-    usleep(150 * 1000);
     struct connection *other = connections_add(f.all, second.server); /* evicts the first */
     connection_begin_body(c, "late");
     assert_int_equal(connection_append_body(c, "x", 1, &err), CONNECTION_ANSWERED);
@@ -320,6 +345,7 @@ int main(void)
         cmocka_unit_test(a_full_budget_ends_the_slowest),
         cmocka_unit_test(a_budget_that_others_hold_refuses),
         cmocka_unit_test(the_longest_idle_makes_room),
+        cmocka_unit_test(spare_places_are_given_back),
         cmocka_unit_test(a_closed_connection_is_never_handled),
         cmocka_unit_test(bodies_are_cut_at_the_deadline),
         cmocka_unit_test(lingering_reads_what_comes),

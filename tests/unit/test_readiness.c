@@ -83,7 +83,7 @@ static void call(struct fixture *f, enum error_code outcome)
 
 static void make_old(struct fixture *f)
 {
-    atomic_store(&f->store.known_ms, clock_monotonic_ms() - 6000);
+    atomic_store(&f->store.reads.known_ms, clock_monotonic_ms() - 6000);
 }
 
 static void wait_for_heads(int count)
@@ -97,7 +97,7 @@ static void wait_for_heads(int count)
 /* After the probe that is on its way, if any, its outcome is known. */
 static void wait_until_known(struct fixture *f, int64_t before_ms)
 {
-    for (int i = 0; atomic_load(&f->store.known_ms) <= before_ms; i++) {
+    for (int i = 0; atomic_load(&f->store.reads.known_ms) <= before_ms; i++) {
         assert_true(i < 10000);
         (void)readiness_storage(f->readiness); /* as whoever asks about readiness does */
         usleep(1000);
@@ -142,7 +142,7 @@ static void recovers_by_itself(void **state)
     for (int round = 1; round <= 2; round++) { /* first it is still broken, then mended */
         fake.answer = round == 1 ? ERROR_UNAVAILABLE : ERROR_NOT_FOUND;
         make_old(f);
-        int64_t before_ms = atomic_load(&f->store.known_ms);
+        int64_t before_ms = atomic_load(&f->store.reads.known_ms);
         assert_false(readiness_storage(f->readiness));
         wait_until_known(f, before_ms);
         assert_int_equal(atomic_load(&fake.heads), round);
@@ -163,7 +163,7 @@ static void one_probe_at_a_time_that_nobody_waits_for(void **state)
         assert_true(readiness_storage(f->readiness));
     assert_int_equal(atomic_load(&fake.heads), 1);
     assert_true(clock_monotonic_ms() - began_ms < 5000);
-    int64_t before_ms = atomic_load(&f->store.known_ms);
+    int64_t before_ms = atomic_load(&f->store.reads.known_ms);
     atomic_store(&fake.hang, false);
     wait_until_known(f, before_ms);
     assert_true(readiness_storage(f->readiness));
