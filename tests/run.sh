@@ -70,7 +70,7 @@ run_unit() {
 
 run_integration() {
     # shellcheck disable=SC2086
-    /usr/bin/python3 -m pytest -q -ra --timeout=600 -p no:cacheprovider \
+    /usr/bin/python3 -m pytest -q -ra --timeout=600 -p no:cacheprovider -o junit_family=xunit1 \
         --junitxml="$reports/integration.xml" ${TESTS:-tests/integration} || failures+=(integration)
     count "$reports/integration.xml" || failed=$((failed + 1))
 }

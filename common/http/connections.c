@@ -369,15 +369,20 @@ void connection_begin_body(struct connection *c, const char *request_id)
     pthread_mutex_unlock(&c->mutex);
 }
 
-/* The budget is full: end the body that has the lowest rate so far. False when there is none. */
+/* The budget is full: end the body that has the lowest rate so far. False when there is none, else
+ * it is worth trying again. */
 static bool evict_slowest_body(struct connections *all)
 {
+    const struct byte_budget *budget = all->options.budget;
     struct connection *slowest = NULL;
     double lowest = 0;
     int64_t now = clock_monotonic_ms();
-    bool done = false;
 
     pthread_mutex_lock(&all->mutex);
+    if (budget->max - atomic_load(&budget->used) >= CHARGE_STEP) { /* another one made room */
+        pthread_mutex_unlock(&all->mutex);
+        return true;
+    }
     for (struct connection *c = all->first; c != NULL; c = c->next) {
         pthread_mutex_lock(&c->mutex);
         double rate = (double)c->body.len / (double)(now - c->since_ms + 1);
@@ -389,13 +394,12 @@ static bool evict_slowest_body(struct connections *all)
     }
     if (slowest != NULL) {
         pthread_mutex_lock(&slowest->mutex);
-        done = slowest->phase == PHASE_BODY;
-        if (done)
+        if (slowest->phase == PHASE_BODY) /* it may have just become complete */
             refuse(slowest, ERROR_OVERLOADED, "too many bytes are being received at once");
         pthread_mutex_unlock(&slowest->mutex);
     }
     pthread_mutex_unlock(&all->mutex);
-    return done;
+    return slowest != NULL;
 }
 
 /* Called locked. */

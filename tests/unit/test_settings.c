@@ -8,10 +8,22 @@
 
 #include <cmocka.h>
 
+/* An empty environment, but for what tells cmocka where its report goes. */
 static int clear(void **state)
 {
+    static const char *const names[] = {"CMOCKA_MESSAGE_OUTPUT", "CMOCKA_XML_FILE"};
+    char *values[ARRAY_SIZE(names)];
+
     (void)state;
-    return clearenv();
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        values[i] = getenv(names[i]) != NULL ? strdup(getenv(names[i])) : NULL;
+    int status = clearenv();
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (values[i] != NULL)
+            status |= setenv(names[i], values[i], 1);
+        free(values[i]);
+    }
+    return status;
 }
 
 /* Load with what the environment holds: the mistakes' text, "" for none. The caller frees. */
