@@ -17,6 +17,8 @@ export UBSAN_OPTIONS="print_stacktrace=1:${UBSAN_OPTIONS:-}"
 export LSAN_OPTIONS="suppressions=$here/tests/lsan.supp:print_suppressions=0:${LSAN_OPTIONS:-}"
 # libvips, GLib and ONNX Runtime are not instrumented; what they call is not judged
 export TSAN_OPTIONS="ignore_noninstrumented_modules=1:${TSAN_OPTIONS:-}"
+# GLib's slices hand memory from thread to thread behind ThreadSanitizer's back
+[[ $build != */tsan ]] || export G_SLICE=always-malloc
 passed=0 failed=0 skipped=0
 failures=()
 notes=()

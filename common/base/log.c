@@ -174,10 +174,11 @@ void log_write(enum log_level level, const char *message, const struct log_field
 {
     static const char *const severities[] = {"DEBUG", "INFO", "WARNING", "ERROR"};
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-    struct line line;
+    static struct line line; /* not on the small stacks of a thousand connections */
 
     if (level < state.level)
         return;
+    pthread_mutex_lock(&mutex);
     line.len = 0;
     line.full = false;
     if (state.format == LOG_JSON)
@@ -185,8 +186,7 @@ void log_write(enum log_level level, const char *message, const struct log_field
     else
         format_text(&line, severities[level], message, fields);
     line.text[line.len++] = '\n';
-    /* a pipe that is nearly full takes a line in pieces, and others' in between */
-    pthread_mutex_lock(&mutex);
+    /* a pipe that is nearly full takes a line in pieces, and others' in between: still locked */
     write_all(line.text, line.len);
     pthread_mutex_unlock(&mutex);
 }

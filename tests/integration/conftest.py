@@ -66,7 +66,7 @@ class Service:
             self.env["OUTBOX_PATH"] = str(self.folder / "outbox.db")
         else:
             self.env["MODEL"] = str(MODEL)
-        self.env |= {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}
+        self.env |= {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS") or k == "G_SLICE"}
         self.env |= {k: str(v) for k, v in env.items()}
         self.process = None
 
