@@ -95,6 +95,32 @@ void config_done(const struct setting *table, size_t rows, void *config)
     }
 }
 
+static bool describe_row(const struct setting *row, const void *field, struct buffer *out,
+                         struct error *err)
+{
+    if (row->type == SETTING_INT)
+        return buffer_printf(out, err, "%lld", (long long)*(const int64_t *)field);
+    if (row->type == SETTING_BOOL)
+        return buffer_append_str(out, *(const bool *)field ? "on" : "off", err);
+    const char *value = *(char *const *)field;
+    if (row->secret)
+        return buffer_append_str(out, *value != '\0' ? "(set)" : "", err);
+    return buffer_append(out, value, strcspn(value, "?"), err); /* a URL's query may be secret */
+}
+
+bool config_describe(const struct setting *table, size_t rows, unsigned service,
+                     const void *config, struct buffer *out, struct error *err)
+{
+    for (size_t i = 0; i < rows; i++) {
+        const struct setting *row = &table[i];
+        if ((row->services & service) != 0 &&
+            (!buffer_printf(out, err, "%s%s=", out->len > 0 ? " " : "", row->name) ||
+             !describe_row(row, (const char *)config + row->offset, out, err)))
+            return false;
+    }
+    return true;
+}
+
 void config_print_help(const struct setting *table, size_t rows, unsigned service, FILE *out)
 {
     for (size_t i = 0; i < rows; i++) {

@@ -106,7 +106,9 @@ static bool is_http_url(const char *url)
                     : string_starts_with(url, "http://") ? 7
                                                          : 0;
 
-    return scheme != 0 && url[scheme] != '\0' && strchr("/?#:", url[scheme]) == NULL &&
+    const char *host = url + scheme;
+    bool has_user = memchr(host, '@', strcspn(host, "/?#")) != NULL; /* it would end in logs */
+    return scheme != 0 && !has_user && url[scheme] != '\0' && strchr("/?#:", url[scheme]) == NULL &&
            strpbrk(url, " \t\"<>\\^`{|}") == NULL;
 }
 
@@ -193,6 +195,12 @@ bool settings_load(enum service_kind service, struct settings *ret, struct buffe
 void settings_done(struct settings *settings)
 {
     config_done(table, ARRAY_SIZE(table), settings);
+}
+
+bool settings_describe(enum service_kind service, const struct settings *settings,
+                       struct buffer *out, struct error *err)
+{
+    return config_describe(table, ARRAY_SIZE(table), service, settings, out, err);
 }
 
 void settings_print_help(enum service_kind service, FILE *out)

@@ -49,6 +49,9 @@ struct settings {
 bool settings_load(enum service_kind service, struct settings *ret,
                    struct buffer *mistakes) NODISCARD;
 void settings_done(struct settings *settings);
+/* One line for the log; secrets are not in it. */
+bool settings_describe(enum service_kind service, const struct settings *settings,
+                       struct buffer *out, struct error *err) NODISCARD;
 void settings_print_help(enum service_kind service, FILE *out);
 
 #endif

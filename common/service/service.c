@@ -47,6 +47,17 @@ static void block_signals(sigset_t *set)
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of write(2), like a full disk */
 }
 
+static void log_settings(const struct service *service)
+{
+    CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(LOG_VALUE_MAX);
+    struct error err = {0};
+
+    const char *line = settings_describe(service->kind, &service->settings, &text, &err)
+                           ? buffer_cstr(&text, &err)
+                           : NULL;
+    log_info("starting", F("settings", line != NULL ? line : err.message));
+}
+
 bool service_begin(struct service *service, int argc, char **argv, int *status)
 {
     CLEANUP(buffer_done) struct buffer mistakes = BUFFER_MAX(MISTAKES_MAX);
@@ -75,6 +86,7 @@ bool service_begin(struct service *service, int argc, char **argv, int *status)
     log_init(service->name, log_level_of(service->settings.log_level),
              strcmp(service->settings.log_format, "text") == 0 ? LOG_TEXT : LOG_JSON);
     service->budget.max = service->settings.body_budget_bytes;
+    log_settings(service);
     return true;
 }
 
@@ -173,9 +185,7 @@ int service_serve(struct service *service, const struct route *routes, size_t co
     if (start(service, routes, count, &err) == NULL)
         return service_fail(&err);
     metric_gauge_source(METRIC_CONNECTIONS, connections, service->server);
-    log_info("ready", F("version", DARKROOM_VERSION), F("host", service->settings.host),
-             F("port", server_port(service->server)), F("workers", service->settings.workers),
-             F("storage", service->settings.storage_url));
+    log_info("ready", F("version", DARKROOM_VERSION), F("port", server_port(service->server)));
 
     block_signals(&set);
     sigwait(&set, &signal_number);
