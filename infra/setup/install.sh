@@ -27,13 +27,13 @@ LINT_PACKAGES=(clang-format clang-tidy cppcheck shellcheck)
 # Debian 12's libheif has its codecs built in; Debian 13 ships them as plugins:
 # AVIF in (dav1d), AVIF out (aomenc), HEIC in (libde265).
 DEBIAN_13_PACKAGES=(
-    libonnxruntime-dev
     libheif-plugin-dav1d libheif-plugin-aomenc libheif-plugin-libde265
 )
 
-# Debian 12 has no ONNX Runtime. The library comes from the npm package onnxruntime-node, the
-# header from Debian 13's libonnxruntime-dev (an older header than the library is fine: its C API
-# is versioned and only grows).
+# Debian 12 has no ONNX Runtime, and Debian 13's registers its operators twice when it is loaded:
+# that costs 20 ms of every start and prints 567 lines to stderr. So on both releases the library
+# comes from the npm package onnxruntime-node, and the header from Debian 13's libonnxruntime-dev (an
+# older header than the library is fine: its C API is versioned and only grows).
 ONNXRUNTIME_VERSION=1.22.0
 ONNXRUNTIME_MINIMUM=1.17
 declare -A ONNXRUNTIME_SHA256=(
@@ -126,7 +126,7 @@ install_packages() {
     apt_install "${missing[@]}"
 }
 
-# --- ONNX Runtime on Debian 12 ----------------------------------------------------------------
+# --- ONNX Runtime ----------------------------------------------------------------
 
 has_sha256() { # FILE SHA256
     [[ -f $1 ]] && sha256sum --check --status <<<"$2  $1"
@@ -137,7 +137,7 @@ npm_architecture() {
     case $(dpkg --print-architecture) in
     amd64) echo x64 ;;
     arm64) echo arm64 ;;
-    *) die "no ONNX Runtime library for $(dpkg --print-architecture) on Debian 12: use Debian 13" ;;
+    *) die "no ONNX Runtime library for $(dpkg --print-architecture) in npm: install libonnxruntime-dev (Debian 13)" ;;
     esac
 }
 
@@ -157,13 +157,13 @@ fetch_onnxruntime_library() { # FILE ARCHITECTURE SCRATCH
     mv -f "$scratch/$member" "$library"
 }
 
-# These two print this machine's own Debian 12 sources (same mirror, options and keys) with the
+# These two print this machine's own Debian sources (same mirror, options and keys) with the
 # release replaced by $1, one for each of apt's formats: one-line *.list, and deb822 *.sources.
 list_sources_for_release() {
     local release=$1 file
     for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
         [[ -r $file ]] || continue
-        sed -nE "s/^[ \t]*deb[ \t]+(\[[^]]*\][ \t]+)?([^ \t]+)[ \t]+(bookworm|oldstable|stable)[ \t].*/deb \1\2 $release main/p" "$file"
+        sed -nE "s/^[ \t]*deb[ \t]+(\[[^]]*\][ \t]+)?([^ \t]+)[ \t]+(bookworm|trixie|oldstable|stable)[ \t].*/deb \1\2 $release main/p" "$file"
     done
 }
 
@@ -173,7 +173,7 @@ deb822_sources_for_release() {
         [[ -r $file ]] || continue
         awk -v release="$release" '
             function flush() {
-                if (suites ~ /(^|[ \t])(bookworm|oldstable|stable)([ \t]|$)/ &&
+                if (suites ~ /(^|[ \t])(bookworm|trixie|oldstable|stable)([ \t]|$)/ &&
                     types ~ /(^|[ \t])deb([ \t]|$)/ && enabled !~ /^[ \t]*(no|false|0)/)
                     printf "Types: deb\nSuites: %s\nComponents: main\n%s\n", release, rest
                 field = types = suites = enabled = rest = ""
@@ -204,7 +204,7 @@ fetch_onnxruntime_header() { # FILE SCRATCH
     list_sources_for_release "$ONNXRUNTIME_HEADER_RELEASE" >"$apt/sources.list"
     deb822_sources_for_release "$ONNXRUNTIME_HEADER_RELEASE" >"$apt/sources.d/darkroom.sources"
     if ! grep -q . "$apt/sources.list" "$apt/sources.d/darkroom.sources"; then
-        die "no entry for bookworm found in /etc/apt: cannot tell which mirror to use"
+        die "no entry for bookworm or trixie found in /etc/apt: cannot tell which mirror to use"
     fi
     options=(
         -o "Dir::Etc::SourceList=$apt/sources.list" -o "Dir::Etc::SourceParts=$apt/sources.d"
@@ -283,12 +283,16 @@ main() {
     release=$(debian_release)
     case $release in
     12) ;;
-    13) packages+=("${DEBIAN_13_PACKAGES[@]}") ;;
+    13)
+        packages+=("${DEBIAN_13_PACKAGES[@]}")
+        # the tests make HEIC pictures
+        [[ $level == run ]] || packages+=(libheif-plugin-x265)
+        ;;
     *) explain_other_system "${packages[@]}" ;;
     esac
 
     install_packages "${packages[@]}"
-    if [[ $release == 12 ]]; then install_onnxruntime; fi
+    install_onnxruntime
 }
 
 main "$@"

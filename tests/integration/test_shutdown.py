@@ -68,7 +68,8 @@ def test_classify_terminated_under_load(stack, slow_picture):
     with Load(stack.preprocess, ledger, 60, threads=3):
         for client in clients:
             client.start()
-        wait_for(lambda: len(answers) >= 10 and len(ledger) >= 10, "some work", 30)
+        wait_for(lambda: len(answers) >= 10 and len(ledger) >= 10
+                 and time.monotonic() - answers[0][0] > 2 * MARGIN_S, "some work", 30)
         signalled = terminate(stack.classify)
         stack.classify.start()
     count = len(answers)
