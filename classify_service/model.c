@@ -91,8 +91,8 @@ static void *make_environment(void *arg)
     struct environment *e = arg;
 
     e->ok = check(e->model,
-                  e->model->ort->CreateEnvWithCustomLogger(
-                      log_ort, NULL, ORT_LOGGING_LEVEL_WARNING, "model", &e->model->env),
+                  e->model->ort->CreateEnvWithCustomLogger(log_ort, NULL, ORT_LOGGING_LEVEL_WARNING,
+                                                           "model", &e->model->env),
                   ERROR_CONFIG, &e->err);
     return NULL;
 }

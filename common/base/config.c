@@ -108,8 +108,8 @@ static bool describe_row(const struct setting *row, const void *field, struct bu
     return buffer_append(out, value, strcspn(value, "?"), err); /* a URL's query may be secret */
 }
 
-bool config_describe(const struct setting *table, size_t rows, unsigned service,
-                     const void *config, struct buffer *out, struct error *err)
+bool config_describe(const struct setting *table, size_t rows, unsigned service, const void *config,
+                     struct buffer *out, struct error *err)
 {
     for (size_t i = 0; i < rows; i++) {
         const struct setting *row = &table[i];

@@ -36,8 +36,8 @@ void config_done(const struct setting *table, size_t rows, void *config);
 
 /* "NAME=value …" of every row for `service`, appended to out, for the log: a secret's value is only
  * said to be set, and a URL's query is left out. */
-bool config_describe(const struct setting *table, size_t rows, unsigned service,
-                     const void *config, struct buffer *out, struct error *err) NODISCARD;
+bool config_describe(const struct setting *table, size_t rows, unsigned service, const void *config,
+                     struct buffer *out, struct error *err) NODISCARD;
 
 /* The table as text for --help. */
 void config_print_help(const struct setting *table, size_t rows, unsigned service, FILE *out);

@@ -1,20 +1,11 @@
 #include "base/clock.h"
+#include "base/threads.h"
 #include "events/outbox_admin.h"
 #include "events/outbox_internal.h"
 
 #include <string.h>
 
-enum { PATH_MAX_LEN = 4000, WRITER_STACK = 512 * 1024, RECONCILED_MS = 10000 };
-
-static void cond_init(pthread_cond_t *cond)
-{
-    pthread_condattr_t attr;
-
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(cond, &attr);
-    pthread_condattr_destroy(&attr);
-}
+enum { PATH_MAX_LEN = 4000, RECONCILED_MS = 10000 };
 
 void outbox_row_done(struct outbox_row *row)
 {
@@ -67,24 +58,13 @@ static struct outbox *outbox_alloc(const struct outbox_options *options)
     o->max_pending = options->max_pending;
     o->wall_ms = options->wall_ms != NULL ? options->wall_ms : clock_wall_ms;
     pthread_mutex_init(&o->lock, NULL);
-    cond_init(&o->work);
-    cond_init(&o->ready_changed);
+    thread_cond_init(&o->work);
+    thread_cond_init(&o->ready_changed);
     TAILQ_INIT(&o->queue);
     TAILQ_INIT(&o->ready);
     TAILQ_INIT(&o->taken);
     TAILQ_INIT(&o->unsettled);
     return o;
-}
-
-static bool start_thread(struct outbox *o, struct error *err)
-{
-    pthread_attr_t attr;
-
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, WRITER_STACK);
-    int code = pthread_create(&o->writer, &attr, outbox_writer_main, o);
-    pthread_attr_destroy(&attr);
-    return code == 0 || error_set(err, ERROR_CONFIG, "outbox thread: %s", strerror(code));
 }
 
 static bool open_all(struct outbox *o, int64_t lock_wait_ms, struct error *err)
@@ -101,7 +81,7 @@ static bool open_all(struct outbox *o, int64_t lock_wait_ms, struct error *err)
     if (!outbox_writer_start(o, err) || (lost && !outbox_admin_reconcile(o->path, err)))
         return false;
     o->tick_at_ms = clock_monotonic_ms() + OUTBOX_TICK_MS;
-    return start_thread(o, err);
+    return thread_start(&o->writer, outbox_writer_main, o, err);
 }
 
 struct outbox *outbox_open(const struct outbox_options *options, struct error *err)
@@ -156,7 +136,7 @@ static bool wait_for_request(struct outbox *o, struct request *r, int64_t deadli
 
 static bool run_request(struct outbox *o, struct request *r, int64_t deadline_ms, struct error *err)
 {
-    cond_init(&r->changed);
+    thread_cond_init(&r->changed);
     pthread_mutex_lock(&o->lock);
     TAILQ_INSERT_TAIL(&o->queue, r, link);
     pthread_cond_signal(&o->work);
@@ -307,11 +287,8 @@ void outbox_wake(struct outbox *o)
 
 /* ---- what is known */
 
-/* The lock is part of the outbox, not of its value. */
-static struct outbox_counts counts_now(const struct outbox *outbox)
+static struct outbox_counts counts_now(struct outbox *o)
 {
-    struct outbox *o = (struct outbox *)(uintptr_t)outbox;
-
     pthread_mutex_lock(&o->lock);
     struct outbox_counts counts = o->counts;
     counts.pending -= o->settling_pending;
@@ -320,14 +297,14 @@ static struct outbox_counts counts_now(const struct outbox *outbox)
     return counts;
 }
 
-int64_t outbox_pending(const struct outbox *o)
+int64_t outbox_pending(struct outbox *o)
 {
     int64_t pending = counts_now(o).pending;
 
     return pending > 0 ? pending : 0; /* settled rows may have been lost to damage */
 }
 
-int64_t outbox_dead(const struct outbox *o)
+int64_t outbox_dead(struct outbox *o)
 {
     return counts_now(o).dead;
 }

@@ -66,8 +66,8 @@ void outbox_row_done(struct outbox_row *row);
 /* Make every outbox_take return at once, now and from now on. */
 void outbox_wake(struct outbox *outbox);
 
-int64_t outbox_pending(const struct outbox *outbox);
-int64_t outbox_dead(const struct outbox *outbox);
+int64_t outbox_pending(struct outbox *outbox);
+int64_t outbox_dead(struct outbox *outbox);
 
 /* For the one who reconciles: outbox_reconcile_finished() clears the need that the last call of
  * this reported. One that arose since (damage while reconciling) stays. */

@@ -3,15 +3,14 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/threads.h"
 #include "events/envelope.h"
 #include "http/client.h"
 
-#include <pthread.h>
 #include <string.h>
 #include <sys/random.h>
 
 enum {
-    STACK_SIZE = 256 * 1024, /* TLS and DNS run on it */
     TIMEOUT_MS = 60000,
     BACKOFF_MIN_MS = 100,
     BACKOFF_MAX_MS = 60000,
@@ -124,9 +123,9 @@ static void endpoint_leave(struct push *p, bool probe, bool reached, const char 
     pthread_cond_broadcast(&p->changed);
     pthread_mutex_unlock(&p->lock);
     if (reached && was_down)
-        log_info("push endpoint is back", F("url", p->url));
+        log_info("push endpoint is back");
     else if (!reached && !was_down)
-        log_warning("push endpoint is down", F("url", p->url), F("reason", reason));
+        log_warning("push endpoint is down", F("reason", reason));
 }
 
 /* ---- one delivery */
@@ -319,29 +318,28 @@ static void push_free(struct publisher *self)
 
 static bool start_threads(struct push *p, int64_t count, struct error *err)
 {
-    pthread_attr_t attr;
-    int code = 0;
+    bool ok = true;
 
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_SIZE);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     pthread_mutex_lock(&p->lock);
-    while (code == 0 && p->threads < count) {
+    while (ok && p->threads < count) {
         pthread_t thread;
 
-        code = pthread_create(&thread, &attr, dispatcher_main, p);
-        if (code == 0)
+        ok = thread_start(&thread, dispatcher_main, p, err);
+        if (ok) {
+            pthread_detach(thread);
             p->threads++;
+        }
     }
     pthread_mutex_unlock(&p->lock);
-    pthread_attr_destroy(&attr);
-    return code == 0 || error_set(err, ERROR_CONFIG, "dispatcher thread: %s", strerror(code));
+    if (ok)
+        return true;
+    err->code = ERROR_CONFIG; /* at start, there is no later to try again */
+    return error_wrap(err, "dispatcher");
 }
 
 static struct push *push_alloc(const struct push_options *options)
 {
     struct push *p = calloc(1, sizeof(*p));
-    pthread_condattr_t attr;
 
     if (p == NULL)
         return NULL;
@@ -353,10 +351,7 @@ static struct push *push_alloc(const struct push_options *options)
     if (*options->token != '\0')
         p->authorization = string_format("Authorization: Bearer %s", options->token);
     pthread_mutex_init(&p->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&p->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    thread_cond_init(&p->changed);
     if (p->url != NULL && (*options->token == '\0' || p->authorization != NULL))
         return p;
     push_destroy(p);

@@ -45,6 +45,10 @@ struct connection *connections_add(struct connections *all, int fd);
 /* The connection is about to be closed; nobody uses it any more. */
 void connections_remove(struct connection *connection);
 
+/* Further header lines, each with its CRLF, for an answer on the socket to the request that begins.
+ * Borrowed until connection_end_request or connection_linger. */
+void connection_set_header_lines(struct connection *c, const char *lines);
+
 /* The phases of a request, in this order. */
 void connection_begin_body(struct connection *c, const char *request_id);
 /* False once the request has been refused (by the reaper or an eviction): the answer is on the wire

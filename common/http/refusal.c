@@ -7,16 +7,31 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 
-enum { BACKLOG_MAX = 1024 };
+enum { BACKLOG_MAX = 1024, TEXT_MAX = 8192 };
 
-void refusal_send(int fd, const struct error *err, const char *request_id)
+static bool compose(const struct error *err, const char *request_id, const char *lines,
+                    struct buffer *out, struct error *oom)
 {
-    CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(8192);
+    CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(TEXT_MAX);
+
+    const char *whole =
+        reply_problem_on_the_wire(err, request_id, &text, oom) ? buffer_cstr(&text, oom) : NULL;
+    if (whole == NULL)
+        return false;
+    size_t status_line = strcspn(whole, "\n") + 1;
+    return buffer_append(out, whole, status_line, oom) && buffer_append_str(out, lines, oom) &&
+           buffer_append_str(out, whole + status_line, oom);
+}
+
+void refusal_send(int fd, const struct error *err, const char *request_id, const char *lines)
+{
+    CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(TEXT_MAX);
     struct error oom;
 
-    if (reply_problem_on_the_wire(err, request_id, &text, &oom))
+    if (compose(err, request_id, lines, &text, &oom))
         send(fd, text.data, text.len, MSG_DONTWAIT | MSG_NOSIGNAL);
     shutdown(fd, SHUT_WR);
 }
@@ -68,7 +83,7 @@ void refusal_of_backlog(int listen_fd, const struct error *err, int linger_ms)
         int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0 || !string_uuid(id))
             break;
-        refusal_send(fd, err, id);
+        refusal_send(fd, err, id, "");
         clients[count++] = (struct pollfd){.fd = fd, .events = POLLIN};
     }
     close(listen_fd); /* at once: who connects later is refused rather than left unanswered */

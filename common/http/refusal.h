@@ -11,8 +11,9 @@
 enum { REFUSAL_LINGER_MS = 2000 };
 
 /* Put `err` on the wire as a whole problem+json response, then FIN. Never blocks: if the socket
- * cannot take so little at once, its client is not reading anyway. */
-void refusal_send(int fd, const struct error *err, const char *request_id);
+ * cannot take so little at once, its client is not reading anyway.
+ * `lines`: further header lines, each with its CRLF, or "". */
+void refusal_send(int fd, const struct error *err, const char *request_id, const char *lines);
 
 /* Send FIN, then read and discard until the client closes, REFUSAL_LINGER_MS or max_bytes. */
 void refusal_linger(int fd, int64_t max_bytes);

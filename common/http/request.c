@@ -25,6 +25,14 @@ const char *request_query(const struct request *req, const char *name)
     return find(req->query, req->query_count, name, strcmp);
 }
 
+bool request_expects_body(const struct request *req)
+{
+    const char *length = request_header(req, "Content-Length");
+
+    return request_header(req, "Transfer-Encoding") != NULL ||
+           (length != NULL && strcmp(length, "0") != 0);
+}
+
 void request_media_type(const struct request *req, char out[MEDIA_TYPE_MAX])
 {
     const char *value = request_header(req, "Content-Type");

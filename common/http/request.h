@@ -34,6 +34,9 @@ struct request {
 const char *request_header(const struct request *req, const char *name);
 const char *request_query(const struct request *req, const char *name);
 
+/* Whether the headers announce a body. */
+bool request_expects_body(const struct request *req);
+
 /* The media type of Content-Type in lower case without parameters ("" when absent or too long). */
 enum { MEDIA_TYPE_MAX = 128 };
 void request_media_type(const struct request *req, char out[MEDIA_TYPE_MAX]);

@@ -31,7 +31,7 @@ enum {
 
 /* What one request may cost; checked on the header, before decoding. */
 struct image_limits {
-    int64_t max_pixels;       /* width x height x pages */
+    int64_t max_pixels; /* width x height x pages */
     /* The estimate, an upper bound, in bytes a pixel: JPEG one a component, plus two a component
      * sample when the decoder keeps all coefficients (progressive, or several scans); PNG as
      * stored (palettes: 4); TIFF as stored, plus a strip or tile; GIF and WebP 8; HEIC and AVIF 10

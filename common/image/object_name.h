@@ -1,5 +1,6 @@
-/* How our objects are called: "<prefix><id>.<ext>", where id is 64 lower-case hex digits and ext that of an
- * output format; a result is the object's key + ".json". Shared by both services. Pure. */
+/* How our objects are called: "<prefix><id>.<ext>", where id is 64 lower-case hex digits and ext
+ * that of an output format; a result is the object's key + ".json". Shared by both services. Pure.
+ */
 #ifndef DARKROOM_IMAGE_OBJECT_NAME_H
 #define DARKROOM_IMAGE_OBJECT_NAME_H
 

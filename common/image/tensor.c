@@ -4,8 +4,9 @@
 
 /* As struct image_tensor_spec says. An image between the two sizes (its short side is at most
  * short_side, yet it covers the tensor) is cropped without resampling.
- * What is larger is resized with a margin around the tensor, which is cut off afterwards: the pixels
- * are then those of a stored `cover` of short_side x short_side, whose own centre is cropped. */
+ * What is larger is resized with a margin around the tensor, which is cut off afterwards: the
+ * pixels are then those of a stored `cover` of short_side x short_side, whose own centre is
+ * cropped. */
 static bool plan_tensor(const void *context, int width, int height, struct fit_plan *ret,
                         struct error *err)
 {

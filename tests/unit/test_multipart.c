@@ -117,8 +117,8 @@ static void limits_are_hard(void **state)
 
     (void)state;
     for (int i = 0; i <= MULTIPART_PARTS_MAX; i++)
-        len += (size_t)sprintf(text + len,
-                               "--XX\r\nContent-Disposition: form-data; name=\"p%d\"\r\n\r\n\r\n", i);
+        len += (size_t)sprintf(
+            text + len, "--XX\r\nContent-Disposition: form-data; name=\"p%d\"\r\n\r\n\r\n", i);
     sprintf(text + len, "--XX--");
     assert_false(parse(&m, text, strlen(text), 1000, &err));
     assert_non_null(strstr(err.message, "16 parts"));

@@ -1,0 +1,35 @@
+#include "http/admission.h"
+
+static bool may_work(struct admission *a, int others, struct error *err)
+{
+    const struct server_options *o = a->options;
+
+    if (atomic_load(&a->draining))
+        return error_set(err, ERROR_SHUTTING_DOWN, "shutting down");
+    if (connections_over_limit(a->connections))
+        return error_set(err, ERROR_OVERLOADED, "more than %lld connections",
+                         (long long)o->max_connections);
+    if (others >= o->max_inflight)
+        return error_set(err, ERROR_OVERLOADED, "%lld requests in flight",
+                         (long long)o->max_inflight);
+    return o->admit == NULL || o->admit(o->app, err);
+}
+
+bool admission_begin(struct admission *a, struct flight *flight, bool light, struct error *err)
+{
+    flight->inflight = true;
+    atomic_fetch_add(&a->inflight, 1);
+    if (light)
+        return true;
+    flight->working = true;
+    return may_work(a, atomic_fetch_add(&a->working, 1), err);
+}
+
+void admission_end(struct admission *a, struct flight *flight)
+{
+    if (flight->inflight)
+        atomic_fetch_sub(&a->inflight, 1);
+    if (flight->working)
+        atomic_fetch_sub(&a->working, 1);
+    *flight = (struct flight){0};
+}

@@ -1,0 +1,34 @@
+/* How many requests are in flight, and whether one more may be. Thread-safe.
+ *
+ * A request is counted first and the state looked at then: a drain that has begun is either seen
+ * here, or waits for this request. */
+#ifndef DARKROOM_HTTP_ADMISSION_H
+#define DARKROOM_HTTP_ADMISSION_H
+
+#include "http/connections.h"
+#include "http/server.h"
+
+#include <stdatomic.h>
+
+struct admission {
+    const struct server_options *options; /* borrowed */
+    struct connections *connections;      /* borrowed */
+    _Atomic int inflight;
+    _Atomic int working; /* of these, on routes that are not light */
+    atomic_bool draining;
+    _Atomic int64_t cut_ms; /* no request's deadline is later than this */
+};
+
+/* What one request is counted in. Zero-initialise. */
+struct flight {
+    bool inflight, working;
+};
+
+/* Count a request; unless it is `light`, false when it may not run: ERROR_SHUTTING_DOWN,
+ * ERROR_OVERLOADED, or what options->admit says. Either way admission_end is due. */
+bool admission_begin(struct admission *a, struct flight *flight, bool light,
+                     struct error *err) NODISCARD;
+/* May be called more than once, and for a request that was never counted. */
+void admission_end(struct admission *a, struct flight *flight);
+
+#endif

@@ -1,0 +1,68 @@
+#include "http/cors.h"
+
+#include <string.h>
+#include <strings.h>
+
+static bool origin_is_allowed(const char *origins, const char *origin)
+{
+    size_t len = strlen(origin);
+
+    if (strcmp(origins, "*") == 0)
+        return true;
+    for (const char *p = origins; *p != '\0'; p += strspn(p, ", ")) {
+        size_t n = strcspn(p, ", ");
+        if (n == len && strncasecmp(p, origin, n) == 0)
+            return true;
+        p += n;
+    }
+    return false;
+}
+
+void cors_add(const char *origins, const struct request *req, struct reply *reply)
+{
+    const char *origin = request_header(req, "Origin");
+
+    if (*origins == '\0')
+        return;
+    if (strcmp(origins, "*") != 0)
+        reply_add_header(reply, "Vary", "Origin");
+    if (origin == NULL || strlen(origin) >= REPLY_HEADER_VALUE_MAX ||
+        !origin_is_allowed(origins, origin))
+        return;
+    reply_add_header(reply, "Access-Control-Allow-Origin", "%s",
+                     strcmp(origins, "*") == 0 ? "*" : origin);
+    reply_add_header(reply, "Access-Control-Expose-Headers", "ETag, Retry-After, X-Request-Id");
+}
+
+void cors_lines(const char *origins, const struct request *req, char out[CORS_LINES_MAX])
+{
+    struct reply reply = reply_empty(0);
+    size_t len = 0;
+
+    *out = '\0';
+    cors_add(origins, req, &reply);
+    for (size_t i = 0; i < reply.header_count && len < CORS_LINES_MAX; i++)
+        len += (size_t)snprintf(out + len, CORS_LINES_MAX - len, "%s: %s\r\n",
+                                reply.headers[i].name, reply.headers[i].value);
+    if (len >= CORS_LINES_MAX) /* rather none than half a line */
+        *out = '\0';
+}
+
+struct reply cors_preflight(const char *origins, const char *allow)
+{
+    struct error err;
+
+    if (*allow == '\0') {
+        error_set(&err, ERROR_NOT_FOUND, "no such path; GET / lists what there is");
+        return reply_error(&err);
+    }
+    struct reply reply = reply_empty(204);
+    reply_add_header(&reply, "Allow", "%s", allow);
+    if (*origins != '\0') {
+        reply_add_header(&reply, "Access-Control-Allow-Methods", "%s", allow);
+        reply_add_header(&reply, "Access-Control-Allow-Headers",
+                         "Content-Type, X-Request-Id, traceparent");
+        reply_add_header(&reply, "Access-Control-Max-Age", "600");
+    }
+    return reply;
+}

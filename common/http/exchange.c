@@ -1,0 +1,212 @@
+#include "http/exchange.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/strings.h"
+#include "http/access_log.h"
+
+#include <string.h>
+
+/* The client went away before there was an answer (nginx's number). */
+enum { STATUS_CLIENT_GONE = 499 };
+
+/* ---- reading the request ---- */
+
+bool exchange_add_field(struct exchange_fields *fields, struct http_field field)
+{
+    if (fields->count == EXCHANGE_FIELDS_MAX)
+        return false;
+    fields->field[fields->count++] = field;
+    return true;
+}
+
+static void choose_id(struct exchange *x)
+{
+    const char *given = request_header(&x->req, "X-Request-Id");
+
+    if (given != NULL && request_id_is_valid(given))
+        snprintf(x->id, sizeof(x->id), "%s", given);
+    else if (!string_uuid(x->id))
+        snprintf(x->id, sizeof(x->id), "%llx", (unsigned long long)clock_monotonic_ms());
+    x->req.id = x->id;
+}
+
+void exchange_begin(struct exchange *x, const char *method, const char *path)
+{
+    x->started_s = clock_monotonic_s();
+    x->req = (struct request){
+        .method = method,
+        .path = path,
+        .route = "",
+        .argument = "",
+        .headers = x->headers.field,
+        .header_count = x->headers.count,
+        .query = x->query.field,
+        .query_count = x->query.count,
+        .budget = x->admission->options->budget,
+    };
+    const char *trace = request_header(&x->req, "traceparent");
+    x->req.traceparent = trace != NULL && traceparent_is_valid(trace) ? trace : "";
+    choose_id(x);
+}
+
+/* ---- deciding at the headers ---- */
+
+static bool is_options(const struct exchange *x)
+{
+    return strcmp(x->req.method, "OPTIONS") == 0;
+}
+
+static bool check_headers(const struct exchange *x, bool http_1_0, struct error *err)
+{
+    int64_t max = x->admission->options->max_body_bytes;
+    int64_t length;
+
+    if (x->fields_bad)
+        return error_set(err, ERROR_BAD_REQUEST,
+                         "more than %d header fields or parameters, or a NUL in the URL",
+                         EXCHANGE_FIELDS_MAX);
+    if (!request_framing_check(x->headers.field, x->headers.count, http_1_0, err))
+        return false;
+    const char *text = request_header(&x->req, "Content-Length");
+    if (text != NULL && string_to_int64(text, 0, INT64_MAX, &length) && length > max)
+        return error_set(err, ERROR_TOO_LARGE, "the body is larger than %lld bytes",
+                         (long long)max);
+    return true;
+}
+
+static bool check(struct exchange *x, bool http_1_0, struct error *err)
+{
+    const struct server_options *o = x->admission->options;
+
+    if (!check_headers(x, http_1_0, err))
+        return false;
+    if (!is_options(x)) {
+        x->route = router_find(o->routes, o->route_count, x->req.method, x->req.path,
+                               &x->req.argument, err);
+        if (x->route == NULL)
+            return false;
+        x->req.route = x->route->pattern;
+    }
+    return admission_begin(x->admission, &x->flight, x->route == NULL || x->route->light, err);
+}
+
+bool exchange_accept(struct exchange *x, bool http_1_0, struct reply *refusal)
+{
+    struct error err = {0};
+
+    if (check(x, http_1_0, &err)) {
+        cors_lines(x->admission->options->cors_origins, &x->req, x->cors);
+        connection_set_header_lines(x->connection, x->cors);
+        connection_begin_body(x->connection, x->id);
+        return true;
+    }
+    admission_end(x->admission, &x->flight);
+    *refusal = reply_error(&err);
+    /* with a body on its way the connection ends, but only once the client had its chance to see
+     * the answer */
+    x->refused = request_expects_body(&x->req) || err.code == ERROR_OVERLOADED ||
+                 err.code == ERROR_BAD_REQUEST;
+    refusal->close = x->refused;
+    return false;
+}
+
+/* ---- the body ---- */
+
+void exchange_append_body(struct exchange *x, const void *data, size_t len)
+{
+    struct error err = {0};
+
+    /* no response can be queued while the upload goes on: answer on the socket, discard the rest */
+    if (connection_append_body(x->connection, data, len, &err) == CONNECTION_FAILED)
+        connection_refuse(x->connection, &err);
+}
+
+/* ---- answering ---- */
+
+static void allowed_methods(const struct exchange *x, char out[ROUTER_ALLOW_MAX])
+{
+    const struct server_options *o = x->admission->options;
+
+    router_allow(o->routes, o->route_count, x->req.path, out);
+}
+
+static struct reply run_handler(struct exchange *x, struct bytes body)
+{
+    const struct server_options *o = x->admission->options;
+    char allow[ROUTER_ALLOW_MAX];
+
+    if (is_options(x)) {
+        allowed_methods(x, allow);
+        return cors_preflight(o->cors_origins, allow);
+    }
+    x->req.body = body;
+    int64_t deadline = clock_monotonic_ms() + o->request_timeout_ms;
+    int64_t cut = atomic_load(&x->admission->cut_ms);
+    x->req.deadline_ms = deadline < cut ? deadline : cut;
+    return x->route->handle(o->app, &x->req);
+}
+
+bool exchange_handle(struct exchange *x, struct reply *ret)
+{
+    struct bytes body;
+
+    if (!connection_begin_handling(x->connection, &body))
+        return false;
+    metric_observe(METRIC_STAGE_DURATION, "stage=\"receive\"", clock_monotonic_s() - x->started_s);
+    *ret = run_handler(x, body);
+    connection_drop_body(x->connection);
+    return true;
+}
+
+static void finish_error(const struct exchange *x, struct reply *reply)
+{
+    char allow[ROUTER_ALLOW_MAX];
+    struct error oom;
+
+    if (reply->error.code == ERROR_NONE)
+        return;
+    if (reply->error.code == ERROR_METHOD_NOT_ALLOWED) {
+        allowed_methods(x, allow);
+        reply_add_header(reply, "Allow", "%s", allow);
+    }
+    if (reply->status >= 500)
+        log_warning(reply->error.message, F("error", error_slug(reply->error.code)),
+                    F("request_id", x->id), F("route", x->req.route));
+    if (!reply_problem(&reply->error, x->id, &reply->body, &oom))
+        buffer_done(&reply->body); /* the status alone must do */
+}
+
+void exchange_finish_reply(struct exchange *x, struct reply *reply)
+{
+    finish_error(x, reply);
+    cors_add(x->admission->options->cors_origins, &x->req, reply);
+    x->status = reply->status;
+    x->reply_bytes = reply->body.len;
+    x->charged = reply->charged_bytes;
+    x->replied = true;
+}
+
+void exchange_end(struct exchange *x, bool sent)
+{
+    int refused = connection_refused_status(x->connection);
+    int status = refused != 0 ? refused : x->status;
+
+    access_log(&(struct access){
+        .req = &x->req,
+        .status = status != 0 ? status : STATUS_CLIENT_GONE,
+        .reply_bytes = x->reply_bytes,
+        .seconds = clock_monotonic_s() - x->started_s,
+        .sent = sent,
+        .light = x->route != NULL && x->route->light,
+    });
+    byte_budget_give(x->admission->options->budget, x->charged);
+    admission_end(x->admission, &x->flight);
+    /* here and not when the connection is closed: that is told on the thread that accepts */
+    if (x->refused && sent)
+        connection_linger(x->connection);
+    else
+        connection_end_request(x->connection);
+    free(x);
+}

@@ -1,0 +1,55 @@
+/* One request from the end of its headers to the end of its reply: whether it is accepted, its
+ * body, its answer, and what is told of it afterwards. Knows no libmicrohttpd: server.c moves the
+ * bytes. Used by its connection's thread only. */
+#ifndef DARKROOM_HTTP_EXCHANGE_H
+#define DARKROOM_HTTP_EXCHANGE_H
+
+#include "http/admission.h"
+#include "http/cors.h"
+
+enum { EXCHANGE_FIELDS_MAX = 64 };
+
+struct exchange_fields {
+    struct http_field field[EXCHANGE_FIELDS_MAX];
+    size_t count;
+};
+
+/* Made by calloc; whoever makes it fills in the first group and calls exchange_begin. */
+struct exchange {
+    struct admission *admission;
+    struct connection *connection;
+    struct exchange_fields headers, query;
+    bool fields_bad; /* too many, or a NUL in one or in the URL */
+
+    const struct route *route; /* NULL for OPTIONS, and when refused before one was found */
+    struct request req;
+    char id[REQUEST_ID_MAX + 1];
+    char cors[CORS_LINES_MAX]; /* for an answer on the socket */
+    struct flight flight;
+    double started_s;
+    int64_t charged;
+    int status;
+    size_t reply_bytes;
+    bool replied;
+    bool refused; /* answered before its body was read */
+};
+
+/* False when there is no room for it. */
+bool exchange_add_field(struct exchange_fields *fields, struct http_field field) NODISCARD;
+
+/* The headers are there; `method` and `path` are borrowed until exchange_end. */
+void exchange_begin(struct exchange *x, const char *method, const char *path);
+/* Whether the body may come; false: *refusal is to be sent instead. */
+bool exchange_accept(struct exchange *x, bool http_1_0, struct reply *refusal) NODISCARD;
+/* A piece of the body; what cannot be taken is answered on the socket, the rest discarded. */
+void exchange_append_body(struct exchange *x, const void *data, size_t len);
+/* The body is complete: run the handler. False when the request has been answered already. */
+bool exchange_handle(struct exchange *x, struct reply *ret) NODISCARD;
+/* Make `reply` what is sent: an error's body (here, where the request id is known; its details go
+ * to the log) and CORS headers. */
+void exchange_finish_reply(struct exchange *x, struct reply *reply);
+/* The reply is sent (or the client gone): log and give everything back. Frees `x`. After a refusal
+ * it blocks for a while, so that the client sees the answer (connection_linger). */
+void exchange_end(struct exchange *x, bool sent);
+
+#endif
