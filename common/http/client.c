@@ -366,7 +366,7 @@ static CURLcode send_and_receive(struct http_client *client, struct transfer *t,
 static bool perform(struct http_client *client, struct transfer *t, struct error *err)
 {
     CLEANUP(cleanup_slist) struct curl_slist *headers = NULL;
-    bool is_https;
+    bool is_https = false;
 
     if (*t->call->method == '\0' ||
         t->call->method[strspn(t->call->method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")] != '\0')

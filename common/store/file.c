@@ -161,7 +161,7 @@ static bool file_head(void *state, const char *key, int64_t deadline_ms, struct 
                       struct error *err)
 {
     CLEANUP_CLOSE int fd = -1;
-    struct stat st;
+    struct stat st = {0};
 
     (void)deadline_ms;
     return open_object(state, key, &fd, &st, err) && describe(fd, key, &st, info, err);
@@ -192,7 +192,7 @@ static bool file_get(void *state, const struct store_get *get, struct buffer *da
                      struct store_info *info, struct error *err)
 {
     CLEANUP_CLOSE int fd = -1;
-    struct stat st;
+    struct stat st = {0};
 
     if (!open_object(state, get->key, &fd, &st, err) || !describe(fd, get->key, &st, info, err))
         return false;
@@ -214,7 +214,7 @@ static bool file_remove(void *state, const char *key, int64_t deadline_ms, struc
     CLEANUP_CLOSE int parent = -1;
     struct error failure = {0};
     const char *leaf;
-    struct stat st;
+    struct stat st = {0};
 
     (void)deadline_ms;
     if (!file_open_parent(state, key, false, &parent, &leaf, &failure)) {
@@ -264,7 +264,7 @@ static bool make_directories(const char *path)
 /* What a killed process left behind; a put takes no hour. */
 static void remove_stale(int temporaries)
 {
-    struct stat st;
+    struct stat st = {0};
     DIR *dir = fdopendir(fcntl(temporaries, F_DUPFD_CLOEXEC, 0));
 
     for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;)

@@ -104,7 +104,7 @@ bool store_key_of_uri(const struct store *store, const char *uri, char out[STORE
 {
     CLEANUP(buffer_done) struct buffer path = BUFFER_MAX(STORE_URI_MAX);
     const char *scheme = scheme_names[store->scheme];
-    const char *key = NULL;
+    const char *key = "";
     size_t len = strcspn(uri, ":/?#");
 
     if (len == 0 || uri[len] != ':' || strnlen(uri, STORE_URI_MAX) == STORE_URI_MAX)
