@@ -4,6 +4,9 @@
 #include <gmodule.h>
 #include <pthread.h>
 #include <string.h>
+#if VIPS_MAJOR_VERSION == 8 && VIPS_MINOR_VERSION < 15
+#include <vips/vector.h>
+#endif
 
 /* libheif's numbers for codecs (enum heif_compression_format); its header is not needed for more.
  */
@@ -32,6 +35,11 @@ bool image_start(const char *program, struct error *err)
     vips_block_untrusted_set(TRUE);
     vips_concurrency_set(1);
     vips_cache_set_max(0);
+#if VIPS_MAJOR_VERSION == 8 && VIPS_MINOR_VERSION < 15
+    /* Up to 8.14 vectors are liborc's, which compiles code at run time and, in Debian 12's version,
+     * frees it without a lock: two workers crash in orc_code_free. Later ones use highway. */
+    vips_vector_set_enabled(FALSE);
+#endif
     return true;
 }
 
