@@ -18,7 +18,7 @@ int64_t clock_wall_ms(void);
 int64_t clock_left_ms(int64_t deadline_ms);
 
 /* The CLOCK_MONOTONIC timespec of a deadline, for pthread_cond_timedwait on conditions made by
- * clock_cond_init. */
+ * thread_cond_init. */
 struct timespec clock_timespec(int64_t deadline_ms);
 
 enum { CLOCK_RFC3339_LEN = 32 };

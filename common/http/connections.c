@@ -299,6 +299,7 @@ void connection_end_request(struct connection *c)
     pthread_mutex_lock(&c->mutex);
     connection_release_body(c);
     c->header_lines = "";
+    memcpy(c->request_id, "-", sizeof("-")); /* the next one has none yet */
     c->served = true;
     if (c->phase == PHASE_HANDLING || c->phase == PHASE_REPLY || c->phase == PHASE_BODY) {
         connection_enter(c, PHASE_IDLE);
