@@ -2,6 +2,7 @@
 about the release build; other builds run the same steps without the limits."""
 import contextlib
 import socket
+import subprocess
 import time
 
 import pytest
@@ -11,7 +12,10 @@ from images import encode, gradient
 from ledger import Ledger, Load, drain
 
 RELEASE = not any(variant in BUILD.name for variant in ("asan", "tsan", "coverage"))
-STARTS, STARTS_MAX = 10, 60
+STARTS = 15
+# Exec to exit of `--version`, nearly all of it dynamic linking, on the machine and in the minute in which
+# the budgets below were met (ready: 66 and 24 ms). By it a slower or busier machine is known.
+VERSION_MS = 20
 READY_MS = {"preprocess-service": 50, "classify-service": 80}
 IDLE_KB = {"preprocess-service": 40 * 1024, "classify-service": 80 * 1024}
 LOADED_KB = {"preprocess-service": 120 * 1024, "classify-service": 150 * 1024}
@@ -35,21 +39,29 @@ def exec_to_ready_ms(service):
         time.sleep(0.0005)
 
 
+def version_ms(name):
+    began = time.monotonic()
+    subprocess.run([BUILD / name, "--version"], check=True, stdout=subprocess.DEVNULL)
+    return (time.monotonic() - began) * 1000
+
+
 @pytest.mark.parametrize("name", READY_MS)
 def test_exec_to_ready(tmp_path, services, name):
-    """Median and best are printed; the best is held to the budget, since noise only ever adds. On a
-    busy machine it takes more starts until one was left alone."""
+    """Median and best are printed; the best is held to the budget, since noise only ever adds, times
+    how much slower the machine is than the budget's, measured in alternation."""
     env = {"EVENTS_URL": f"push+http://127.0.0.1:{free_port()}/pubsub"} if "pre" in name else {}
     service = Service(name, tmp_path, **env)
     services.append(service)
-    times = []
-    while len(times) < STARTS or (RELEASE and min(times) > READY_MS[name] and len(times) < STARTS_MAX):
+    times, versions = [], []
+    for _ in range(STARTS):
         times.append(exec_to_ready_ms(service))
         service.stop()
+        versions.append(version_ms(name))
+    slowness = max(1, min(versions) / VERSION_MS)
     times.sort()
-    print(f"\n{name}: exec to ready {times[0]:.1f} ms at best, {times[len(times) // 2]:.1f} ms median "
-          f"of {len(times)} (budget {READY_MS[name]} ms)")
-    within(times[0], READY_MS[name])
+    print(f"\n{name}: exec to ready {times[0]:.1f} ms at best, {times[len(times) // 2]:.1f} ms median of "
+          f"{len(times)} (budget {READY_MS[name]} ms; this machine takes {slowness:.2f} times as long)")
+    within(times[0], READY_MS[name] * slowness)
 
 
 def test_memory(tmp_path, services):
