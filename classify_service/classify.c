@@ -42,15 +42,10 @@ bool classify_image(const struct app *app, const struct request *req, struct byt
 {
     struct classify_job job = {
         .app = app, .image = image, .k = k, .queued_s = clock_monotonic_s(), .labels = ret};
-    struct image_header header;
-    enum image_format format = image_sniff(image);
 
-    /* The header tells what would be refused: no need to wait for a worker to hear it. Only HEIF's
-     * is parsed by a library, which is work for a worker. */
-    if (format != IMAGE_HEIC && format != IMAGE_AVIF &&
-        !image_probe(image, &app->limits, &header, err))
-        return false;
-    if (!worker_pool_run(app->service.pool, &(struct worker_job){.run = run, .arg = &job},
+    /* the header tells what would be refused: no need to wait for a worker to hear it */
+    if (!image_precheck(image, &app->limits, err) ||
+        !worker_pool_run(app->service.pool, &(struct worker_job){.run = run, .arg = &job},
                          req->deadline_ms, err))
         return false;
     if (!job.ok)

@@ -42,15 +42,10 @@ static bool run_transform(const struct app *app, const struct request *req, stru
         .limits = &app->limits,
         .queued_s = clock_monotonic_s(),
     };
-    struct image_header header;
-    enum image_format format = image_sniff(file);
 
-    /* The header tells what would be refused: no need to wait for a worker to hear it. Only HEIF's
-     * is parsed by a library, which is work for a worker. */
-    if (format != IMAGE_HEIC && format != IMAGE_AVIF &&
-        !image_probe(file, &app->limits, &header, err))
-        return false;
-    if (!worker_pool_run(app->service.pool, &(struct worker_job){.run = transform, .arg = &job},
+    /* the header tells what would be refused: no need to wait for a worker to hear it */
+    if (!image_precheck(file, &app->limits, err) ||
+        !worker_pool_run(app->service.pool, &(struct worker_job){.run = transform, .arg = &job},
                          req->deadline_ms, err))
         return false;
     if (job.ok)

@@ -89,6 +89,11 @@ struct image_header {
 bool image_probe(struct bytes data, const struct image_limits *limits, struct image_header *ret,
                  struct error *err) NODISCARD;
 
+/* What image_probe would refuse as far as it can be told without a codec library: cheap, and safe
+ * on a thread with a small stack. A HEIF header is left for the worker that decodes. */
+bool image_precheck(struct bytes data, const struct image_limits *limits,
+                    struct error *err) NODISCARD;
+
 struct image_stages { /* seconds */
     double decode, transform, encode;
 };
