@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <math.h>
 #include <onnxruntime_c_api.h>
-#include <openssl/evp.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -66,12 +65,10 @@ static bool read_file(const char *path, struct buffer *out, struct error *err)
 
 static bool verify(const struct manifest *manifest, struct bytes data, struct error *err)
 {
-    uint8_t digest[SHA256_SIZE];
     char hex[SHA256_HEX_LEN + 1];
 
-    if (EVP_Digest(data.data, data.len, digest, NULL, EVP_sha256(), NULL) != 1)
-        return error_set(err, ERROR_INTERNAL, "SHA-256 failed");
-    string_hex(bytes_of(digest, sizeof(digest)), hex);
+    if (!string_sha256_hex(&data, 1, hex, err))
+        return false;
     if (strcmp(hex, manifest->sha256) != 0)
         return error_set(err, ERROR_CONFIG, "%s: its sha256 is %s, not the manifest's",
                          manifest->file, hex);

@@ -4,7 +4,6 @@
 #include "base/strings.h"
 #include "image/object_name.h"
 
-#include <openssl/evp.h>
 #include <string.h>
 
 enum { REJECTION_BYTES_MAX = 4096, REJECTION_TEXT_MAX = 1024 };
@@ -124,14 +123,13 @@ static bool rejection_key(const struct app *app, const char *source, const char 
                           char out[RESULT_KEY_MAX + 1], struct error *err)
 {
     CLEANUP_FREE char *text = string_format("%s\n%s", source, event_id);
-    uint8_t digest[SHA256_SIZE];
     char hex[SHA256_HEX_LEN + 1];
 
     if (text == NULL)
         return error_oom(err);
-    if (EVP_Digest(text, strlen(text), digest, NULL, EVP_sha256(), NULL) != 1)
-        return error_set(err, ERROR_INTERNAL, "SHA-256 failed");
-    string_hex(bytes_of(digest, sizeof(digest)), hex);
+    const struct bytes whole = bytes_from_str(text);
+    if (!string_sha256_hex(&whole, 1, hex, err))
+        return false;
     int n = snprintf(out, RESULT_KEY_MAX + 1, "%srejected/%s.json",
                      store_prefix(app->service.store), hex);
     return (n > 0 && n <= RESULT_KEY_MAX) ||

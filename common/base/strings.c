@@ -17,6 +17,26 @@ void string_hex(struct bytes data, char *out)
     out[2 * data.len] = '\0';
 }
 
+static void free_digest(EVP_MD_CTX **ctx)
+{
+    EVP_MD_CTX_free(*ctx);
+}
+
+bool string_sha256_hex(const struct bytes *parts, size_t count, char out[SHA256_HEX_LEN + 1],
+                       struct error *err)
+{
+    CLEANUP(free_digest) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    uint8_t digest[SHA256_SIZE];
+
+    bool ok = ctx != NULL && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1;
+    for (size_t i = 0; ok && i < count; i++)
+        ok = EVP_DigestUpdate(ctx, parts[i].data, parts[i].len) == 1;
+    if (!ok || EVP_DigestFinal_ex(ctx, digest, NULL) != 1)
+        return error_set(err, ERROR_INTERNAL, "SHA-256 failed");
+    string_hex(bytes_of(digest, sizeof(digest)), out);
+    return true;
+}
+
 bool string_is_sha256_hex(const char *s)
 {
     return strlen(s) == SHA256_HEX_LEN && strspn(s, hex_digits) == SHA256_HEX_LEN;

@@ -9,6 +9,9 @@ enum { SHA256_SIZE = 32, SHA256_HEX_LEN = 64, UUID_LEN = 36 };
 
 /* Lower-case hex of `data` into out, which holds 2 * data.len + 1 bytes. */
 void string_hex(struct bytes data, char *out);
+/* Lower-case hex SHA-256 over `count` parts, one after the other. ERROR_INTERNAL. */
+bool string_sha256_hex(const struct bytes *parts, size_t count, char out[SHA256_HEX_LEN + 1],
+                       struct error *err) NODISCARD;
 /* Whether s is exactly 64 lower-case hex digits. */
 bool string_is_sha256_hex(const char *s);
 
