@@ -6,7 +6,7 @@ PYTHON   = /usr/bin/python3
 MODEL_PRECISION ?= int8
 
 CC      ?= gcc
-PKGS     = libmicrohttpd jansson vips libcurl openssl sqlite3
+PKGS     = libmicrohttpd jansson vips libcurl openssl sqlite3 expat
 VERSION  = 0.1.0
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
@@ -23,7 +23,11 @@ ONNX_LIBS   := $(shell pkg-config --libs libonnxruntime 2>/dev/null)
 CPPFLAGS_ALL = -D_GNU_SOURCE -DDARKROOM_VERSION='"$(VERSION)"' -Icommon $(CPPFLAGS)
 CFLAGS_ALL   = -std=c17 -pthread -g $(WARNINGS) $(HARDENING) $(PKG_CFLAGS) $(CFLAGS)
 LDFLAGS_ALL  = -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed $(LDFLAGS)
-LIBS         = $(PKG_LIBS) -lm
+# libs3 needs other callees in some places, which only a static library allows: see
+# common/store/libs3_transfer.h.
+LIBS3        = -l:libs3.a -lxml2 -Wl,--wrap=curl_multi_add_handle \
+               -Wl,--wrap=curl_multi_info_read -Wl,--wrap=gmtime -Wl,--wrap=urlEncode
+LIBS         = $(LIBS3) $(PKG_LIBS) -lm
 
 ifeq ($(VARIANT),release)
 CFLAGS_ALL  += -O2 -D_FORTIFY_SOURCE=3
@@ -47,7 +51,8 @@ COMMON_SRC     := $(wildcard common/*/*.c)
 PREPROCESS_SRC := $(wildcard preprocess_service/*.c)
 CLASSIFY_SRC   := $(wildcard classify_service/*.c)
 UNIT_SRC       := $(wildcard tests/unit/test_*.c)
-ALL_SRC        := $(COMMON_SRC) $(PREPROCESS_SRC) $(CLASSIFY_SRC) $(UNIT_SRC)
+PROBE_SRC      := $(wildcard tests/store/*.c)
+ALL_SRC        := $(COMMON_SRC) $(PREPROCESS_SRC) $(CLASSIFY_SRC) $(UNIT_SRC) $(PROBE_SRC)
 
 object = $(patsubst %.c,$(BUILD)/%.o,$(1))
 COMMON_LIB    = $(BUILD)/libcommon.a
@@ -86,6 +91,10 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(SERVICES_LIB) $(COMMON_LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(ONNX_LIBS) -lcmocka
 
+# a store on stdin and stdout, for the conformance tests
+$(BUILD)/store-probe: $(call object,$(PROBE_SRC)) $(COMMON_LIB)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
@@ -109,14 +118,14 @@ test: ## install, build, run every test; ends with a summary (TESTS=... for pyte
 	@bash tests/run.sh
 
 .PHONY: unit-binaries
-unit-binaries: $(UNIT_BIN)
+unit-binaries: $(UNIT_BIN) $(BUILD)/store-probe
 
 .PHONY: unit
 unit: unit-binaries model ## run the unit tests
 	@bash tests/run.sh unit
 
 .PHONY: integration
-integration: all model ## run the integration tests
+integration: all $(BUILD)/store-probe model ## run the integration tests
 	@bash tests/run.sh integration
 
 .PHONY: asan tsan
@@ -137,7 +146,7 @@ lint: ## warnings as errors, clang-format, clang-tidy, cppcheck, shellcheck
 
 .PHONY: format
 format: ## clang-format all C files
-	clang-format -i $(wildcard common/*/*.[ch] *_service/*.[ch] tests/unit/*.[ch])
+	clang-format -i $(wildcard common/*/*.[ch] *_service/*.[ch] tests/unit/*.[ch] tests/store/*.c)
 
 .PHONY: settings-table
 settings-table: all ## rewrite the README's table of settings from --help
@@ -149,6 +158,19 @@ coverage: ## line coverage of the unit and integration tests
 	@DARKROOM_BUILD=build/coverage DARKROOM_SLOW=2 bash tests/run.sh || true
 	@cd build/coverage && find . -name '*.gcda' -path '*common*' -o -name '*.gcda' -path '*_service*' | \
 		xargs gcov -n -o . 2>/dev/null | awk '/^File .*(common|_service)\/.*\.c/ {f=$$2; getline; print $$0, f}' | sort -u
+
+.PHONY: image
+image: model ## build the container images darkroom-preprocess and darkroom-classify
+	@for service in preprocess classify; do \
+		docker build -f $${service}_service/Dockerfile -t darkroom-$$service --build-arg VERSION=$(VERSION) \
+			--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) . || exit 1; \
+	done
+
+.PHONY: compose-test
+compose-test: ## build the images and drive minio-compose.yml on a real Docker engine
+	@bash infra/setup/install.sh test
+	@$(MAKE) --no-print-directory -s model
+	@bash tests/compose/run.sh
 
 .PHONY: clean
 clean: ## remove build products (data/ stays)

@@ -5,11 +5,19 @@
 #include "image/image.h"
 #include "model.h"
 #include "service/service.h"
+#include "store/store_set.h"
 
 struct app {
     struct service service; /* first: see service_of */
     struct image_limits limits;
     struct model *model;
+    struct store_set *readable; /* ALLOWED_BUCKETS */
+};
+
+/* Where a URI leads: into a store that may be read. */
+struct object {
+    struct store *store; /* borrowed */
+    char key[STORE_KEY_MAX + 1];
 };
 
 extern const struct route classify_routes[];

@@ -53,14 +53,14 @@ bool classify_image(const struct app *app, const struct request *req, struct byt
     return job.ok;
 }
 
-bool fetch_info(const struct app *app, const struct request *req, const char *key,
-                struct fetched *ret, struct error *err)
+bool fetch_info(const struct request *req, const struct object *object, struct fetched *ret,
+                struct error *err)
 {
     *ret = (struct fetched){.budget = req->budget};
-    return store_head(app->service.store, key, req->deadline_ms, &ret->info, err);
+    return store_head(object->store, object->key, req->deadline_ms, &ret->info, err);
 }
 
-bool fetch_data(const struct app *app, const struct request *req, const char *key,
+bool fetch_data(const struct app *app, const struct request *req, const struct object *object,
                 struct fetched *fetched, struct error *err)
 {
     const int64_t max = app->service.settings.max_body_bytes;
@@ -74,9 +74,10 @@ bool fetch_data(const struct app *app, const struct request *req, const char *ke
     if (!byte_budget_take(req->budget, (int64_t)size))
         return error_set(err, ERROR_OVERLOADED, "no room for %llu bytes", (unsigned long long)size);
     fetched->charged = (int64_t)size;
-    if (!store_get(app->service.store,
-                   &(struct store_get){
-                       .key = key, .max_bytes = (size_t)size, .deadline_ms = req->deadline_ms},
+    if (!store_get(object->store,
+                   &(struct store_get){.key = object->key,
+                                       .max_bytes = (size_t)size,
+                                       .deadline_ms = req->deadline_ms},
                    &fetched->data, &info, err))
         return err->code == ERROR_TOO_LARGE
                    ? error_set(err, ERROR_UNAVAILABLE, "the object grew while it was read")

@@ -10,7 +10,7 @@
 bool classify_image(const struct app *app, const struct request *req, struct bytes image, size_t k,
                     struct labels *ret, struct error *err) NODISCARD;
 
-/* An object of the store, in two steps: fetch_info asks what it is, fetch_data reads it whole, its
+/* An object, in two steps: fetch_info asks what it is, fetch_data reads it whole, its
  * bytes charged to the request's budget until fetched_done. */
 struct fetched {
     struct buffer data;
@@ -18,9 +18,9 @@ struct fetched {
     struct byte_budget *budget;
     int64_t charged;
 };
-bool fetch_info(const struct app *app, const struct request *req, const char *key,
-                struct fetched *ret, struct error *err) NODISCARD;
-bool fetch_data(const struct app *app, const struct request *req, const char *key,
+bool fetch_info(const struct request *req, const struct object *object, struct fetched *ret,
+                struct error *err) NODISCARD;
+bool fetch_data(const struct app *app, const struct request *req, const struct object *object,
                 struct fetched *fetched, struct error *err) NODISCARD;
 void fetched_done(struct fetched *fetched);
 

@@ -6,8 +6,8 @@
 
 struct classify_params {
     int64_t top_k;
-    struct upload upload;        /* the image, when it came with the request */
-    char key[STORE_KEY_MAX + 1]; /* the object, when a URI came; else "" */
+    struct upload upload; /* the image, when it came with the request */
+    struct object object; /* when a URI came; else its store is NULL */
 };
 
 static bool set_option(void *ctx, const char *name, const char *value, struct error *err)
@@ -28,7 +28,8 @@ static bool read_uri(const struct app *app, const struct request *req,
     json_error_t where;
     json_t *json = json_loadb((const char *)req->body.data, req->body.len, 0, &where);
     const char *uri = json_string_value(json_object_get(json, "gcs_path"));
-    bool ok = uri != NULL ? store_key_of_uri(app->service.store, uri, params->key, err)
+    bool ok = uri != NULL ? store_set_find(app->readable, uri, &params->object.store,
+                                           params->object.key, err)
                           : error_set(err, ERROR_BAD_REQUEST,
                                       "the body is no JSON object with a string gcs_path");
 
@@ -58,16 +59,16 @@ struct reply handle_classify(const struct app *app, const struct request *req)
     struct error err = {0};
     struct classify_params params;
     struct labels labels;
-    CLEANUP(fetched_done) struct fetched object = {0};
+    CLEANUP(fetched_done) struct fetched fetched = {0};
 
     if (!read_params(app, req, &params, &err))
         return reply_error(&err);
     struct bytes image = params.upload.file;
-    if (*params.key != '\0') {
-        if (!fetch_info(app, req, params.key, &object, &err) ||
-            !fetch_data(app, req, params.key, &object, &err))
+    if (params.object.store != NULL) {
+        if (!fetch_info(req, &params.object, &fetched, &err) ||
+            !fetch_data(app, req, &params.object, &fetched, &err))
             return reply_error(&err);
-        image = buffer_view(&object.data);
+        image = buffer_view(&fetched.data);
     }
     if (!classify_image(app, req, image, (size_t)params.top_k, &labels, &err))
         return reply_error(&err);

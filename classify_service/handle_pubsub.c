@@ -73,8 +73,8 @@ static struct reply reject(const struct app *app, const struct request *req,
     /* a key that storage cannot hold cannot have a result either */
     bool ok = (result_store(app, subject, result, req->deadline_ms, &err) ||
                err.code == ERROR_BAD_REQUEST) &&
-              result_store_rejection(app, event->source, event->message_id, event->gcs_path,
-                                     why->message, req->deadline_ms, &err);
+              result_store_rejection(subject->object->store, event->source, event->message_id,
+                                     event->gcs_path, why->message, req->deadline_ms, &err);
     json_decref(result);
     return ok ? reply_rejected(event, why->message) : reply_error(&err);
 }
@@ -87,14 +87,14 @@ static bool make_result(const struct app *app, const struct request *req,
 {
     struct labels labels;
 
-    if (!fetch_info(app, req, subject->key, object, err))
+    if (!fetch_info(req, subject->object, object, err))
         return false;
     subject->etag = object->info.etag;
     if (!result_find(app, subject, req->deadline_ms, ret, err))
         return false;
     if (*ret != NULL) /* a duplicate */
         return true;
-    if (!fetch_data(app, req, subject->key, object, err) ||
+    if (!fetch_data(app, req, subject->object, object, err) ||
         !classify_image(app, req, buffer_view(&object->data), TOP_K_DEFAULT, &labels, err))
         return false;
     *ret = labels_to_json(model_manifest(app->model), &labels);
@@ -122,7 +122,8 @@ static struct reply classify_object(const struct app *app, const struct request 
 struct reply handle_pubsub(const struct app *app, const struct request *req)
 {
     CLEANUP(envelope_done) struct envelope event = {0};
-    char key[STORE_KEY_MAX + 1], longest[RESULT_KEY_MAX + 1];
+    struct object object;
+    char longest[RESULT_KEY_MAX + 1];
     struct error err = {0};
 
     if (!authorize(app, req, &err)) {
@@ -133,11 +134,11 @@ struct reply handle_pubsub(const struct app *app, const struct request *req)
     if (!envelope_read(req->body, &event, &err))
         return reply_error(&err);
     /* not ours to look at, or no URI at all: never recorded, since it names no object of ours */
-    if (!store_key_of_uri(app->service.store, event.gcs_path, key, &err) ||
-        !result_key(key, longest, &err))
+    if (!store_set_find(app->readable, event.gcs_path, &object.store, object.key, &err) ||
+        !result_key(object.key, longest, &err))
         return reply_rejected(&event, err.message);
-    if (result_is_own_output(app, key) || strcmp(event.origin, "classify-service") == 0)
+    if (result_is_own_output(&object) || strcmp(event.origin, "classify-service") == 0)
         return reply_ignored();
-    struct result_subject subject = {.key = key, .uri = event.gcs_path, .etag = ""};
+    struct result_subject subject = {.object = &object, .uri = event.gcs_path, .etag = ""};
     return classify_object(app, req, &event, subject);
 }

@@ -23,7 +23,7 @@ static struct reply pending(void)
 }
 
 /* The reply about one object: 200, 202 or 404. */
-static struct reply result_of(const struct app *app, const struct request *req, const char *key)
+static struct reply result_of(const struct request *req, struct store *store, const char *key)
 {
     struct buffer data = BUFFER_MAX(RESULT_BYTES_MAX);
     struct store_info info = {0};
@@ -32,7 +32,7 @@ static struct reply result_of(const struct app *app, const struct request *req, 
 
     if (!result_key(key, json_key, &err))
         return reply_error(&err);
-    if (store_get(app->service.store,
+    if (store_get(store,
                   &(struct store_get){.key = json_key,
                                       .max_bytes = RESULT_BYTES_MAX,
                                       .deadline_ms = req->deadline_ms},
@@ -41,7 +41,7 @@ static struct reply result_of(const struct app *app, const struct request *req, 
     buffer_done(&data);
     if (err.code != ERROR_NOT_FOUND)
         return reply_error(&err);
-    bool exists = store_head(app->service.store, key, req->deadline_ms, &info, &err);
+    bool exists = store_head(store, key, req->deadline_ms, &info, &err);
     store_info_done(&info);
     if (exists)
         return pending();
@@ -62,7 +62,7 @@ static struct reply result_of_name(const struct app *app, const struct request *
         if (!object_key(store_prefix(app->service.store), name.id, object_formats[i], key,
                         sizeof(key), &err))
             return reply_error(&err);
-        struct reply reply = result_of(app, req, key);
+        struct reply reply = result_of(req, app->service.store, key);
         if (reply.status != 404)
             return reply;
         reply_done(&reply);
@@ -85,14 +85,15 @@ static bool check_query(const struct request *req, struct error *err)
 
 struct reply handle_results(const struct app *app, const struct request *req)
 {
-    char key[STORE_KEY_MAX + 1];
+    struct object object;
     struct error err = {0};
 
     if (!check_query(req, &err))
         return reply_error(&err);
     if (*req->argument != '\0')
         return result_of_name(app, req);
-    if (!store_key_of_uri(app->service.store, request_query(req, "gcs_path"), key, &err))
+    if (!store_set_find(app->readable, request_query(req, "gcs_path"), &object.store, object.key,
+                        &err))
         return reply_error(&err);
-    return result_of(app, req, key);
+    return result_of(req, object.store, object.key);
 }

@@ -25,13 +25,17 @@ static bool app_open(struct app *app, struct error *err)
     app->model = model_open(s->model, err);
     if (app->model == NULL)
         return error_wrap(err, "MODEL");
-    return service_open(&app->service,
-                        &(struct worker_pool_options){
-                            .state_new = worker_new,
-                            .state_free = worker_free,
-                            .ctx = app->model,
-                        },
-                        err);
+    if (!service_open(&app->service,
+                      &(struct worker_pool_options){
+                          .state_new = worker_new,
+                          .state_free = worker_free,
+                          .ctx = app->model,
+                      },
+                      err))
+        return false;
+    app->readable =
+        store_set_open(app->service.store, &app->service.storage.options, s->allowed_buckets, err);
+    return app->readable != NULL || error_wrap(err, "ALLOWED_BUCKETS");
 }
 
 int main(int argc, char **argv)
@@ -51,6 +55,7 @@ int main(int argc, char **argv)
                      ? service_serve(&app.service, classify_routes, classify_route_count, NULL)
                      : service_fail(&err);
     }
+    store_set_free(app.readable);
     service_done(&app.service);
     model_free(app.model);
     if (images)

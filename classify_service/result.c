@@ -16,9 +16,10 @@ bool result_key(const char *object_key, char out[RESULT_KEY_MAX + 1], struct err
            error_set(err, ERROR_BAD_REQUEST, "the object's key is too long to have a result");
 }
 
-bool result_is_own_output(const struct app *app, const char *key)
+bool result_is_own_output(const struct object *object)
 {
-    const char *prefix = store_prefix(app->service.store);
+    const char *key = object->key;
+    const char *prefix = store_prefix(object->store);
 
     return string_ends_with(key, ".json") ||
            (string_starts_with(key, prefix) &&
@@ -39,9 +40,9 @@ bool result_find(const struct app *app, const struct result_subject *subject, in
     char key[RESULT_KEY_MAX + 1];
 
     *ret = NULL;
-    if (!result_key(subject->key, key, err))
+    if (!result_key(subject->object->key, key, err))
         return false;
-    if (!store_get(app->service.store,
+    if (!store_get(subject->object->store,
                    &(struct store_get){
                        .key = key, .max_bytes = RESULT_BYTES_MAX, .deadline_ms = deadline_ms},
                    &data, NULL, err))
@@ -56,14 +57,14 @@ bool result_find(const struct app *app, const struct result_subject *subject, in
     return true;
 }
 
-static bool put_json(const struct app *app, const char *key, const json_t *json, bool if_absent,
+static bool put_json(struct store *store, const char *key, const json_t *json, bool if_absent,
                      int64_t deadline_ms, bool *existed, struct error *err)
 {
     CLEANUP_FREE char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9));
 
     if (text == NULL)
         return error_oom(err);
-    return store_put(app->service.store,
+    return store_put(store,
                      &(struct store_put){
                          .key = key,
                          .data = bytes_from_str(text),
@@ -76,12 +77,12 @@ static bool put_json(const struct app *app, const char *key, const json_t *json,
 
 static bool complete(const struct app *app, const struct result_subject *subject, json_t *result)
 {
-    const char *prefix = store_prefix(app->service.store);
+    const char *prefix = store_prefix(subject->object->store);
     struct object_name name;
     char now[CLOCK_RFC3339_LEN];
 
-    bool ours = string_starts_with(subject->key, prefix) &&
-                object_name_parse(subject->key + strlen(prefix), &name) &&
+    bool ours = string_starts_with(subject->object->key, prefix) &&
+                object_name_parse(subject->object->key + strlen(prefix), &name) &&
                 name.format != IMAGE_UNKNOWN;
     clock_rfc3339(clock_wall_ms(), now);
     return json_object_set_new(result, "gcs_path", json_string(subject->uri)) == 0 &&
@@ -99,11 +100,11 @@ bool result_store(const struct app *app, const struct result_subject *subject, j
     bool existed = false;
     json_t *found = NULL;
 
-    if (!result_key(subject->key, key, err))
+    if (!result_key(subject->object->key, key, err))
         return false;
     if (result == NULL || !complete(app, subject, result))
         return error_oom(err);
-    if (!put_json(app, key, result, true, deadline_ms, &existed, err))
+    if (!put_json(subject->object->store, key, result, true, deadline_ms, &existed, err))
         return false;
     if (!existed)
         return true;
@@ -116,10 +117,10 @@ bool result_store(const struct app *app, const struct result_subject *subject, j
     /* a late duplicate about an object that is gone says nothing against what was found in it */
     if (*subject->etag == '\0')
         return true;
-    return put_json(app, key, result, false, deadline_ms, NULL, err);
+    return put_json(subject->object->store, key, result, false, deadline_ms, NULL, err);
 }
 
-static bool rejection_key(const struct app *app, const char *source, const char *event_id,
+static bool rejection_key(const struct store *store, const char *source, const char *event_id,
                           char out[RESULT_KEY_MAX + 1], struct error *err)
 {
     CLEANUP_FREE char *text = string_format("%s\n%s", source, event_id);
@@ -130,8 +131,7 @@ static bool rejection_key(const struct app *app, const char *source, const char 
     const struct bytes whole = bytes_from_str(text);
     if (!string_sha256_hex(&whole, 1, hex, err))
         return false;
-    int n = snprintf(out, RESULT_KEY_MAX + 1, "%srejected/%s.json",
-                     store_prefix(app->service.store), hex);
+    int n = snprintf(out, RESULT_KEY_MAX + 1, "%srejected/%s.json", store_prefix(store), hex);
     return (n > 0 && n <= RESULT_KEY_MAX) ||
            error_set(err, ERROR_INTERNAL, "the storage prefix is too long");
 }
@@ -142,13 +142,13 @@ static size_t cut(const char *text)
     return strnlen(text, REJECTION_TEXT_MAX);
 }
 
-bool result_store_rejection(const struct app *app, const char *source, const char *event_id,
+bool result_store_rejection(struct store *store, const char *source, const char *event_id,
                             const char *uri, const char *detail, int64_t deadline_ms,
                             struct error *err)
 {
     char key[RESULT_KEY_MAX + 1];
 
-    if (!rejection_key(app, source, event_id, key, err))
+    if (!rejection_key(store, source, event_id, key, err))
         return false;
     json_t *json = json_pack("{s:s, s:s%, s:s%, s:s%, s:s}", "status", "rejected", "gcs_path", uri,
                              cut(uri), "event_id", event_id, cut(event_id), "source", source,
@@ -159,7 +159,7 @@ bool result_store_rejection(const struct app *app, const char *source, const cha
         json = json_pack("{s:s, s:s}", "status", "rejected", "detail", detail);
     }
     bool ok =
-        json != NULL ? put_json(app, key, json, true, deadline_ms, NULL, err) : error_oom(err);
+        json != NULL ? put_json(store, key, json, true, deadline_ms, NULL, err) : error_oom(err);
     json_decref(json);
     return ok;
 }

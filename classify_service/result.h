@@ -13,7 +13,7 @@ enum {
 
 /* What a result is about. */
 struct result_subject {
-    const char *key; /* of the object */
+    const struct object *object;
     const char *uri;
     const char *etag; /* of the bytes that were looked at; "" when there were none */
 };
@@ -29,12 +29,12 @@ bool result_store(const struct app *app, const struct result_subject *subject, j
                   int64_t deadline_ms, struct error *err) NODISCARD;
 
 /* Store `<prefix>rejected/<sha256(source, event id)>.json`, at most 4 KiB, unless it is there. */
-bool result_store_rejection(const struct app *app, const char *source, const char *event_id,
+bool result_store_rejection(struct store *store, const char *source, const char *event_id,
                             const char *uri, const char *detail, int64_t deadline_ms,
                             struct error *err) NODISCARD;
 
 /* Whether a key is one of our own outputs: "*.json", or under rejected/. */
-bool result_is_own_output(const struct app *app, const char *key);
+bool result_is_own_output(const struct object *object);
 
 /* The key of an object's result. ERROR_BAD_REQUEST when it would be too long. */
 bool result_key(const char *object_key, char out[RESULT_KEY_MAX + 1], struct error *err) NODISCARD;

@@ -4,19 +4,30 @@
 #
 #   PHOTO=path             the picture to try (default: a photograph or a drawn clock)
 #   PREPROCESS_PORT, CLASSIFY_PORT   default 8000, 8001
+#   STORE=file|minio       default file; minio: a MinIO server of our own, with its objects in data/minio
+#     MINIO_PORT, MINIO_CONSOLE_PORT, BUCKET_NAME   default 9000, 9001, darkroom
+#     MINIO_ROOT_USER, MINIO_ROOT_PASSWORD          default darkroom, darkroom-local-only
+#     S3_SIGNATURE=v4|v2   how the services sign; v2 is by libs3
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 preprocess=http://127.0.0.1:${PREPROCESS_PORT:=8000}
 classify=http://127.0.0.1:${CLASSIFY_PORT:=8001}
 logs=data/logs
+store=() # the services' storage settings
+objects="Objects are in data/objects"
 pids=()
+tail=
 
 # shellcheck disable=SC2317 # called by the traps
 stop() {
+    local i
     trap - EXIT INT TERM
-    [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
-    wait
+    [ -z "$tail" ] || kill "$tail" 2>/dev/null || true
+    for ((i = ${#pids[@]} - 1; i >= 0; i--)); do # the store last
+        kill "${pids[i]}" 2>/dev/null || true
+        wait "${pids[i]}" || true
+    done
 }
 trap stop EXIT
 trap 'echo; stop; exit 0' INT TERM
@@ -32,7 +43,7 @@ start() {
 # wait_ready NAME URL PID
 wait_ready() {
     for _ in $(seq 500); do
-        curl -fso /dev/null --noproxy '*' "$2/readyz" && kill -0 "$3" 2>/dev/null && return
+        curl -fso /dev/null --noproxy '*' "$2" && kill -0 "$3" 2>/dev/null && return
         if ! kill -0 "$3" 2>/dev/null; then
             echo "$1 did not start:" >&2
             cat "$logs/$1.log" >&2
@@ -55,13 +66,49 @@ choose_photo() {
     PHOTO=data/clock.png
 }
 
+# MinIO: built if need be, started, its bucket made; leaves the services' settings in `store`.
+start_minio() {
+    local minio status=0 bucket=${BUCKET_NAME:-darkroom}
+    local url=http://127.0.0.1:${MINIO_PORT:=9000} console=http://127.0.0.1:${MINIO_CONSOLE_PORT:=9001}
+    export MINIO_ROOT_USER=${MINIO_ROOT_USER:-darkroom}
+    export MINIO_ROOT_PASSWORD=${MINIO_ROOT_PASSWORD:-darkroom-local-only}
+
+    minio=$(infra/minio/get.sh) || status=$?
+    if [ $status -ne 0 ]; then
+        echo "STORE=minio: no MinIO server to be had on this machine. In containers:" >&2
+        echo "  docker compose -f minio-compose.yml up --build" >&2
+        exit 1
+    fi
+    ! port_taken "$MINIO_PORT" || { echo "port $MINIO_PORT is taken: set MINIO_PORT" >&2; exit 1; }
+    mkdir -p data/minio
+    MINIO_UPDATE=off "$minio" server data/minio --address "127.0.0.1:$MINIO_PORT" \
+        --console-address "127.0.0.1:$MINIO_CONSOLE_PORT" >"$logs/minio.log" 2>&1 &
+    pids+=($!)
+    wait_ready minio "$url/minio/health/ready" $!
+    S3_ENDPOINT=$url S3_REGION=us-east-1 infra/minio/create_bucket.sh "$bucket" >"$logs/bucket.log" 2>&1 ||
+        { cat "$logs/bucket.log" >&2; exit 1; }
+
+    store=(STORAGE_URL="s3://$bucket" S3_ENDPOINT="$url" S3_REGION=us-east-1
+        AWS_ACCESS_KEY_ID="$MINIO_ROOT_USER" AWS_SECRET_ACCESS_KEY="$MINIO_ROOT_PASSWORD"
+        OUTBOX_PATH="${OUTBOX_PATH:-data/outbox-minio.db}")
+    objects="Objects are in bucket $bucket of $url (console: $console, user $MINIO_ROOT_USER),
+MinIO's files in data/minio"
+}
+
+port_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
 mkdir -p "$logs"
 choose_photo
+case ${STORE:=file} in
+file) ;;
+minio) start_minio ;;
+*) echo "STORE=$STORE: file or minio" >&2; exit 1 ;;
+esac
 PHOTO=$(realpath "$PHOTO")
-start classify-service "$CLASSIFY_PORT"
-start preprocess-service "$PREPROCESS_PORT" EVENTS_URL="push+$classify/pubsub" RESULTS_BASE_URL="$classify"
-wait_ready classify-service "$classify" "${pids[0]}"
-wait_ready preprocess-service "$preprocess" "${pids[1]}"
+start classify-service "$CLASSIFY_PORT" "${store[@]}"
+start preprocess-service "$PREPROCESS_PORT" EVENTS_URL="push+$classify/pubsub" RESULTS_BASE_URL="$classify" "${store[@]}"
+wait_ready classify-service "$classify/readyz" "${pids[-2]}"
+wait_ready preprocess-service "$preprocess/readyz" "${pids[-1]}"
 
 reply=$(curl -sS --noproxy '*' -F "file=@$PHOTO" "$preprocess/preprocess")
 result=$(jq -r '.result_url // empty' <<<"$reply")
@@ -95,13 +142,12 @@ Try:
   curl -F file=@$PHOTO $classify/classify
   curl $preprocess/metrics
 
-Objects are in data/objects, logs in $logs. Ctrl-C stops.
+$objects, logs in $logs. Ctrl-C stops.
 
 TEXT
 
 tail -q -n 0 -F "$logs"/*.log 2>/dev/null &
 tail=$!
 wait -n "${pids[@]}" || true
-kill "$tail" 2>/dev/null || true
 echo "a service has stopped; see $logs" >&2
 exit 1

@@ -40,6 +40,7 @@ static bool open_push(struct app *app, struct error *err)
                                             .url = s->events_url + strlen("push+"),
                                             .token = s->push_token,
                                             .ca_file = s->ca_file,
+                                            .cut = &app->service.cut,
                                             .concurrency = s->push_concurrency,
                                             .max_attempts = s->max_delivery_attempts,
                                             .max_age_s = s->delivery_max_age_s,

@@ -31,19 +31,23 @@ import sys
 import xml.etree.ElementTree as ET
 total = {"tests": 0, "bad": 0, "skipped": 0}
 reasons = set()
+storage = set()
 for path in sys.argv[1:]:
     for case in ET.parse(path).getroot().iter("testcase"):
         total["tests"] += 1
         total["bad"] += case.find("failure") is not None or case.find("error") is not None
+        storage.update(p.get("value") for p in case.iter("property") if p.get("name") == "storage")
         skip = case.find("skipped")
         if skip is not None:
             total["skipped"] += 1
             reasons.add(skip.get("message") or case.get("name"))
 print(total["tests"] - total["bad"] - total["skipped"], total["bad"], total["skipped"], "; ".join(sorted(reasons)))
+print(", ".join(sorted(storage)))
 PY
     ) || return 1
-    local p f s why
-    read -r p f s why <<<"$line"
+    local p f s why storage
+    { read -r p f s why && read -r storage; } <<<"$line"
+    [ -z "$storage" ] || notes+=("storage tested on: a directory, $storage")
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
     [ -z "$why" ] || notes+=("skipped: $why")
 }

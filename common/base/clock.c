@@ -37,6 +37,18 @@ int64_t clock_left_ms(int64_t deadline_ms)
     return left > 0 ? left : 0;
 }
 
+void clock_cut_set(struct clock_cut *cut, int64_t deadline_ms)
+{
+    atomic_store(&cut->deadline_ms, deadline_ms);
+}
+
+int64_t clock_cut_deadline(const struct clock_cut *cut, int64_t deadline_ms)
+{
+    int64_t earliest = cut != NULL ? atomic_load(&cut->deadline_ms) : 0;
+
+    return earliest != 0 && earliest < deadline_ms ? earliest : deadline_ms;
+}
+
 struct timespec clock_timespec(int64_t deadline_ms)
 {
     return (struct timespec){.tv_sec = deadline_ms / 1000,

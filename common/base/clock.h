@@ -3,6 +3,7 @@
 #ifndef DARKROOM_BASE_CLOCK_H
 #define DARKROOM_BASE_CLOCK_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
@@ -16,6 +17,16 @@ int64_t clock_wall_ms(void);
 
 /* Milliseconds left until `deadline_ms`, at least 0. */
 int64_t clock_left_ms(int64_t deadline_ms);
+
+/* Moves the deadlines of calls that are already running, at shutdown: those who wait look at it
+ * now and then (at least every CLOCK_CUT_LOOK_MS). Zero-initialise: nothing is cut. */
+struct clock_cut {
+    _Atomic int64_t deadline_ms; /* 0: none */
+};
+enum { CLOCK_CUT_LOOK_MS = 200 };
+void clock_cut_set(struct clock_cut *cut, int64_t deadline_ms);
+/* The earlier of the deadline and the cut; `cut` may be NULL. */
+int64_t clock_cut_deadline(const struct clock_cut *cut, int64_t deadline_ms);
 
 /* The CLOCK_MONOTONIC timespec of a deadline, for pthread_cond_timedwait on conditions made by
  * thread_cond_init. */

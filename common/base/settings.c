@@ -71,13 +71,43 @@ static const struct setting table[] = {
            "base of result_url in replies, e.g. http://127.0.0.1:8001"),
 
     STRING("STORAGE_URL", BOTH, NULL, storage_url,
-           "file:///dir or file:dir (default file:data/objects)"),
+           "file:///dir, file:dir, s3://bucket[/prefix] or gs://bucket[/prefix] (default "
+           "file:data/objects)"),
     STRING("BUCKET", BOTH, NULL, bucket, "BUCKET=name is STORAGE_URL=gs://name"),
     STRING("ALLOWED_BUCKETS", CLASS, NULL, allowed_buckets,
            "comma list of bucket[/prefix] to read from (default: STORAGE_URL's)"),
+    STRING("S3_ENDPOINT", BOTH, NULL, s3_endpoint,
+           "http(s)://host[:port] of an S3 server (default: Amazon's)"),
+    STRING("S3_REGION", BOTH, "us-east-1", s3_region, "region of the bucket"),
+    CHOICE("S3_ADDRESSING", BOTH, "path", "path|virtual", s3_addressing,
+           "host/bucket/key or bucket.host/key"),
+    CHOICE("S3_SIGNATURE", BOTH, "v4", "v4|v2", s3_signature,
+           "v2: the old signature, by libs3, over http on a private network"),
+    SECRET("AWS_ACCESS_KEY_ID", BOTH, aws_access_key_id, "credentials for s3://"),
+    SECRET("AWS_SECRET_ACCESS_KEY", BOTH, aws_secret_access_key, "credentials for s3://"),
+    SECRET("AWS_SESSION_TOKEN", BOTH, aws_session_token, "of temporary credentials"),
+    STRING("GCS_ENDPOINT", BOTH, NULL, gcs_endpoint,
+           "http(s)://host[:port] for gs:// (default: Google's)"),
+    STRING("STORAGE_EMULATOR_HOST", BOTH, NULL, storage_emulator_host,
+           "host:port or URL of a GCS emulator, used without credentials"),
+    STRING("GCE_METADATA_HOST", BOTH, NULL, gce_metadata_host,
+           "host[:port] of the metadata server (default: metadata.google.internal)"),
+    STRING("GOOGLE_APPLICATION_CREDENTIALS", BOTH, NULL, google_application_credentials,
+           "service-account key file (default: the metadata server is asked)"),
 
-    STRING("EVENTS_URL", PREP, "push+http://127.0.0.1:8001/pubsub", events_url,
-           "push+http://host:port/pubsub, push+https://..., or none:"),
+    STRING(
+        "EVENTS_URL", PREP, "push+http://127.0.0.1:8001/pubsub", events_url,
+        "push+http://host:port/pubsub, push+https://..., pubsub://projects/P/topics/T, or none:"),
+    STRING("PREP_TOPIC", PREP, NULL, prep_topic,
+           "Pub/Sub topic of events, T or projects/P/topics/T: EVENTS_URL=pubsub://..."),
+    STRING("CLASS_TOPIC", CLASS, NULL, class_topic,
+           "Pub/Sub topic of stored results, T or projects/P/topics/T"),
+    STRING("GOOGLE_CLOUD_PROJECT", BOTH, NULL, google_cloud_project,
+           "project of topics (default: the metadata server is asked)"),
+    STRING("PUBSUB_ENDPOINT", BOTH, NULL, pubsub_endpoint,
+           "http(s)://host[:port] of Pub/Sub (default: Google's)"),
+    STRING("PUBSUB_EMULATOR_HOST", BOTH, NULL, pubsub_emulator_host,
+           "host:port or URL of a Pub/Sub emulator, used without credentials"),
     STRING("OUTBOX_PATH", PREP, "data/outbox.db", outbox_path, "events not yet delivered (SQLite)"),
     INT("OUTBOX_MAX_PENDING", PREP, "100000", 1, 100000000, outbox_max_pending,
         "undelivered events; above it 503"),
@@ -142,14 +172,155 @@ static void check_buckets(const struct settings *s, struct buffer *mistakes)
         config_mistake(mistakes, "ALLOWED_BUCKETS: a file store has no buckets");
 }
 
+/* "http(s)://host[:port]", at most with a slash behind it. */
+static void check_endpoint(const char *name, const char *url, struct buffer *mistakes)
+{
+    const char *host = *url != '\0' ? strstr(url, "://") : NULL;
+    size_t len = host != NULL ? strcspn(host + 3, "/?#") : 0;
+
+    if (*url != '\0' &&
+        (!is_http_url(url) || (host[3 + len] != '\0' && strcmp(host + 3 + len, "/") != 0)))
+        config_mistake(mistakes, "%s: not http(s)://host[:port]", name);
+}
+
+static void check_s3(const struct settings *s, struct buffer *mistakes)
+{
+    bool v2 = strcmp(text(s->s3_signature), "v2") == 0;
+
+    check_endpoint("S3_ENDPOINT", text(s->s3_endpoint), mistakes);
+    if (text(s->s3_region)[strspn(text(s->s3_region), "abcdefghijklmnopqrstuvwxyz0123456789-_")] !=
+        '\0')
+        config_mistake(mistakes, "S3_REGION: not a region's name");
+    if (!string_starts_with(text(s->storage_url), "s3://"))
+        return;
+    if (*text(s->aws_access_key_id) == '\0' || *text(s->aws_secret_access_key) == '\0')
+        config_mistake(mistakes,
+                       "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: s3:// needs both of them");
+    if (v2 && !string_starts_with(text(s->s3_endpoint), "http://"))
+        config_mistake(mistakes,
+                       "S3_SIGNATURE=v2: needs an http:// S3_ENDPOINT, since libs3 cannot "
+                       "verify a TLS peer; use v4");
+    if (v2 && *text(s->aws_session_token) != '\0')
+        config_mistake(mistakes, "S3_SIGNATURE=v2: has no session tokens; use v4");
+}
+
+/* An endpoint, or an emulator of it as host:port, which becomes a URL. */
+static void check_emulator(const char *endpoint_name, const char *endpoint, const char *name,
+                           char **emulator, struct buffer *mistakes)
+{
+    check_endpoint(endpoint_name, endpoint, mistakes);
+    if (*text(*emulator) == '\0')
+        return;
+    if (*endpoint != '\0') {
+        config_mistake(mistakes, "%s and %s: set one", endpoint_name, name);
+        return;
+    }
+    if (strstr(*emulator, "://") == NULL) {
+        char *url = string_format("http://%s", *emulator);
+        free(*emulator);
+        *emulator = url;
+    }
+    check_endpoint(name, text(*emulator), mistakes);
+}
+
+static void check_gcs(struct settings *s, struct buffer *mistakes)
+{
+    check_emulator("GCS_ENDPOINT", text(s->gcs_endpoint), "STORAGE_EMULATOR_HOST",
+                   &s->storage_emulator_host, mistakes);
+}
+
+/* Cloud Pub/Sub, "Resource names". */
+static bool is_topic_id(const char *id)
+{
+    size_t len = strlen(id);
+    bool letter = (*id >= 'a' && *id <= 'z') || (*id >= 'A' && *id <= 'Z');
+
+    return len >= 3 && len <= 255 && letter &&
+           id[strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~+%")] ==
+               '\0';
+}
+
+static size_t project_len(const char *id)
+{
+    return strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789-.:");
+}
+
+/* The T of "projects/P/topics/T", or NULL. */
+static const char *topic_id(const char *topic)
+{
+    static const char projects[] = "projects/", topics[] = "/topics/";
+    const char *project = topic + strlen(projects);
+
+    if (!string_starts_with(topic, projects))
+        return NULL;
+    const char *end = project + project_len(project);
+    if (end == project || !string_starts_with(end, topics) || !is_topic_id(end + strlen(topics)))
+        return NULL;
+    return end + strlen(topics);
+}
+
+static void check_topic(const char *name, const char *topic, struct buffer *mistakes)
+{
+    if (*topic != '\0' && !is_topic_id(topic) && topic_id(topic) == NULL)
+        config_mistake(mistakes, "%s: neither a topic's name nor projects/P/topics/T", name);
+}
+
+/* EVENTS_URL=pubsub://projects/P/topics/T and PREP_TOPIC, as far as is known. */
+static bool is_same_topic(const struct settings *s, const char *events_url)
+{
+    const char *topic = text(s->prep_topic), *project = text(s->google_cloud_project);
+
+    if (!string_starts_with(events_url, "pubsub://"))
+        return false;
+    const char *full = events_url + strlen("pubsub://");
+    const char *id = topic_id(full);
+    if (id == NULL || topic_id(topic) != NULL)
+        return strcmp(full, topic) == 0;
+    const char *given = full + strlen("projects/");
+    return strcmp(id, topic) == 0 && (*project == '\0' || (project_len(given) == strlen(project) &&
+                                                           string_starts_with(given, project)));
+}
+
+/* PREP_TOPIC is EVENTS_URL=pubsub://…, unless that is set itself. */
+static void check_prep_topic(struct settings *s, struct buffer *mistakes)
+{
+    const char *events = getenv("EVENTS_URL");
+
+    check_topic("PREP_TOPIC", text(s->prep_topic), mistakes);
+    if (*text(s->prep_topic) == '\0')
+        return;
+    if (events != NULL && *events != '\0') {
+        if (!is_same_topic(s, events))
+            config_mistake(mistakes, "EVENTS_URL and PREP_TOPIC name different topics: set one");
+        return;
+    }
+    free(s->events_url);
+    s->events_url = string_format("pubsub://%s", s->prep_topic);
+    if (s->events_url == NULL)
+        config_mistake(mistakes, "PREP_TOPIC: out of memory");
+}
+
+static void check_pubsub(struct settings *s, struct buffer *mistakes)
+{
+    const char *project = text(s->google_cloud_project);
+
+    if (project[project_len(project)] != '\0')
+        config_mistake(mistakes, "GOOGLE_CLOUD_PROJECT: not a project's id");
+    check_emulator("PUBSUB_ENDPOINT", text(s->pubsub_endpoint), "PUBSUB_EMULATOR_HOST",
+                   &s->pubsub_emulator_host, mistakes);
+    check_topic("CLASS_TOPIC", text(s->class_topic), mistakes);
+    check_prep_topic(s, mistakes);
+}
+
 static void check_urls(const struct settings *s, struct buffer *mistakes)
 {
     const char *events = text(s->events_url), *base = text(s->results_base_url);
 
     if (*events != '\0' && strcmp(events, "none:") != 0 &&
-        !(string_starts_with(events, "push+") && is_http_url(events + strlen("push+"))))
+        !(string_starts_with(events, "push+") && is_http_url(events + strlen("push+"))) &&
+        !(string_starts_with(events, "pubsub://") && topic_id(events + strlen("pubsub://"))))
         config_mistake(mistakes, "EVENTS_URL: none of push+http://host:port/pubsub, "
-                                 "push+https://..., none:");
+                                 "push+https://..., pubsub://projects/P/topics/T, none:");
     if (*base != '\0' && (!is_http_url(base) || strpbrk(base, "?#") != NULL))
         config_mistake(mistakes,
                        "RESULTS_BASE_URL: not an http:// or https:// URL without a query");
@@ -186,7 +357,10 @@ bool settings_load(enum service_kind service, struct settings *ret, struct buffe
         ret->workers = cpu_count();
     check_storage(ret, mistakes);
     check_buckets(ret, mistakes);
+    check_s3(ret, mistakes);
+    check_gcs(ret, mistakes);
     check_urls(ret, mistakes);
+    check_pubsub(ret, mistakes);
     check_ephemeral(ret, mistakes);
     cut_slashes(ret->results_base_url);
     return ok && mistakes->len == 0;

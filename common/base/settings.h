@@ -31,8 +31,24 @@ struct settings {
     char *storage_url; /* never empty after settings_load */
     char *bucket;
     char *allowed_buckets;
+    char *s3_endpoint;
+    char *s3_region;
+    char *s3_addressing;
+    char *s3_signature;
+    char *aws_access_key_id;
+    char *aws_secret_access_key;
+    char *aws_session_token;
+    char *gcs_endpoint;
+    char *storage_emulator_host;
+    char *gce_metadata_host;
+    char *google_application_credentials;
 
-    char *events_url;
+    char *events_url; /* pubsub://TOPIC for PREP_TOPIC, as it stands there */
+    char *prep_topic;
+    char *class_topic;
+    char *google_cloud_project;
+    char *pubsub_endpoint;
+    char *pubsub_emulator_host; /* a URL after settings_load */
     char *outbox_path;
     int64_t outbox_max_pending;
     int64_t push_concurrency;

@@ -369,7 +369,8 @@ struct publisher *push_publisher_new(struct outbox *outbox, const struct push_op
     }
     p->publisher = (struct publisher){push_publish, push_stop, push_free};
     p->outbox = outbox;
-    p->client = http_client_new(options->ca_file, err);
+    p->client = http_client_new(
+        &(struct http_client_options){.ca_file = options->ca_file, .cut = options->cut}, err);
     if (p->client == NULL) {
         push_destroy(p);
         return NULL;

@@ -16,17 +16,26 @@ enum {
     PEER_MAX = 128,
 };
 
+/* The multi handle keeps the connections, and lets us look at the cut while a call waits. */
+struct handle {
+    CURL *easy;
+    CURLM *multi;
+};
+
 struct http_client {
     char *ca_file;
+    const struct clock_cut *cut;
     pthread_mutex_t lock;
-    CURL *idle[IDLE_MAX];
+    struct handle idle[IDLE_MAX];
     size_t idle_count;
 };
 
 /* One call under way, as the callbacks see it. */
 struct transfer {
     CURL *easy;
+    CURLM *multi;
     const struct http_call *call;
+    const struct clock_cut *cut;
     struct http_reply reply;
     unsigned header_count;
     bool headers_complete;
@@ -67,9 +76,10 @@ static bool check_ca_file(const char *path, struct error *err)
     return ok || error_set(err, ERROR_CONFIG, "no CA certificates can be read from %s", path);
 }
 
-struct http_client *http_client_new(const char *ca_file, struct error *err)
+struct http_client *http_client_new(const struct http_client_options *options, struct error *err)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
+    const char *ca_file = options->ca_file;
     bool own_ca = ca_file != NULL && *ca_file != '\0';
 
     pthread_once(&once, global_init);
@@ -85,8 +95,15 @@ struct http_client *http_client_new(const char *ca_file, struct error *err)
         error_oom(err);
         return NULL;
     }
+    client->cut = options->cut;
     pthread_mutex_init(&client->lock, NULL);
     return client;
+}
+
+static void handle_done(struct handle *handle)
+{
+    curl_easy_cleanup(handle->easy);
+    curl_multi_cleanup(handle->multi);
 }
 
 void http_client_free(struct http_client *client)
@@ -94,33 +111,36 @@ void http_client_free(struct http_client *client)
     if (client == NULL)
         return;
     for (size_t i = 0; i < client->idle_count; i++)
-        curl_easy_cleanup(client->idle[i]);
+        handle_done(&client->idle[i]);
     pthread_mutex_destroy(&client->lock);
     free(client->ca_file);
     free(client);
 }
 
 /* The last one returned: its connections are the least likely to have been closed by the peer. */
-static CURL *handle_take(struct http_client *client)
+static struct handle handle_take(struct http_client *client)
 {
-    CURL *easy = NULL;
+    struct handle handle = {0};
 
     pthread_mutex_lock(&client->lock);
     if (client->idle_count > 0)
-        easy = client->idle[--client->idle_count];
+        handle = client->idle[--client->idle_count];
     pthread_mutex_unlock(&client->lock);
-    return easy != NULL ? easy : curl_easy_init();
+    if (handle.easy == NULL)
+        handle = (struct handle){.easy = curl_easy_init(), .multi = curl_multi_init()};
+    return handle;
 }
 
-static void handle_give(struct http_client *client, CURL *easy)
+static void handle_give(struct http_client *client, struct handle handle)
 {
-    curl_easy_reset(easy); /* keeps the connections; drops pointers into the finished call */
+    curl_easy_reset(handle.easy); /* drops pointers into the finished call */
     pthread_mutex_lock(&client->lock);
-    if (client->idle_count < IDLE_MAX)
-        client->idle[client->idle_count++] = TAKE_PTR(easy);
+    bool keep = client->idle_count < IDLE_MAX;
+    if (keep)
+        client->idle[client->idle_count++] = handle;
     pthread_mutex_unlock(&client->lock);
-    if (easy != NULL)
-        curl_easy_cleanup(easy);
+    if (!keep)
+        handle_done(&handle);
 }
 
 /* Check the URL and name its peer, without userinfo, path and query: those may be secrets. */
@@ -246,6 +266,12 @@ static size_t on_body(char *data, size_t size, size_t count, void *ctx)
 
 #define SET(option, value) rc = rc != CURLE_OK ? rc : curl_easy_setopt(easy, option, value)
 
+/* libcurl counts whole seconds. */
+static long seconds(int64_t ms)
+{
+    return (long)(ms < INT32_MAX ? (ms + 999) / 1000 : INT32_MAX / 1000);
+}
+
 static CURLcode set_connection(CURL *easy, const struct http_client *client, bool is_https,
                                int64_t left_ms)
 {
@@ -296,13 +322,23 @@ static CURLcode set_request(CURL *easy, struct transfer *t, struct curl_slist *h
     SET(CURLOPT_WRITEFUNCTION, on_body);
     SET(CURLOPT_WRITEDATA, t);
     SET(CURLOPT_ERRORBUFFER, t->tls_detail);
+    if (call->silence_ms > 0) {
+        SET(CURLOPT_LOW_SPEED_LIMIT, 1L);
+        SET(CURLOPT_LOW_SPEED_TIME, seconds(call->silence_ms));
+    }
     return rc;
+}
+
+static int64_t left_ms(const struct transfer *t)
+{
+    return clock_left_ms(clock_cut_deadline(t->cut, t->call->deadline_ms));
 }
 
 /* libcurl's own detail is repeated for TLS only: others can quote a proxy URL and its password. */
 static bool fail(const struct transfer *t, CURLcode rc, struct error *err)
 {
     long number = 0;
+    curl_off_t sent_us = 0;
 
     if (t->err.code != ERROR_NONE) {
         *err = t->err;
@@ -310,8 +346,13 @@ static bool fail(const struct transfer *t, CURLcode rc, struct error *err)
     }
     if (rc == CURLE_OUT_OF_MEMORY)
         return error_oom(err);
-    if (rc == CURLE_OPERATION_TIMEDOUT && clock_left_ms(t->call->deadline_ms) <= ROUNDING_MS)
+    if (rc == CURLE_OPERATION_TIMEDOUT && left_ms(t) <= ROUNDING_MS)
         return error_set(err, ERROR_DEADLINE, "%s: no complete reply before the deadline", t->peer);
+    if (rc == CURLE_OPERATION_TIMEDOUT &&
+        curl_easy_getinfo(t->easy, CURLINFO_PRETRANSFER_TIME_T, &sent_us) == CURLE_OK &&
+        sent_us > 0)
+        return error_set(err, ERROR_UNAVAILABLE, "%s: silent for %ld s", t->peer,
+                         seconds(t->call->silence_ms));
     if (rc == CURLE_OPERATION_TIMEDOUT)
         return error_set(err, ERROR_UNAVAILABLE, "%s: no connection within %d ms", t->peer,
                          CONNECT_MAX_MS);
@@ -338,6 +379,29 @@ static bool was_stale(CURL *easy, CURLcode rc)
            received == 0;
 }
 
+static CURLcode result_of(CURLM *multi)
+{
+    int left = 0;
+    const CURLMsg *message = curl_multi_info_read(multi, &left);
+
+    return message != NULL && message->msg == CURLMSG_DONE ? message->data.result
+                                                           : CURLE_OPERATION_TIMEDOUT;
+}
+
+/* curl_easy_perform with an eye on the cut. */
+static CURLcode run(struct transfer *t)
+{
+    int running = 1;
+    CURLMcode code = curl_multi_add_handle(t->multi, t->easy);
+
+    while (code == CURLM_OK && (code = curl_multi_perform(t->multi, &running)) == CURLM_OK &&
+           running > 0 && left_ms(t) > 0)
+        code = curl_multi_poll(t->multi, NULL, 0, CLOCK_CUT_LOOK_MS, NULL);
+    CURLcode rc = code == CURLM_OK ? result_of(t->multi) : CURLE_FAILED_INIT;
+    curl_multi_remove_handle(t->multi, t->easy);
+    return rc;
+}
+
 static CURLcode send_and_receive(struct http_client *client, struct transfer *t, bool is_https,
                                  struct curl_slist *headers)
 {
@@ -345,12 +409,12 @@ static CURLcode send_and_receive(struct http_client *client, struct transfer *t,
     CURLcode rc = set_request(easy, t, headers);
 
     for (int attempt = 0; attempt < 2 && rc == CURLE_OK; attempt++) {
-        int64_t left_ms = clock_left_ms(t->call->deadline_ms);
-        if (left_ms == 0)
+        int64_t left = left_ms(t);
+        if (left == 0)
             return CURLE_OPERATION_TIMEDOUT;
         SET(CURLOPT_FRESH_CONNECT, (long)attempt);
-        rc = rc != CURLE_OK ? rc : set_connection(easy, client, is_https, left_ms);
-        rc = rc != CURLE_OK ? rc : curl_easy_perform(easy);
+        rc = rc != CURLE_OK ? rc : set_connection(easy, client, is_https, left);
+        rc = rc != CURLE_OK ? rc : run(t);
         if (!was_stale(easy, rc))
             break;
         rc = attempt == 0 ? CURLE_OK : rc;
@@ -380,17 +444,23 @@ static bool perform(struct http_client *client, struct transfer *t, struct error
 bool http_client_call(struct http_client *client, const struct http_call *call,
                       struct http_reply *ret, struct error *err)
 {
+    const struct handle handle = handle_take(client);
     struct transfer t = {
-        .easy = handle_take(client),
+        .easy = handle.easy,
+        .multi = handle.multi,
         .call = call,
+        .cut = client->cut,
         .reply = {.body = {.max = call->max_reply_bytes},
                   .headers = {.max = REPLY_HEADERS_MAX_BYTES}},
     };
 
-    if (t.easy == NULL)
+    if (t.easy == NULL || t.multi == NULL) {
+        curl_easy_cleanup(t.easy);
+        curl_multi_cleanup(t.multi);
         return error_oom(err);
+    }
     bool ok = perform(client, &t, err);
-    handle_give(client, t.easy);
+    handle_give(client, handle);
     if (ok)
         *ret = t.reply;
     else

@@ -12,6 +12,7 @@
 #define DARKROOM_HTTP_CLIENT_H
 
 #include "base/bytes.h"
+#include "base/clock.h"
 
 struct http_client;
 
@@ -21,6 +22,8 @@ struct http_call {
     const char *const *headers; /* NULL-terminated "Name: value" lines; NULL for none */
     struct bytes body;      /* sent when data is not NULL (empty for PUT and POST); not copied */
     int64_t deadline_ms;    /* monotonic clock; connecting may take 5 s of it */
+    int64_t silence_ms;     /* neither sent nor received a byte for so long: ERROR_UNAVAILABLE;
+                               0: the deadline alone counts */
     size_t max_reply_bytes; /* a longer body is ERROR_TOO_LARGE */
 };
 
@@ -32,9 +35,14 @@ struct http_reply {
     struct buffer headers; /* "name: value\n" lines, names in lower case */
 };
 
-/* `ca_file`: NULL or "" for the system's CA bundle, which it otherwise replaces.
- * NULL on failure: ERROR_CONFIG if the file holds no certificates. */
-struct http_client *http_client_new(const char *ca_file, struct error *err) NODISCARD;
+struct http_client_options {
+    const char *ca_file; /* NULL or "" for the system's CA bundle, which it otherwise replaces */
+    const struct clock_cut *cut; /* moves the deadlines of running calls; borrowed; may be NULL */
+};
+
+/* NULL on failure: ERROR_CONFIG if the CA file holds no certificates. */
+struct http_client *http_client_new(const struct http_client_options *options,
+                                    struct error *err) NODISCARD;
 void http_client_free(struct http_client *client);
 
 /* True when a complete reply of any status arrived; *ret is then the caller's

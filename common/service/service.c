@@ -97,9 +97,9 @@ bool service_open(struct service *service, const struct worker_pool_options *poo
 
     options.workers = (int)service->settings.workers;
     options.queue_max = (int)service->settings.queue_max;
-    service->store = store_open(service->settings.storage_url, err);
+    service->store = storage_open(&service->settings, &service->cut, &service->storage, err);
     if (service->store == NULL)
-        return error_wrap(err, "STORAGE_URL");
+        return false;
     service->readiness = readiness_new(service->store, err);
     if (service->readiness == NULL)
         return false;
@@ -112,6 +112,7 @@ void service_done(struct service *service)
     worker_pool_free(service->pool);
     readiness_free(service->readiness);
     store_free(service->store);
+    storage_done(&service->storage);
     settings_done(&service->settings);
 }
 
@@ -192,6 +193,7 @@ int service_serve(struct service *service, const struct route *routes, size_t co
     int64_t deadline = clock_monotonic_ms() + service->settings.shutdown_grace_ms - LAST_MS;
     log_info("shutting down", F("signal", signal_number),
              F("inflight", server_inflight(service->server)));
+    clock_cut_set(&service->cut, deadline);
     worker_pool_cut_deadlines(service->pool, deadline);
     server_drain(service->server, deadline);
     if (stop != NULL)

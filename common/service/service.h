@@ -6,6 +6,7 @@
 #include "base/settings.h"
 #include "http/server.h"
 #include "service/readiness.h"
+#include "service/storage.h"
 #include "work/worker_pool.h"
 
 /* The first member of each service's struct app. Filled in by service_begin and by the service's
@@ -16,6 +17,8 @@ struct service {
     const char *openapi; /* the text of openapi.json, embedded */
     struct settings settings;
     struct byte_budget budget;
+    struct clock_cut cut; /* set at shutdown: no call to storage or pusher outlasts it */
+    struct storage storage;
     struct store *store;
     struct worker_pool *pool;
     struct readiness *readiness;

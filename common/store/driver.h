@@ -3,7 +3,8 @@
  *
  * store.c calls a driver only with checked arguments: a valid key inside the prefix, a valid
  * content type and metadata, a deadline that has not passed, and never a NULL `existed`, `info` or
- * err. On failure a driver may leave *data longer and *info filled: store.c puts them back. */
+ * err. While a call waits it follows the options' `cut`. On failure a driver may leave *data longer
+ * and *info filled: store.c puts them back. */
 #ifndef DARKROOM_STORE_DRIVER_H
 #define DARKROOM_STORE_DRIVER_H
 
@@ -20,6 +21,9 @@ struct store_driver {
     bool (*remove)(void *state, const char *key, int64_t deadline_ms, struct error *err);
     bool (*list)(void *state, const char *prefix, int64_t deadline_ms, store_list_fn fn, void *ctx,
                  struct error *err);
+    /* NULL where there is no such thing */
+    bool (*presign_get)(void *state, const char *key, int64_t expires_s, struct buffer *out,
+                        struct error *err);
     void (*free)(void *state);
 };
 
@@ -38,6 +42,10 @@ struct store {
     } reads, writes;
 };
 
+extern const char *const store_scheme_names[]; /* by enum store_scheme */
+extern const char store_path_safe[]; /* characters of an RFC 3986 path that need no encoding,
+                                        besides the unreserved ones */
+
 /* store_key_check, and ERROR_FORBIDDEN outside the store's prefix. */
 bool store_key_allowed(const struct store *store, const char *key, struct error *err) NODISCARD;
 /* Printable ASCII of 1..max bytes: what a header or an attribute can hold. */
@@ -52,5 +60,16 @@ bool store_in_time(int64_t deadline_ms, struct error *err) NODISCARD;
 /* A directory as a bucket (file.c). *root is the real path, the caller's. NULL: ERROR_CONFIG. */
 extern const struct store_driver store_file_driver;
 void *store_file_open(const char *path, char **root, struct error *err) NODISCARD;
+
+/* A bucket (bucket.c), by S3's REST API with SigV4 (s3.c) or Google's XML API (gcs.c), or S3's with
+ * SigV2 (libs3.c). The bucket's name has been checked and is borrowed like the options.
+ * NULL: ERROR_CONFIG. */
+extern const struct store_driver store_bucket_driver;
+void *store_s3_open(const struct store_options *options, const char *bucket,
+                    struct error *err) NODISCARD;
+void *store_gcs_open(const struct store_options *options, const char *bucket,
+                     struct error *err) NODISCARD;
+void *store_libs3_open(const struct store_options *options, const char *bucket,
+                       struct error *err) NODISCARD;
 
 #endif

@@ -6,7 +6,12 @@
 
 #include <string.h>
 
-enum { METADATA_NAME_MAX = 64, METADATA_VALUE_MAX = 1024, WRITES_REMEMBERED_MS = 5000 };
+enum {
+    METADATA_NAME_MAX = 64,
+    METADATA_VALUE_MAX = 1024,
+    WRITES_REMEMBERED_MS = 5000,
+    PRESIGN_MAX_S = 604800, /* SigV4's limit: a week */
+};
 
 static bool is_dots(const char *segment, size_t len)
 {
@@ -170,6 +175,19 @@ bool store_list(struct store *store, const char *prefix, int64_t deadline_ms, st
     return store_key_allowed(store, probe, err) && store_in_time(deadline_ms, err) &&
            record(&store->reads,
                   store->driver->list(store->state, prefix, deadline_ms, fn, ctx, err), err);
+}
+
+bool store_presign_get(struct store *store, const char *key, int64_t expires_s, struct buffer *out,
+                       struct error *err)
+{
+    if (!store_key_allowed(store, key, err))
+        return false;
+    if (store->driver->presign_get == NULL)
+        return error_set(err, ERROR_CONFIG, "this storage has no presigned URLs");
+    if (expires_s < 1 || expires_s > PRESIGN_MAX_S)
+        return error_set(err, ERROR_BAD_REQUEST, "a presigned URL is valid for 1 to %d seconds",
+                         PRESIGN_MAX_S);
+    return store->driver->presign_get(store->state, key, expires_s, out, err);
 }
 
 void store_free(struct store *store)

@@ -5,9 +5,10 @@
  * segments (store_key_check). A store opened on `bucket/prefix` holds only keys that start with its
  * prefix: any other key is ERROR_FORBIDDEN, before any I/O.
  *
- * Errors of every call: ERROR_NOT_FOUND, ERROR_FORBIDDEN (outside the prefix, or denied),
+ * Errors of every call: ERROR_NOT_FOUND, ERROR_FORBIDDEN (outside the prefix),
  * ERROR_BAD_REQUEST (key), ERROR_TOO_LARGE (over max_bytes), ERROR_RANGE,
- * ERROR_DEADLINE, ERROR_UNAVAILABLE (passing: full, read-only, down). Nothing is ever half-written.
+ * ERROR_DEADLINE, ERROR_UNAVAILABLE (passing: full, read-only, down; or what the operator mends:
+ * credentials refused, bucket missing). Nothing is ever half-written.
  *
  * Thread-safe: any number of calls at once on one store. `deadline_ms` is on the monotonic clock.
  */
@@ -15,6 +16,7 @@
 #define DARKROOM_STORE_STORE_H
 
 #include "base/bytes.h"
+#include "base/clock.h"
 
 enum {
     STORE_KEY_MAX = 1024,
@@ -22,6 +24,7 @@ enum {
     STORE_CONTENT_TYPE_MAX = 128,
     STORE_ETAG_MAX = 128,
     STORE_METADATA_MAX = 16,
+    STORE_TOKEN_MAX = 4096,
 };
 
 struct store;
@@ -104,8 +107,38 @@ bool store_key_check(const char *key, struct error *err) NODISCARD;
  * blocks. */
 void store_health(const struct store *store, unsigned *failures, int64_t *known_ms);
 
-/* Open what a STORAGE_URL names. ERROR_CONFIG for a URL that cannot work.
- * file: the directory is created if it is missing. */
-struct store *store_open(const char *storage_url, struct error *err) NODISCARD;
+/* A URL with which anybody can GET the object for expires_s (1..604800) seconds, appended to out.
+ * ERROR_CONFIG for a store that has none: only S3 with SigV4 does. */
+bool store_presign_get(struct store *store, const char *key, int64_t expires_s, struct buffer *out,
+                       struct error *err) NODISCARD;
+
+enum store_s3_signature { STORE_S3_V4, STORE_S3_V2 };
+
+struct http_client;
+
+/* All strings and pointers are borrowed and must outlive the store; NULL strings are "". */
+struct store_options {
+    const char *url;             /* STORAGE_URL */
+    struct http_client *client;  /* s3 (v4) and gs */
+    const struct clock_cut *cut; /* may be NULL */
+    struct {
+        const char *endpoint; /* "http(s)://host[:port]"; "" for AWS */
+        const char *region;
+        const char *access_key, *secret_key, *session_token;
+        bool virtual_addressing; /* bucket.host instead of host/bucket */
+        enum store_s3_signature signature;
+    } s3;
+    struct {
+        const char *endpoint; /* "" for Google's */
+        /* The Bearer token; NULL for none (emulators). `expired`: a server refused this one. */
+        bool (*token)(void *ctx, int64_t deadline_ms, char out[STORE_TOKEN_MAX], struct error *err);
+        void (*token_expired)(void *ctx, const char *token);
+        void *token_ctx;
+    } gcs;
+};
+
+/* ERROR_CONFIG for what cannot work. file: the directory is created if it is missing; nothing is
+ * asked of a server yet. */
+struct store *store_open(const struct store_options *options, struct error *err) NODISCARD;
 
 #endif

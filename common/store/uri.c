@@ -1,18 +1,17 @@
-/* Object URIs, and the STORAGE_URL that opens a store. */
+/* Object URIs. */
 #include "base/strings.h"
 #include "store/driver.h"
 
-#include <limits.h>
 #include <string.h>
 
-static const char *const scheme_names[] = {
+const char *const store_scheme_names[] = {
     [STORE_SCHEME_FILE] = "file",
     [STORE_SCHEME_S3] = "s3",
     [STORE_SCHEME_GS] = "gs",
 };
 
 /* Characters of an RFC 3986 path that need no encoding, besides the unreserved ones. */
-static const char path_safe[] = "/!$&'()*+,;=:@";
+const char store_path_safe[] = "/!$&'()*+,;=:@";
 
 bool store_uri(const struct store *store, const char *key, char out[STORE_URI_MAX],
                struct error *err)
@@ -21,11 +20,11 @@ bool store_uri(const struct store *store, const char *key, char out[STORE_URI_MA
     bool encode = store->scheme == STORE_SCHEME_FILE;
 
     if (!store_key_allowed(store, key, err) ||
-        !buffer_printf(&uri, err, "%s://", scheme_names[store->scheme]) ||
-        !(encode ? string_percent_encode(store->place, path_safe, &uri, err)
+        !buffer_printf(&uri, err, "%s://", store_scheme_names[store->scheme]) ||
+        !(encode ? string_percent_encode(store->place, store_path_safe, &uri, err)
                  : buffer_append_str(&uri, store->place, err)) ||
         !buffer_append(&uri, "/", 1, err) ||
-        !(encode ? string_percent_encode(key, path_safe, &uri, err)
+        !(encode ? string_percent_encode(key, store_path_safe, &uri, err)
                  : buffer_append_str(&uri, key, err)))
         return false;
     memcpy(out, uri.data, uri.len);
@@ -103,7 +102,7 @@ bool store_key_of_uri(const struct store *store, const char *uri, char out[STORE
                       struct error *err)
 {
     CLEANUP(buffer_done) struct buffer path = BUFFER_MAX(STORE_URI_MAX);
-    const char *scheme = scheme_names[store->scheme];
+    const char *scheme = store_scheme_names[store->scheme];
     const char *key = "";
     size_t len = strcspn(uri, ":/?#");
 
@@ -118,64 +117,4 @@ bool store_key_of_uri(const struct store *store, const char *uri, char out[STORE
         return false;
     memcpy(out, key, strlen(key) + 1);
     return true;
-}
-
-/* "file:///dir", "file:/dir" or "file:dir", percent-encoded like any URL. */
-static bool directory_of_url(const char *rest, struct buffer *path, struct error *err)
-{
-    struct error ignored = {0};
-
-    if (string_starts_with(rest, "//"))
-        rest += rest[2] == '/' ? 2 : 0;
-    if (*rest == '\0' || string_starts_with(rest, "//") ||
-        !string_percent_decode(rest, path, &ignored) || !buffer_append(path, "", 1, &ignored))
-        return error_set(err, ERROR_CONFIG, "neither file:///dir nor file:dir");
-    return true;
-}
-
-/* Object URIs must fit STORE_URI_MAX whatever the key. */
-static bool check_root_length(const char *root, struct error *err)
-{
-    CLEANUP(buffer_done) struct buffer encoded = BUFFER_MAX(4096 - sizeof("file:///"));
-
-    return string_percent_encode(root, path_safe, &encoded, err) ||
-           error_set(err, ERROR_CONFIG, "the storage directory's path is too long");
-}
-
-static bool open_file(struct store *store, const char *rest, struct error *err)
-{
-    CLEANUP(buffer_done) struct buffer path = BUFFER_MAX(PATH_MAX);
-
-    store->scheme = STORE_SCHEME_FILE;
-    if (!directory_of_url(rest, &path, err))
-        return false;
-    store->state = store_file_open((const char *)path.data, &store->place, err);
-    if (store->state == NULL)
-        return false;
-    store->driver = &store_file_driver;
-    store->prefix = strdup("");
-    if (store->prefix == NULL)
-        return error_oom(err);
-    return check_root_length(store->place, err);
-}
-
-struct store *store_open(const char *storage_url, struct error *err)
-{
-    struct store *store = calloc(1, sizeof(*store));
-    bool ok = false;
-
-    if (store == NULL)
-        error_oom(err);
-    else if (string_starts_with(storage_url, "file:"))
-        ok = open_file(store, storage_url + strlen("file:"), err);
-    else if (string_starts_with(storage_url, "s3://") || string_starts_with(storage_url, "gs://"))
-        error_set(err, ERROR_CONFIG,
-                  "%.2s: is not supported by this build yet: use file:", storage_url);
-    else
-        error_set(err, ERROR_CONFIG, "not a file:, s3: or gs: URL");
-    if (!ok) {
-        store_free(store);
-        return NULL;
-    }
-    return store;
 }

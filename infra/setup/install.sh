@@ -12,7 +12,7 @@ set -euo pipefail
 
 RUN_PACKAGES=(
     gcc libc6-dev make pkg-config
-    libmicrohttpd-dev libjansson-dev libcurl4-openssl-dev libssl-dev libsqlite3-dev libs3-dev
+    libmicrohttpd-dev libjansson-dev libcurl4-openssl-dev libssl-dev libsqlite3-dev libs3-dev libxml2-dev libexpat1-dev
     libvips-dev libjpeg62-turbo-dev
     python3 python3-onnx python3-flatbuffers python3-numpy
     ca-certificates curl jq
@@ -21,6 +21,9 @@ TEST_PACKAGES=(
     libcmocka-dev
     python3-pytest python3-pytest-timeout python3-pytest-xdist python3-requests python3-pil
     libvips-tools openssl iproute2 procps util-linux
+    # storage servers for the tests and a client to check on them with: plain Python modules. Swift's
+    # and memcached's server packages would start daemons and keep them; the tests need none of those.
+    python3-swift python3-boto3 python3-cryptography
 )
 LINT_PACKAGES=(clang-format clang-tidy cppcheck shellcheck)
 

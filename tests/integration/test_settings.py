@@ -23,6 +23,9 @@ COMMON = {
     "MAX_PIXELS": "50000000", "MAX_DECODE_BYTES": "268435456", "MAX_CONNECTIONS": "1000", "MAX_INFLIGHT": "256",
     "BODY_BUDGET_BYTES": "134217728", "WORKERS": "0", "QUEUE_MAX": "64", "REQUEST_TIMEOUT_MS": "30000",
     "SHUTDOWN_GRACE_MS": "8000", "CA_FILE": "-", "CORS_ORIGINS": "-", "STORAGE_URL": "-", "BUCKET": "-",
+    "S3_ENDPOINT": "-", "S3_REGION": "us-east-1", "S3_ADDRESSING": "path", "S3_SIGNATURE": "v4",
+    "AWS_ACCESS_KEY_ID": "-", "AWS_SECRET_ACCESS_KEY": "-", "AWS_SESSION_TOKEN": "-", "GCS_ENDPOINT": "-",
+    "STORAGE_EMULATOR_HOST": "-", "GCE_METADATA_HOST": "-", "GOOGLE_APPLICATION_CREDENTIALS": "-",
     "PUSH_TOKEN": "-", "ALLOW_EPHEMERAL": "off",
 }
 OWN = {
@@ -103,6 +106,9 @@ OWN_MISTAKES = {
 }
 
 
+KEYS = {"AWS_ACCESS_KEY_ID": "an-id", "AWS_SECRET_ACCESS_KEY": "a-secret"}
+
+
 @both
 def test_every_mistake_is_named(name, tmp_path):
     for variable, values in (MISTAKES | OWN_MISTAKES[name]).items():
@@ -115,7 +121,7 @@ def test_every_mistake_is_named(name, tmp_path):
 def test_mistakes_are_told_together(name, tmp_path):
     wrong = {variable: values[0] for variable, values in (MISTAKES | OWN_MISTAKES[name]).items()}
     wrong["STORAGE_URL"] = "s3://one" if name == "preprocess-service" else "file:x"
-    told = assert_refused(run(name, tmp_path, BUCKET="two", **wrong), "BUCKET and STORAGE_URL")
+    told = assert_refused(run(name, tmp_path, BUCKET="two", **KEYS, **wrong), "BUCKET and STORAGE_URL")
     for variable in wrong.keys() - {"STORAGE_URL"}:
         assert f"\n{variable}: " in told, variable
     assert len(told.strip().splitlines()) == len(wrong) + 1  # a title, one each; STORAGE_URL's is BUCKET's
@@ -128,9 +134,10 @@ def test_mistakes_are_told_together(name, tmp_path):
     ("gs://photos", "photos", True),
 ])
 def test_bucket_contradiction(name, url, bucket, ok, tmp_path):
-    result = run(name, tmp_path, STORAGE_URL=url, BUCKET=bucket)
+    result = run(name, tmp_path, STORAGE_URL=url, BUCKET=bucket, **KEYS,
+                 GOOGLE_APPLICATION_CREDENTIALS="/nonexistent.json")
     assert ("BUCKET and STORAGE_URL" in result.stderr) != ok
-    assert result.returncode == 2  # those buckets are not to be had here, anyway
+    assert result.returncode == 2
 
 
 @both
@@ -181,11 +188,13 @@ def test_relative_storage(name, tmp_path, services):
 def test_secrets_are_never_printed(name, tmp_path, services):
     """Nor after mistakes, nor at the most talkative level."""
     secret = "t0ps3cret"
+    secrets = {"PUSH_TOKEN": secret, "AWS_ACCESS_KEY_ID": secret, "AWS_SECRET_ACCESS_KEY": secret,
+               "AWS_SESSION_TOKEN": secret}
     for wrong in ({"PORT": "x"}, {"STORAGE_URL": "s3://x"}, {"PUSH_TOKEN": secret + "\nline"}):
-        result = run(name, tmp_path, **({"PUSH_TOKEN": secret} | wrong))
+        result = run(name, tmp_path, **(secrets | wrong))
         assert result.returncode == 2
         assert secret not in result.stdout + result.stderr
-    services.append(Service(name, tmp_path, PUSH_TOKEN=secret, LOG_LEVEL="debug"))
+    services.append(Service(name, tmp_path, LOG_LEVEL="debug", **secrets))
     service = services[0].start()
     for path in ("/", "/metrics", "/readyz", "/openapi.json"):
         assert secret not in service.get(path).body.decode()

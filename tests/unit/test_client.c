@@ -132,7 +132,7 @@ static void begin(struct fixture *f, serve_fn serve, const char *path)
 {
     *f = (struct fixture){0};
     server_start(&f->server, serve);
-    f->client = http_client_new(NULL, &f->err);
+    f->client = http_client_new(&(struct http_client_options){0}, &f->err);
     assert_non_null(f->client);
     snprintf(f->url, sizeof(f->url), "http://127.0.0.1:%d%s", f->server.port, path);
 }
@@ -667,7 +667,8 @@ static void tls_call(const char *san, bool trusted, enum error_code expected)
     f.server.tls = make_tls(san, path);
     server_start(&f.server, serve_tls);
     snprintf(f.url, sizeof(f.url), "https://127.0.0.1:%d/", f.server.port);
-    f.client = http_client_new(trusted ? path : "", &f.err);
+    f.client =
+        http_client_new(&(struct http_client_options){.ca_file = trusted ? path : ""}, &f.err);
     assert_non_null(f.client);
     if (expected == ERROR_NONE)
         assert_true(call(&f, (struct http_call){0}));
@@ -691,9 +692,10 @@ static void test_ca_file_is_checked_at_start(void **state)
     (void)state;
     struct error err = {0};
 
-    assert_null(http_client_new("/nonexistent/ca.pem", &err));
+    assert_null(
+        http_client_new(&(struct http_client_options){.ca_file = "/nonexistent/ca.pem"}, &err));
     assert_int_equal(err.code, ERROR_CONFIG);
-    assert_null(http_client_new("/dev/null", &err));
+    assert_null(http_client_new(&(struct http_client_options){.ca_file = "/dev/null"}, &err));
     http_client_free(NULL);
 }
 

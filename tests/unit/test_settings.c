@@ -76,12 +76,19 @@ static void test_defaults(void **state)
     }
 }
 
+static void set_keys(void)
+{
+    setenv("AWS_ACCESS_KEY_ID", "id", 1);
+    setenv("AWS_SECRET_ACCESS_KEY", "secret", 1);
+}
+
 static void test_storage(void **state)
 {
     static const char *const good[] = {"file:data", "file:///data", "s3://b", "s3://b/p", "gs://b"};
     static const char *const bad[] = {"data", "http://b", "s3:b", "FILE:x", "gs:/b"};
 
     (void)state;
+    set_keys();
     for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
         setenv("STORAGE_URL", good[i], 1);
         assert_told(SERVICE_CLASSIFY, NULL);
@@ -104,6 +111,7 @@ static void test_bucket(void **state)
     };
 
     (void)state;
+    set_keys();
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         setenv("STORAGE_URL", cases[i].url, 1);
         setenv("BUCKET", cases[i].bucket, 1);
@@ -189,7 +197,48 @@ static void test_allowed_buckets(void **state)
     assert_told(SERVICE_CLASSIFY, "ALLOWED_BUCKETS: ");
     assert_told(SERVICE_PREPROCESS, NULL);
     setenv("STORAGE_URL", "s3://a", 1);
+    set_keys();
     assert_told(SERVICE_CLASSIFY, NULL);
+}
+
+static void test_s3(void **state)
+{
+    (void)state;
+    setenv("STORAGE_URL", "s3://bucket", 1);
+    assert_told(SERVICE_BOTH, "AWS_ACCESS_KEY_ID");
+    set_keys();
+    assert_told(SERVICE_BOTH, NULL);
+    setenv("S3_SIGNATURE", "v2", 1);
+    assert_told(SERVICE_BOTH, "S3_SIGNATURE=v2: needs an http://");
+    setenv("S3_ENDPOINT", "https://host", 1);
+    assert_told(SERVICE_BOTH, "S3_SIGNATURE=v2: needs an http://");
+    setenv("S3_ENDPOINT", "http://host:9000/", 1);
+    assert_told(SERVICE_BOTH, NULL);
+    setenv("AWS_SESSION_TOKEN", "token", 1);
+    assert_told(SERVICE_BOTH, "session tokens");
+    setenv("S3_SIGNATURE", "v4", 1);
+    assert_told(SERVICE_BOTH, NULL);
+    static const char *const bad[] = {
+        "host", "ftp://host", "http://host/path", "http://u:p@host", "http://host?x", "http://"};
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        setenv("S3_ENDPOINT", bad[i], 1);
+        assert_told(SERVICE_BOTH, "S3_ENDPOINT: ");
+    }
+}
+
+static void test_gcs(void **state)
+{
+    (void)state;
+    setenv("BUCKET", "bucket", 1);
+    setenv("STORAGE_EMULATOR_HOST", "localhost:4443", 1);
+    CLEANUP(settings_done) struct settings s;
+    CLEANUP_FREE char *text = load(SERVICE_PREPROCESS, &s);
+    assert_string_equal(text, "");
+    assert_string_equal(s.storage_emulator_host, "http://localhost:4443");
+    setenv("GCS_ENDPOINT", "https://storage.example", 1);
+    assert_told(SERVICE_BOTH, "GCS_ENDPOINT and STORAGE_EMULATOR_HOST");
+    unsetenv("STORAGE_EMULATOR_HOST");
+    assert_told(SERVICE_BOTH, NULL);
 }
 
 int main(void)
@@ -202,6 +251,8 @@ int main(void)
         cmocka_unit_test_setup(test_cloud_run, clear),
         cmocka_unit_test_setup(test_together, clear),
         cmocka_unit_test_setup(test_allowed_buckets, clear),
+        cmocka_unit_test_setup(test_s3, clear),
+        cmocka_unit_test_setup(test_gcs, clear),
     };
 
     return cmocka_run_group_tests_name("settings", tests, NULL, NULL);

@@ -38,7 +38,7 @@ static void begin_at(struct fixture *f)
     CLEANUP_FREE char *url = string_format("file:%s", f->root);
 
     f->err = (struct error){0};
-    f->store = store_open(url, &f->err);
+    f->store = store_open(&(struct store_options){.url = url}, &f->err);
     if (f->store == NULL)
         fail_msg("%s", f->err.message);
 }
@@ -686,7 +686,7 @@ static void test_read_only(void **state)
     mount_or_skip(f.root, "ro");
     url = string_format("file:%s", f.root);
     f.err = (struct error){0};
-    assert_null(store_open(url, &f.err));
+    assert_null(store_open(&(struct store_options){.url = url}, &f.err));
     assert_int_equal(f.err.code, ERROR_CONFIG);
     umount2(f.root, MNT_DETACH);
 }

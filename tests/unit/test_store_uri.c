@@ -224,7 +224,7 @@ static void test_parsing_bucket_uris(void **state)
 static void expect_config(const char *url, const char *text)
 {
     struct error err = {0};
-    struct store *store = store_open(url, &err);
+    struct store *store = store_open(&(struct store_options){.url = url}, &err);
 
     if (store != NULL)
         fail_msg("opened '%s'", url);
@@ -235,7 +235,7 @@ static void expect_config(const char *url, const char *text)
 static void expect_opens(const char *url, const char *uri_of_k)
 {
     struct error err = {0};
-    struct store *store = store_open(url, &err);
+    struct store *store = store_open(&(struct store_options){.url = url}, &err);
     char uri[STORE_URI_MAX];
 
     if (store == NULL)
@@ -268,8 +268,13 @@ static void test_storage_urls(void **state)
     snprintf(uri, sizeof(uri), "file://%s/real/k", folder);
     expect_opens("file:link", uri);
 
-    expect_config("s3://bucket/x", "s3: is not supported by this build yet: use file:");
-    expect_config("gs://bucket", "gs: is not supported by this build yet: use file:");
+    expect_config("s3://", "bucket");
+    expect_config("s3://Bucket", "bucket");
+    expect_config("gs://a/b", "bucket");
+    expect_config("gs://-abc", "bucket");
+    expect_config("gs://a..b", "bucket");
+    expect_config("s3://bucket/a/../b", "prefix");
+    expect_config("s3://bucket/\n", "prefix");
     expect_config("", "URL");
     expect_config("data/objects", "URL");
     expect_config("http://host/", "URL");

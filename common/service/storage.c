@@ -1,0 +1,90 @@
+#include "service/storage.h"
+
+#include "auth/google_token.h"
+#include "base/strings.h"
+#include "http/client.h"
+
+#include <string.h>
+
+/* https://cloud.google.com/storage/docs/oauth-scopes */
+static const char scope[] = "https://www.googleapis.com/auth/devstorage.read_write";
+
+_Static_assert((int)GOOGLE_TOKEN_MAX == (int)STORE_TOKEN_MAX, "one size of tokens");
+
+static bool get_token(void *ctx, int64_t deadline_ms, char out[STORE_TOKEN_MAX], struct error *err)
+{
+    return google_token_get(ctx, deadline_ms, out, err);
+}
+
+static void token_expired(void *ctx, const char *token)
+{
+    google_token_expired(ctx, token);
+}
+
+/* An emulator takes no credentials. */
+static bool open_gcs(const struct settings *s, struct storage *storage, struct error *err)
+{
+    if (*s->storage_emulator_host != '\0') {
+        storage->options.gcs.endpoint = s->storage_emulator_host;
+        return true;
+    }
+    storage->token = google_token_new(
+        &(struct google_token_options){
+            .client = storage->client,
+            .scope = scope,
+            .metadata_host = s->gce_metadata_host,
+            .credentials_file = s->google_application_credentials,
+        },
+        err);
+    if (storage->token == NULL)
+        return error_wrap(err, "GOOGLE_APPLICATION_CREDENTIALS");
+    storage->options.gcs.token = get_token;
+    storage->options.gcs.token_expired = token_expired;
+    storage->options.gcs.token_ctx = storage->token;
+    return true;
+}
+
+struct store *storage_open(const struct settings *s, const struct clock_cut *cut,
+                           struct storage *ret, struct error *err)
+{
+    *ret = (struct storage){
+        .options =
+            {
+                .url = s->storage_url,
+                .cut = cut,
+                .s3 =
+                    {
+                        .endpoint = s->s3_endpoint,
+                        .region = s->s3_region,
+                        .access_key = s->aws_access_key_id,
+                        .secret_key = s->aws_secret_access_key,
+                        .session_token = s->aws_session_token,
+                        .virtual_addressing = strcmp(s->s3_addressing, "virtual") == 0,
+                        .signature = strcmp(s->s3_signature, "v2") == 0 ? STORE_S3_V2 : STORE_S3_V4,
+                    },
+                .gcs = {.endpoint = s->gcs_endpoint},
+            },
+    };
+    if (!string_starts_with(s->storage_url, "file:")) {
+        ret->client =
+            http_client_new(&(struct http_client_options){.ca_file = s->ca_file, .cut = cut}, err);
+        if (ret->client == NULL) {
+            error_wrap(err, "CA_FILE");
+            return NULL;
+        }
+    }
+    if (string_starts_with(s->storage_url, "gs://") && !open_gcs(s, ret, err))
+        return NULL;
+    ret->options.client = ret->client;
+    struct store *store = store_open(&ret->options, err);
+    if (store == NULL)
+        error_wrap(err, "STORAGE_URL");
+    return store;
+}
+
+void storage_done(struct storage *storage)
+{
+    google_token_free(storage->token);
+    http_client_free(storage->client);
+    *storage = (struct storage){0};
+}
