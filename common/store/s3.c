@@ -6,6 +6,7 @@
 #include <string.h>
 
 enum {
+    AUTHORIZATION_MAX = 4096,
     SKEW_MIN_S = 240, /* S3 refuses from 15 minutes on; a HEAD is refused without saying why */
 };
 
@@ -27,7 +28,7 @@ static bool prepare(struct bucket *bucket, struct bucket_attempt *attempt, struc
     const struct bucket_call *call = attempt->call;
     const struct sigv4_key key = key_of(bucket);
     char sha256[SHA256_HEX_LEN + 1], date[SIGV4_DATE_LEN];
-    CLEANUP(buffer_done) struct buffer authorization = BUFFER_MAX(4096);
+    CLEANUP(buffer_done) struct buffer authorization = BUFFER_MAX(AUTHORIZATION_MAX);
     const int64_t now_s = clock_wall_ms() / 1000 + atomic_load(&bucket->skew_s);
 
     if (!string_sha256_hex(&call->body, 1, sha256, err))
@@ -96,6 +97,25 @@ static const struct bucket_dialect s3_dialect = {
     .presign_get = presign_get,
 };
 
+/* Credentials and region that cannot be signed with are found at start, not by every request. */
+static bool check_key(const struct bucket *bucket, struct error *err)
+{
+    CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(AUTHORIZATION_MAX);
+    const struct sigv4_key key = key_of(bucket);
+    const struct sigv4_request request = {
+        .method = "GET",
+        .host = bucket->host,
+        .path = "/",
+        .query = "",
+        .payload_sha256 = "UNSIGNED-PAYLOAD",
+    };
+    struct error why;
+
+    return sigv4_authorization(&key, &request, &out, &why) ||
+           error_set(err, ERROR_CONFIG, "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: %s",
+                     why.message);
+}
+
 void *store_s3_open(const struct store_options *options, const char *name, struct error *err)
 {
     CLEANUP_FREE char *aws = string_format("https://s3.%s.amazonaws.com", options->s3.region);
@@ -111,7 +131,11 @@ void *store_s3_open(const struct store_options *options, const char *name, struc
     bool own = *options->s3.endpoint != '\0';
     struct bucket *bucket = bucket_new(&s3_dialect, options, own ? options->s3.endpoint : aws, name,
                                        options->s3.virtual_addressing, err);
-    if (bucket == NULL)
+    if (bucket == NULL) {
         error_wrap(err, "S3_ENDPOINT");
+    } else if (!check_key(bucket, err)) {
+        bucket_free(bucket);
+        return NULL;
+    }
     return bucket;
 }

@@ -342,6 +342,7 @@ def test_gcs_says_only_if_absent(server, tmp_path):
     ({"STORAGE_URL": "s3://"} | KEYS, ["STORAGE_URL", "bucket"]),
     ({"STORAGE_URL": "s3://bucket/a/../b"} | KEYS, ["STORAGE_URL"]),
     ({"STORAGE_URL": "s3://bucket", "S3_REGION": "a b"} | KEYS, ["S3_REGION"]),
+    ({"STORAGE_URL": "s3://bucket", "AWS_ACCESS_KEY_ID": "an id", "AWS_SECRET_ACCESS_KEY": "x"}, ["AWS_ACCESS_KEY_ID"]),
     ({"STORAGE_URL": "gs://bucket", "GOOGLE_APPLICATION_CREDENTIALS": "/nonexistent.json"},
      ["GOOGLE_APPLICATION_CREDENTIALS"]),
     ({"STORAGE_URL": "gs://bucket", "GCS_ENDPOINT": "http://a", "STORAGE_EMULATOR_HOST": "b"},
