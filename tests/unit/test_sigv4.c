@@ -272,11 +272,9 @@ static void test_general_suite(void **state)
         if (!sigv4_authorization(&key, &request, &header, &err))
             fail_msg("%s: %s", v->name, err.message);
         CLEANUP_FREE char *text = text_of(&header);
-        assert_true(
-            strncmp(
-                text,
-                "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, ",
-                82) == 0);
+        assert_ptr_equal(strstr(text, "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/"
+                                      "service/aws4_request, SignedHeaders="),
+                         text);
         assert_ends(v->name, text, "Signature=", v->signature);
         if (!sigv4_presign(&key, &request, 3600, &query, &err))
             fail_msg("%s: %s", v->name, err.message);
