@@ -193,7 +193,7 @@ static void fetch_unlocked(struct google_token *t, int64_t deadline_ms)
     }
     OPENSSL_cleanse(text, sizeof(text));
     t->next_try_ms = clock_monotonic_ms() + AGAIN_MS;
-    t->failure = ok ? (struct error){0} : why;
+    t->failure = why; /* ERROR_NONE when it worked */
     t->fetching = false;
     t->fetches++;
     pthread_cond_broadcast(&t->changed);

@@ -114,15 +114,18 @@ static bool append_header_name(const struct pairs *headers, size_t i, struct buf
 {
     struct bytes name = headers->at[i].name;
 
-    for (size_t k = 0; k < name.len; k++)
-        if (!buffer_append(out, &(uint8_t){lower(name.data[k])}, 1, err))
+    for (size_t k = 0; k < name.len; k++) {
+        uint8_t c = lower(name.data[k]);
+        if (!buffer_append(out, &c, 1, err))
             return false;
+    }
     return true;
 }
 
 static bool repeats(const struct pairs *headers, size_t i)
 {
-    return i > 0 && compare(headers->at[i - 1].name, headers->at[i].name, true) == 0;
+    return i > 0 && i < headers->count &&
+           compare(headers->at[i - 1].name, headers->at[i].name, true) == 0;
 }
 
 static bool collect_headers(struct signing *s, struct error *err)

@@ -1,11 +1,16 @@
-"""A scripted stand-in for Google: the metadata server, the token endpoint of service accounts, and
-Cloud Storage's XML API with Bearer tokens, on one port of 127.0.0.1."""
+"""A scripted stand-in for Google, on one port of 127.0.0.1: the metadata server, the token endpoint of
+service accounts, Cloud Storage's XML API, and Pub/Sub with push subscriptions that carry signed OIDC
+tokens (and the keys to check them with). It can misbehave in ways that the real ones rarely do."""
 import base64
 import email.utils
 import hashlib
+import heapq
+import http.client
 import http.server
+import itertools
 import json
 import pathlib
+import random
 import threading
 import time
 import urllib.parse
@@ -16,6 +21,15 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 EMAIL = "darkroom@project.iam.gserviceaccount.com"
+
+
+PUSH_EMAIL = "push@project.iam.gserviceaccount.com"
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.05, 1.0
+ACKNOWLEDGED = (102, 200, 201, 202, 204)
+
+
+def _b64(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _unpad(text):
@@ -33,6 +47,10 @@ class Google(http.server.ThreadingHTTPServer):
         self.lifetime_s, self.token_delay_s, self.token_faults = 3600, 0.0, []
         self.tokens, self.tokens_given, self.asked = set(), 0, []
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.fault_rate, self.lost_reply_rate, self.duplicate_rate, self.delay_s = 0.0, 0.0, 0.0, 0.0
+        self.random = random.Random(1)
+        self.topics, self.message_ids = {}, itertools.count(1)  # topic -> messages published
+        self.subscriptions, self.dead = [], []
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     @property
@@ -44,11 +62,48 @@ class Google(http.server.ThreadingHTTPServer):
         return "http://" + self.host
 
     def close(self):
+        for subscription in self.subscriptions:
+            subscription.stop()
         self.shutdown()
         self.server_close()
 
     def handle_error(self, *_):
         pass
+
+    def chance(self, rate):
+        with self.lock:
+            return self.random.random() < rate
+
+    def subscribe(self, topic, endpoint, audience, email=PUSH_EMAIL, max_attempts=1000):
+        self.subscriptions.append(Subscription(self, topic, endpoint, audience, email, max_attempts))
+        return self.subscriptions[-1]
+
+    def identity_token(self, audience, email=PUSH_EMAIL, **changes):
+        """What Pub/Sub signs its pushes with."""
+        now = int(time.time())
+        header = {"alg": "RS256", "kid": "key-1", "typ": "JWT"}
+        claims = {"aud": audience, "azp": "1", "email": email, "email_verified": True, "exp": now + 3600, "iat": now,
+                  "iss": "https://accounts.google.com", "sub": "1"} | changes
+        text = f"{_b64(json.dumps(header).encode())}.{_b64(json.dumps(claims).encode())}"
+        return f"{text}.{_b64(self.key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
+
+    def key_set(self):
+        numbers = self.key.public_key().public_numbers()
+        return {"keys": [{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "key-1",
+                          "n": _b64(numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8, "big")),
+                          "e": _b64(numbers.e.to_bytes(3, "big"))}]}
+
+    def publish(self, topic, messages):
+        ids = []
+        for message in messages:
+            ids.append(str(next(self.message_ids)))
+            stored = message | {"messageId": ids[-1], "publishTime": email.utils.formatdate()}
+            with self.lock:
+                self.topics.setdefault(topic, []).append(stored)
+            for subscription in self.subscriptions:
+                if subscription.topic == topic:
+                    subscription.add(stored)
+        return ids
 
     def revoke(self):
         with self.lock:
@@ -86,6 +141,75 @@ class Google(http.server.ThreadingHTTPServer):
         return None if good else "invalid_grant"
 
 
+class Subscription:
+    """Pushes with at-least-once delivery, retries with backoff, and dead letters."""
+    WORKERS = 6
+
+    def __init__(self, google, topic, endpoint, audience, email_, max_attempts):
+        self.google, self.topic, self.audience, self.email = google, topic, audience, email_
+        self.url, self.max_attempts = urllib.parse.urlsplit(endpoint), max_attempts
+        self.queue, self.order, self.stopping = [], itertools.count(), False
+        self.condition = threading.Condition()
+        self.in_progress, self.deliveries, self.acknowledged = 0, 0, 0
+        for _ in range(self.WORKERS):
+            threading.Thread(target=self.work, daemon=True).start()
+
+    def add(self, message, attempt=1, after_s=None):
+        copies = 2 if attempt == 1 and self.google.chance(self.google.duplicate_rate) else 1
+        for _ in range(copies):
+            with self.google.lock:
+                delay = self.google.random.random() * self.google.delay_s
+            with self.condition:
+                when = time.monotonic() + (delay if after_s is None else after_s)
+                heapq.heappush(self.queue, (when, next(self.order), attempt, message))
+                self.condition.notify()
+
+    def work(self):
+        while True:
+            with self.condition:
+                while not self.stopping and (not self.queue or self.queue[0][0] > time.monotonic()):
+                    self.condition.wait(0.02)
+                if self.stopping:
+                    return
+                _, _, attempt, message = heapq.heappop(self.queue)
+                self.in_progress += 1
+            status = self.push(message, attempt)
+            with self.condition:
+                self.deliveries += 1
+                self.in_progress -= 1
+                self.acknowledged += status in ACKNOWLEDGED
+            if status in ACKNOWLEDGED:
+                continue
+            if attempt >= self.max_attempts:
+                self.google.dead.append(message)
+            else:
+                self.add(message, attempt + 1, min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** (attempt - 1)))
+
+    def push(self, message, attempt):
+        wire = message | {"message_id": message["messageId"], "publish_time": message["publishTime"]}
+        body = json.dumps({"deliveryAttempt": attempt, "message": wire,
+                           "subscription": f"projects/project/subscriptions/{self.topic}-push"})
+        headers = {"Content-Type": "application/json",
+                   "Authorization": "Bearer " + self.google.identity_token(self.audience, self.email)}
+        try:
+            connection = http.client.HTTPConnection(self.url.hostname, self.url.port, timeout=60)
+            connection.request("POST", self.url.path, body, headers)
+            status = connection.getresponse().status
+            connection.close()
+            return status
+        except (OSError, http.client.HTTPException):
+            return 0
+
+    def idle(self):
+        with self.condition:
+            return not self.queue and self.in_progress == 0
+
+    def stop(self):
+        with self.condition:
+            self.stopping = True
+            self.condition.notify_all()
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -117,6 +241,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             google.asked.append(f"{self.command} {self.path}")
         if path == "/computeMetadata/v1/instance/service-accounts/default/token" or path == "/token":
             self.token(path, body)
+        elif google.chance(google.fault_rate):
+            self.reply(503, {"error": {"code": 503, "status": "UNAVAILABLE"}}, Cache_Control="no-store")
+        elif path == "/certs":
+            self.reply(200, google.key_set(), Cache_Control="public, max-age=300")
+        elif path.endswith(":publish"):
+            self.publish(path, body)
         else:
             self.storage(path, query, body)
 
@@ -136,10 +266,26 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         wrong = google.check_assertion(urllib.parse.parse_qs(body.decode()))
         return self.reply(400, {"error": wrong}) if wrong else self.reply(200, google.new_token())
 
+    def is_authorized(self):
+        scheme, _, token = (self.headers.get("Authorization") or "").partition(" ")
+        return scheme == "Bearer" and token in self.server.tokens
+
+    def publish(self, path, body):
+        google = self.server
+        if not self.is_authorized():
+            return self.reply(401, {"error": {"code": 401, "status": "UNAUTHENTICATED"}})
+        _, _, _, project, _, topic = path.removesuffix(":publish").split("/")
+        if project != "project":
+            return self.reply(403, {"error": {"code": 403, "status": "PERMISSION_DENIED"}})
+        ids = google.publish(topic, json.loads(body)["messages"])
+        if google.chance(google.lost_reply_rate):
+            self.close_connection = True  # published, but nobody hears of it
+            return None
+        return self.reply(200, {"messageIds": ids})
+
     def storage(self, path, query, body):
         google = self.server
-        scheme, _, token = (self.headers.get("Authorization") or "").partition(" ")
-        if scheme != "Bearer" or token not in google.tokens:
+        if not self.is_authorized():
             return self.problem(401, "AuthenticationRequired")
         bucket, _, key = urllib.parse.unquote(path)[1:].partition("/")
         if bucket != google.bucket:

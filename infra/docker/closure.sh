@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# Fills an empty root with a program and all it needs to run, and nothing else: no shell, no package
+# manager, no package as a whole.
+#
+#   closure.sh ROOT PROGRAM…
+#
+#   - the programs, the shared libraries they are linked to (ldd), and the modules that libvips and
+#     libheif open by themselves for the formats we take, with their libraries
+#   - Debian's CA certificates (not those that this machine adds), users, name service, ld.so's cache
+#   - for scanners, var/lib/dpkg/status.d: the dpkg entry of every package a file was taken from;
+#     and that package's copyright file
+set -euo pipefail
+
+root=$1
+shift
+
+UID_GID=10001
+HEIF_PLUGINS=(dav1d aomenc libde265) # AVIF in, AVIF out, HEIC in
+STATIC=(libs3-dev)                   # linked into the programs, which ldd does not show
+
+die() {
+    echo "closure.sh: $*" >&2
+    exit 1
+}
+
+# FILE…: the paths of the libraries it is linked to, directly or not
+libraries() {
+    local listing
+    listing=$(ldd "$@")
+    ! grep 'not found' <<<"$listing" || die "libraries are missing"
+    grep -oE '(=> |^[[:space:]])/[^ ]+' <<<"$listing" | sed 's/.*[[:space:]]//' | sort -u
+}
+
+# LIBRARIES: what libvips and libheif load at run time, next to them. Debian 12's libheif has no plugins.
+modules() {
+    local folder plugin
+    folder=$(dirname "$(grep -m 1 '/libvips\.so' <<<"$1")") || die "not linked to libvips?"
+    for plugin in "$folder"/vips-modules-*/vips-heif.so; do
+        [ -e "$plugin" ] || die "no $plugin"
+        echo "$plugin"
+    done
+    for plugin in "${HEIF_PLUGINS[@]}"; do
+        plugin=$folder/libheif/plugins/libheif-$plugin.so
+        [ -e "$plugin" ] || die "no $plugin"
+        echo "$plugin"
+    done
+}
+
+# PATH: copied to the same place in the root, and what it is a link to as well
+copy() {
+    local path real
+    path=$(realpath -s "$1")
+    # /lib is a link to /usr/lib here as there; the name itself may be a link too
+    path=$(realpath "$(dirname "$path")")/$(basename "$path")
+    real=$(realpath "$path")
+    mkdir -p "$root$(dirname "$path")" "$root$(dirname "$real")"
+    cp -a "$real" "$root$real"
+    [ "$path" = "$real" ] || ln -sf "$(realpath --relative-to "$(dirname "$path")" "$real")" "$root$path"
+    echo "$real" >>"$root.files"
+}
+
+# The packages of the copied files; a file of none (our programs, ONNX Runtime) is no error.
+record_packages() {
+    local package
+    mkdir -p "$root/var/lib/dpkg/status.d"
+    xargs -d '\n' dpkg -S <"$root.files" 2>/dev/null | cut -d: -f1 | sort -u >"$root.packages" || true
+    printf '%s\n' ca-certificates base-files "${STATIC[@]}" >>"$root.packages"
+    while read -r package; do
+        dpkg-query -s "$package" >"$root/var/lib/dpkg/status.d/$package"
+        [ ! -e "/usr/share/doc/$package/copyright" ] ||
+            install -D -m 644 "/usr/share/doc/$package/copyright" "$root/usr/share/doc/$package/copyright"
+    done <"$root.packages"
+}
+
+etc() {
+    local etc=$root/etc
+    mkdir -p "$etc/ssl/certs"
+    find /usr/share/ca-certificates -name '*.crt' | LC_ALL=C sort | xargs cat >"$etc/ssl/certs/ca-certificates.crt"
+    install -D -m 644 /usr/lib/os-release "$root/usr/lib/os-release"
+    ln -sf ../usr/lib/os-release "$etc/os-release"
+    cat >"$etc/passwd" <<END
+root:x:0:0:root:/root:/nonexistent
+darkroom:x:$UID_GID:$UID_GID:Darkroom:/data:/nonexistent
+END
+    printf 'root:x:0:\ndarkroom:x:%s:\n' $UID_GID >"$etc/group"
+    echo 'hosts: files dns' >"$etc/nsswitch.conf"
+    cp -r /etc/ld.so.conf /etc/ld.so.conf.d "$etc"
+}
+
+mkdir -p "$root/usr/lib" "$root/usr/bin" "$root/usr/sbin"
+for link in bin sbin lib lib32 lib64; do
+    if [ -L "/$link" ]; then
+        mkdir -p "$root/usr/$link"
+        ln -s "usr/$link" "$root/$link"
+    fi
+done
+install -d -m 1777 "$root/tmp"
+
+linked=$(libraries "$@")
+mapfile -t opened < <(modules "$linked")
+[ ${#opened[@]} -gt 0 ] || die "no modules"
+mapfile -t files < <(libraries "$@" "${opened[@]}")
+for file in "$@" "${opened[@]}" "${files[@]}"; do copy "$file"; done
+
+etc
+record_packages
+ldconfig -r "$root"
+rm -f "$root.files" "$root.packages" "$root/var/cache/ldconfig/aux-cache"
