@@ -116,6 +116,8 @@ suite = ET.parse(sys.argv[1]).getroot().find("testsuite")
 failed = int(suite.get("failures")) + int(suite.get("errors"))
 skipped = int(suite.get("skipped"))
 passed = int(suite.get("tests")) - failed - skipped
+for size in suite.iter("property"):
+    print(f"compose-test: {size.get('value')}")
 print(f"compose-test: on {sys.argv[3]}, in {sys.argv[2]} s")
 print(f"compose-test: {passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
 PY

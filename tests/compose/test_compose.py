@@ -64,10 +64,10 @@ def files():
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_size(service):
+def test_size(service, record_property):
     size = int(run("sh", "-c", f"docker save darkroom-{service} | gzip -6 | wc -c"))
     plain = json.loads(docker("image", "inspect", f"darkroom-{service}"))[0]["Size"]
-    print(f"{service}: {size / 1e6:.1f} MB compressed, {plain / 1e6:.1f} MB on disk")
+    record_property("size", f"{service} {size / 1e6:.1f} MB compressed, {plain / 1e6:.1f} MB on disk")
     assert size <= MAX_COMPRESSED_MB[service] * 1_000_000
 
 
