@@ -5,6 +5,7 @@
 #include "image/image.h"
 #include "model.h"
 #include "service/service.h"
+#include "service/topic.h"
 #include "store/store_set.h"
 
 struct app {
@@ -12,6 +13,8 @@ struct app {
     struct image_limits limits;
     struct model *model;
     struct store_set *readable; /* ALLOWED_BUCKETS */
+    struct topic topic;         /* CLASS_TOPIC */
+    struct pubsub *results;     /* NULL without it */
 };
 
 /* Where a URI leads: into a store that may be read. */
@@ -26,5 +29,11 @@ extern const size_t classify_route_count;
 struct reply handle_classify(const struct app *app, const struct request *req);
 struct reply handle_pubsub(const struct app *app, const struct request *req);
 struct reply handle_results(const struct app *app, const struct request *req);
+struct reply handle_v2_server(const struct app *app, const struct request *req);
+struct reply handle_v2_live(const struct app *app, const struct request *req);
+struct reply handle_v2_ready(const struct app *app, const struct request *req);
+struct reply handle_v2_model(const struct app *app, const struct request *req);
+struct reply handle_v2_model_ready(const struct app *app, const struct request *req);
+struct reply handle_v2_infer(const struct app *app, const struct request *req);
 
 #endif

@@ -3,54 +3,102 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 
+#include <math.h>
+#include <string.h>
+
 struct classify_job {
     const struct app *app;
     struct bytes image;
+    const float *tensor; /* instead of an image */
     size_t k;
     double queued_s;
-    struct labels *labels;
+    struct labels *labels; /* one of the two */
+    float *scores;
     struct error err;
     bool ok;
 };
 
+static bool all_finite(const float *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!isfinite(values[i]))
+            return false;
+    return true;
+}
+
+static bool fill_input(struct classify_job *job, void *state, const atomic_bool *cancelled)
+{
+    const struct manifest *manifest = model_manifest(job->app->model);
+    struct image_stages stages;
+
+    if (job->tensor != NULL) {
+        size_t count = manifest_input_count(manifest);
+        memcpy(model_input(state), job->tensor, count * sizeof(float));
+        return all_finite(job->tensor, count) ||
+               error_set(&job->err, ERROR_BAD_REQUEST, "the tensor has a value that is no number");
+    }
+    if (!image_to_tensor(job->image, &manifest->input, &job->app->limits, cancelled,
+                         model_input(state), &stages, &job->err))
+        return false;
+    metric_observe(METRIC_STAGE_DURATION, "stage=\"decode\"", stages.decode);
+    metric_observe(METRIC_STAGE_DURATION, "stage=\"transform\"", stages.transform);
+    return true;
+}
+
+static bool take_scores(struct classify_job *job, const float *scores)
+{
+    const struct manifest *manifest = model_manifest(job->app->model);
+
+    if (job->labels != NULL) {
+        labels_pick(manifest, scores, job->k, job->labels);
+        return true;
+    }
+    memcpy(job->scores, scores, manifest->label_count * sizeof(float));
+    return all_finite(scores, manifest->label_count) ||
+           error_set(&job->err, ERROR_BAD_REQUEST, "the tensor gives scores that are no numbers");
+}
+
 static void run(void *state, void *arg, const atomic_bool *cancelled)
 {
     struct classify_job *job = arg;
-    const struct model *model = job->app->model;
-    const struct manifest *manifest = model_manifest(model);
-    struct image_stages stages;
     const float *scores;
 
     double started = clock_monotonic_s();
     metric_observe(METRIC_STAGE_DURATION, "stage=\"queue\"", started - job->queued_s);
-    job->ok = image_to_tensor(job->image, &manifest->input, &job->app->limits, cancelled,
-                              model_input(state), &stages, &job->err);
+    job->ok = fill_input(job, state, cancelled);
     if (!job->ok)
         return;
-    metric_observe(METRIC_STAGE_DURATION, "stage=\"decode\"", stages.decode);
-    metric_observe(METRIC_STAGE_DURATION, "stage=\"transform\"", stages.transform);
     started = clock_monotonic_s();
-    job->ok = model_run(model, state, &scores, &job->err);
-    if (!job->ok)
-        return;
-    labels_pick(manifest, scores, job->k, job->labels);
+    job->ok = model_run(job->app->model, state, &scores, &job->err) && take_scores(job, scores);
     metric_observe(METRIC_STAGE_DURATION, "stage=\"infer\"", clock_monotonic_s() - started);
+}
+
+static bool run_job(const struct request *req, struct classify_job *job, struct error *err)
+{
+    job->queued_s = clock_monotonic_s();
+    if (!worker_pool_run(job->app->service.pool, &(struct worker_job){.run = run, .arg = job},
+                         req->deadline_ms, err))
+        return false;
+    if (!job->ok)
+        *err = job->err;
+    return job->ok;
 }
 
 bool classify_image(const struct app *app, const struct request *req, struct bytes image, size_t k,
                     struct labels *ret, struct error *err)
 {
-    struct classify_job job = {
-        .app = app, .image = image, .k = k, .queued_s = clock_monotonic_s(), .labels = ret};
+    struct classify_job job = {.app = app, .image = image, .k = k, .labels = ret};
 
     /* the header tells what would be refused: no need to wait for a worker to hear it */
-    if (!image_precheck(image, &app->limits, err) ||
-        !worker_pool_run(app->service.pool, &(struct worker_job){.run = run, .arg = &job},
-                         req->deadline_ms, err))
-        return false;
-    if (!job.ok)
-        *err = job.err;
-    return job.ok;
+    return image_precheck(image, &app->limits, err) && run_job(req, &job, err);
+}
+
+bool classify_scores(const struct app *app, const struct request *req, struct bytes image,
+                     const float *tensor, float *scores, struct error *err)
+{
+    struct classify_job job = {.app = app, .image = image, .tensor = tensor, .scores = scores};
+
+    return (tensor != NULL || image_precheck(image, &app->limits, err)) && run_job(req, &job, err);
 }
 
 bool fetch_info(const struct request *req, const struct object *object, struct fetched *ret,

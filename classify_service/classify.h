@@ -10,6 +10,12 @@
 bool classify_image(const struct app *app, const struct request *req, struct bytes image, size_t k,
                     struct labels *ret, struct error *err) NODISCARD;
 
+/* The scores of an image, or of a tensor that is made already (model_input's floats; `image` is
+ * then ignored, otherwise `tensor` is NULL): one float for each label. Also ERROR_BAD_REQUEST: the
+ * tensor or its scores are not finite. */
+bool classify_scores(const struct app *app, const struct request *req, struct bytes image,
+                     const float *tensor, float *scores, struct error *err) NODISCARD;
+
 /* An object, in two steps: fetch_info asks what it is, fetch_data reads it whole, its
  * bytes charged to the request's budget until fetched_done. */
 struct fetched {

@@ -1,27 +1,14 @@
-/* POST /pubsub: an object was announced; fetch it, label it, store the result, then acknowledge.
+/* POST /pubsub: objects were announced; fetch each, label it, store the result, then acknowledge.
  * 200 means settled (labelled, ignored, or rejected for good), 503 means send it again. */
+#include "announce.h"
+#include "base/json_cost.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "classify.h"
-#include "events/envelope.h"
+#include "events/notification.h"
 #include "result.h"
 
 #include <string.h>
-#include <strings.h>
-
-static bool authorize(const struct app *app, const struct request *req, struct error *err)
-{
-    static const char scheme[] = "Bearer ";
-    const char *token = app->service.settings.push_token;
-    const char *given = request_header(req, "Authorization");
-
-    if (*token == '\0')
-        return true;
-    if (given == NULL || strncasecmp(given, scheme, strlen(scheme)) != 0 ||
-        !string_equal_constant_time(given + strlen(scheme), token))
-        return error_set(err, ERROR_UNAUTHORIZED, "send the PUSH_TOKEN as Bearer authorization");
-    return true;
-}
 
 static void count(const char *outcome)
 {
@@ -45,16 +32,16 @@ static struct reply reply_ignored(void)
     return reply_json(200, json_pack("{s:s}", "status", "ignored"));
 }
 
-static struct reply reply_rejected(const struct envelope *event, const char *detail)
+static struct reply reply_rejected(const struct announcement *event, const char *detail)
 {
     count("rejected");
-    log_warning("rejected", F("event_id", (const char *)event->message_id),
-                F("gcs_path", (const char *)event->gcs_path), F("detail", detail));
+    log_warning("rejected", F("event_id", (const char *)event->id),
+                F("gcs_path", (const char *)event->uri), F("detail", detail));
     return reply_json(200, json_pack("{s:s, s:s}", "status", "rejected", "detail", detail));
 }
 
 /* The stored result says what became of the object, whichever it is. */
-static struct reply reply_stored(const struct envelope *event, const json_t *result)
+static struct reply reply_stored(const struct announcement *event, const json_t *result)
 {
     const char *detail = json_string_value(json_object_get(result, "detail"));
 
@@ -64,7 +51,7 @@ static struct reply reply_stored(const struct envelope *event, const json_t *res
 /* An event about an object of ours that can never succeed: say so where the result is looked for,
  * and under rejected/. */
 static struct reply reject(const struct app *app, const struct request *req,
-                           const struct envelope *event, const struct result_subject *subject,
+                           const struct announcement *event, const struct result_subject *subject,
                            const struct error *why)
 {
     struct error err = {0};
@@ -73,8 +60,8 @@ static struct reply reject(const struct app *app, const struct request *req,
     /* a key that storage cannot hold cannot have a result either */
     bool ok = (result_store(app, subject, result, req->deadline_ms, &err) ||
                err.code == ERROR_BAD_REQUEST) &&
-              result_store_rejection(subject->object->store, event->source, event->message_id,
-                                     event->gcs_path, why->message, req->deadline_ms, &err);
+              result_store_rejection(subject->object->store, event->source, event->id, event->uri,
+                                     why->message, req->deadline_ms, &err);
     json_decref(result);
     return ok ? reply_rejected(event, why->message) : reply_error(&err);
 }
@@ -102,14 +89,15 @@ static bool make_result(const struct app *app, const struct request *req,
 }
 
 static struct reply classify_object(const struct app *app, const struct request *req,
-                                    const struct envelope *event, struct result_subject subject)
+                                    const struct announcement *event, struct result_subject subject)
 {
     CLEANUP(fetched_done) struct fetched object = {0};
     struct error err = {0};
     json_t *result = NULL;
     struct reply reply;
 
-    if (make_result(app, req, &subject, &object, &result, &err))
+    if (make_result(app, req, &subject, &object, &result, &err) &&
+        announce_result(app, req, event->traceparent, result, &err))
         reply = reply_stored(event, result);
     else if (error_http_status(err.code) >= 500)
         reply = reply_error(&err);
@@ -119,26 +107,84 @@ static struct reply classify_object(const struct app *app, const struct request 
     return reply;
 }
 
-struct reply handle_pubsub(const struct app *app, const struct request *req)
+/* What became of one event, and how it is told. */
+enum outcome { IGNORED, SETTLED, PASSING };
+
+static enum outcome handle_event(const struct app *app, const struct request *req,
+                                 const struct announcement *event, struct reply *reply)
 {
-    CLEANUP(envelope_done) struct envelope event = {0};
     struct object object;
     char longest[RESULT_KEY_MAX + 1];
     struct error err = {0};
 
-    if (!authorize(app, req, &err)) {
-        struct reply reply = reply_error(&err);
-        reply_add_header(&reply, "WWW-Authenticate", "Bearer");
-        return reply;
+    if (event->uri == NULL) {
+        *reply = reply_ignored();
+        return IGNORED;
     }
-    if (!envelope_read(req->body, &event, &err))
-        return reply_error(&err);
     /* not ours to look at, or no URI at all: never recorded, since it names no object of ours */
-    if (!store_set_find(app->readable, event.gcs_path, &object.store, object.key, &err) ||
-        !result_key(object.key, longest, &err))
-        return reply_rejected(&event, err.message);
-    if (result_is_own_output(&object) || strcmp(event.origin, "classify-service") == 0)
-        return reply_ignored();
-    struct result_subject subject = {.object = &object, .uri = event.gcs_path, .etag = ""};
-    return classify_object(app, req, &event, subject);
+    if (!store_set_find(app->readable, event->uri, &object.store, object.key, &err) ||
+        !result_key(object.key, longest, &err)) {
+        *reply = reply_rejected(event, err.message);
+        return SETTLED;
+    }
+    if (result_is_own_output(&object) || strcmp(event->origin, "classify-service") == 0) {
+        *reply = reply_ignored();
+        return IGNORED;
+    }
+    struct result_subject subject = {.object = &object, .uri = event->uri, .etag = ""};
+    *reply = classify_object(app, req, event, subject);
+    return reply->status == 200 ? SETTLED : PASSING;
+}
+
+/* Every event is handled, whatever becomes of the others: what is done stays done when the sender
+ * tries again. Told is the first that passes, else the first that was not ignored. */
+static struct reply handle_events(const struct app *app, const struct request *req,
+                                  const struct notification *notification)
+{
+    enum outcome worst = IGNORED;
+    struct reply told = {0};
+
+    for (size_t i = 0; i < notification->count; i++) {
+        struct reply reply;
+        enum outcome outcome = handle_event(app, req, &notification->events[i], &reply);
+        if (i == 0 || outcome > worst) {
+            reply_done(&told);
+            told = reply;
+            worst = outcome;
+        } else {
+            reply_done(&reply);
+        }
+    }
+    return told;
+}
+
+static const char *header_of(const void *ctx, const char *name)
+{
+    return request_header(ctx, name);
+}
+
+/* While it is parsed its memory is charged like that of the body. */
+static bool read_notification(const struct request *req, struct notification *ret,
+                              struct error *err)
+{
+    const struct notification_request sent = {.body = req->body, .header = header_of, .ctx = req};
+    int64_t cost = json_cost(req->body);
+
+    if (cost > NOTIFICATION_COST_MAX) /* it will be refused, unparsed */
+        cost = 0;
+    if (!byte_budget_take(req->budget, cost))
+        return error_set(err, ERROR_OVERLOADED, "no room for %lld bytes of JSON", (long long)cost);
+    bool ok = notification_read(&sent, ret, err);
+    byte_budget_give(req->budget, cost);
+    return ok;
+}
+
+struct reply handle_pubsub(const struct app *app, const struct request *req)
+{
+    CLEANUP(notification_done) struct notification notification = {0};
+    struct error err = {0};
+
+    if (!read_notification(req, &notification, &err))
+        return reply_error(&err);
+    return handle_events(app, req, &notification);
 }

@@ -14,6 +14,18 @@ static void worker_free(void *state)
     image_thread_done();
 }
 
+static bool open_topic(struct app *app, struct error *err)
+{
+    const struct settings *s = &app->service.settings;
+
+    if (*s->class_topic == '\0')
+        return true;
+    if (!topic_open(s, s->class_topic, &app->service.cut, &app->topic, err))
+        return error_wrap(err, "CLASS_TOPIC");
+    app->results = pubsub_new(&app->topic.options, err);
+    return app->results != NULL;
+}
+
 static bool app_open(struct app *app, struct error *err)
 {
     const struct settings *s = &app->service.settings;
@@ -35,7 +47,17 @@ static bool app_open(struct app *app, struct error *err)
         return false;
     app->readable =
         store_set_open(app->service.store, &app->service.storage.options, s->allowed_buckets, err);
-    return app->readable != NULL || error_wrap(err, "ALLOWED_BUCKETS");
+    if (app->readable == NULL)
+        return error_wrap(err, "ALLOWED_BUCKETS");
+    return open_topic(app, err);
+}
+
+static void app_stop(struct service *service, int64_t deadline_ms)
+{
+    struct app *app = (struct app *)service;
+
+    if (app->results != NULL)
+        pubsub_stop(app->results, deadline_ms);
 }
 
 int main(int argc, char **argv)
@@ -52,9 +74,11 @@ int main(int argc, char **argv)
     if (service_begin(&app.service, argc, argv, &status)) {
         images = image_start(app.service.name, &err);
         status = images && app_open(&app, &err)
-                     ? service_serve(&app.service, classify_routes, classify_route_count, NULL)
+                     ? service_serve(&app.service, classify_routes, classify_route_count, app_stop)
                      : service_fail(&err);
     }
+    pubsub_free(app.results);
+    topic_done(&app.topic);
     store_set_free(app.readable);
     service_done(&app.service);
     model_free(app.model);

@@ -25,4 +25,10 @@ struct manifest {
 bool manifest_read(const char *path, struct manifest *ret, struct error *err) NODISCARD;
 void manifest_done(struct manifest *manifest);
 
+/* Floats in the input tensor. */
+static inline size_t manifest_input_count(const struct manifest *manifest)
+{
+    return (size_t)3 * (size_t)manifest->input.height * (size_t)manifest->input.width;
+}
+
 #endif

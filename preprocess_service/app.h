@@ -6,15 +6,19 @@
 #include "events/publisher.h"
 #include "image/image.h"
 #include "service/service.h"
+#include "service/topic.h"
 
 struct reconciler;
+struct retention;
 
 struct app {
     struct service service; /* first: see service_of */
     struct image_limits limits;
     struct outbox *outbox; /* NULL unless events are pushed */
+    struct topic topic;    /* of pubsub:// events */
     struct publisher *publisher;
     struct reconciler *reconciler; /* NULL without an outbox */
+    struct retention *retention;   /* NULL without RETENTION_DAYS */
 };
 
 extern const struct route preprocess_routes[];

@@ -4,6 +4,7 @@
 #include "events/push.h"
 #include "outbox_command.h"
 #include "reconcile.h"
+#include "retention.h"
 
 #include <string.h>
 
@@ -52,17 +53,39 @@ static bool open_push(struct app *app, struct error *err)
     return app->reconciler != NULL;
 }
 
+/* EVENTS_URL=pubsub://…, or PREP_TOPIC. */
+static bool open_pubsub(struct app *app, const char *topic, struct error *err)
+{
+    if (!topic_open(&app->service.settings, topic, &app->service.cut, &app->topic, err))
+        return error_wrap(err, "PREP_TOPIC");
+    app->publisher = pubsub_publisher_new(&app->topic.options, err);
+    return app->publisher != NULL;
+}
+
 static bool open_events(struct app *app, struct error *err)
 {
+    static const char pubsub[] = "pubsub://";
     const char *url = app->service.settings.events_url;
 
     if (string_starts_with(url, "push+http://") || string_starts_with(url, "push+https://"))
         return open_push(app, err);
+    if (string_starts_with(url, pubsub))
+        return open_pubsub(app, url + strlen(pubsub), err);
     if (strcmp(url, "none:") != 0)
         return error_set(err, ERROR_CONFIG,
-                         "EVENTS_URL is none of push+http://..., push+https://..., none:");
+                         "EVENTS_URL is none of push+http://..., push+https://..., pubsub://..., "
+                         "none:");
     app->publisher = publisher_none_new(err);
     return app->publisher != NULL;
+}
+
+static bool open_retention(struct app *app, struct error *err)
+{
+    int64_t days = app->service.settings.retention_days;
+
+    if (days > 0)
+        app->retention = retention_new(app->service.store, days, err);
+    return days == 0 || app->retention != NULL;
 }
 
 static void worker_done(void *state)
@@ -81,7 +104,7 @@ static bool app_open(struct app *app, struct error *err)
     };
     return service_open(&app->service, &(struct worker_pool_options){.state_free = worker_done},
                         err) &&
-           open_events(app, err);
+           open_events(app, err) && open_retention(app, err);
 }
 
 static void app_stop(struct service *service, int64_t deadline_ms)
@@ -95,9 +118,11 @@ static void app_done(struct app *app)
 {
     metric_gauge_clear(METRIC_OUTBOX_PENDING);
     metric_gauge_clear(METRIC_OUTBOX_DEAD);
+    retention_free(app->retention);
     reconciler_free(app->reconciler);
     if (app->publisher != NULL)
         app->publisher->free(app->publisher);
+    topic_done(&app->topic);
     outbox_close(app->outbox);
     service_done(&app->service);
 }

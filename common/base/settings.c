@@ -1,6 +1,7 @@
 #include "base/settings.h"
 
 #include "base/cpu_count.h"
+#include "base/settings_auth.h"
 #include "base/strings.h"
 
 #include <string.h>
@@ -74,6 +75,8 @@ static const struct setting table[] = {
            "file:///dir, file:dir, s3://bucket[/prefix] or gs://bucket[/prefix] (default "
            "file:data/objects)"),
     STRING("BUCKET", BOTH, NULL, bucket, "BUCKET=name is STORAGE_URL=gs://name"),
+    INT("RETENTION_DAYS", PREP, "0", 0, 36500, retention_days,
+        "age at which objects and results in a file store are deleted (0: never)"),
     STRING("ALLOWED_BUCKETS", CLASS, NULL, allowed_buckets,
            "comma list of bucket[/prefix] to read from (default: STORAGE_URL's)"),
     STRING("S3_ENDPOINT", BOTH, NULL, s3_endpoint,
@@ -118,6 +121,18 @@ static const struct setting table[] = {
         "age at which a refused event becomes a dead letter"),
     SECRET("PUSH_TOKEN", BOTH, push_token,
            "secret of both services: sent with pushes, required on /pubsub"),
+    STRING("PUSH_AUDIENCE", CLASS, NULL, push_audience,
+           "audience of the OIDC tokens that Pub/Sub pushes to /pubsub carry"),
+    STRING("PUSH_SERVICE_ACCOUNT", CLASS, NULL, push_service_account,
+           "e-mail address of the account they are of"),
+    STRING("AUTH_AUDIENCE", BOTH, NULL, auth_audience,
+           "audience of the OIDC tokens that all other routes want (default: none wanted)"),
+    STRING("AUTH_EMAILS", BOTH, NULL, auth_emails,
+           "comma list of the accounts that may call these"),
+    STRING("OIDC_ISSUER", BOTH, "https://accounts.google.com", oidc_issuer,
+           "issuer of these tokens"),
+    STRING("OIDC_JWKS_URL", BOTH, "https://www.googleapis.com/oauth2/v3/certs", oidc_jwks_url,
+           "its keys: https://..., or http:// on loopback"),
 
     STRING("MODEL", CLASS, "build/models/mobilenet_v2.json", model, "path of the model's manifest"),
     BOOL("ALLOW_EPHEMERAL", BOTH, "off", allow_ephemeral,
@@ -170,16 +185,19 @@ static void check_buckets(const struct settings *s, struct buffer *mistakes)
 {
     if (*text(s->allowed_buckets) != '\0' && string_starts_with(text(s->storage_url), "file:"))
         config_mistake(mistakes, "ALLOWED_BUCKETS: a file store has no buckets");
+    if (s->retention_days > 0 && !string_starts_with(text(s->storage_url), "file:"))
+        config_mistake(mistakes, "RETENTION_DAYS: for a file store only; give the bucket a "
+                                 "lifecycle rule");
 }
 
 /* "http(s)://host[:port]", at most with a slash behind it. */
 static void check_endpoint(const char *name, const char *url, struct buffer *mistakes)
 {
-    const char *host = *url != '\0' ? strstr(url, "://") : NULL;
-    size_t len = host != NULL ? strcspn(host + 3, "/?#") : 0;
+    const char *scheme = strstr(url, "://");
+    const char *path = scheme != NULL ? scheme + 3 + strcspn(scheme + 3, "/?#") : "";
 
     if (*url != '\0' &&
-        (!is_http_url(url) || (host[3 + len] != '\0' && strcmp(host + 3 + len, "/") != 0)))
+        (scheme == NULL || !is_http_url(url) || (*path != '\0' && strcmp(path, "/") != 0)))
         config_mistake(mistakes, "%s: not http(s)://host[:port]", name);
 }
 
@@ -259,10 +277,10 @@ static const char *topic_id(const char *topic)
     return end + strlen(topics);
 }
 
-static void check_topic(const char *name, const char *topic, struct buffer *mistakes)
+static bool check_topic(const char *name, const char *topic, struct buffer *mistakes)
 {
-    if (*topic != '\0' && !is_topic_id(topic) && topic_id(topic) == NULL)
-        config_mistake(mistakes, "%s: neither a topic's name nor projects/P/topics/T", name);
+    return *topic == '\0' || is_topic_id(topic) || topic_id(topic) != NULL ||
+           config_mistake(mistakes, "%s: neither a topic's name nor projects/P/topics/T", name);
 }
 
 /* EVENTS_URL=pubsub://projects/P/topics/T and PREP_TOPIC, as far as is known. */
@@ -286,8 +304,7 @@ static void check_prep_topic(struct settings *s, struct buffer *mistakes)
 {
     const char *events = getenv("EVENTS_URL");
 
-    check_topic("PREP_TOPIC", text(s->prep_topic), mistakes);
-    if (*text(s->prep_topic) == '\0')
+    if (!check_topic("PREP_TOPIC", text(s->prep_topic), mistakes) || *text(s->prep_topic) == '\0')
         return;
     if (events != NULL && *events != '\0') {
         if (!is_same_topic(s, events))
@@ -362,6 +379,7 @@ bool settings_load(enum service_kind service, struct settings *ret, struct buffe
     check_urls(ret, mistakes);
     check_pubsub(ret, mistakes);
     check_ephemeral(ret, mistakes);
+    settings_check_auth(ret, mistakes);
     cut_slashes(ret->results_base_url);
     return ok && mistakes->len == 0;
 }

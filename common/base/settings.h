@@ -30,6 +30,7 @@ struct settings {
 
     char *storage_url; /* never empty after settings_load */
     char *bucket;
+    int64_t retention_days; /* 0: for ever */
     char *allowed_buckets;
     char *s3_endpoint;
     char *s3_region;
@@ -55,6 +56,12 @@ struct settings {
     int64_t max_delivery_attempts;
     int64_t delivery_max_age_s;
     char *push_token;
+    char *push_audience;
+    char *push_service_account;
+    char *auth_audience;
+    char *auth_emails;
+    char *oidc_issuer;
+    char *oidc_jwks_url;
 
     char *model;
     bool allow_ephemeral;

@@ -61,7 +61,7 @@ struct reply cors_preflight(const char *origins, const char *allow)
     if (*origins != '\0') {
         reply_add_header(&reply, "Access-Control-Allow-Methods", "%s", allow);
         reply_add_header(&reply, "Access-Control-Allow-Headers",
-                         "Content-Type, X-Request-Id, traceparent");
+                         "Authorization, Content-Type, X-Request-Id, traceparent");
         reply_add_header(&reply, "Access-Control-Max-Age", "600");
     }
     return reply;

@@ -58,6 +58,15 @@ static bool is_options(const struct exchange *x)
     return strcmp(x->req.method, "OPTIONS") == 0;
 }
 
+/* Of what begins now. */
+static int64_t deadline(const struct exchange *x)
+{
+    int64_t own = clock_monotonic_ms() + x->admission->options->request_timeout_ms;
+    int64_t cut = atomic_load(&x->admission->cut_ms);
+
+    return own < cut ? own : cut;
+}
+
 static bool check_headers(const struct exchange *x, bool http_1_0, struct error *err)
 {
     int64_t max = x->admission->options->max_body_bytes;
@@ -89,7 +98,10 @@ static bool check(struct exchange *x, bool http_1_0, struct error *err)
             return false;
         x->req.route = x->route->pattern;
     }
-    return admission_begin(x->admission, &x->flight, x->route == NULL || x->route->light, err);
+    if (!admission_begin(x->admission, &x->flight, x->route == NULL || x->route->light, err))
+        return false;
+    x->req.deadline_ms = deadline(x);
+    return o->authorize == NULL || o->authorize(o->app, &x->req, err);
 }
 
 bool exchange_accept(struct exchange *x, bool http_1_0, struct reply *refusal)
@@ -104,6 +116,11 @@ bool exchange_accept(struct exchange *x, bool http_1_0, struct reply *refusal)
     }
     admission_end(x->admission, &x->flight);
     *refusal = reply_error(&err);
+    if (err.code == ERROR_UNAUTHORIZED) /* RFC 6750, 3.1 */
+        reply_add_header(refusal, "WWW-Authenticate",
+                         request_header(&x->req, "Authorization") == NULL
+                             ? "Bearer"
+                             : "Bearer error=\"invalid_token\"");
     /* with a body on its way the connection ends, but only once the client had its chance to see
      * the answer */
     x->refused = request_expects_body(&x->req) || err.code == ERROR_OVERLOADED ||
@@ -142,9 +159,7 @@ static struct reply run_handler(struct exchange *x, struct bytes body)
         return cors_preflight(o->cors_origins, allow);
     }
     x->req.body = body;
-    int64_t deadline = clock_monotonic_ms() + o->request_timeout_ms;
-    int64_t cut = atomic_load(&x->admission->cut_ms);
-    x->req.deadline_ms = deadline < cut ? deadline : cut;
+    x->req.deadline_ms = deadline(x);
     return x->route->handle(o->app, &x->req);
 }
 

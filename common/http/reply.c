@@ -10,8 +10,7 @@ enum {
     RETRY_AFTER_S = 1,
 };
 
-/* What a client is told of a failure that is not its own. */
-static const char *public_detail(const struct error *err)
+const char *reply_public_detail(const struct error *err)
 {
     switch (err->code) {
     case ERROR_INTERNAL:
@@ -128,7 +127,7 @@ bool reply_problem(const struct error *err, const char *request_id, struct buffe
 {
     char detail[sizeof(err->message)];
 
-    copy_utf8(detail, sizeof(detail), public_detail(err));
+    copy_utf8(detail, sizeof(detail), reply_public_detail(err));
     json_t *json =
         json_pack("{s:o, s:s, s:i, s:s, s:s}", "type",
                   json_sprintf("urn:darkroom:problem:%s", error_slug(err->code)), "title",

@@ -32,6 +32,9 @@ struct reply reply_empty(int status);
 /* application/problem+json (RFC 9457). The message of a 4xx is shown; that of a 5xx is logged by
  * the server under the request's id, and the client is told only what kind of failure it was. */
 struct reply reply_error(const struct error *err);
+/* What reply_error tells the client: borrowed from `err`, or static. For answers of another form.
+ */
+const char *reply_public_detail(const struct error *err);
 
 void reply_add_header(struct reply *reply, const char *name, const char *fmt, ...)
     PRINTF_LIKE(3, 4);

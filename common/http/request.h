@@ -17,7 +17,7 @@ struct request {
     const char *method;   /* "HEAD" stays "HEAD" though a GET route handles it */
     const char *path;     /* percent-decoded */
     const char *route;    /* the route's pattern, e.g. "/images/{id}" */
-    const char *argument; /* what {…} in the pattern matched, or "" */
+    const char *argument; /* the path from what {…} in the pattern matched on, or "" */
     const struct http_field *headers;
     size_t header_count;
     const struct http_field *query; /* decoded */

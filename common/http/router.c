@@ -4,17 +4,20 @@
 
 static bool matches(const char *pattern, const char *path, const char **argument)
 {
-    const char *brace = strchr(pattern, '{');
-
     *argument = "";
-    if (brace == NULL)
-        return strcmp(pattern, path) == 0;
-    size_t fixed = (size_t)(brace - pattern);
-    if (strncmp(pattern, path, fixed) != 0 || path[fixed] == '\0' ||
-        strchr(path + fixed, '/') != NULL)
-        return false;
-    *argument = path + fixed;
-    return true;
+    while (*pattern != '\0') {
+        if (*pattern == '{') {
+            size_t len = strcspn(path, "/");
+            if (len == 0)
+                return false;
+            *argument = path;
+            path += len;
+            pattern += strcspn(pattern, "}") + 1;
+        } else if (*pattern++ != *path++) {
+            return false;
+        }
+    }
+    return *path == '\0';
 }
 
 const struct route *router_find(const struct route *routes, size_t count, const char *method,

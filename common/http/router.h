@@ -11,12 +11,13 @@ typedef struct reply (*route_handler)(const struct app *app, const struct reques
 
 struct route {
     const char *method;  /* "GET" (also answers HEAD) or "POST" */
-    const char *pattern; /* "/images/{id}": a last segment in braces matches any one segment */
+    const char *pattern; /* "/images/{id}": a segment in braces (one at most) matches any */
     route_handler handle;
     bool light; /* health, metrics, documentation: always answered, waits for nothing */
 };
 
-/* The route of a request; *argument is then what {…} matched, a suffix of `path`, or "".
+/* The route of a request; *argument is then the path from what {…} matched on (with the rest of the
+ * pattern, if it goes on), a suffix of `path`, or "".
  * Otherwise NULL: ERROR_NOT_FOUND, or ERROR_METHOD_NOT_ALLOWED. */
 const struct route *router_find(const struct route *routes, size_t count, const char *method,
                                 const char *path, const char **argument, struct error *err);

@@ -3,8 +3,9 @@
  *
  * What is refused at the headers, before a byte of the body is read: ambiguous framing, unknown
  * path or method, a Content-Length over the limit, and, on routes that are not `light`, anything
- * while shutting down, above MAX_INFLIGHT or MAX_CONNECTIONS, or when `admit` says no. A refusal
- * reaches its client even if that is still sending (connections_remove). */
+ * while shutting down, above MAX_INFLIGHT or MAX_CONNECTIONS, or when `admit` says no; last, what
+ * `authorize` says no to. A refusal reaches its client even if that is still sending
+ * (connections_remove). */
 #ifndef DARKROOM_HTTP_SERVER_H
 #define DARKROOM_HTTP_SERVER_H
 
@@ -26,6 +27,9 @@ struct server_options {
     const char *cors_origins;   /* "" for none, "*", or a comma list */
     /* Whether a work request may start now, asked at its headers; false sets *err. May be NULL. */
     bool (*admit)(const struct app *app, struct error *err);
+    /* Whether this caller may have what it asks for, asked at the headers of every request (an
+     * OPTIONS request has no route); false sets *err. May be NULL. */
+    bool (*authorize)(const struct app *app, const struct request *req, struct error *err);
     struct server **ready; /* set before the first request is served; may be NULL */
 };
 

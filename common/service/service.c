@@ -103,6 +103,10 @@ bool service_open(struct service *service, const struct worker_pool_options *poo
     service->readiness = readiness_new(service->store, err);
     if (service->readiness == NULL)
         return false;
+    service->authorizer =
+        authorizer_new(service->kind, &service->settings, &service->cut, err);
+    if (service->authorizer == NULL)
+        return false;
     service->pool = worker_pool_new(&options, err);
     return service->pool != NULL;
 }
@@ -110,6 +114,7 @@ bool service_open(struct service *service, const struct worker_pool_options *poo
 void service_done(struct service *service)
 {
     worker_pool_free(service->pool);
+    authorizer_free(service->authorizer);
     readiness_free(service->readiness);
     store_free(service->store);
     storage_done(&service->storage);
@@ -127,6 +132,11 @@ static bool admit(const struct app *app, struct error *err)
     if (worker_pool_is_full(service_of(app)->pool))
         return error_set(err, ERROR_OVERLOADED, "the worker queue is full");
     return true;
+}
+
+static bool may_call(const struct app *app, const struct request *req, struct error *err)
+{
+    return authorize(service_of(app)->authorizer, req, err);
 }
 
 static double queue_depth(void *ctx)
@@ -168,6 +178,7 @@ static struct server *start(struct service *service, const struct route *routes,
             .budget = &service->budget,
             .cors_origins = s->cors_origins,
             .admit = admit,
+            .authorize = may_call,
             .ready = &service->server,
         },
         err);

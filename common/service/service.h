@@ -5,6 +5,7 @@
 
 #include "base/settings.h"
 #include "http/server.h"
+#include "service/authorize.h"
 #include "service/readiness.h"
 #include "service/storage.h"
 #include "work/worker_pool.h"
@@ -22,6 +23,7 @@ struct service {
     struct store *store;
     struct worker_pool *pool;
     struct readiness *readiness;
+    struct authorizer *authorizer;
     struct server *server;
 };
 

@@ -64,7 +64,7 @@ def test_a_revoked_token_is_replaced(store, google):
 
 
 def test_a_token_is_renewed_before_it_ends(store, google):
-    google.lifetime_s = 3
+    google.lifetime_s = 2
     store.put("k", b"1")
 
     def look():
@@ -113,7 +113,7 @@ def test_a_silent_token_source(store, google):
 
 
 def test_renewing_fails_while_the_old_token_is_good(store, google):
-    google.lifetime_s = 8
+    google.lifetime_s = 4
     store.put("k", b"1")
     google.token_faults = [500] * 1000
     wait_for(lambda: store.read("k") == b"1" and len(google.token_faults) < 1000, "an attempt to renew", 20)

@@ -82,7 +82,7 @@ def test_envelope_variants(classify):
     extra = plain | {"deliveryAttempt": 3, "unknown": [1]}
     for body in (plain, bare, old, extra):
         assert push(classify, body).json()["status"] == "ok"
-    for content_type in ("text/plain", "application/octet-stream", "application/cloudevents+json"):
+    for content_type in ("text/plain", "application/octet-stream"):
         assert push(classify, plain, **{"Content-Type": content_type}).json()["status"] == "ok"
 
 
@@ -262,7 +262,7 @@ def test_nonsense(classify, body):
 
 
 def test_oversized_envelope(classify):
-    assert_problem(push(classify, envelope("file:///x", "m" * 70000)), 413)
+    assert_problem(push(classify, envelope("file:///x", "m" * (1 << 20))), 413)
 
 
 def test_token(tmp_path, services):

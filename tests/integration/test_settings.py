@@ -26,15 +26,19 @@ COMMON = {
     "S3_ENDPOINT": "-", "S3_REGION": "us-east-1", "S3_ADDRESSING": "path", "S3_SIGNATURE": "v4",
     "AWS_ACCESS_KEY_ID": "-", "AWS_SECRET_ACCESS_KEY": "-", "AWS_SESSION_TOKEN": "-", "GCS_ENDPOINT": "-",
     "STORAGE_EMULATOR_HOST": "-", "GCE_METADATA_HOST": "-", "GOOGLE_APPLICATION_CREDENTIALS": "-",
-    "PUSH_TOKEN": "-", "ALLOW_EPHEMERAL": "off",
+    "AUTH_AUDIENCE": "-", "AUTH_EMAILS": "-", "OIDC_ISSUER": "https://accounts.google.com",
+    "OIDC_JWKS_URL": "https://www.googleapis.com/oauth2/v3/certs", "PUSH_TOKEN": "-", "ALLOW_EPHEMERAL": "off", "GOOGLE_CLOUD_PROJECT": "-", "PUBSUB_ENDPOINT": "-",
+    "PUBSUB_EMULATOR_HOST": "-",
 }
 OWN = {
     "preprocess-service": {
         "PORT": "8000", "IMAGES": "on", "RESULTS_BASE_URL": "-", "EVENTS_URL": "push+http://127.0.0.1:8001/pubsub",
         "OUTBOX_PATH": "data/outbox.db", "OUTBOX_MAX_PENDING": "100000", "PUSH_CONCURRENCY": "4",
-        "MAX_DELIVERY_ATTEMPTS": "20", "DELIVERY_MAX_AGE_S": "604800",
+        "MAX_DELIVERY_ATTEMPTS": "20", "DELIVERY_MAX_AGE_S": "604800", "PREP_TOPIC": "-", "RETENTION_DAYS": "0",
     },
-    "classify-service": {"PORT": "8001", "MODEL": "build/models/mobilenet_v2.json", "ALLOWED_BUCKETS": "-"},
+    "classify-service": {"PORT": "8001", "MODEL": "build/models/mobilenet_v2.json", "ALLOWED_BUCKETS": "-", "PUSH_AUDIENCE": "-",
+                         "PUSH_SERVICE_ACCOUNT": "-",
+                         "CLASS_TOPIC": "-"},
 }
 
 
@@ -92,17 +96,20 @@ MISTAKES = {
     "MAX_BODY_BYTES": ["0", "1k", "99999999999999999999"], "MAX_PIXELS": ["0", "-5"], "MAX_DECODE_BYTES": ["1"],
     "MAX_CONNECTIONS": ["0"], "MAX_INFLIGHT": ["0"], "BODY_BUDGET_BYTES": ["5"], "WORKERS": ["-1", "many"],
     "QUEUE_MAX": ["0"], "REQUEST_TIMEOUT_MS": ["1"], "SHUTDOWN_GRACE_MS": ["0"], "ALLOW_EPHEMERAL": ["maybe"],
-    "STORAGE_URL": ["ftp://x", "data", "/data", "http://x/y"],
+    "STORAGE_URL": ["ftp://x", "data", "/data", "http://x/y"], "GOOGLE_CLOUD_PROJECT": ["a/b", "A"],
+    "PUBSUB_ENDPOINT": ["host", "http://h/path"],
 }
 OWN_MISTAKES = {
     "preprocess-service": {
         "IMAGES": ["perhaps"], "OUTBOX_MAX_PENDING": ["0"], "PUSH_CONCURRENCY": ["0", "65"],
-        "MAX_DELIVERY_ATTEMPTS": ["0"], "DELIVERY_MAX_AGE_S": ["0"],
+        "RETENTION_DAYS": ["-1", "x", "36501"], "MAX_DELIVERY_ATTEMPTS": ["0"], "DELIVERY_MAX_AGE_S": ["0"],
         "EVENTS_URL": ["http://x/pubsub", "push+ftp://x", "push+http://", "push+http:///x", "none", "x", "push+http://user:word@x/pubsub",
-                       "push+http://a b/"],
+                       "push+http://a b/", "pubsub://img-topic", "pubsub://projects/P/topics/x",
+                       "pubsub://projects/p/topics/a/b", "pubsub:projects/p/topics/img-topic"],
+        "PREP_TOPIC": ["no", "a topic", "1topic", "projects/p/topic/img", "topics/img", "projects//topics/img-topic"],
         "RESULTS_BASE_URL": ["results.example", "ftp://x", "http://", "http://x/?a=b"],
     },
-    "classify-service": {"ALLOWED_BUCKETS": ["bucket"]},
+    "classify-service": {"ALLOWED_BUCKETS": ["bucket"], "CLASS_TOPIC": ["no", "a/b/c", "projects/p/topics/"]},
 }
 
 
@@ -158,6 +165,29 @@ def test_cloud_run(name, tmp_path, services):
     assert "EVENTS_URL" not in told
     services.append(Service(name, tmp_path, K_SERVICE="darkroom", ALLOW_EPHEMERAL="1"))
     assert services[0].start().get("/healthz").status == 200
+
+
+PUSH = {"PUSH_AUDIENCE": "https://x", "PUSH_SERVICE_ACCOUNT": "a@b"}
+AUTH = {"AUTH_AUDIENCE": "https://x", "AUTH_EMAILS": "a@b,c@d"}
+OPEN_DOORS = [
+    ({"AUTH_AUDIENCE": "x"}, "AUTH_AUDIENCE, AUTH_EMAILS"), ({"AUTH_EMAILS": "a@b"}, "AUTH_AUDIENCE, AUTH_EMAILS"),
+    (AUTH | {"AUTH_EMAILS": " , "}, "AUTH_EMAILS:"), (AUTH | {"AUTH_EMAILS": "*"}, "AUTH_EMAILS:"),
+    (AUTH | {"AUTH_EMAILS": "*@b"}, "AUTH_EMAILS:"), (AUTH | {"AUTH_AUDIENCE": "a,b"}, "AUTH_AUDIENCE:"),
+    (AUTH | {"OIDC_JWKS_URL": "http://keys.example/"}, "OIDC_JWKS_URL:"), (AUTH | {"OIDC_ISSUER": "me"}, "OIDC_ISSUER:"),
+    (AUTH | {"OIDC_JWKS_URL": "http://127.0.0.1.example/"}, "OIDC_JWKS_URL:"),
+    ({"OIDC_ISSUER": "https://accounts.google.com"}, "OIDC_ISSUER"), ({"OIDC_JWKS_URL": "https://x/y"}, "OIDC_JWKS_URL"),
+]
+OPEN_PUSH = [
+    ({"PUSH_AUDIENCE": "x"}, "PUSH_AUDIENCE, PUSH_SERVICE_ACCOUNT"), ({"PUSH_SERVICE_ACCOUNT": "a@b"}, "PUSH_AUDIENCE"),
+    (PUSH | {"PUSH_SERVICE_ACCOUNT": "a@b,c@d"}, "PUSH_SERVICE_ACCOUNT:"),
+]
+
+
+@both
+def test_open_doors_are_refused(name, tmp_path):
+    for env, word in OPEN_DOORS + (OPEN_PUSH if name == "classify-service" else []):
+        told = assert_refused(run(name, tmp_path, **env), word)
+        assert len(told.strip().splitlines()) == 2, told
 
 
 @both

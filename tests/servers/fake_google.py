@@ -3,6 +3,7 @@ service accounts, Cloud Storage's XML API, and Pub/Sub with push subscriptions t
 tokens (and the keys to check them with). It can misbehave in ways that the real ones rarely do."""
 import base64
 import email.utils
+import functools
 import hashlib
 import heapq
 import http.client
@@ -28,6 +29,11 @@ BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.05, 1.0
 ACKNOWLEDGED = (102, 200, 201, 202, 204)
 
 
+@functools.cache
+def _key():
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
 def _b64(data):
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
@@ -46,7 +52,7 @@ class Google(http.server.ThreadingHTTPServer):
         self.bucket, self.objects = bucket, {}
         self.lifetime_s, self.token_delay_s, self.token_faults = 3600, 0.0, []
         self.tokens, self.tokens_given, self.asked = set(), 0, []
-        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.key = _key()
         self.fault_rate, self.lost_reply_rate, self.duplicate_rate, self.delay_s = 0.0, 0.0, 0.0, 0.0
         self.random = random.Random(1)
         self.topics, self.message_ids = {}, itertools.count(1)  # topic -> messages published

@@ -1,6 +1,6 @@
 /* events/push against a scripted HTTP server: a thread that answers by a function. */
 #include "base/clock.h"
-#include "events/envelope.h"
+#include "events/notification.h"
 #include "events/push.h"
 
 #include <setjmp.h>
@@ -270,10 +270,17 @@ static int answer_400(int n)
     return 400;
 }
 
+static const char *no_header(const void *ctx, const char *name)
+{
+    (void)ctx;
+    (void)name;
+    return NULL;
+}
+
 static void test_request(void **state)
 {
     char message_id[MESSAGE_ID_MAX];
-    CLEANUP(envelope_done) struct envelope envelope = {0};
+    CLEANUP(notification_done) struct notification told = {0};
     struct error err = {0};
 
     (void)state;
@@ -288,9 +295,10 @@ static void test_request(void **state)
     assert_non_null(strstr(endpoint.last, "\r\nAuthorization: Bearer s3cret\r\n"));
     assert_non_null(strstr(endpoint.last, "\r\ntraceparent: 00-1-2-03\r\n"));
     const char *body = strstr(endpoint.last, "\r\n\r\n") + 4;
-    assert_true(envelope_read(bytes_from_str(body), &envelope, &err));
-    assert_string_equal(envelope.message_id, message_id);
-    assert_string_equal(envelope.gcs_path, "file:///data/x.jpg");
+    const struct notification_request request = {.body = bytes_from_str(body), .header = no_header};
+    assert_true(notification_read(&request, &told, &err));
+    assert_string_equal(told.events[0].id, message_id);
+    assert_string_equal(told.events[0].uri, "file:///data/x.jpg");
 }
 
 static int status_under_test;

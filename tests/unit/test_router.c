@@ -20,6 +20,9 @@ static const struct route routes[] = {
     {"GET", "/both", handle, false},
     {"POST", "/both", handle, false},
     {"POST", "/preprocess", handle, false},
+    {"GET", "/models/{m}", handle, false},
+    {"GET", "/models/{m}/ready", handle, false},
+    {"POST", "/models/{m}/infer", handle, false},
 };
 
 static void requests_find_their_route(void **state)
@@ -50,6 +53,15 @@ static void requests_find_their_route(void **state)
         {"HEAD", "/preprocess", -2, ""},
         {"POST", "/preprocess/", -1, ""},
         {"POST", "/PREPROCESS", -1, ""},
+        {"GET", "/models/a", 6, "a"},
+        {"GET", "/models/a/ready", 7, "a/ready"},
+        {"POST", "/models/a/infer", 8, "a/infer"},
+        {"GET", "/models/a/infer", -2, ""},
+        {"GET", "/models//ready", -1, ""},
+        {"GET", "/models/ready", 6, "ready"},
+        {"GET", "/models/a/b/ready", -1, ""},
+        {"GET", "/models/a/ready/", -1, ""},
+        {"GET", "/models/a/read", -1, ""},
         {"A-METHOD-WITH-A-VERY-LONG-NAME-INDEED", "/both", -2, ""},
     };
 

@@ -127,9 +127,12 @@ static void test_bucket(void **state)
 static void test_urls(void **state)
 {
     static const char *const good[] = {"push+http://h/pubsub", "push+https://h:1/x?y=z",
-                                       "none:", "push+http://[::1]:80/"};
-    static const char *const bad[] = {"http://h/",      "push+http://", "push+http:///x",
-                                      "push+http://?",  "push+ftp://h", "none",
+                                       "none:", "push+http://[::1]:80/",
+                                       "pubsub://projects/p/topics/img"};
+    static const char *const bad[] = {"pubsub://img",   "pubsub://projects/p/topics/1x",
+                                      "http://h/",      "push+http://",
+                                      "push+http:///x", "push+http://?",
+                                      "push+ftp://h",   "none",
                                       "push+http://a b"};
 
     (void)state;
@@ -190,6 +193,19 @@ static void test_together(void **state)
     assert_non_null(strstr(text, "RESULTS_BASE_URL: "));
 }
 
+static void test_retention(void **state)
+{
+    (void)state;
+    set_keys();
+    setenv("RETENTION_DAYS", "30", 1);
+    assert_told(SERVICE_PREPROCESS, NULL);
+    assert_told(SERVICE_CLASSIFY, NULL);
+    setenv("STORAGE_URL", "s3://b", 1);
+    assert_told(SERVICE_PREPROCESS, "RETENTION_DAYS: ");
+    setenv("RETENTION_DAYS", "0", 1);
+    assert_told(SERVICE_PREPROCESS, NULL);
+}
+
 static void test_allowed_buckets(void **state)
 {
     (void)state;
@@ -241,18 +257,168 @@ static void test_gcs(void **state)
     assert_told(SERVICE_BOTH, NULL);
 }
 
+static void assert_events_url(const char *expected)
+{
+    CLEANUP(settings_done) struct settings s;
+    CLEANUP_FREE char *text = load(SERVICE_PREPROCESS, &s);
+
+    assert_string_equal(text, "");
+    assert_string_equal(s.events_url, expected);
+}
+
+/* PREP_TOPIC is another name of EVENTS_URL=pubsub://…: both may be set, but not to two things. */
+static void test_prep_topic(void **state)
+{
+    static const struct {
+        const char *events, *topic, *project;
+        bool good;
+    } cases[] = {
+        {"pubsub://projects/p/topics/img", "img", "", true},
+        {"pubsub://projects/p/topics/img", "img", "p", true},
+        {"pubsub://projects/p/topics/img", "img", "p2", false},
+        {"pubsub://projects/p2/topics/img", "img", "p", false},
+        {"pubsub://projects/p/topics/img", "im", "", false},
+        {"pubsub://projects/p/topics/img", "img2", "", false},
+        {"pubsub://projects/p/topics/img", "projects/p/topics/img", "other", true},
+        {"pubsub://projects/p/topics/img", "projects/q/topics/img", "", false},
+        {"push+http://h/pubsub", "img", "p", false},
+        {"none:", "img", "p", false},
+    };
+
+    (void)state;
+    setenv("PREP_TOPIC", "img-preprocessed", 1);
+    assert_events_url("pubsub://img-preprocessed");
+    assert_told(SERVICE_CLASSIFY, NULL);
+    setenv("PREP_TOPIC", "projects/example.com:p/topics/img", 1);
+    assert_events_url("pubsub://projects/example.com:p/topics/img");
+    setenv("EVENTS_URL", "", 1);
+    assert_events_url("pubsub://projects/example.com:p/topics/img");
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        setenv("EVENTS_URL", cases[i].events, 1);
+        setenv("PREP_TOPIC", cases[i].topic, 1);
+        setenv("GOOGLE_CLOUD_PROJECT", cases[i].project, 1);
+        if (cases[i].good)
+            assert_events_url(cases[i].events);
+        else
+            assert_told(SERVICE_PREPROCESS, strlen(cases[i].topic) < 3
+                                                ? "PREP_TOPIC: "
+                                                : "EVENTS_URL and PREP_TOPIC name different");
+    }
+}
+
+static void test_pubsub(void **state)
+{
+    (void)state;
+    setenv("PUBSUB_EMULATOR_HOST", "localhost:8085", 1);
+    for (enum service_kind service = SERVICE_PREPROCESS; service <= SERVICE_CLASSIFY; service++) {
+        CLEANUP(settings_done) struct settings s;
+        CLEANUP_FREE char *text = load(service, &s);
+        assert_string_equal(text, "");
+        assert_string_equal(s.pubsub_emulator_host, "http://localhost:8085");
+    }
+    setenv("PUBSUB_ENDPOINT", "https://pubsub.example", 1);
+    assert_told(SERVICE_BOTH, "PUBSUB_ENDPOINT and PUBSUB_EMULATOR_HOST");
+    unsetenv("PUBSUB_EMULATOR_HOST");
+    assert_told(SERVICE_BOTH, NULL);
+    setenv("CLASS_TOPIC", "x", 1);
+    assert_told(SERVICE_CLASSIFY, "CLASS_TOPIC: ");
+    assert_told(SERVICE_PREPROCESS, NULL);
+    setenv("CLASS_TOPIC", "img-classified", 1);
+    assert_told(SERVICE_CLASSIFY, NULL);
+}
+
+static void set_all(const char *const pairs[][2], size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        setenv(pairs[i][0], pairs[i][1], 1);
+}
+
+/* Both or neither: half of it would let everybody in, or nobody. */
+static void test_auth_pairs(void **state)
+{
+    (void)state;
+    setenv("PUSH_AUDIENCE", "https://x", 1);
+    assert_told(SERVICE_CLASSIFY, "PUSH_AUDIENCE, PUSH_SERVICE_ACCOUNT: set both");
+    assert_told(SERVICE_PREPROCESS, NULL); /* not its business */
+    setenv("PUSH_SERVICE_ACCOUNT", "a@b", 1);
+    setenv("OIDC_ISSUER", "https://issuer.example", 1); /* for the other service's sake */
+    assert_told(SERVICE_CLASSIFY, NULL);
+    assert_told(SERVICE_PREPROCESS, NULL);
+    unsetenv("PUSH_AUDIENCE");
+    assert_told(SERVICE_CLASSIFY, "PUSH_AUDIENCE, PUSH_SERVICE_ACCOUNT: set both");
+    assert_told(SERVICE_PREPROCESS, "OIDC_ISSUER, OIDC_JWKS_URL: authenticate nobody");
+    setenv("AUTH_AUDIENCE", "https://x", 1);
+    assert_told(SERVICE_PREPROCESS, "AUTH_AUDIENCE, AUTH_EMAILS: set both");
+}
+
+static void test_auth_values(void **state)
+{
+    static const char *const pairs[][2] = {{"PUSH_AUDIENCE", "x"},
+                                           {"PUSH_SERVICE_ACCOUNT", "a@b"},
+                                           {"AUTH_AUDIENCE", "x"},
+                                           {"AUTH_EMAILS", "a@b, c@d ,"}};
+    static const char *const bad_emails[] = {"*",     "*@b", "@b",    "a@",     ",",
+                                             "a@b@c", "a",   "a@b,c", "a@b;c@d"};
+    static const char *const good_urls[] = {
+        "https://x",          "https://x:1/y?z=1",      "http://127.0.0.1:80/x",
+        "http://localhost/x", "http://[::1]:8000/keys", "http://127.3.2.1"};
+    static const char *const bad_urls[] = {"http://x",
+                                           "http://127.0.0.1.example/",
+                                           "http://localhost.example",
+                                           "http://127.0.0.1@x/",
+                                           "http://127.1/",
+                                           "http://[::1].x/",
+                                           "http://[::2]/",
+                                           "http://0.0.0.0/",
+                                           "https://",
+                                           "https:///x",
+                                           "https://u:p@x/",
+                                           "https://a b/",
+                                           "ftp://127.0.0.1/",
+                                           "x",
+                                           "http://"};
+
+    (void)state;
+    set_all(pairs, ARRAY_SIZE(pairs));
+    assert_told(SERVICE_CLASSIFY, NULL);
+    for (size_t i = 0; i < ARRAY_SIZE(good_urls); i++) {
+        setenv("OIDC_JWKS_URL", good_urls[i], 1);
+        assert_told(SERVICE_CLASSIFY, NULL);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(bad_urls); i++) {
+        setenv("OIDC_JWKS_URL", bad_urls[i], 1);
+        assert_told(SERVICE_CLASSIFY, "OIDC_JWKS_URL: ");
+    }
+    unsetenv("OIDC_JWKS_URL");
+    for (size_t i = 0; i < ARRAY_SIZE(bad_emails); i++) {
+        setenv("AUTH_EMAILS", bad_emails[i], 1);
+        assert_told(SERVICE_CLASSIFY, "AUTH_EMAILS: ");
+    }
+    setenv("AUTH_EMAILS", "a@b", 1);
+    setenv("PUSH_SERVICE_ACCOUNT", "a@b,c@d", 1);
+    assert_told(SERVICE_CLASSIFY, "PUSH_SERVICE_ACCOUNT: ");
+    setenv("PUSH_SERVICE_ACCOUNT", "a@b", 1);
+    setenv("AUTH_AUDIENCE", "a, b", 1);
+    assert_told(SERVICE_CLASSIFY, "AUTH_AUDIENCE: ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_auth_pairs, clear),
+        cmocka_unit_test_setup(test_auth_values, clear),
         cmocka_unit_test_setup(test_defaults, clear),
         cmocka_unit_test_setup(test_storage, clear),
         cmocka_unit_test_setup(test_bucket, clear),
         cmocka_unit_test_setup(test_urls, clear),
         cmocka_unit_test_setup(test_cloud_run, clear),
         cmocka_unit_test_setup(test_together, clear),
+        cmocka_unit_test_setup(test_retention, clear),
         cmocka_unit_test_setup(test_allowed_buckets, clear),
         cmocka_unit_test_setup(test_s3, clear),
         cmocka_unit_test_setup(test_gcs, clear),
+        cmocka_unit_test_setup(test_prep_topic, clear),
+        cmocka_unit_test_setup(test_pubsub, clear),
     };
 
     return cmocka_run_group_tests_name("settings", tests, NULL, NULL);

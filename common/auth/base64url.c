@@ -1,0 +1,34 @@
+#include "auth/base64url.h"
+
+/* 0..63, or -1. */
+static int digit(uint8_t c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '-' ? 62 : c == '_' ? 63 : -1;
+}
+
+bool base64url_decode(struct bytes text, struct buffer *out)
+{
+    struct error ignored;
+    unsigned bits = 0, held = 0;
+
+    if (text.len % 4 == 1 || !buffer_reserve(out, text.len / 4 * 3 + 2, &ignored))
+        return false;
+    for (size_t i = 0; i < text.len; i++) {
+        int value = digit(text.data[i]);
+        if (value < 0)
+            return false;
+        held = (held << 6 | (unsigned)value) & 0xFFF;
+        bits += 6;
+        if (bits >= 8) {
+            bits -= 8;
+            out->data[out->len++] = (uint8_t)(held >> bits);
+        }
+    }
+    return (held & ((1U << bits) - 1)) == 0;
+}

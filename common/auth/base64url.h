@@ -1,0 +1,11 @@
+/* RFC 4648, section 5, as JOSE writes it: no padding, no white space, and unused bits zero, so that
+ * every value has one spelling. Pure and thread-safe. */
+#ifndef DARKROOM_AUTH_BASE64URL_H
+#define DARKROOM_AUTH_BASE64URL_H
+
+#include "base/bytes.h"
+
+/* Appended to out. False for anything else, or when it does not fit. */
+bool base64url_decode(struct bytes text, struct buffer *out) NODISCARD;
+
+#endif

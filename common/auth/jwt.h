@@ -1,0 +1,35 @@
+/* A signed JSON Web Token in its compact form (RFC 7515, 7519), as OpenID Connect uses it. RS256
+ * and nothing else: whatever the token says of its algorithm can only make it be refused (RFC
+ * 8725). Pure; thread-safe.
+ *
+ * Refusals are ERROR_UNAUTHORIZED with the reason, which never quotes the token. */
+#ifndef DARKROOM_AUTH_JWT_H
+#define DARKROOM_AUTH_JWT_H
+
+#include "base/bytes.h"
+
+#include <jansson.h>
+
+struct evp_pkey_st; /* OpenSSL's EVP_PKEY */
+
+enum { JWT_MAX = 8192, JWT_KID_MAX = 128 };
+
+/* Zero-initialise. */
+struct jwt {
+    struct bytes signed_part; /* header and payload as they were sent; borrowed from the text */
+    struct bytes payload;     /* still encoded; borrowed */
+    struct buffer signature;
+    char kid[JWT_KID_MAX + 1];
+};
+
+/* Take the token apart and read its header: RS256 by a named key, and no extensions that must be
+ * understood. What it claims is nobody's word yet. `ret` is the caller's (jwt_done) either way. */
+bool jwt_read(const char *text, struct jwt *ret, struct error *err) NODISCARD;
+/* Whether the signature is that of the RSA key. */
+bool jwt_verify(const struct jwt *jwt, struct evp_pkey_st *key, struct error *err) NODISCARD;
+/* The claims, a JSON object: ask for them after jwt_verify. The caller releases. NULL on failure.
+ */
+json_t *jwt_claims(const struct jwt *jwt, struct error *err) NODISCARD;
+void jwt_done(struct jwt *jwt);
+
+#endif

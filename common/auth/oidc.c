@@ -1,0 +1,157 @@
+#include "auth/oidc.h"
+
+#include "auth/jwks.h"
+#include "base/clock.h"
+
+#include <openssl/evp.h>
+#include <string.h>
+
+#define LATEST_S 253402300799LL /* the end of the year 9999: what is later is nonsense */
+enum { LEEWAY_S = 60 };
+
+struct oidc {
+    struct jwks *jwks;
+    char *issuer;
+};
+
+struct oidc *oidc_new(const struct oidc_options *options, struct error *err)
+{
+    struct oidc *o = calloc(1, sizeof(*o));
+
+    if (o == NULL) {
+        error_oom(err);
+        return NULL;
+    }
+    o->issuer = strdup(options->issuer);
+    if (o->issuer == NULL)
+        error_oom(err);
+    else
+        o->jwks = jwks_new(
+            &(struct jwks_options){.client = options->client, .url = options->jwks_url}, err);
+    if (o->jwks != NULL)
+        return o;
+    oidc_free(o);
+    return NULL;
+}
+
+void oidc_free(struct oidc *o)
+{
+    if (o == NULL)
+        return;
+    jwks_free(o->jwks);
+    free(o->issuer);
+    free(o);
+}
+
+/* ---- claims ---- */
+
+static bool is_string(const json_t *value, const char *expected)
+{
+    return json_is_string(value) && strcmp(json_string_value(value), expected) == 0;
+}
+
+static bool check_issuer(const json_t *claims, const char *issuer, struct error *err)
+{
+    const json_t *iss = json_object_get(claims, "iss");
+
+    if (is_string(iss, issuer) || (strcmp(issuer, OIDC_GOOGLE_ISSUER) == 0 &&
+                                   is_string(iss, OIDC_GOOGLE_ISSUER + strlen("https://"))))
+        return true;
+    return error_set(err, ERROR_UNAUTHORIZED, "the token is another issuer's");
+}
+
+static bool check_audience(const json_t *claims, const char *audience, struct error *err)
+{
+    const json_t *aud = json_object_get(claims, "aud");
+    bool ours = is_string(aud, audience);
+    size_t i;
+    json_t *one;
+
+    json_array_foreach(aud, i, one)
+    {
+        if (!json_is_string(one))
+            return error_set(err, ERROR_UNAUTHORIZED, "the token's audience is not a string");
+        ours = ours || is_string(one, audience);
+    }
+    return ours || error_set(err, ERROR_UNAUTHORIZED, "the token is for another audience");
+}
+
+static bool is_time(const json_t *value)
+{
+    return json_is_integer(value) && json_integer_value(value) >= 0 &&
+           json_integer_value(value) <= LATEST_S;
+}
+
+static bool check_times(const json_t *claims, int64_t now_s, struct error *err)
+{
+    const json_t *exp = json_object_get(claims, "exp");
+    const json_t *iat = json_object_get(claims, "iat");
+    const json_t *nbf = json_object_get(claims, "nbf");
+
+    if (!is_time(exp) || !is_time(iat) || (nbf != NULL && !is_time(nbf)))
+        return error_set(err, ERROR_UNAUTHORIZED, "the token's times are missing or not times");
+    if (now_s >= json_integer_value(exp) + LEEWAY_S)
+        return error_set(err, ERROR_UNAUTHORIZED, "the token has expired");
+    if (json_integer_value(iat) > now_s + LEEWAY_S ||
+        (nbf != NULL && json_integer_value(nbf) > now_s + LEEWAY_S))
+        return error_set(err, ERROR_UNAUTHORIZED, "the token is not valid yet");
+    return true;
+}
+
+static bool is_listed(const char *emails, const char *email)
+{
+    size_t len = strlen(email);
+
+    for (const char *p = emails; *p != '\0'; p += strspn(p, ", ")) {
+        size_t n = strcspn(p, ", ");
+        if (n == len && n > 0 && strncmp(p, email, n) == 0)
+            return true;
+        p += n;
+    }
+    return false;
+}
+
+/* The boolean true: what Google documents for tokens. (Its tokeninfo endpoint says "true", but does
+ * so of every value.) */
+static bool check_account(const json_t *claims, const char *emails, struct error *err)
+{
+    const char *email = json_string_value(json_object_get(claims, "email"));
+
+    if (!json_is_true(json_object_get(claims, "email_verified")))
+        return error_set(err, ERROR_FORBIDDEN, "the token's e-mail address is not verified");
+    return (email != NULL && is_listed(emails, email)) ||
+           error_set(err, ERROR_FORBIDDEN, "the token is of an account that may not do this");
+}
+
+bool oidc_check_claims(const json_t *claims, const char *issuer, const struct oidc_guests *guests,
+                       int64_t now_s, struct error *err)
+{
+    return check_issuer(claims, issuer, err) && check_audience(claims, guests->audience, err) &&
+           check_times(claims, now_s, err) && check_account(claims, guests->emails, err);
+}
+
+/* ---- tokens ---- */
+
+static bool check_signature(struct oidc *o, const struct jwt *jwt, int64_t deadline_ms,
+                            struct error *err)
+{
+    EVP_PKEY *key = jwks_find(o->jwks, jwt->kid, deadline_ms, err);
+    bool ok = key != NULL && jwt_verify(jwt, key, err);
+
+    EVP_PKEY_free(key);
+    return ok;
+}
+
+bool oidc_verify(struct oidc *o, const char *token, const struct oidc_guests *guests,
+                 int64_t deadline_ms, struct error *err)
+{
+    CLEANUP(jwt_done) struct jwt jwt = {0};
+
+    if (!jwt_read(token, &jwt, err) || !check_signature(o, &jwt, deadline_ms, err))
+        return false;
+    json_t *claims = jwt_claims(&jwt, err);
+    bool ok =
+        claims != NULL && oidc_check_claims(claims, o->issuer, guests, clock_wall_ms() / 1000, err);
+    json_decref(claims);
+    return ok;
+}

@@ -1,0 +1,218 @@
+#include "retention.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/threads.h"
+#include "image/object_name.h"
+
+#include <string.h>
+
+enum {
+    FIRST_MS = 1000, /* start-up is not disturbed */
+    EVERY_MS = 3600000,
+    WALK_TIMEOUT_MS = EVERY_MS,
+    PAUSE_MS = 1, /* between objects: requests come first */
+    CALL_TIMEOUT_MS = 30000,
+};
+#define DAY_MS (24 * 3600 * INT64_C(1000))
+
+enum kind { KIND_FOREIGN, KIND_OBJECT, KIND_RESULT, KIND_REJECTED };
+
+struct retention {
+    struct store *store;
+    int64_t max_age_ms;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    bool stopping;
+};
+
+struct walk {
+    struct retention *retention;
+    int64_t before_ms; /* wall clock: what was modified earlier is deleted */
+    int64_t deleted, failed;
+    struct error err; /* of the last failure */
+};
+
+/* False when it is time to stop. */
+static bool pause_ms(struct retention *r, int64_t ms)
+{
+    struct timespec until = clock_timespec(clock_monotonic_ms() + ms);
+
+    pthread_mutex_lock(&r->mutex);
+    while (!r->stopping && pthread_cond_timedwait(&r->wake, &r->mutex, &until) == 0)
+        ;
+    bool stopping = r->stopping;
+    pthread_mutex_unlock(&r->mutex);
+    return !stopping;
+}
+
+static bool is_object(const char *name, size_t len)
+{
+    char text[128];
+    struct object_name parsed;
+
+    if (len >= sizeof(text))
+        return false;
+    memcpy(text, name, len);
+    text[len] = '\0';
+    return object_name_parse(text, &parsed) && parsed.format != IMAGE_UNKNOWN;
+}
+
+/* `name` is the key behind the store's prefix. */
+static enum kind kind_of(const char *name)
+{
+    static const char json[] = ".json", rejected[] = "rejected/";
+    size_t len = strlen(name), json_len = strlen(json);
+
+    if (is_object(name, len))
+        return KIND_OBJECT;
+    if (len <= json_len || strcmp(name + len - json_len, json) != 0)
+        return KIND_FOREIGN;
+    len -= json_len;
+    if (is_object(name, len))
+        return KIND_RESULT;
+    return string_starts_with(name, rejected) && len == strlen(rejected) + SHA256_HEX_LEN &&
+                   strspn(name + strlen(rejected), "0123456789abcdef") == SHA256_HEX_LEN
+               ? KIND_REJECTED
+               : KIND_FOREIGN;
+}
+
+/* What is not there is not old either. */
+static bool look(struct walk *walk, const char *key, bool *there, bool *old, struct error *err)
+{
+    struct store_info info = {0};
+    int64_t deadline_ms = clock_monotonic_ms() + CALL_TIMEOUT_MS;
+
+    *there = store_head(walk->retention->store, key, deadline_ms, &info, err);
+    *old = *there && info.modified_ms < walk->before_ms;
+    store_info_done(&info);
+    return *there || err->code == ERROR_NOT_FOUND;
+}
+
+static bool delete_old(struct walk *walk, const char *key, bool *deleted, struct error *err)
+{
+    bool there;
+
+    if (!look(walk, key, &there, deleted, err))
+        return false;
+    if (!*deleted)
+        return true;
+    if (!store_delete(walk->retention->store, key, clock_monotonic_ms() + CALL_TIMEOUT_MS, err))
+        return false;
+    walk->deleted++;
+    metric_add(METRIC_EXPIRED, "", 1);
+    return true;
+}
+
+static bool delete_object(struct walk *walk, const char *key, struct error *err)
+{
+    char result_key[STORE_KEY_MAX + 6];
+    bool deleted;
+
+    if (!delete_old(walk, key, &deleted, err))
+        return false;
+    if (!deleted)
+        return true;
+    snprintf(result_key, sizeof(result_key), "%s.json", key);
+    return delete_old(walk, result_key, &deleted, err);
+}
+
+static bool delete_result(struct walk *walk, const char *key, struct error *err)
+{
+    char object[STORE_KEY_MAX + 1];
+    bool there, old, deleted;
+
+    snprintf(object, sizeof(object), "%.*s", (int)(strlen(key) - strlen(".json")), key);
+    return look(walk, object, &there, &old, err) && (there || delete_old(walk, key, &deleted, err));
+}
+
+/* One failure does not end the walk: the next file may well go. */
+static bool visit(void *ctx, const char *key, uint64_t size)
+{
+    struct walk *walk = ctx;
+    const char *prefix = store_prefix(walk->retention->store);
+    struct error err = {0};
+    bool ok = true, deleted;
+
+    (void)size;
+    if (!string_starts_with(key, prefix))
+        return true;
+    switch (kind_of(key + strlen(prefix))) {
+    case KIND_OBJECT:
+        ok = delete_object(walk, key, &err);
+        break;
+    case KIND_RESULT:
+        ok = delete_result(walk, key, &err);
+        break;
+    case KIND_REJECTED:
+        ok = delete_old(walk, key, &deleted, &err);
+        break;
+    case KIND_FOREIGN:
+        break;
+    }
+    if (!ok) {
+        walk->failed++;
+        walk->err = err;
+    }
+    return pause_ms(walk->retention, PAUSE_MS);
+}
+
+static void expire(struct retention *r)
+{
+    struct walk walk = {.retention = r, .before_ms = clock_wall_ms() - r->max_age_ms};
+
+    bool listed = store_list(r->store, store_prefix(r->store),
+                             clock_monotonic_ms() + WALK_TIMEOUT_MS, visit, &walk, &walk.err);
+    if (!listed || walk.failed > 0)
+        log_error("not all that is older than RETENTION_DAYS could be deleted; trying again later",
+                  F("deleted", walk.deleted), F("failed", walk.failed),
+                  F("error", (const char *)walk.err.message));
+    else if (walk.deleted > 0)
+        log_info("deleted what is older than RETENTION_DAYS", F("deleted", walk.deleted));
+}
+
+static void *retention_main(void *arg)
+{
+    struct retention *r = arg;
+
+    for (int64_t wait_ms = FIRST_MS; pause_ms(r, wait_ms); wait_ms = EVERY_MS)
+        expire(r);
+    return NULL;
+}
+
+struct retention *retention_new(struct store *store, int64_t days, struct error *err)
+{
+    struct retention *r = calloc(1, sizeof(*r));
+
+    if (r == NULL) {
+        error_oom(err);
+        return NULL;
+    }
+    r->store = store;
+    r->max_age_ms = days * DAY_MS;
+    pthread_mutex_init(&r->mutex, NULL);
+    thread_cond_init(&r->wake);
+    if (!thread_start(&r->thread, retention_main, r, err)) {
+        pthread_cond_destroy(&r->wake);
+        pthread_mutex_destroy(&r->mutex);
+        free(r);
+        return NULL;
+    }
+    return r;
+}
+
+void retention_free(struct retention *r)
+{
+    if (r == NULL)
+        return;
+    pthread_mutex_lock(&r->mutex);
+    r->stopping = true;
+    pthread_cond_signal(&r->wake);
+    pthread_mutex_unlock(&r->mutex);
+    pthread_join(r->thread, NULL);
+    pthread_cond_destroy(&r->wake);
+    pthread_mutex_destroy(&r->mutex);
+    free(r);
+}
