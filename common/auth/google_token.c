@@ -148,14 +148,14 @@ static bool fetch_once(const struct google_token *t, int64_t deadline_ms,
     return error_set(err, ERROR_UNAVAILABLE, "an access token is refused (%ld)", reply.status);
 }
 
-static bool fetch(const struct google_token *t, int64_t deadline_ms, char out[GOOGLE_TOKEN_MAX],
-                  int64_t *lifetime_s, struct error *err)
+static bool fetch(const struct google_token *t, int attempts, int64_t deadline_ms,
+                  char out[GOOGLE_TOKEN_MAX], int64_t *lifetime_s, struct error *err)
 {
     bool again;
 
     for (int i = 0; !fetch_once(t, deadline_ms, out, lifetime_s, &again, err); i++) {
         int64_t pause_ms = (int64_t)BACKOFF_MS << i;
-        if (!again || i + 1 == ATTEMPTS_MAX || pause_ms >= clock_left_ms(deadline_ms))
+        if (!again || i + 1 == attempts || pause_ms >= clock_left_ms(deadline_ms))
             return error_wrap(err, "Google");
         poll(NULL, 0, (int)pause_ms);
         *err = (struct error){0};
@@ -177,7 +177,7 @@ static void set_times(struct google_token *t, int64_t lifetime_ms)
 }
 
 /* Called with the mutex, which is free meanwhile. */
-static void fetch_unlocked(struct google_token *t, int64_t deadline_ms)
+static void fetch_unlocked(struct google_token *t, int attempts, int64_t deadline_ms)
 {
     char text[GOOGLE_TOKEN_MAX];
     int64_t lifetime_s = 0;
@@ -185,14 +185,14 @@ static void fetch_unlocked(struct google_token *t, int64_t deadline_ms)
 
     t->fetching = true;
     pthread_mutex_unlock(&t->mutex);
-    bool ok = fetch(t, deadline_ms, text, &lifetime_s, &why);
+    bool ok = fetch(t, attempts, deadline_ms, text, &lifetime_s, &why);
     pthread_mutex_lock(&t->mutex);
     if (ok) {
         memcpy(t->text, text, sizeof(text));
         set_times(t, lifetime_s * 1000);
     }
     OPENSSL_cleanse(text, sizeof(text));
-    t->next_try_ms = clock_monotonic_ms() + AGAIN_MS;
+    t->next_try_ms = ok ? 0 : clock_monotonic_ms() + AGAIN_MS;
     t->failure = why; /* ERROR_NONE when it worked */
     t->fetching = false;
     t->fetches++;
@@ -220,7 +220,7 @@ static bool wait_for_token(struct google_token *t, int64_t deadline_ms, struct e
     const bool waits = t->fetching;
 
     if (!waits)
-        fetch_unlocked(t, deadline_ms);
+        fetch_unlocked(t, ATTEMPTS_MAX, deadline_ms);
     while (t->fetches == seen)
         if (pthread_cond_timedwait(&t->changed, &t->mutex, &until) != 0 && t->fetches == seen)
             return error_set(err, ERROR_DEADLINE, "no access token before the deadline");
@@ -239,7 +239,7 @@ bool google_token_get(struct google_token *t, int64_t deadline_ms, char out[GOOG
 
     pthread_mutex_lock(&t->mutex);
     if (is_good(t) && is_due(t)) /* a failure does not matter yet */
-        fetch_unlocked(t, smaller(deadline_ms, clock_monotonic_ms() + RENEW_MAX_MS));
+        fetch_unlocked(t, 1, smaller(deadline_ms, clock_monotonic_ms() + RENEW_MAX_MS));
     while (ok && !is_good(t))
         ok = clock_left_ms(deadline_ms) > 0
                  ? wait_for_token(t, deadline_ms, err)

@@ -30,6 +30,7 @@ struct bucket_attempt {
     char *path;                          /* "/bucket/key", percent-encoded */
     char *lines[BUCKET_HEADERS_MAX + 8]; /* "Name: value", NULL-terminated */
     size_t line_count;
+    bool prepared; /* false: it was never sent */
 };
 
 struct bucket;

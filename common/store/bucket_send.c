@@ -71,7 +71,8 @@ static bool send_attempt(struct bucket *bucket, struct bucket_attempt *attempt,
     const struct bucket_call *call = attempt->call;
     size_t max = call->max_reply_bytes;
 
-    if (bucket->dialect->send != NULL)
+    attempt->prepared = bucket->dialect->send != NULL;
+    if (attempt->prepared)
         return bucket->dialect->send(bucket, call, ret, err);
     attempt->path = bucket_path(bucket, call->key, err);
     if (attempt->path == NULL)
@@ -80,7 +81,8 @@ static bool send_attempt(struct bucket *bucket, struct bucket_attempt *attempt,
         if (!bucket_attempt_header(attempt, err, call->headers[i].name, "%s",
                                    call->headers[i].value))
             return false;
-    if (!bucket->dialect->prepare(bucket, attempt, err))
+    attempt->prepared = bucket->dialect->prepare(bucket, attempt, err);
+    if (!attempt->prepared)
         return false;
     CLEANUP_FREE char *url = string_format("%s%s%s%s", bucket->base, attempt->path,
                                            *call->query != '\0' ? "?" : "", call->query);
@@ -243,7 +245,7 @@ bool bucket_send(struct bucket *bucket, const struct bucket_call *call, struct h
         if (answered)
             verdict = judge_status(bucket, &attempt, &reply, &why);
         else
-            verdict = judge_failure(call, &why);
+            verdict = attempt.prepared ? judge_failure(call, &why) : VERDICT_FAILED;
         if (verdict == VERDICT_DONE) {
             if (call->key != NULL ? reply.status < 300 : reply.status != 404)
                 atomic_store(&bucket->seen_ms, clock_monotonic_ms());

@@ -122,6 +122,7 @@ static bool append_header_name(const struct pairs *headers, size_t i, struct buf
     return true;
 }
 
+/* Headers of one name are signed as one. */
 static bool repeats(const struct pairs *headers, size_t i)
 {
     return i > 0 && i < headers->count &&
@@ -146,7 +147,7 @@ static bool name_headers(struct signing *s, struct error *err)
 
     for (size_t i = 0; i < headers->count; i++)
         if (!repeats(headers, i) && ((i > 0 && !buffer_append(&s->header_names, ";", 1, err)) ||
-                                     !append_header_name(headers, i, &s->header_names, err)))
+                                     !append_lower(headers->at[i].name, &s->header_names, err)))
             return false;
     return true;
 }
@@ -173,7 +174,7 @@ static bool append_headers(const struct pairs *headers, struct buffer *out, stru
     for (size_t i = 0; i < headers->count; i++) {
         bool ok = repeats(headers, i) ? buffer_append(out, ",", 1, err)
                                       : (i == 0 || buffer_append(out, "\n", 1, err)) &&
-                                            append_header_name(headers, i, out, err) &&
+                                            append_lower(headers->at[i].name, out, err) &&
                                             buffer_append(out, ":", 1, err);
         if (!ok || !append_header_value(headers->at[i].value, out, err))
             return false;

@@ -31,7 +31,8 @@ struct sigv4_request {
 };
 
 enum { SIGV4_DATE_LEN = 17 };
-/* "20130524T000000Z"; the first or last such time for one outside the years 0 to 9999. */
+/* "20130524T000000Z"; the first or last such time for one outside the years 1970 to
+ * 9999. */
 void sigv4_date(int64_t time_s, char out[SIGV4_DATE_LEN]);
 
 /* Both below append all or nothing, and fail with ERROR_BAD_REQUEST (a character that cannot be

@@ -117,7 +117,6 @@ def test_renewing_fails_while_the_old_token_is_good(store, google):
     store.put("k", b"1")
     google.token_faults = [500] * 1000
     wait_for(lambda: store.read("k") == b"1" and len(google.token_faults) < 1000, "an attempt to renew", 20)
-    assert store.read("k") == b"1"
 
 
 @pytest.mark.parametrize("changes,words", [

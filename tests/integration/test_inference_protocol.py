@@ -10,7 +10,7 @@ import subprocess
 import numpy
 import pytest
 
-from conftest import MODEL, Service
+from conftest import MODEL, SLOW, Service
 from foreign import foreign_python
 from images import encode, gradient, numbered_jpeg
 
@@ -317,7 +317,7 @@ def test_cost_of_json(tmp_path, services):
     for text in ("0," * 8_000_000, "[]," * 4_000_000, '{"":0},' * 2_000_000):
         body = json.dumps({"inputs": [entry | {"data": ["?"]}]}).replace('"?"', text + "0")
         assert_error(service.request("POST", INFER, body), 413)
-    assert service.memory_kb("Rss") - before < 64 * 1024
+    assert service.memory_kb("Rss") - before < (64 if SLOW == 1 else 256) * 1024  # unbounded: over a gigabyte
     # six tensors still fit
     request, _ = tensor_request(tensor_of(1, 6), numpy.round(tensor_of(1, 6), 3).astype(float).ravel().tolist())
     assert infer(service, request).status == 200

@@ -105,10 +105,6 @@ class PubsubEmulator(servers.Server):
             options["deadLetterPolicy"] = {"deadLetterTopic": dead_letters, "maxDeliveryAttempts": attempts}
         return self.subscription(name, topic, **options)
 
-    def resume(self, subscription, endpoint):
-        """Deliver now: after enough failures the emulator backs off for longer than a test can wait."""
-        self.call("POST", f"{subscription}:modifyPushConfig", {"pushConfig": {"pushEndpoint": endpoint}})
-
     def publish(self, topic, data, **attributes):
         message = {"data": base64.b64encode(data).decode(), "attributes": attributes}
         return self.call("POST", f"{topic}:publish", {"messages": [message]})["messageIds"][0]

@@ -1,0 +1,113 @@
+#include "base/json_cost.h"
+
+#include <jansson.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static size_t held, peak;
+
+static void *count_malloc(size_t size)
+{
+    size_t *block = malloc(size + sizeof(max_align_t));
+
+    if (block == NULL)
+        return NULL;
+    *block = size;
+    held += size + 16; /* the allocator's own share */
+    peak = held > peak ? held : peak;
+    return (char *)block + sizeof(max_align_t);
+}
+
+static void count_free(void *data)
+{
+    if (data == NULL)
+        return;
+    size_t *block = (void *)((char *)data - sizeof(max_align_t));
+    held -= *block + 16;
+    free(block);
+}
+
+/* What the parser really takes stays below the bound, and not absurdly far. */
+static void test_bound(void **state)
+{
+    static const char *const pieces[] = {
+        "0,",
+        "0.123456789,",
+        "[],",
+        "{},",
+        "[0],",
+        "{\"a\":0},",
+        "\"\",",
+        "\"abcdefgh\",",
+        "null,",
+        "[[[[]]]],",
+        "{\"a\":{\"b\":[1,2,3,4,5,6,7,8,9]}},",
+        "\"\\u00e9\\\"\\\\\",",
+    };
+
+    (void)state;
+    json_set_alloc_funcs(count_malloc, count_free);
+    for (size_t p = 0; p < ARRAY_SIZE(pieces); p++) {
+        for (size_t count = 100; count <= 100000; count *= 10) {
+            CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(8 << 20);
+            struct error err;
+
+            assert_true(buffer_append_str(&text, "[", &err));
+            for (size_t i = 0; i < count; i++)
+                assert_true(buffer_append_str(&text, pieces[p], &err));
+            assert_true(buffer_append_str(&text, "0]", &err));
+            peak = held = 0;
+            json_t *json = json_loadb((const char *)text.data, text.len, 0, NULL);
+            assert_non_null(json);
+            json_decref(json);
+            assert_int_equal(held, 0);
+            int64_t cost = json_cost(buffer_view(&text));
+            if ((int64_t)peak > cost + 4096 || cost > 12 * (int64_t)peak)
+                fail_msg("%s x %zu: %zu bytes, told %lld", pieces[p], count, peak, (long long)cost);
+        }
+    }
+}
+
+static void test_long_strings(void **state)
+{
+    (void)state;
+    json_set_alloc_funcs(count_malloc, count_free);
+    for (size_t len = 1000; len <= 10000000; len *= 10) {
+        CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(len + 16);
+        struct error err;
+
+        assert_true(buffer_reserve(&text, len + 4, &err));
+        memset(text.data, 'a', len + 4);
+        memcpy(text.data, "[\"", 2);
+        memcpy(text.data + len + 2, "\"]", 2);
+        text.len = len + 4;
+        peak = held = 0;
+        json_t *json = json_loadb((const char *)text.data, text.len, 0, NULL);
+        assert_non_null(json);
+        json_decref(json);
+        assert_true((int64_t)peak <= json_cost(buffer_view(&text)) + 4096);
+    }
+}
+
+static void test_broken_text(void **state)
+{
+    static const char *const texts[] = {"", "\"", "\"\\", "\"\\\"", "[\"", "\\\"", "\"\"\""};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+        assert_in_range(json_cost(bytes_from_str(texts[i])), 0, 2000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bound),
+        cmocka_unit_test(test_long_strings),
+        cmocka_unit_test(test_broken_text),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
