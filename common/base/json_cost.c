@@ -1,6 +1,6 @@
 #include "base/json_cost.h"
 
-enum { VALUE_BYTES = 64, CONTAINER_BYTES = 512 };
+enum { VALUE_BYTES = 64, STRING_BYTES = 64, CONTAINER_BYTES = 512 };
 
 int64_t json_cost(struct bytes text)
 {
@@ -16,7 +16,7 @@ int64_t json_cost(struct bytes text)
         while (i < text.len && text.data[i] != '"')
             i += text.data[i] == '\\' ? 2 : 1;
         int64_t len = (int64_t)(i - start);
-        strings += len;
+        strings += STRING_BYTES + len;
         longest = len > longest ? len : longest;
     }
     /* the parser's buffer for a string grows by doubling, and is copied then */

@@ -108,14 +108,10 @@ static bool insert_header(struct signing *s, const char *name, const char *value
     return insert(&s->headers, bytes_from_str(name), bytes_from_str(value), true, err);
 }
 
-/* The name in lower case; nothing when it is the previous one's, too. */
-static bool append_header_name(const struct pairs *headers, size_t i, struct buffer *out,
-                               struct error *err)
+static bool append_lower(struct bytes name, struct buffer *out, struct error *err)
 {
-    struct bytes name = headers->at[i].name;
-
-    for (size_t k = 0; k < name.len; k++) {
-        uint8_t c = lower(name.data[k]);
+    for (size_t i = 0; i < name.len; i++) {
+        uint8_t c = lower(name.data[i]);
         if (!buffer_append(out, &c, 1, err))
             return false;
     }

@@ -126,14 +126,14 @@ step_topics() {
 
 # The push subscription as it should be; also as flags, below.
 subscription_wanted() {
-    jq -n --arg url "$CLASSIFY_URL" --arg account "$PUSH_ACCOUNT" \
+    jq -nS --arg url "$CLASSIFY_URL" --arg account "$PUSH_ACCOUNT" \
         --arg dead "projects/$PROJECT_ID/topics/$DEAD_TOPIC" '{
             endpoint: ($url + "/pubsub"), account: $account, audience: $url, dead: $dead, attempts: 10,
             deadline: 60, backoff: ["10s", "600s"], expires: false}'
 }
 
 subscription_is() {
-    jq '{
+    jq -S '{
             endpoint: .pushConfig.pushEndpoint, account: .pushConfig.oidcToken.serviceAccountEmail,
             audience: .pushConfig.oidcToken.audience, dead: .deadLetterPolicy.deadLetterTopic,
             attempts: .deadLetterPolicy.maxDeliveryAttempts, deadline: .ackDeadlineSeconds,
@@ -146,12 +146,16 @@ step_subscription() {
         "--push-endpoint=$CLASSIFY_URL/pubsub" "--push-auth-service-account=$PUSH_ACCOUNT"
         "--push-auth-token-audience=$CLASSIFY_URL"
         "--dead-letter-topic=$DEAD_TOPIC" --max-delivery-attempts=10
-        --min-retry-delay=10s --max-retry-delay=600s --ack-deadline=60 --expiration-period=never)
+        --min-retry-delay=10s --max-retry-delay=600s --ack-deadline=60)
 
     wanted=$(subscription_wanted)
     if ! is=$(look gcloud pubsub subscriptions describe "$SUBSCRIPTION" --format=json); then
-        run gcloud pubsub subscriptions create "$SUBSCRIPTION" "--topic=$PREP_TOPIC" "${flags[@]}"
-    elif [[ $(subscription_is <<<"$is" | jq -S .) != $(jq -S . <<<"$wanted") ]]; then
+        run gcloud pubsub subscriptions create "$SUBSCRIPTION" "--topic=$PREP_TOPIC" --expiration-period=never "${flags[@]}"
+        return
+    fi
+    is=$(subscription_is <<<"$is")
+    if [[ $is != "$wanted" ]]; then
+        if jq -e .expires <<<"$is" >/dev/null; then flags+=(--expiration-period=never); fi
         run gcloud pubsub subscriptions update "$SUBSCRIPTION" "${flags[@]}"
     fi
 }

@@ -59,6 +59,18 @@ def bucket(words, settings):
     return settings
 
 
+def subscription(words):
+    return {
+        "pushConfig": {"pushEndpoint": flag(words, "push-endpoint"), "oidcToken": {
+            "serviceAccountEmail": flag(words, "push-auth-service-account"),
+            "audience": flag(words, "push-auth-token-audience")}},
+        "deadLetterPolicy": {"maxDeliveryAttempts": int(flag(words, "max-delivery-attempts") or 0), "deadLetterTopic":
+                             f"projects/{os.environ['CLOUDSDK_CORE_PROJECT']}/topics/{flag(words, 'dead-letter-topic')}"},
+        "retryPolicy": {"minimumBackoff": flag(words, "min-retry-delay"), "maximumBackoff": flag(words, "max-retry-delay")},
+        "ackDeadlineSeconds": int(flag(words, "ack-deadline") or 10), "expirationPolicy": {},
+    }
+
+
 def answer(state, words):
     group, verb, name, rest = split(words)
     if group == "iam service-accounts" and verb == "create":
@@ -80,7 +92,7 @@ def answer(state, words):
     if verb in ("create", "create-oidc"):
         if key in state:
             raise Refused(f"ALREADY_EXISTS: {key}")
-        state[key] = bucket(rest, {})
+        state[key] = subscription(rest) if group == "pubsub subscriptions" else bucket(rest, {})
         return ""
     if key not in state:
         raise Refused(f"NOT_FOUND: {key} not found")

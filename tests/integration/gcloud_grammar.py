@@ -15,7 +15,8 @@ sys.path[:0] = [sdk + "/lib", sdk + "/lib/third_party"]
 
 # pylint: disable=import-error,wrong-import-position
 from googlecloudsdk import gcloud_main
-from googlecloudsdk.api_lib.util import apis, messages_util
+from googlecloudsdk.api_lib.util import apis
+from googlecloudsdk.api_lib.util import messages as messages_util
 from googlecloudsdk.core import yaml
 
 
