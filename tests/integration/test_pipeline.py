@@ -1,4 +1,7 @@
 """The main job: upload in, label out."""
+import json
+import subprocess
+
 import pytest
 
 from conftest import PHOTOS, needs_photos
@@ -37,3 +40,23 @@ def test_shared_routes(request, service):
     assert service.get("/readyz").json() == {"status": "ready"}
     assert "/healthz" in service.get("/openapi.json").json()["paths"]
     assert service.get("/metrics").headers["Content-Type"].startswith("text/plain")
+
+
+SHELL_CLIENT = r"""
+set -euo pipefail
+reply=$(curl -sSf --noproxy '*' -X POST "$PREPROCESS_URL/preprocess" -F "file=@$1")
+curl -sSf --noproxy '*' -X POST "$CLASSIFY_URL/classify" -H "Authorization: Bearer $TOKEN" \
+    -H "Content-Type: application/json" -d "$reply"
+"""
+
+
+def test_a_shell_client_of_the_python_original(stack, tmp_path):
+    """It posts the file, then the whole reply, with the bearer header that Cloud Run's IAM wants."""
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(encode(gradient()))
+    done = subprocess.run(
+        ["bash", "-c", SHELL_CLIENT, "client", photo], capture_output=True, text=True, timeout=60, check=False,
+        env={"PATH": "/usr/bin:/bin", "PREPROCESS_URL": stack.preprocess.url, "CLASSIFY_URL": stack.classify.url,
+             "TOKEN": "an-identity-token"})
+    assert done.returncode == 0, done.stderr
+    assert {"label", "confidence"} <= json.loads(done.stdout).keys()
