@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+enum { JSON_BYTES_MAX = 65536 }; /* a tree of values takes many times its text's memory */
+
 struct classify_params {
     int64_t top_k;
     struct upload upload; /* the image, when it came with the request */
@@ -25,8 +27,9 @@ static bool set_option(void *ctx, const char *name, const char *value, struct er
 static bool read_uri(const struct app *app, const struct request *req,
                      struct classify_params *params, struct error *err)
 {
-    json_error_t where;
-    json_t *json = json_loadb((const char *)req->body.data, req->body.len, 0, &where);
+    if (req->body.len > JSON_BYTES_MAX)
+        return error_set(err, ERROR_TOO_LARGE, "a JSON body of more than %d bytes", JSON_BYTES_MAX);
+    json_t *json = json_loadb((const char *)req->body.data, req->body.len, 0, NULL);
     const char *uri = json_string_value(json_object_get(json, "gcs_path"));
     bool ok = uri != NULL ? store_set_find(app->readable, uri, &params->object.store,
                                            params->object.key, err)

@@ -58,7 +58,7 @@ static bool unquote(const char *text, struct buffer *out, struct error *err)
     if (len < 2 || text[0] != '"' || text[len - 1] != '"')
         return buffer_append_str(out, text, err);
     for (size_t i = 1; i < len - 1; i++) {
-        i += text[i] == '\\' && i < len - 2;
+        i += i < len - 2 && text[i] == '\\';
         if (!buffer_append(out, &text[i], 1, err))
             return false;
     }
@@ -166,6 +166,11 @@ static bool read_finalized(const struct cloudevent *event, struct announced *ann
     return notification_add(ret, announced, err);
 }
 
+static bool is(const char *text, const char *expected)
+{
+    return text != NULL && strcmp(text, expected) == 0;
+}
+
 bool cloudevent_read(const struct notification_request *req, struct notification *ret,
                      struct error *err)
 {
@@ -174,12 +179,12 @@ bool cloudevent_read(const struct notification_request *req, struct notification
     if (!(cloudevent_is_structured(req) ? read_structured(req, &event, err)
                                         : read_binary(req, &event, err)))
         return false;
-    if (strcmp(event.specversion, "1.0") != 0)
+    if (!is(event.specversion, "1.0"))
         return error_set(err, ERROR_BAD_REQUEST, "specversion is not 1.0");
     struct announced announced = {.source = event.source, .id = event.id};
-    if (strcmp(event.type, "google.cloud.pubsub.topic.v1.messagePublished") == 0)
+    if (is(event.type, "google.cloud.pubsub.topic.v1.messagePublished"))
         return pubsub_push_read(event.data, &announced, ret, err);
-    if (strcmp(event.type, "google.cloud.storage.object.v1.finalized") == 0)
+    if (is(event.type, "google.cloud.storage.object.v1.finalized"))
         return read_finalized(&event, &announced, ret, err);
     return notification_add(ret, &announced, err); /* deleted, archived, somebody else's: nothing */
 }

@@ -1,9 +1,9 @@
 #!/bin/sh
-# announce_bucket NAME: lets the MinIO at $S3_ENDPOINT tell its webhook target "darkroom" of every object that
+# announce_bucket NAME: lets the MinIO at $S3_ENDPOINT tell its webhook target "1" of every object that
 # is created in the bucket.
 set -eu
 
-body='<NotificationConfiguration><QueueConfiguration><Queue>arn:minio:sqs::darkroom:webhook</Queue><Event>s3:ObjectCreated:*</Event></QueueConfiguration></NotificationConfiguration>'
+body='<NotificationConfiguration><QueueConfiguration><Queue>arn:minio:sqs::1:webhook</Queue><Event>s3:ObjectCreated:*</Event></QueueConfiguration></NotificationConfiguration>'
 sha256=$(printf %s "$body" | sha256sum | cut -d ' ' -f 1)
 # --config: the credentials are not in the list of processes
 answer=$(printf 'user = "%s:%s"\n' "$MINIO_ROOT_USER" "$MINIO_ROOT_PASSWORD" |

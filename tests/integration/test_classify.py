@@ -245,3 +245,11 @@ def test_nothing_is_written_by_classify(tmp_path, services):
     for key in ("gone.jpg", "../x"):
         post_uri(service, f"file://{tmp_path}/objects/{key}")
     assert [p for p in (tmp_path / "objects").rglob("*") if p.is_file()] == []
+
+
+def test_a_large_json_body_is_refused_unparsed(classify):
+    """A tree of values takes 40 times the memory of its text."""
+    before = classify.memory_kb("Rss")
+    body = b'{"x":[' + b"[]," * 5_000_000 + b"[]]}"
+    assert classify.request("POST", "/classify", body, {"Content-Type": "application/json"}).status == 413
+    assert classify.memory_kb("Rss") < before + 100_000
