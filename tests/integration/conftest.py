@@ -220,6 +220,17 @@ def shared(tmp_path_factory):
         both.stop()
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "once: what a sanitizer build would only repeat")
+
+
+def pytest_collection_modifyitems(config, items):
+    if BUILD.name in ("asan", "tsan"):
+        repeated = [item for item in items if item.get_closest_marker("once")]
+        config.hook.pytest_deselected(items=repeated)
+        items[:] = [item for item in items if item not in repeated]
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """A failed test shows the end of every log in its folder."""

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -S
 """Stands in for gcloud in the tests of infra/cloudrun: keeps what is created in a JSON file, answers `describe` from
 it, and writes down every command line. $FAKE_GCLOUD is the folder with state.json and calls.
 
@@ -9,8 +9,6 @@ import json
 import os
 import pathlib
 import sys
-
-import yaml
 
 FOLDER = pathlib.Path(os.environ["FAKE_GCLOUD"])
 NUMBER = "123456789"
@@ -35,6 +33,9 @@ def split(words):
 
 
 def replace(state, path):
+    import site  # pylint: disable=import-outside-toplevel  # started without: it is quicker
+    site.main()
+    import yaml  # pylint: disable=import-outside-toplevel
     service = yaml.safe_load(pathlib.Path(path).read_text(encoding="utf-8"))
     name = service["metadata"]["name"]
     revision = f"{name}-{state.setdefault('revisions', 0):05}"

@@ -30,6 +30,7 @@ needs_sdk = pytest.mark.skipif(SDK is None or GCLOUD is None, reason="NO GOOGLE 
                                "tried on a stand-in for gcloud only, its command lines not on the real parser")
 
 URL = "https://classify-service-123456789.europe-west1.run.app"
+OPTIONS = {"RETENTION_DAYS": "30", "GITHUB_REPOSITORY": "me/darkroom"}
 CHANGES = re.compile(r"\b(create|create-oidc|delete|replace|update|update-traffic|enable|add-iam-policy-binding|rm|"
                      r"remove-iam-policy-binding)\b")
 
@@ -61,7 +62,22 @@ class Cloud:
 
 @pytest.fixture
 def cloud(tmp_path):
-    return Cloud(tmp_path, RETENTION_DAYS="30", GITHUB_REPOSITORY="me/darkroom")
+    return Cloud(tmp_path, **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def deployed_once(tmp_path_factory):
+    """(state, command lines) of a first deployment"""
+    cloud = Cloud(tmp_path_factory.mktemp("deployed"), **OPTIONS)
+    _, calls = cloud.run("deploy.sh")
+    return cloud.state(), calls
+
+
+@pytest.fixture
+def deployed(cloud, deployed_once):
+    """A project with Darkroom in it."""
+    (cloud.folder / "state.json").write_text(json.dumps(deployed_once[0]))
+    return cloud
 
 
 def changes(calls):
@@ -83,20 +99,20 @@ def bindings(state):
 # --- the scripts, on the stand-in ----------------------------------------------------------------
 
 
-def test_a_second_run_changes_nothing(cloud):
-    _, first = cloud.run("deploy.sh")
+@pytest.mark.once
+def test_a_second_run_changes_nothing(deployed, deployed_once):
+    state, first = deployed_once
     assert len(changes(first)) > 30
-    state = cloud.state()
-    _, second = cloud.run("deploy.sh")
+    _, second = deployed.run("deploy.sh")
     assert changes(second) == []
-    assert cloud.state() == state
+    assert deployed.state() == state
 
 
-def test_everyone_gets_the_least(cloud):
-    cloud.run("deploy.sh")
+@pytest.mark.once
+def test_everyone_gets_the_least(deployed):
     account = "iam service-accounts {}@darkroom-test.iam.gserviceaccount.com"
     bucket, push = "storage buckets gs://darkroom-b", account.format("darkroom-push")
-    assert bindings(cloud.state()) == {
+    assert bindings(deployed.state()) == {
         (bucket, "darkroom-preprocess"): {"roles/storage.objectUser"},
         (bucket, "darkroom-classify"): {"roles/storage.objectUser"},
         ("pubsub topics img-preprocessed", "darkroom-preprocess"): {"roles/pubsub.publisher"},
@@ -115,23 +131,23 @@ def test_everyone_gets_the_least(cloud):
     }
 
 
-def test_public_only_when_asked(cloud):
-    cloud.run("deploy.sh")
-    assert not [key for key in bindings(cloud.state()) if key[1] == "allUsers"]
-    _, calls = cloud.run("deploy.sh", PUBLIC="1")
+@pytest.mark.once
+def test_public_only_when_asked(deployed):
+    assert not [key for key in bindings(deployed.state()) if key[1] == "allUsers"]
+    _, calls = deployed.run("deploy.sh", PUBLIC="1")
     assert len(changes(calls)) == 2
-    assert bindings(cloud.state())[("run services preprocess-service", "allUsers")] == {"roles/run.invoker"}
+    assert bindings(deployed.state())[("run services preprocess-service", "allUsers")] == {"roles/run.invoker"}
 
 
-def test_only_what_differs_is_brought_up_to_date(cloud):
-    cloud.run("deploy.sh")
-    _, calls = cloud.run("deploy.sh", MAX_INSTANCES="3", RETENTION_DAYS="7")
+@pytest.mark.once
+def test_only_what_differs_is_brought_up_to_date(deployed):
+    _, calls = deployed.run("deploy.sh", MAX_INSTANCES="3", RETENTION_DAYS="7")
     assert [line.split()[:3] for line in changes(calls)] == [
         ["storage", "buckets", "update"], ["run", "services", "replace"], ["run", "services", "replace"]]
-    assert cloud.state()["storage buckets gs://darkroom-b"]["lifecycle_config"]["rule"][0]["condition"] == {"age": 7}
-    _, calls = cloud.run("deploy.sh", MAX_INSTANCES="3", RETENTION_DAYS="0")
+    assert deployed.state()["storage buckets gs://darkroom-b"]["lifecycle_config"]["rule"][0]["condition"] == {"age": 7}
+    _, calls = deployed.run("deploy.sh", MAX_INSTANCES="3", RETENTION_DAYS="0")
     assert changes(calls) == ["storage buckets update gs://darkroom-b --clear-lifecycle"]
-    _, calls = cloud.run("deploy.sh", MAX_INSTANCES="3", RETENTION_DAYS="")
+    _, calls = deployed.run("deploy.sh", MAX_INSTANCES="3", RETENTION_DAYS="")
     assert changes(calls) == []
 
 
@@ -139,25 +155,26 @@ def image(state, name):
     return state["run services " + name]["spec"]["template"]["spec"]["containers"][0]["image"]
 
 
-def test_the_deployed_image_stays_until_another_is_asked_for(cloud):
-    cloud.run("deploy.sh")
+@pytest.mark.once
+def test_the_deployed_image_stays_until_another_is_asked_for(deployed):
     registry = "europe-west1-docker.pkg.dev/darkroom-test/darkroom/"
-    assert image(cloud.state(), "preprocess-service") == registry + "preprocess-service:latest"
+    assert image(deployed.state(), "preprocess-service") == registry + "preprocess-service:latest"
     digest = registry + "preprocess-service@sha256:" + "0" * 64
-    _, calls = cloud.run("deploy.sh", PREPROCESS_IMAGE=digest)
-    assert len(changes(calls)) == 1 and image(cloud.state(), "preprocess-service") == digest
-    _, calls = cloud.run("deploy.sh")
+    _, calls = deployed.run("deploy.sh", PREPROCESS_IMAGE=digest)
+    assert len(changes(calls)) == 1 and image(deployed.state(), "preprocess-service") == digest
+    _, calls = deployed.run("deploy.sh")
     assert changes(calls) == []
-    cloud.run("deploy.sh", MAX_INSTANCES="5")
-    assert image(cloud.state(), "preprocess-service") == digest
+    deployed.run("deploy.sh", MAX_INSTANCES="5")
+    assert image(deployed.state(), "preprocess-service") == digest
 
 
-def test_dry_run_prints_every_command_and_runs_none(cloud):
+@pytest.mark.once
+def test_dry_run_prints_every_command_and_runs_none(cloud, deployed_once):
     told, calls = cloud.run("deploy.sh", "--dry-run")
     assert calls == []
     printed = [line for line in told.splitlines() if line.startswith("+ gcloud")]
-    _, calls = cloud.run("deploy.sh")
-    assert len(printed) == len(changes(calls))
+    assert len(printed) == len(changes(deployed_once[1]))
+    (cloud.folder / "state.json").write_text(json.dumps(deployed_once[0]))
     told, calls = cloud.run("remove.sh", "--dry-run", "--delete-data")
     assert calls == []
     printed = [line for line in told.splitlines() if line.startswith("+ gcloud")]
@@ -165,21 +182,22 @@ def test_dry_run_prints_every_command_and_runs_none(cloud):
     assert len(printed) == len(changes(calls))
 
 
-def test_removal_asks_and_leaves_the_data(cloud):
-    cloud.run("deploy.sh")
-    before = cloud.state()
-    told, calls = cloud.run("remove.sh", status=1, given="no\n")
-    assert (cloud.state(), changes(calls)) == (before, []) and "nothing removed" in told
-    cloud.run("remove.sh", given="yes\n")
-    left = {key for key in cloud.state() if not key.startswith(("policy", "revisions", "apis"))}
+@pytest.mark.once
+def test_removal_asks_and_leaves_the_data(deployed):
+    before = deployed.state()
+    told, calls = deployed.run("remove.sh", status=1, given="no\n")
+    assert (deployed.state(), changes(calls)) == (before, []) and "nothing removed" in told
+    deployed.run("remove.sh", given="yes\n")
+    left = {key for key in deployed.state() if not key.startswith(("policy", "revisions", "apis"))}
     # a pool takes its providers with it
     assert left == {"storage buckets gs://darkroom-b", "iam workload-identity-pools providers github"}
-    _, calls = cloud.run("remove.sh", "--yes")
+    _, calls = deployed.run("remove.sh", "--yes")
     assert changes(calls) == []
-    cloud.run("remove.sh", "--yes", "--delete-data")
-    assert "storage buckets gs://darkroom-b" not in cloud.state()
+    deployed.run("remove.sh", "--yes", "--delete-data")
+    assert "storage buckets gs://darkroom-b" not in deployed.state()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("script", ["deploy.sh", "remove.sh"])
 def test_mistakes_are_named(cloud, script):
     told, calls = cloud.run(script, "--nonsense", status=1)
@@ -191,6 +209,7 @@ def test_mistakes_are_named(cloud, script):
     assert "--dry-run" in told and "PROJECT_ID" in told
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("env", [{"RETENTION_DAYS": "a month"}, {"RETENTION_DAYS": "-1"}, {"RETENTION_DAYS": "08"},
                                  {"GITHUB_REPOSITORY": "darkroom"}, {"GITHUB_REPOSITORY": "a/b' || true"}])
 def test_values_that_cannot_be(cloud, env):
@@ -198,6 +217,7 @@ def test_values_that_cannot_be(cloud, env):
     assert next(iter(env)) in told
 
 
+@pytest.mark.once
 def test_a_gcloud_that_fails_is_not_taken_for_a_project_without_anything(cloud):
     """Denied is not "not found": nothing is created on top."""
     (cloud.folder / "bin/gcloud").unlink()
@@ -212,10 +232,10 @@ def test_a_gcloud_that_fails_is_not_taken_for_a_project_without_anything(cloud):
 # --- the YAML ------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["preprocess-service", "classify-service"])
-def test_service_yaml(cloud, name):
-    cloud.run("deploy.sh")
-    service = cloud.state()["run services " + name]
+def test_service_yaml(deployed, name):
+    service = deployed.state()["run services " + name]
     assert (service["apiVersion"], service["kind"], service["metadata"]["name"]) == ("serving.knative.dev/v1", "Service", name)
     template = service["spec"]["template"]
     notes, spec = template["metadata"]["annotations"], template["spec"]
@@ -246,10 +266,9 @@ def test_service_yaml(cloud, name):
 
 
 @pytest.mark.parametrize("name", ["preprocess-service", "classify-service"])
-def test_the_service_takes_its_environment(cloud, tmp_path, name, services):
+def test_the_service_takes_its_environment(deployed, tmp_path, name, services):
     """The variables in the YAML are ones that the real binary starts with, on Cloud Run."""
-    cloud.run("deploy.sh")
-    spec = cloud.state()["run services " + name]["spec"]["template"]["spec"]["containers"][0]
+    spec = deployed.state()["run services " + name]["spec"]["template"]["spec"]["containers"][0]
     service = Service(name, tmp_path)
     for variable in ("STORAGE_URL", "OUTBOX_PATH"):
         service.env.pop(variable, None)
@@ -268,6 +287,7 @@ def test_the_service_takes_its_environment(cloud, tmp_path, name, services):
 # --- gcloud --------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @needs_sdk
 def test_gcloud_takes_every_line(cloud):
     """All that the scripts run, reads included, through the real parser; the YAML through its message types."""
@@ -308,6 +328,7 @@ def test_gcloud_takes_every_line(cloud):
     assert len(told) == 4, told
 
 
+@pytest.mark.once
 @needs_sdk
 def test_pubsub_by_the_real_gcloud(tmp_path):
     """Made on the emulator, made again (nothing changes), mended after somebody changed it, and removed."""
@@ -394,10 +415,11 @@ def test_smoke_test_without_labels(tmp_path, services):
     assert "404" in told
 
 
-def test_traffic(cloud):
+@pytest.mark.once
+def test_traffic(cloud, deployed_once):
     told, _ = cloud.run("traffic.sh", "serving", status=1)
     assert "deploy.sh" in told
-    cloud.run("deploy.sh")
+    (cloud.folder / "state.json").write_text(json.dumps(deployed_once[0]))
     told, _ = cloud.run("traffic.sh", "serving")
     assert told.split() == ["preprocess=preprocess-service-00001", "classify=classify-service-00000"]
     told, _ = cloud.run("traffic.sh", "urls")
@@ -410,11 +432,3 @@ def test_traffic(cloud):
         ("preprocess-service", "--to-revisions=p-1=100"), ("classify-service", "--to-revisions=c-1=100")]
     cloud.run("traffic.sh", "restore", "p-1", "", status=1)
     cloud.run("traffic.sh", "nonsense", status=2)
-
-
-def test_scripts_are_clean():
-    if shutil.which("shellcheck") is None:
-        pytest.skip("no shellcheck here: `make lint` has it")
-    scripts = sorted(CLOUDRUN.glob("*.sh")) + sorted((ROOT / "infra/systemd").glob("*.sh"))
-    done = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
