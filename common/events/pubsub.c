@@ -49,7 +49,7 @@ struct pubsub {
 
     pthread_mutex_t lock; /* all that follows, and the waiters */
     pthread_cond_t idle;
-    TAILQ_HEAD(, waiter) queue;
+    TAILQ_HEAD(waiter_queue, waiter) queue;
     int calls;
     int users;
     bool stopping;

@@ -103,8 +103,7 @@ bool service_open(struct service *service, const struct worker_pool_options *poo
     service->readiness = readiness_new(service->store, err);
     if (service->readiness == NULL)
         return false;
-    service->authorizer =
-        authorizer_new(service->kind, &service->settings, &service->cut, err);
+    service->authorizer = authorizer_new(service->kind, &service->settings, &service->cut, err);
     if (service->authorizer == NULL)
         return false;
     service->pool = worker_pool_new(&options, err);
