@@ -42,8 +42,8 @@ static void warn_if_open(const struct authorizer *a)
     const char *instance = getenv("K_SERVICE");
 
     if (instance != NULL && *instance != '\0' && *a->push_token == '\0' && a->oidc == NULL)
-        log_warning("/pubsub is open to all, unless Cloud Run's IAM guards it: set PUSH_AUDIENCE "
-                    "and PUSH_SERVICE_ACCOUNT");
+        log_warning("/pubsub is open to all, unless Cloud Run's IAM guards it: if callers need no "
+                    "authentication, set PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT");
 }
 
 struct authorizer *authorizer_new(enum service_kind service, const struct settings *s,

@@ -256,8 +256,7 @@ def test_service_yaml(deployed, name):
     assert need + 250 * 1024 * 1024 < 1024 ** 3
     expected = {"BUCKET": "darkroom-b", "GOOGLE_CLOUD_PROJECT": "darkroom-test"}
     if name == "classify-service":
-        expected |= {"CLASS_TOPIC": "img-classified", "PUSH_AUDIENCE": URL,
-                     "PUSH_SERVICE_ACCOUNT": "darkroom-push@darkroom-test.iam.gserviceaccount.com"}
+        expected |= {"CLASS_TOPIC": "img-classified"}
     else:
         expected |= {"PREP_TOPIC": "img-preprocessed", "RESULTS_BASE_URL": URL}
     assert env | expected == env
