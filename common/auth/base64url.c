@@ -1,5 +1,23 @@
 #include "auth/base64url.h"
 
+#include "base/strings.h"
+
+bool base64url_encode(struct bytes data, struct buffer *out, struct error *err)
+{
+    const size_t start = out->len;
+
+    if (!string_base64_encode(data, out, err))
+        return false;
+    while (out->len > start && out->data[out->len - 1] == '=')
+        out->len--;
+    for (size_t i = start; i < out->len; i++)
+        if (out->data[i] == '+')
+            out->data[i] = '-';
+        else if (out->data[i] == '/')
+            out->data[i] = '_';
+    return true;
+}
+
 /* 0..63, or -1. */
 static int digit(uint8_t c)
 {

@@ -5,6 +5,8 @@
 
 #include "base/bytes.h"
 
+/* Appended to out. */
+bool base64url_encode(struct bytes data, struct buffer *out, struct error *err) NODISCARD;
 /* Appended to out. False for anything else, or when it does not fit. */
 bool base64url_decode(struct bytes text, struct buffer *out) NODISCARD;
 

@@ -1,9 +1,12 @@
 #include "auth/google_key.h"
 
+#include "auth/base64url.h"
 #include "base/strings.h"
+#include "base/url.h"
 
 #include <errno.h>
 #include <jansson.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <string.h>
@@ -17,20 +20,20 @@ struct google_key {
     EVP_PKEY *private_key;
 };
 
-static bool is_safe_uri(const char *uri)
+/* A key with a passphrase is none for a service: OpenSSL would ask at the terminal. */
+static int no_passphrase(char *out, int size, int writing, void *ctx)
 {
-    static const char *const plain[] = {"http://127.0.0.1", "http://localhost", "http://[::1]"};
-
-    for (size_t i = 0; i < ARRAY_SIZE(plain); i++)
-        if (string_starts_with(uri, plain[i]) && strchr(":/", uri[strlen(plain[i])]) != NULL)
-            return true;
-    return string_starts_with(uri, "https://");
+    (void)out;
+    (void)size;
+    (void)writing;
+    (void)ctx;
+    return -1;
 }
 
 static EVP_PKEY *parse_private_key(const char *pem)
 {
     BIO *bio = BIO_new_mem_buf(pem, -1);
-    EVP_PKEY *key = bio != NULL ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
+    EVP_PKEY *key = bio != NULL ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
 
     BIO_free(bio);
     if (key != NULL && !EVP_PKEY_is_a(key, "RSA")) {
@@ -51,7 +54,7 @@ static bool fill(struct google_key *key, const json_t *json, struct error *err)
         return error_set(err, ERROR_CONFIG,
                          "no service account's key: client_email, private_key or token_uri is "
                          "missing");
-    if (!is_safe_uri(uri))
+    if (!url_is_safe(uri))
         return error_set(err, ERROR_CONFIG, "its token_uri is not https");
     key->private_key = parse_private_key(pem);
     if (key->private_key == NULL)
@@ -62,23 +65,30 @@ static bool fill(struct google_key *key, const json_t *json, struct error *err)
     return (key->email != NULL && key->key_id != NULL && key->token_uri != NULL) || error_oom(err);
 }
 
+static bool read_file(const char *path, struct buffer *out, struct error *err)
+{
+    FILE *file = fopen(path, "re");
+
+    if (file == NULL)
+        return error_set(err, ERROR_CONFIG, "%s: %s", path, strerrordesc_np(errno));
+    bool ok = buffer_reserve(out, FILE_MAX, err);
+    if (ok)
+        out->len = fread(out->data, 1, FILE_MAX, file);
+    fclose(file);
+    return ok;
+}
+
 struct google_key *google_key_read(const char *path, struct error *err)
 {
-    struct google_key *key = calloc(1, sizeof(*key));
-    FILE *file = key != NULL ? fopen(path, "re") : NULL;
-    bool ok = false;
+    CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(FILE_MAX);
 
-    if (key == NULL) {
-        error_oom(err);
-    } else if (file == NULL) {
-        error_set(err, ERROR_CONFIG, "%s: %s", path, strerrordesc_np(errno));
-    } else {
-        json_t *json = json_loadf(file, 0, NULL);
-        ok = fill(key, json, err);
-        json_decref(json);
-    }
-    if (file != NULL)
-        fclose(file);
+    if (!read_file(path, &text, err))
+        return NULL;
+    struct google_key *key = calloc(1, sizeof(*key));
+    json_t *json = json_loadb((const char *)text.data, text.len, 0, NULL);
+    bool ok = key != NULL ? fill(key, json, err) : error_oom(err);
+    json_decref(json);
+    OPENSSL_cleanse(text.data, text.len);
     if (ok)
         return key;
     google_key_free(key);
@@ -101,29 +111,12 @@ const char *google_key_token_uri(const struct google_key *key)
     return key->token_uri;
 }
 
-/* RFC 7515, 2: base64 for URLs, without padding. */
-static bool append_base64url(struct bytes data, struct buffer *out, struct error *err)
-{
-    CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(ASSERTION_MAX);
-
-    if (!string_base64_encode(data, &text, err))
-        return false;
-    while (text.len > 0 && text.data[text.len - 1] == '=')
-        text.len--;
-    for (size_t i = 0; i < text.len; i++)
-        if (text.data[i] == '+')
-            text.data[i] = '-';
-        else if (text.data[i] == '/')
-            text.data[i] = '_';
-    return buffer_append(out, text.data, text.len, err);
-}
-
 static bool append_json(json_t *json, struct buffer *out, struct error *err)
 {
     CLEANUP_FREE char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
 
     json_decref(json);
-    return text != NULL ? append_base64url(bytes_from_str(text), out, err) : error_oom(err);
+    return text != NULL ? base64url_encode(bytes_from_str(text), out, err) : error_oom(err);
 }
 
 static bool append_signature(const struct google_key *key, struct bytes text, struct buffer *out,
@@ -137,7 +130,7 @@ static bool append_signature(const struct google_key *key, struct bytes text, st
               EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, key->private_key) == 1 &&
               EVP_DigestSign(context, signature, &len, text.data, text.len) == 1;
     EVP_MD_CTX_free(context);
-    return ok ? append_base64url(bytes_of(signature, len), out, err)
+    return ok ? base64url_encode(bytes_of(signature, len), out, err)
               : error_set(err, ERROR_INTERNAL, "the service account's key cannot sign");
 }
 

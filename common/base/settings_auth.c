@@ -1,11 +1,10 @@
 #include "base/settings_auth.h"
 
 #include "base/strings.h"
+#include "base/url.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <string.h>
-#include <strings.h>
 
 static const char *text(const char *field)
 {
@@ -54,35 +53,6 @@ static bool are_addresses(const char *list)
     return count > 0;
 }
 
-static bool is_loopback(const char *host, size_t len)
-{
-    char name[64];
-    struct in_addr v4;
-
-    if (len == 0 || len >= sizeof(name))
-        return false;
-    memcpy(name, host, len);
-    name[len] = '\0';
-    return strcasecmp(name, "localhost") == 0 || strcmp(name, "[::1]") == 0 ||
-           (inet_pton(AF_INET, name, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127);
-}
-
-/* What is fetched over plain http could be anybody's keys. */
-static bool is_safe_url(const char *url)
-{
-    bool https = string_starts_with(url, "https://");
-    const char *host = url + strlen(https ? "https://" : "http://");
-
-    if ((!https && !string_starts_with(url, "http://")) || strpbrk(url, " \t\"<>\\^`{|}#") != NULL)
-        return false;
-    size_t authority = strcspn(host, "/?");
-    size_t len = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/?");
-    if (authority == 0 || len > authority || memchr(host, '@', authority) != NULL ||
-        (host[len] != '\0' && strchr(":/?", host[len]) == NULL))
-        return false;
-    return len > 0 && (https || is_loopback(host, len));
-}
-
 static void check_issuer(const struct settings *s, struct buffer *mistakes)
 {
     const char *issuer = text(s->oidc_issuer), *keys = text(s->oidc_jwks_url);
@@ -90,7 +60,7 @@ static void check_issuer(const struct settings *s, struct buffer *mistakes)
     if (*issuer != '\0' && strcmp(issuer, "accounts.google.com") != 0 &&
         !string_starts_with(issuer, "https://") && !string_starts_with(issuer, "http://"))
         config_mistake(mistakes, "OIDC_ISSUER: not an http(s):// URL");
-    if (*keys != '\0' && !is_safe_url(keys))
+    if (*keys != '\0' && !url_is_safe(keys))
         config_mistake(mistakes, "OIDC_JWKS_URL: not an https:// URL (http:// on loopback only)");
     if (!is_set("PUSH_AUDIENCE") && !is_set("AUTH_AUDIENCE") &&
         (is_set("OIDC_ISSUER") || is_set("OIDC_JWKS_URL")))

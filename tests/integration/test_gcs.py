@@ -4,12 +4,19 @@ import concurrent.futures
 import json
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 import store_servers  # noqa: F401 - finds tests/servers
 from conftest import SLOW, Stack, wait_for
 from fake_google import EMAIL, Google
 from images import encode, gradient
 from store_client import Store, StoreError, refused_to_open
+
+
+# OpenSSL would ask for its passphrase
+ENCRYPTED_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")).decode()
 
 
 @pytest.fixture
@@ -123,6 +130,8 @@ def test_renewing_fails_while_the_old_token_is_good(store, google):
     ({"client_email": None}, "client_email"), ({"private_key": "nonsense"}, "private_key"),
     ({"private_key": None}, "private_key"), ({"token_uri": "http://example.com/token"}, "token_uri"),
     ({"token_uri": None}, "token_uri"), ({"token_uri": "http://127.0.0.1.example.com/token"}, "token_uri"),
+    ({"token_uri": "http://127.0.0.1:80@example.com/token"}, "token_uri"),
+    ({"private_key": ENCRYPTED_KEY}, "private_key"),
 ])
 def test_key_files_that_cannot_work(google, tmp_path, changes, words):
     path = google.key_file(tmp_path, **changes)

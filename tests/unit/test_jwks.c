@@ -130,7 +130,7 @@ static int end(void **state)
 
 static int make_keys(void **state)
 {
-    char kid[8];
+    char kid[16];
 
     (void)state;
     signal(SIGPIPE, SIG_IGN);
@@ -349,7 +349,7 @@ static void *find_much(void *ctx)
     unsigned n = (unsigned)(uintptr_t)finder;
 
     while (!atomic_load(finder->stop)) {
-        char kid[8];
+        char kid[16];
         snprintf(kid, sizeof(kid), "k%u", n++ % (KEYS + 1)); /* one of them never exists */
         struct error err = {0};
         EVP_PKEY *key = jwks_find(finder->f->jwks, kid, clock_monotonic_ms() + 5000, &err);
