@@ -61,7 +61,6 @@ class Kind:
     empty_segments: bool = True
     fast: bool = True
     longest_key: int = 1024
-    refused_names: tuple = ()
 
 
 def s3_env(running, signature="v4"):
