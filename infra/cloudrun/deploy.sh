@@ -124,11 +124,12 @@ step_topics() {
             --message-retention-duration=7d --ack-deadline=60 --expiration-period=never
 }
 
-# The push subscription as it should be; also as flags, below.
+# The push subscription as it should be; also as flags, below. 100 attempts, up to 10 minutes apart: an outage of half
+# a day buries no event (10 would, after some 40 minutes).
 subscription_wanted() {
     jq -nS --arg url "$CLASSIFY_URL" --arg account "$PUSH_ACCOUNT" \
         --arg dead "projects/$PROJECT_ID/topics/$DEAD_TOPIC" '{
-            endpoint: ($url + "/pubsub"), account: $account, audience: $url, dead: $dead, attempts: 10,
+            endpoint: ($url + "/pubsub"), account: $account, audience: $url, dead: $dead, attempts: 100,
             deadline: 60, backoff: ["10s", "600s"], expires: false}'
 }
 
@@ -145,7 +146,7 @@ step_subscription() {
     local is wanted flags=(
         "--push-endpoint=$CLASSIFY_URL/pubsub" "--push-auth-service-account=$PUSH_ACCOUNT"
         "--push-auth-token-audience=$CLASSIFY_URL"
-        "--dead-letter-topic=$DEAD_TOPIC" --max-delivery-attempts=10
+        "--dead-letter-topic=$DEAD_TOPIC" --max-delivery-attempts=100
         --min-retry-delay=10s --max-retry-delay=600s --ack-deadline=60)
 
     wanted=$(subscription_wanted)

@@ -358,7 +358,7 @@ def test_pubsub_by_the_real_gcloud(tmp_path):
         assert push["pushConfig"]["oidcToken"] == {
             "serviceAccountEmail": "darkroom-push@darkroom-test.iam.gserviceaccount.com", "audience": URL}
         assert push["deadLetterPolicy"] == {
-            "deadLetterTopic": "projects/darkroom-test/topics/img-preprocessed-dead", "maxDeliveryAttempts": 10}
+            "deadLetterTopic": "projects/darkroom-test/topics/img-preprocessed-dead", "maxDeliveryAttempts": 100}
         assert push["retryPolicy"] == {"minimumBackoff": "10s", "maximumBackoff": "600s"}
         assert push["ackDeadlineSeconds"] == 60 and not push.get("expirationPolicy", {}).get("ttl")
         assert by_name["img-preprocessed-dead-pull"]["topic"].endswith("/img-preprocessed-dead")
