@@ -74,7 +74,7 @@ static bool ask_metadata(const struct google_token *t, int64_t deadline_ms, stru
     const char *host = t->options.metadata_host;
     CLEANUP_FREE char *url =
         string_format("http://%s/computeMetadata/v1/instance/service-accounts/default/token",
-                      *host != '\0' ? host : "metadata.google.internal");
+                      *host != '\0' ? host : GOOGLE_METADATA_HOST);
 
     if (url == NULL)
         return error_oom(err);

@@ -12,6 +12,7 @@
 #include "http/client.h"
 
 enum { GOOGLE_TOKEN_MAX = 4096 };
+#define GOOGLE_METADATA_HOST "metadata.google.internal"
 
 struct google_token_options {
     struct http_client *client;   /* borrowed */

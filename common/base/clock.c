@@ -1,6 +1,7 @@
 #include "base/clock.h"
 
 #include <stdio.h>
+#include <sys/random.h>
 
 /* The format has four digits for the year: 1000-01-01T00:00:00.000Z to 9999-12-31T23:59:59.999Z. */
 #define RFC3339_FIRST_MS (-30610224000000LL)
@@ -35,6 +36,15 @@ int64_t clock_left_ms(int64_t deadline_ms)
     int64_t left = deadline_ms - clock_monotonic_ms();
 
     return left > 0 ? left : 0;
+}
+
+int64_t clock_jitter_ms(int64_t most_ms)
+{
+    uint32_t random = 0;
+
+    if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random))
+        random = (uint32_t)clock_monotonic_ms() * 2654435761U;
+    return (int64_t)(random % (uint64_t)(most_ms + 1));
 }
 
 void clock_cut_set(struct clock_cut *cut, int64_t deadline_ms)

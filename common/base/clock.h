@@ -18,6 +18,10 @@ int64_t clock_wall_ms(void);
 /* Milliseconds left until `deadline_ms`, at least 0. */
 int64_t clock_left_ms(int64_t deadline_ms);
 
+/* A random part of it, 0 to most_ms: the pause before another attempt ("full jitter"), so that
+ * those who failed together do not come back together. */
+int64_t clock_jitter_ms(int64_t most_ms);
+
 /* Moves the deadlines of calls that are already running, at shutdown: those who wait look at it
  * now and then (at least every CLOCK_CUT_LOOK_MS). Zero-initialise: nothing is cut. */
 struct clock_cut {

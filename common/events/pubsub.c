@@ -8,7 +8,6 @@
 #include <jansson.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/random.h>
 
 enum {
     CALLS_MAX = 4, /* at a time: one that hangs does not hold up everybody */
@@ -120,12 +119,9 @@ static void wait_until(struct pubsub *p, pthread_cond_t *changed, int64_t deadli
 /* False when there is no time for another attempt. */
 static bool pause_before(struct pubsub *p, struct waiter *w, int attempt)
 {
-    uint32_t random = 0;
-
-    if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random))
-        random = (uint32_t)clock_monotonic_ms() * 2654435761U;
     int64_t until_ms =
-        clock_monotonic_ms() + 1 + (int64_t)(random % (uint64_t)(BACKOFF_FIRST_MS << attempt));
+        clock_monotonic_ms() + 1 + clock_jitter_ms((BACKOFF_FIRST_MS << attempt) - 1);
+
     while (until_ms < deadline_of(p, w) && clock_left_ms(until_ms) > 0)
         wait_until(p, &w->changed, until_ms);
     return until_ms < deadline_of(p, w);

@@ -8,7 +8,6 @@
 #include "http/client.h"
 
 #include <string.h>
-#include <sys/random.h>
 
 enum {
     TIMEOUT_MS = 60000,
@@ -60,13 +59,10 @@ static void push_destroy(struct push *p)
 static int64_t backoff_ms(int64_t failures, int64_t max_ms)
 {
     int64_t cap = max_ms;
-    uint32_t random = 0;
 
     if (failures < 20 && (int64_t)BACKOFF_MIN_MS << (failures - 1) < max_ms)
         cap = (int64_t)BACKOFF_MIN_MS << (failures - 1);
-    if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random))
-        random = (uint32_t)clock_monotonic_ms() * 2654435761U;
-    return (int64_t)(random % (uint64_t)(cap + 1));
+    return clock_jitter_ms(cap);
 }
 
 /* ---- the endpoint's state */

@@ -1,8 +1,8 @@
 #include "service/storage.h"
 
-#include "auth/google_token.h"
 #include "base/strings.h"
 #include "http/client.h"
+#include "service/google.h"
 
 #include <string.h>
 
@@ -11,16 +11,6 @@ static const char scope[] = "https://www.googleapis.com/auth/devstorage.read_wri
 
 _Static_assert((int)GOOGLE_TOKEN_MAX == (int)STORE_TOKEN_MAX, "one size of tokens");
 
-static bool get_token(void *ctx, int64_t deadline_ms, char out[STORE_TOKEN_MAX], struct error *err)
-{
-    return google_token_get(ctx, deadline_ms, out, err);
-}
-
-static void token_expired(void *ctx, const char *token)
-{
-    google_token_expired(ctx, token);
-}
-
 /* An emulator takes no credentials. */
 static bool open_gcs(const struct settings *s, struct storage *storage, struct error *err)
 {
@@ -28,18 +18,11 @@ static bool open_gcs(const struct settings *s, struct storage *storage, struct e
         storage->options.gcs.endpoint = s->storage_emulator_host;
         return true;
     }
-    storage->token = google_token_new(
-        &(struct google_token_options){
-            .client = storage->client,
-            .scope = scope,
-            .metadata_host = s->gce_metadata_host,
-            .credentials_file = s->google_application_credentials,
-        },
-        err);
+    storage->token = google_open(s, storage->client, scope, err);
     if (storage->token == NULL)
-        return error_wrap(err, "GOOGLE_APPLICATION_CREDENTIALS");
-    storage->options.gcs.token = get_token;
-    storage->options.gcs.token_expired = token_expired;
+        return false;
+    storage->options.gcs.token = google_get;
+    storage->options.gcs.token_expired = google_expired;
     storage->options.gcs.token_ctx = storage->token;
     return true;
 }

@@ -1,8 +1,8 @@
 #include "service/topic.h"
 
-#include "auth/google_token.h"
 #include "base/strings.h"
 #include "http/client.h"
+#include "service/google.h"
 
 #include <string.h>
 
@@ -13,24 +13,13 @@ static const char scope[] = "https://www.googleapis.com/auth/pubsub";
 
 _Static_assert((int)GOOGLE_TOKEN_MAX == (int)PUBSUB_TOKEN_MAX, "one size of tokens");
 
-static bool get_token(void *ctx, int64_t deadline_ms, char out[PUBSUB_TOKEN_MAX], struct error *err)
-{
-    return google_token_get(ctx, deadline_ms, out, err);
-}
-
-static void token_expired(void *ctx, const char *token)
-{
-    google_token_expired(ctx, token);
-}
-
 /* https://cloud.google.com/compute/docs/metadata/predefined-metadata-keys */
 static bool ask_project(const struct settings *s, struct http_client *client,
                         struct buffer *project, struct error *err)
 {
     static const char *const headers[] = {"Metadata-Flavor: Google", NULL};
     CLEANUP(http_reply_done) struct http_reply reply = {0};
-    const char *host =
-        *s->gce_metadata_host != '\0' ? s->gce_metadata_host : "metadata.google.internal";
+    const char *host = *s->gce_metadata_host != '\0' ? s->gce_metadata_host : GOOGLE_METADATA_HOST;
     CLEANUP_FREE char *url = string_format("http://%s/computeMetadata/v1/project/project-id", host);
     char flavor[16];
 
@@ -91,18 +80,11 @@ static bool open_token(const struct settings *s, struct topic *topic, struct err
         topic->options.endpoint = s->pubsub_emulator_host;
         return true;
     }
-    topic->token = google_token_new(
-        &(struct google_token_options){
-            .client = topic->client,
-            .scope = scope,
-            .metadata_host = s->gce_metadata_host,
-            .credentials_file = s->google_application_credentials,
-        },
-        err);
+    topic->token = google_open(s, topic->client, scope, err);
     if (topic->token == NULL)
-        return error_wrap(err, "GOOGLE_APPLICATION_CREDENTIALS");
-    topic->options.token = get_token;
-    topic->options.token_expired = token_expired;
+        return false;
+    topic->options.token = google_get;
+    topic->options.token_expired = google_expired;
     topic->options.token_ctx = topic->token;
     return true;
 }

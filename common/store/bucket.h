@@ -81,6 +81,8 @@ bool bucket_send(struct bucket *bucket, const struct bucket_call *call, struct h
 
 /* "/bucket/key", percent-encoded; key NULL for the bucket itself. NULL: *err says why. */
 char *bucket_path(const struct bucket *bucket, const char *key, struct error *err) NODISCARD;
+/* What a reply may hold: the object or listing, or an error document. */
+size_t bucket_reply_max(const struct bucket_call *call);
 void bucket_call_header(struct bucket_call *call, const char *name, const char *value);
 bool bucket_attempt_header(struct bucket_attempt *attempt, struct error *err, const char *name,
                            const char *fmt, ...) NODISCARD PRINTF_LIKE(4, 5);

@@ -3,7 +3,6 @@
 #include "store/bucket.h"
 #include "store/xml.h"
 
-#include <openssl/rand.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <string.h>
@@ -14,6 +13,11 @@ enum {
     SILENCE_MS = 10000,
     ERROR_BODY_MAX = 64 * 1024,
 };
+
+size_t bucket_reply_max(const struct bucket_call *call)
+{
+    return call->max_reply_bytes > ERROR_BODY_MAX ? call->max_reply_bytes : ERROR_BODY_MAX;
+}
 
 void bucket_call_header(struct bucket_call *call, const char *name, const char *value)
 {
@@ -69,8 +73,6 @@ static bool send_attempt(struct bucket *bucket, struct bucket_attempt *attempt,
                          struct http_reply *ret, struct error *err)
 {
     const struct bucket_call *call = attempt->call;
-    size_t max = call->max_reply_bytes;
-
     attempt->prepared = bucket->dialect->send != NULL;
     if (attempt->prepared)
         return bucket->dialect->send(bucket, call, ret, err);
@@ -96,7 +98,7 @@ static bool send_attempt(struct bucket *bucket, struct bucket_attempt *attempt,
                                 .body = call->body,
                                 .deadline_ms = call->deadline_ms,
                                 .silence_ms = SILENCE_MS,
-                                .max_reply_bytes = max > ERROR_BODY_MAX ? max : ERROR_BODY_MAX,
+                                .max_reply_bytes = bucket_reply_max(call),
                             },
                             ret, err);
 }
@@ -219,12 +221,8 @@ static enum verdict judge_failure(const struct bucket_call *call, struct error *
 /* False when there is no time for another attempt. */
 static bool pause_before(const struct bucket *bucket, int attempt, int64_t deadline_ms)
 {
-    uint32_t random = 0;
-    int64_t most = (int64_t)BACKOFF_FIRST_MS << attempt;
+    int64_t pause_ms = 1 + clock_jitter_ms((BACKOFF_FIRST_MS << attempt) - 1);
 
-    if (RAND_bytes((unsigned char *)&random, sizeof(random)) != 1)
-        return false;
-    int64_t pause_ms = 1 + (int64_t)(random % (uint64_t)most);
     if (pause_ms >= clock_left_ms(clock_cut_deadline(bucket->options.cut, deadline_ms)))
         return false;
     poll(NULL, 0, (int)pause_ms);

@@ -18,7 +18,6 @@ enum {
     IDLE_MAX = 32,       /* contexts kept, each with its connection */
     ACCESS_KEY_MAX = 72, /* libs3 cuts a longer Authorization header */
     SECRET_KEY_MAX = 64, /* libs3 signs wrongly with a longer one */
-    ERROR_BODY_MAX = 64 * 1024,
 };
 
 struct libs3 {
@@ -185,8 +184,7 @@ static bool libs3_send(struct bucket *bucket, const struct bucket_call *call,
                 .url = url,
                 .body = call->body,
                 .is_get = strcmp(call->method, "GET") == 0,
-                .max_reply_bytes =
-                    call->max_reply_bytes > ERROR_BODY_MAX ? call->max_reply_bytes : ERROR_BODY_MAX,
+                .max_reply_bytes = bucket_reply_max(call),
             },
     };
 
