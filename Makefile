@@ -6,7 +6,7 @@ PYTHON   = /usr/bin/python3
 MODEL_PRECISION ?= int8
 
 CC      ?= gcc
-PKGS     = libmicrohttpd jansson vips libcurl openssl sqlite3 expat
+PKGS     = libmicrohttpd jansson libcurl openssl sqlite3 expat
 VERSION  = 0.1.0
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
@@ -14,8 +14,10 @@ WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
            -Wswitch-enum
 HARDENING = -fstack-protector-strong -fstack-clash-protection -fPIE
 # Third-party headers by -isystem: our warnings are about our code.
-PKG_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKGS) 2>/dev/null))
+PKG_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKGS) vips 2>/dev/null))
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+# The services load libvips when they need it (common/image/vips_api.h); tests are linked to it.
+VIPS_LIBS  := $(shell pkg-config --libs vips 2>/dev/null)
 # Only classify_service/model.c uses ONNX Runtime.
 ONNX_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags libonnxruntime 2>/dev/null))
 ONNX_LIBS   := $(shell pkg-config --libs libonnxruntime 2>/dev/null)
@@ -89,7 +91,7 @@ $(SERVICES_LIB): $(call object,$(filter-out %/main.c,$(PREPROCESS_SRC) $(CLASSIF
 
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(SERVICES_LIB) $(COMMON_LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(ONNX_LIBS) -lcmocka
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(VIPS_LIBS) $(ONNX_LIBS) -lcmocka
 
 # a store on stdin and stdout, for the conformance tests
 $(BUILD)/store-probe: $(call object,$(PROBE_SRC)) $(COMMON_LIB)

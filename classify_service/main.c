@@ -72,7 +72,7 @@ int main(int argc, char **argv)
     int status;
 
     if (service_begin(&app.service, argc, argv, &status)) {
-        images = image_start(app.service.name, &err);
+        images = image_start(&err);
         status = images && app_open(&app, &err)
                      ? service_serve(&app.service, classify_routes, classify_route_count, app_stop)
                      : service_fail(&err);

@@ -141,7 +141,7 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--outbox") == 0)
         return outbox_command(argc, argv);
     if (service_begin(&app.service, argc, argv, &status)) {
-        images = image_start(app.service.name, &err);
+        images = image_start(&err);
         status = images && app_open(&app, &err) ? service_serve(&app.service, preprocess_routes,
                                                                 preprocess_route_count, app_stop)
                                                 : service_fail(&err);

@@ -131,7 +131,7 @@ bool image_to_tensor(struct bytes data, const struct image_tensor_spec *spec,
                      const struct image_limits *limits, const atomic_bool *cancelled, float *tensor,
                      struct image_stages *stages, struct error *err) NODISCARD;
 
-bool image_start(const char *program, struct error *err) NODISCARD;
+bool image_start(struct error *err) NODISCARD;
 void image_stop(void);
 void image_thread_done(void);
 

@@ -7,8 +7,7 @@
 #define DARKROOM_IMAGE_INTERNAL_H
 
 #include "image/image.h"
-
-#include <vips/vips.h>
+#include "image/vips_api.h"
 
 /* Fails with ERROR_DEADLINE once *cancelled is set. */
 bool image_cancelled_check(const atomic_bool *cancelled, struct error *err) NODISCARD;

@@ -21,10 +21,13 @@ static const struct {
 bool image_load(struct bytes data, enum image_format format, int shrink, VipsImage **ret,
                 struct error *err)
 {
-    VipsOperation *operation = vips_operation_new(loaders[format].loader);
+    VipsOperation *operation;
     VipsBlob *blob;
     bool ok;
 
+    if (!image_vips_start(err))
+        return false;
+    operation = vips_operation_new(loaders[format].loader);
     if (operation == NULL) {
         vips_error_clear();
         return error_set(err, ERROR_UNSUPPORTED_MEDIA, "this server cannot read %s",

@@ -4,8 +4,8 @@
 #
 #   closure.sh ROOT PROGRAM…
 #
-#   - the programs, the shared libraries they are linked to (ldd), and the modules that libvips and
-#     libheif open by themselves for the formats we take, with their libraries
+#   - the programs, the shared libraries they are linked to (ldd), and what is opened at run time:
+#     libvips, and the modules that it and libheif open for the formats we take; with their libraries
 #   - Debian's CA certificates (not those that this machine adds), users, name service, ld.so's cache
 #   - for scanners, var/lib/dpkg/status.d: the dpkg entry of every package a file was taken from;
 #     and that package's copyright file
@@ -31,10 +31,11 @@ libraries() {
     grep -oE '(=> |^[[:space:]])/[^ ]+' <<<"$listing" | sed 's/.*[[:space:]]//' | sort -u
 }
 
-# LIBRARIES: what libvips and libheif load at run time, next to them. Debian 12's libheif has no plugins.
+# libvips, and what it and libheif load from beside them. Debian 12's libheif has no plugins.
 modules() {
     local folder plugin
-    folder=$(dirname "$(grep -m 1 '/libvips\.so' <<<"$1")") || die "not linked to libvips?"
+    folder=$(pkg-config --variable=libdir vips)
+    echo "$folder/libvips.so.42"
     for plugin in "$folder"/vips-modules-*/vips-heif.so; do
         [ -e "$plugin" ] || die "no $plugin"
         echo "$plugin"
@@ -96,9 +97,8 @@ for link in bin sbin lib lib32 lib64; do
 done
 install -d -m 1777 "$root/tmp"
 
-linked=$(libraries "$@")
-mapfile -t opened < <(modules "$linked")
-[ ${#opened[@]} -gt 0 ] || die "no modules"
+mapfile -t opened < <(modules)
+[ ${#opened[@]} -eq $((2 + ${#HEIF_PLUGINS[@]})) ] || die "no libvips or not all of its modules"
 mapfile -t files < <(libraries "$@" "${opened[@]}")
 for file in "$@" "${opened[@]}" "${files[@]}"; do copy "$file"; done
 

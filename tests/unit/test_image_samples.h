@@ -184,7 +184,7 @@ static inline int start_images(void **state)
     struct error err = {0};
 
     (void)state;
-    if (!image_start("test", &err))
+    if (!image_start(&err))
         return -1;
     image_can_decode(IMAGE_AVIF); /* the tests' own libvips calls want the module, too */
     return 0;
