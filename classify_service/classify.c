@@ -26,22 +26,23 @@ static bool all_finite(const float *values, size_t count)
     return true;
 }
 
-static bool fill_input(struct classify_job *job, void *state, const atomic_bool *cancelled)
+static bool fill_input(struct classify_job *job, struct classify_worker *worker,
+                       const atomic_bool *cancelled)
 {
     const struct manifest *manifest = model_manifest(job->app->model);
-    struct image_stages stages;
+    struct image_input input = {job->image, &job->app->limits, cancelled};
+    struct image_tensor tensor = {.values = model_input(worker->tensors)};
 
     if (job->tensor != NULL) {
         size_t count = manifest_input_count(manifest);
-        memcpy(model_input(state), job->tensor, count * sizeof(float));
+        memcpy(tensor.values, job->tensor, count * sizeof(float));
         return all_finite(job->tensor, count) ||
                error_set(&job->err, ERROR_BAD_REQUEST, "the tensor has a value that is no number");
     }
-    if (!image_to_tensor(job->image, &manifest->input, &job->app->limits, cancelled,
-                         model_input(state), &stages, &job->err))
+    if (!image_to_tensor(worker->images, &input, &manifest->input, &tensor, &job->err))
         return false;
-    metric_observe(METRIC_STAGE_DURATION, "stage=\"decode\"", stages.decode);
-    metric_observe(METRIC_STAGE_DURATION, "stage=\"transform\"", stages.transform);
+    metric_observe(METRIC_STAGE_DURATION, "stage=\"decode\"", tensor.stages.decode);
+    metric_observe(METRIC_STAGE_DURATION, "stage=\"transform\"", tensor.stages.transform);
     return true;
 }
 
@@ -60,16 +61,18 @@ static bool take_scores(struct classify_job *job, const float *scores)
 
 static void run(void *state, void *arg, const atomic_bool *cancelled)
 {
+    struct classify_worker *worker = state;
     struct classify_job *job = arg;
     const float *scores;
 
     double started = clock_monotonic_s();
     metric_observe(METRIC_STAGE_DURATION, "stage=\"queue\"", started - job->queued_s);
-    job->ok = fill_input(job, state, cancelled);
+    job->ok = fill_input(job, worker, cancelled);
     if (!job->ok)
         return;
     started = clock_monotonic_s();
-    job->ok = model_run(job->app->model, state, &scores, &job->err) && take_scores(job, scores);
+    job->ok =
+        model_run(job->app->model, worker->tensors, &scores, &job->err) && take_scores(job, scores);
     metric_observe(METRIC_STAGE_DURATION, "stage=\"infer\"", clock_monotonic_s() - started);
 }
 

@@ -5,6 +5,12 @@
 #include "app.h"
 #include "labels.h"
 
+/* A worker's state. */
+struct classify_worker {
+    struct model_tensors *tensors;
+    struct image_worker *images;
+};
+
 /* Classify an image; the k best labels go to *ret. Errors of image_to_tensor and worker_pool_run.
  */
 bool classify_image(const struct app *app, const struct request *req, struct bytes image, size_t k,

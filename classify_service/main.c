@@ -1,17 +1,33 @@
 #include "app.h"
+#include "classify.h"
 
 EMBED_FILE(classify_openapi, "classify_service/openapi.json");
 
-/* A worker's state is its tensors. */
-static void *worker_new(void *ctx, struct error *err)
-{
-    return model_tensors_new(ctx, err);
-}
-
 static void worker_free(void *state)
 {
-    model_tensors_free(state);
-    image_thread_done();
+    struct classify_worker *worker = state;
+
+    image_worker_free(worker != NULL ? worker->images : NULL);
+    if (worker != NULL)
+        model_tensors_free(worker->tensors);
+    free(worker);
+}
+
+static void *worker_new(void *ctx, struct error *err)
+{
+    struct classify_worker *worker = calloc(1, sizeof(*worker));
+
+    if (worker == NULL) {
+        error_oom(err);
+        return NULL;
+    }
+    worker->images = image_worker_new(err);
+    worker->tensors = worker->images != NULL ? model_tensors_new(ctx, err) : NULL;
+    if (worker->tensors == NULL) {
+        worker_free(worker);
+        return NULL;
+    }
+    return worker;
 }
 
 static bool open_topic(struct app *app, struct error *err)

@@ -20,11 +20,10 @@ struct transform_job {
 static void transform(void *state, void *arg, const atomic_bool *cancelled)
 {
     struct transform_job *job = arg;
+    struct image_input input = {job->file, job->limits, cancelled};
 
-    (void)state;
     metric_observe(METRIC_STAGE_DURATION, "stage=\"queue\"", clock_monotonic_s() - job->queued_s);
-    job->ok =
-        image_transform(job->file, job->options, job->limits, cancelled, &job->result, &job->err);
+    job->ok = image_transform(state, &input, job->options, &job->result, &job->err);
     if (!job->ok)
         return;
     metric_observe(METRIC_STAGE_DURATION, "stage=\"decode\"", job->result.stages.decode);

@@ -88,10 +88,15 @@ static bool open_retention(struct app *app, struct error *err)
     return days == 0 || app->retention != NULL;
 }
 
-static void worker_done(void *state)
+static void *worker_new(void *ctx, struct error *err)
 {
-    (void)state;
-    image_thread_done();
+    (void)ctx;
+    return image_worker_new(err);
+}
+
+static void worker_free(void *state)
+{
+    image_worker_free(state);
 }
 
 static bool app_open(struct app *app, struct error *err)
@@ -102,7 +107,11 @@ static bool app_open(struct app *app, struct error *err)
         .max_pixels = s->max_pixels,
         .max_decode_bytes = s->max_decode_bytes,
     };
-    return service_open(&app->service, &(struct worker_pool_options){.state_free = worker_done},
+    return service_open(&app->service,
+                        &(struct worker_pool_options){
+                            .state_new = worker_new,
+                            .state_free = worker_free,
+                        },
                         err) &&
            open_events(app, err) && open_retention(app, err);
 }

@@ -6,11 +6,8 @@
  * larger than what is wanted is shrunk on the way: JPEG inside the decoder (a smaller inverse DCT),
  * the rest by a box filter. A factor of two is left for the good filter of the final resize.
  *
- * A faster path for ordinary JPEG (libjpeg-turbo directly, 8 bit, one or three components) would
- * go in image_decode beside load_shrunk: it has to fill struct decoded. */
+ * This is the way of everything but ordinary JPEG (jpeg_fit.c). */
 #include "image/internal.h"
-
-enum { RESERVE = 2 };
 
 void decoded_done(struct decoded *decoded)
 {
@@ -21,7 +18,7 @@ void decoded_done(struct decoded *decoded)
 static int spare_factor(const struct fit_plan *plan)
 {
     double x = plan->window_width / plan->width, y = plan->window_height / plan->height;
-    double least = VIPS_MIN(x, y) / RESERVE;
+    double least = VIPS_MIN(x, y) / RESIZE_RESERVE;
 
     return least < 2 ? 1 : (int)VIPS_MIN(least, 4096);
 }
@@ -77,10 +74,11 @@ static bool make_plan(VipsImage *image, const struct fit_request *request, struc
     return request->plan(request->context, ret->width, ret->height, &ret->plan, err);
 }
 
-bool image_decode(struct bytes data, const struct image_header *header,
-                  const struct fit_request *request, struct decoded *ret, struct error *err)
+bool image_decode(const struct image_header *header, const struct fit_request *request,
+                  struct decoded *ret, struct error *err)
 {
     CLEANUP(decoded_done) struct decoded d = {0};
+    struct bytes data = request->input->data;
     int factor;
 
     if (!image_load(data, header->format, 1, &d.image, err) || !check_size(d.image, header, err) ||
@@ -99,7 +97,7 @@ bool image_decode(struct bytes data, const struct image_header *header,
     }
     if (factor > 1 && header->format != IMAGE_JPEG && !box_shrink(&d.image, factor, err))
         return false;
-    if (!pixels_render(&d.image, request->cancelled, err) || !turn_upright(&d.image, err))
+    if (!pixels_render(&d.image, request->input->cancelled, err) || !turn_upright(&d.image, err))
         return false;
     *ret = d;
     d.image = NULL;

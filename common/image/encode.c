@@ -1,4 +1,4 @@
-#include "image/internal.h"
+#include "image/jpeg.h"
 
 #include <string.h>
 
@@ -35,10 +35,6 @@ static int jpeg_quality(int quality)
 static int save(VipsImage *image, const struct image_options *options, void **data, size_t *len)
 {
     switch (options->format) {
-    case IMAGE_JPEG:
-        return vips_jpegsave_buffer(image, data, len, "Q", jpeg_quality(options->quality),
-                                    "subsample_mode", VIPS_FOREIGN_SUBSAMPLE_OFF, NO_METADATA,
-                                    NULL);
     case IMAGE_PNG:
         return vips_pngsave_buffer(image, data, len, "compression", PNG_COMPRESSION, NO_METADATA,
                                    NULL);
@@ -49,6 +45,7 @@ static int save(VipsImage *image, const struct image_options *options, void **da
         return vips_heifsave_buffer(image, data, len, "compression",
                                     VIPS_FOREIGN_HEIF_COMPRESSION_AV1, "Q", options->quality,
                                     "bitdepth", 8, "effort", AVIF_EFFORT, NO_METADATA, NULL);
+    case IMAGE_JPEG:
     case IMAGE_GIF:
     case IMAGE_TIFF:
     case IMAGE_HEIC:
@@ -87,20 +84,23 @@ static void webp_keep_picture(uint8_t *data, size_t *len)
 
 /* The encoders get an image of their own over the same pixels: nothing of the source's metadata
  * can reach them. */
-bool image_encode(VipsImage *image, const struct image_options *options,
-                  const atomic_bool *cancelled, void **data, size_t *len, struct error *err)
+static bool encode_by_libvips(const struct encode_request *request, const struct picture *picture,
+                              void **data, size_t *len, struct error *err)
 {
-    CLEANUP_IMAGE VipsImage *bare =
-        vips_image_new_from_memory(image->data, pixels_line_size(image) * (size_t)image->Ysize,
-                                   image->Xsize, image->Ysize, 3, VIPS_FORMAT_UCHAR);
+    const struct image_options *options = request->options;
+    size_t size = 3 * (size_t)picture->width * (size_t)picture->height;
 
-    if (!image_cancelled_check(cancelled, err))
+    if (!image_vips_start(err))
         return false;
+    CLEANUP_IMAGE VipsImage *bare = vips_image_new_from_memory(
+        picture->rgb, size, picture->width, picture->height, 3, VIPS_FORMAT_UCHAR);
+
     if (bare == NULL)
         return image_vips_failed(err, ERROR_INTERNAL, "no image could be made");
     bare->Type = VIPS_INTERPRETATION_sRGB;
-    if (cancelled != NULL) {
-        g_signal_connect(bare, "eval", G_CALLBACK(stop_when_cancelled), &cancelled);
+    if (request->cancelled != NULL) {
+        g_signal_connect(bare, "eval", G_CALLBACK(stop_when_cancelled),
+                         (void *)(uintptr_t)&request->cancelled);
         vips_image_set_progress(bare, TRUE);
     }
     if (save(bare, options, data, len) == 0) {
@@ -109,7 +109,42 @@ bool image_encode(VipsImage *image, const struct image_options *options,
         return true;
     }
     vips_error_clear();
-    return image_cancelled_check(cancelled, err) &&
+    return image_cancelled_check(request->cancelled, err) &&
            error_set(err, ERROR_INTERNAL, "the result could not be written as %s",
                      image_format_name(options->format));
+}
+
+/* The result outlives the worker's next image: a copy of what is usually some tens of kilobytes. */
+static bool encode_jpeg(struct image_worker *worker, const struct encode_request *request,
+                        const struct picture *picture, struct image_result *ret, struct error *err)
+{
+    struct jpeg_encode what = {picture, jpeg_quality(request->options->quality),
+                               request->cancelled};
+    size_t len;
+
+    if (!jpeg_encode(worker->encoder, &what, &worker->encoded, &len, err))
+        return false;
+    ret->data = malloc(len);
+    if (ret->data == NULL)
+        return error_oom(err);
+    memcpy(ret->data, worker->encoded.data, len);
+    ret->len = len;
+    ret->release = free;
+    return true;
+}
+
+bool image_encode(struct image_worker *worker, const struct encode_request *request,
+                  const struct picture *picture, struct image_result *ret, struct error *err)
+{
+    void *data = NULL;
+
+    if (!image_cancelled_check(request->cancelled, err))
+        return false;
+    if (request->options->format == IMAGE_JPEG)
+        return encode_jpeg(worker, request, picture, ret, err);
+    if (!encode_by_libvips(request, picture, &data, &ret->len, err))
+        return false;
+    ret->data = data;
+    ret->release = g_free;
+    return true;
 }

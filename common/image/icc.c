@@ -1,7 +1,7 @@
 /* Is an embedded profile sRGB? Most are, and a colour transform that changes nothing costs more
  * than everything else done to a small photograph (measured: 5 of 10 ms). Names lie and vary, so
  * the numbers are compared: primaries and curves, to half a step of 8 bits. */
-#include "image/internal.h"
+#include "image/colours.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Images: what may come in, what goes out. The only folder that includes libvips or a codec.
  * Everything here is a pure function of its inputs: no I/O, no shared state that callers see.
- * Call image_start once per process before any other thread runs; call image_thread_done at
- * the end of every thread that used this module. */
+ * Call image_start once per process before any other thread runs. Each thread that does the work
+ * has a struct image_worker of its own. */
 #ifndef DARKROOM_IMAGE_IMAGE_H
 #define DARKROOM_IMAGE_IMAGE_H
 
@@ -94,6 +94,20 @@ bool image_probe(struct bytes data, const struct image_limits *limits, struct im
 bool image_precheck(struct bytes data, const struct image_limits *limits,
                     struct error *err) NODISCARD;
 
+/* What a thread keeps from image to image: codec handles, tables, scratch memory (what an unusually
+ * large image needed is given back after it). No image sees anything of another. */
+struct image_worker;
+struct image_worker *image_worker_new(struct error *err) NODISCARD;
+/* On the thread that used it, at its end; NULL is fine, and ends the thread's use of this module
+ * all the same. */
+void image_worker_free(struct image_worker *worker);
+
+struct image_input {
+    struct bytes data;
+    const struct image_limits *limits;
+    const atomic_bool *cancelled; /* may be NULL; once true, calls end soon with ERROR_DEADLINE */
+};
+
 struct image_stages { /* seconds */
     double decode, transform, encode;
 };
@@ -107,12 +121,11 @@ struct image_result {
 };
 
 /* Probe, decode whole, orient (EXIF 1..8), to sRGB 8 bit, fit, flatten onto the background, encode
- * without any metadata. `cancelled` (may be NULL) is polled: once true the call ends soon with
- * ERROR_DEADLINE. Errors as image_probe, and ERROR_BAD_IMAGE for data that does not decode to its
- * end. On failure *ret is untouched. */
-bool image_transform(struct bytes data, const struct image_options *options,
-                     const struct image_limits *limits, const atomic_bool *cancelled,
-                     struct image_result *ret, struct error *err) NODISCARD;
+ * without any metadata. Errors as image_probe, and ERROR_BAD_IMAGE for data that does not decode to
+ * its end. On failure *ret is untouched. */
+bool image_transform(struct image_worker *worker, const struct image_input *input,
+                     const struct image_options *options, struct image_result *ret,
+                     struct error *err) NODISCARD;
 void image_result_done(struct image_result *result);
 
 /* How a classifier wants its input. */
@@ -125,14 +138,17 @@ struct image_tensor_spec {
     float mean[3], std[3]; /* out = (rgb - mean) / std, R first */
 };
 
-/* Decode `data` into `tensor` (3 * width * height floats, the caller's). Transparency is flattened
- * onto white. Errors and `cancelled` as image_transform; `stages` may be NULL. */
-bool image_to_tensor(struct bytes data, const struct image_tensor_spec *spec,
-                     const struct image_limits *limits, const atomic_bool *cancelled, float *tensor,
-                     struct image_stages *stages, struct error *err) NODISCARD;
+struct image_tensor {
+    float *values; /* 3 * width * height, the caller's */
+    struct image_stages stages;
+};
+
+/* Decode into ret->values. Transparency is flattened onto white. Errors as image_transform. */
+bool image_to_tensor(struct image_worker *worker, const struct image_input *input,
+                     const struct image_tensor_spec *spec, struct image_tensor *ret,
+                     struct error *err) NODISCARD;
 
 bool image_start(struct error *err) NODISCARD;
 void image_stop(void);
-void image_thread_done(void);
 
 #endif

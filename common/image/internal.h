@@ -1,13 +1,14 @@
 /* What the files of this folder share. Nothing outside common/image includes this.
  *
  *   sniff -> probe -> decode -> scale -> encode
- *                                     -> tensor
+ *                 \-> jpeg_fit -------/ \-> tensor
  */
 #ifndef DARKROOM_IMAGE_INTERNAL_H
 #define DARKROOM_IMAGE_INTERNAL_H
 
-#include "image/image.h"
+#include "image/colours.h"
 #include "image/vips_api.h"
+#include "image/worker.h"
 
 /* Fails with ERROR_DEADLINE once *cancelled is set. */
 bool image_cancelled_check(const atomic_bool *cancelled, struct error *err) NODISCARD;
@@ -78,7 +79,7 @@ struct fit_request {
                  struct error *err);
     const void *context;
     uint32_t background; /* 0xRRGGBB */
-    const atomic_bool *cancelled;
+    const struct image_input *input;
 };
 
 struct decoded {
@@ -88,18 +89,29 @@ struct decoded {
     bool ready;        /* flattened sRGB already */
 };
 
-bool image_decode(struct bytes data, const struct image_header *header,
-                  const struct fit_request *request, struct decoded *ret,
-                  struct error *err) NODISCARD;
+bool image_decode(const struct image_header *header, const struct fit_request *request,
+                  struct decoded *ret, struct error *err) NODISCARD;
 void decoded_done(struct decoded *decoded);
 
-/* Probe, decode and fit: an 8 bit RGB image in memory, without metadata. */
-bool image_fit(struct bytes data, const struct image_limits *limits,
-               const struct fit_request *request, struct image_stages *stages, VipsImage **ret,
-               struct error *err) NODISCARD;
+/* A factor that decoders and boxes may leave to the final, good resize. */
+enum { RESIZE_RESERVE = 2 };
 
-/* Whether an ICC profile says what sRGB says. */
-bool icc_is_srgb(struct bytes profile);
+/* A window of an axis of `length` pixels, of which `out` are to be made. Shrinking, it is rounded
+ * to whole pixels; enlarging, a fraction of a pixel is visible. */
+void axis_window(double *from, double *size, int length, int out);
+
+/* 8 bit RGB in memory, row behind row: of `image`, or the worker's until its next image. */
+struct picture {
+    const uint8_t *rgb;
+    int width, height;
+    VipsImage *image; /* or NULL */
+    struct image_stages stages;
+};
+void picture_done(struct picture *picture);
+
+/* Probe, decode and fit. */
+bool image_fit(struct image_worker *worker, const struct fit_request *request, struct picture *ret,
+               struct error *err) NODISCARD;
 
 /* --- pixels --- */
 
@@ -119,9 +131,18 @@ VipsArrayDouble *pixels_background(uint32_t background);
 
 /* --- encode --- */
 
-/* `image` is 8 bit RGB in memory. *data is freed by g_free. */
-bool image_encode(VipsImage *image, const struct image_options *options,
-                  const atomic_bool *cancelled, void **data, size_t *len,
+struct encode_request {
+    const struct image_options *options;
+    const atomic_bool *cancelled;
+};
+/* Fills in data, len and release of *ret. */
+bool image_encode(struct image_worker *worker, const struct encode_request *request,
+                  const struct picture *picture, struct image_result *ret,
                   struct error *err) NODISCARD;
+
+/* --- start and end --- */
+
+/* What libvips keeps for each thread. At the end of every thread that used it. */
+void image_thread_done(void);
 
 #endif

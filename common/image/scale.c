@@ -1,5 +1,5 @@
 #include "base/clock.h"
-#include "image/internal.h"
+#include "image/jpeg.h"
 
 #include <math.h>
 
@@ -16,18 +16,26 @@ static int clamp(int64_t n, int64_t min, int64_t max)
     return (int)(n < min ? min : n > max ? max : n);
 }
 
+void axis_window(double *from, double *size, int length, int out)
+{
+    if (out <= *size || *size >= length) {
+        *size = clamp(llround(*size), 1, length);
+        *from = clamp(llround(*from), 0, length - (int)*size);
+    }
+}
+
 /* `from` and `size` in pixels of the decoded picture, which has `length` of them.
- * Shrinking, the window is rounded to whole pixels. Enlarging, a fraction of a pixel is visible:
- * then some neighbours are resized along and cut off afterwards. */
+ * Enlarging a window, some neighbours are resized along and cut off afterwards. */
 static struct axis plan_axis(double from, double size, int length, int want)
 {
     enum { NEIGHBOURS = 3 };
-    struct axis a = {.scale = want / size, .want = want};
+    struct axis a = {.want = want};
 
+    axis_window(&from, &size, length, want);
+    a.scale = want / size;
     if (a.scale <= 1 || size >= length) {
-        a.size = clamp(llround(size), 1, length);
-        a.from = clamp(llround(from), 0, length - a.size);
-        a.scale = (double)want / a.size;
+        a.size = (int)size;
+        a.from = (int)from;
     } else {
         a.from = clamp((int64_t)floor(from) - NEIGHBOURS, 0, length - 1);
         a.size = clamp((int64_t)ceil(from + size) + NEIGHBOURS, 1, length) - a.from;
@@ -101,26 +109,50 @@ static bool image_scale(struct decoded *d, const struct fit_request *request, st
         (!pixels_to_srgb(&d->image, err) || !pixels_flatten(&d->image, request->background, err)))
         return false;
     return pad(&d->image, p, request->background, err) &&
-           pixels_render(&d->image, request->cancelled, err);
+           pixels_render(&d->image, request->input->cancelled, err);
 }
 
-bool image_fit(struct bytes data, const struct image_limits *limits,
-               const struct fit_request *request, struct image_stages *stages, VipsImage **ret,
-               struct error *err)
+static bool fit_by_libvips(const struct fit_request *request, const struct image_header *header,
+                           struct picture *ret, struct error *err)
 {
     CLEANUP(decoded_done) struct decoded decoded = {0};
-    struct image_header header;
     double start = clock_monotonic_s(), middle;
 
-    if (!image_cancelled_check(request->cancelled, err) ||
-        !image_probe(data, limits, &header, err) ||
-        !image_decode(data, &header, request, &decoded, err))
+    if (!image_decode(header, request, &decoded, err))
         return false;
     middle = clock_monotonic_s();
     if (!image_scale(&decoded, request, err))
         return false;
-    stages->decode = middle - start;
-    stages->transform = clock_monotonic_s() - middle;
-    *ret = TAKE_PTR(decoded.image);
+    *ret = (struct picture){
+        .rgb = decoded.image->data,
+        .width = decoded.image->Xsize,
+        .height = decoded.image->Ysize,
+        .stages = {.decode = middle - start, .transform = clock_monotonic_s() - middle},
+    };
+    ret->image = TAKE_PTR(decoded.image);
     return true;
+}
+
+bool image_fit(struct image_worker *worker, const struct fit_request *request, struct picture *ret,
+               struct error *err)
+{
+    const struct image_input *input = request->input;
+    struct image_header header;
+    double start = clock_monotonic_s(), probed;
+    bool ok;
+
+    if (!image_cancelled_check(input->cancelled, err) ||
+        !image_probe(input->data, input->limits, &header, err))
+        return false;
+    probed = clock_monotonic_s() - start;
+    ok = jpeg_fits(&header) && !worker->only_libvips ? jpeg_fit(worker, request, &header, ret, err)
+                                                     : fit_by_libvips(request, &header, ret, err);
+    if (ok)
+        ret->stages.decode += probed;
+    return ok;
+}
+
+void picture_done(struct picture *picture)
+{
+    cleanup_vips_image(&picture->image);
 }

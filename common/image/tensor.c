@@ -1,3 +1,4 @@
+#include "base/clock.h"
 #include "image/internal.h"
 
 #include <math.h>
@@ -49,19 +50,21 @@ static void convert(const uint8_t *rgb, size_t pixels, const struct image_tensor
     }
 }
 
-bool image_to_tensor(struct bytes data, const struct image_tensor_spec *spec,
-                     const struct image_limits *limits, const atomic_bool *cancelled, float *tensor,
-                     struct image_stages *stages, struct error *err)
+bool image_to_tensor(struct image_worker *worker, const struct image_input *input,
+                     const struct image_tensor_spec *spec, struct image_tensor *ret,
+                     struct error *err)
 {
-    struct fit_request request = {plan_tensor, spec, 0xffffff, cancelled};
-    struct image_stages unused;
-    CLEANUP_IMAGE VipsImage *image = NULL;
+    struct fit_request request = {plan_tensor, spec, 0xffffff, input};
+    CLEANUP(picture_done) struct picture picture = {0};
+    bool ok = image_fit(worker, &request, &picture, err);
 
-    if (stages == NULL)
-        stages = &unused;
-    if (!image_fit(data, limits, &request, stages, &image, err))
-        return false;
-    stages->encode = 0;
-    convert(image->data, (size_t)spec->width * (size_t)spec->height, spec, tensor);
-    return true;
+    if (ok) {
+        double start = clock_monotonic_s();
+
+        convert(picture.rgb, (size_t)spec->width * (size_t)spec->height, spec, ret->values);
+        ret->stages = picture.stages;
+        ret->stages.transform += clock_monotonic_s() - start;
+    }
+    image_worker_trim(worker);
+    return ok;
 }

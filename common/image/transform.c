@@ -73,28 +73,37 @@ static bool plan_fit(const void *context, int width, int height, struct fit_plan
     return true;
 }
 
-bool image_transform(struct bytes data, const struct image_options *options,
-                     const struct image_limits *limits, const atomic_bool *cancelled,
-                     struct image_result *ret, struct error *err)
+static bool transform(struct image_worker *worker, const struct image_input *input,
+                      const struct image_options *options, struct image_result *ret,
+                      struct error *err)
 {
-    struct fit_request request = {plan_fit, options, options->background, cancelled};
-    struct image_result result = {.release = g_free};
-    CLEANUP_IMAGE VipsImage *image = NULL;
-    void *encoded = NULL;
+    struct fit_request request = {plan_fit, options, options->background, input};
+    CLEANUP(picture_done) struct picture picture = {0};
+    struct image_result result = {0};
     double start;
 
-    if (!image_options_check(options, err) ||
-        !image_fit(data, limits, &request, &result.stages, &image, err))
+    if (!image_options_check(options, err) || !image_fit(worker, &request, &picture, err))
         return false;
     start = clock_monotonic_s();
-    if (!image_encode(image, options, cancelled, &encoded, &result.len, err))
+    if (!image_encode(worker, &(struct encode_request){options, input->cancelled}, &picture,
+                      &result, err))
         return false;
+    result.stages = picture.stages;
     result.stages.encode = clock_monotonic_s() - start;
-    result.data = encoded;
-    result.width = image->Xsize;
-    result.height = image->Ysize;
+    result.width = picture.width;
+    result.height = picture.height;
     *ret = result;
     return true;
+}
+
+bool image_transform(struct image_worker *worker, const struct image_input *input,
+                     const struct image_options *options, struct image_result *ret,
+                     struct error *err)
+{
+    bool ok = transform(worker, input, options, ret, err);
+
+    image_worker_trim(worker);
+    return ok;
 }
 
 void image_result_done(struct image_result *result)

@@ -15,11 +15,13 @@ static bool decodes(struct bytes data, enum error_code *code)
 {
     struct image_options o = options_of(32, 32, IMAGE_COVER, IMAGE_JPEG);
     CLEANUP(image_result_done) struct image_result r = {0};
-    static float tensor[3 * 32 * 32];
+    static float values[3 * 32 * 32];
+    struct image_tensor tensor = {.values = values};
+    struct image_input input = test_input(data);
     struct error a = {0}, b = {0};
-    bool ok = image_transform(data, &o, &test_limits, NULL, &r, &a);
+    bool ok = image_transform(test_worker, &input, &o, &r, &a);
 
-    assert_int_equal(image_to_tensor(data, &test_spec, &test_limits, NULL, tensor, NULL, &b), ok);
+    assert_int_equal(image_to_tensor(test_worker, &input, &test_spec, &tensor, &b), ok);
     assert_int_equal(a.code, b.code);
     *code = a.code;
     return ok;
@@ -189,15 +191,16 @@ static void test_cancelled_before(void **state)
     struct image_result r = {0};
     struct error err = {0};
     atomic_bool cancelled = true;
-    float tensor[3 * 32 * 32];
+    float values[3 * 32 * 32];
+    struct image_tensor tensor = {.values = values};
+    struct image_input input = {sample_bytes(s), &test_limits, &cancelled};
 
     (void)state;
-    assert_false(image_transform(sample_bytes(s), &o, &test_limits, &cancelled, &r, &err));
+    assert_false(image_transform(test_worker, &input, &o, &r, &err));
     assert_int_equal(err.code, ERROR_DEADLINE);
     assert_null(r.data);
     err.code = ERROR_NONE;
-    assert_false(
-        image_to_tensor(sample_bytes(s), &test_spec, &test_limits, &cancelled, tensor, NULL, &err));
+    assert_false(image_to_tensor(test_worker, &input, &test_spec, &tensor, &err));
     assert_int_equal(err.code, ERROR_DEADLINE);
 }
 
@@ -226,13 +229,13 @@ static void test_cancelled_during(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(moments); i++) {
         struct image_options o = options_of(4000, 4000, IMAGE_FILL, IMAGE_PNG);
         struct later later = {.after_ms = moments[i]};
+        struct image_input input = {sample_bytes(s), &test_limits, &later.cancelled};
         struct image_result r = {0};
         struct error err = {0};
         int64_t start = clock_monotonic_ms();
 
         assert_int_equal(pthread_create(&later.thread, NULL, cancel_later, &later), 0);
-        assert_false(
-            image_transform(sample_bytes(s), &o, &test_limits, &later.cancelled, &r, &err));
+        assert_false(image_transform(test_worker, &input, &o, &r, &err));
         assert_int_equal(err.code, ERROR_DEADLINE);
         assert_true(clock_monotonic_ms() - start < later.after_ms + 500);
         pthread_join(later.thread, NULL);
@@ -249,16 +252,19 @@ static void *transform_often(void *arg)
 {
     struct job *job = arg;
     struct image_options o = image_options_default();
+    struct image_input input = test_input(sample_bytes(job->sample));
+    struct error e = {0};
+    struct image_worker *worker = image_worker_new(&e);
 
-    job->same = true;
-    for (int i = 0; i < 20; i++) {
+    job->same = worker != NULL;
+    for (int i = 0; i < 20 && job->same; i++) {
         CLEANUP(image_result_done) struct image_result r = {0};
         struct error err = {0};
 
-        job->same &= image_transform(sample_bytes(job->sample), &o, &test_limits, NULL, &r, &err) &&
-                     r.len == job->expected->len && memcmp(r.data, job->expected->data, r.len) == 0;
+        job->same &= image_transform(worker, &input, &o, &r, &err) && r.len == job->expected->len &&
+                     memcmp(r.data, job->expected->data, r.len) == 0;
     }
-    image_thread_done();
+    image_worker_free(worker);
     return NULL;
 }
 

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "image/internal.h"
+#include "image/jpeg.h"
 
 /* x265, which only makes HEIC samples here, never frees some of what it allocates. */
 const char *__lsan_default_suppressions(void);
@@ -19,6 +19,7 @@ const char *__lsan_default_suppressions(void)
 }
 
 static const struct image_limits test_limits = {50000000, 268435456};
+static struct image_worker *test_worker; /* the first thread's */
 
 struct rgb {
     int r, g, b;
@@ -160,12 +161,25 @@ static inline struct image_options options_of(int width, int height, enum image_
     return o;
 }
 
+static inline struct image_input test_input(struct bytes data)
+{
+    return (struct image_input){.data = data, .limits = &test_limits};
+}
+
+static inline bool transform(struct bytes data, const struct image_options *o,
+                             struct image_result *ret, struct error *err)
+{
+    struct image_input input = test_input(data);
+
+    return image_transform(test_worker, &input, o, ret, err);
+}
+
 static inline void transform_ok(struct sample s, const struct image_options *o,
                                 struct image_result *ret)
 {
     struct error err = {0};
 
-    if (!image_transform(sample_bytes(s), o, &test_limits, NULL, ret, &err))
+    if (!transform(sample_bytes(s), o, ret, &err))
         fail_msg("%s: %s", error_slug(err.code), err.message);
 }
 
@@ -187,13 +201,14 @@ static inline int start_images(void **state)
     if (!image_start(&err))
         return -1;
     image_can_decode(IMAGE_AVIF); /* the tests' own libvips calls want the module, too */
-    return 0;
+    test_worker = image_worker_new(&err);
+    return test_worker != NULL ? 0 : -1;
 }
 
 static inline int stop_images(void **state)
 {
     (void)state;
-    image_thread_done();
+    image_worker_free(test_worker);
     image_stop();
     return 0;
 }

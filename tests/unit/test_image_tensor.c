@@ -22,11 +22,12 @@ static float tensor[3 * PLANE];
 static void to_tensor(struct sample s, const struct image_tensor_spec *spec)
 {
     struct error err = {0};
-    struct image_stages stages = {0};
+    struct image_input input = test_input(sample_bytes(s));
+    struct image_tensor out = {.values = tensor};
 
-    if (!image_to_tensor(sample_bytes(s), spec, &test_limits, NULL, tensor, &stages, &err))
+    if (!image_to_tensor(test_worker, &input, spec, &out, &err))
         fail_msg("%s: %s", error_slug(err.code), err.message);
-    assert_true(stages.decode > 0);
+    assert_true(out.stages.decode > 0);
 }
 
 static struct rgb at(int x, int y)
@@ -180,12 +181,15 @@ static void test_errors(void **state)
 {
     struct image_limits small = {.max_pixels = 1000, .max_decode_bytes = 1 << 20};
     SAMPLE s = save_sample(draw_plain(100, 100, RED), ".png");
+    struct image_input input = {sample_bytes(s), &small, NULL};
+    struct image_tensor out = {.values = tensor};
     struct error err = {0};
 
     (void)state;
-    assert_false(image_to_tensor(sample_bytes(s), &plain, &small, NULL, tensor, NULL, &err));
+    assert_false(image_to_tensor(test_worker, &input, &plain, &out, &err));
     assert_int_equal(err.code, ERROR_TOO_LARGE);
-    assert_false(image_to_tensor(bytes_of("text", 4), &plain, &small, NULL, tensor, NULL, &err));
+    input.data = bytes_of("text", 4);
+    assert_false(image_to_tensor(test_worker, &input, &plain, &out, &err));
     assert_int_equal(err.code, ERROR_UNSUPPORTED_MEDIA);
 }
 

@@ -83,7 +83,7 @@ static void test_derived_size_is_checked(void **state)
     struct error err = {0};
 
     (void)state;
-    assert_false(image_transform(sample_bytes(s), &o, &test_limits, NULL, &r, &err));
+    assert_false(transform(sample_bytes(s), &o, &r, &err));
     assert_int_equal(err.code, ERROR_BAD_REQUEST);
     assert_memory_equal(err.message, "width:", 6);
     assert_null(r.data);
@@ -101,7 +101,7 @@ static void test_webp_dimension(void **state)
     struct error err = {0};
 
     (void)state;
-    assert_false(image_transform(sample_bytes(s), &o, &test_limits, NULL, &r, &err));
+    assert_false(transform(sample_bytes(s), &o, &r, &err));
     assert_int_equal(err.code, ERROR_BAD_REQUEST);
     assert_memory_equal(err.message, "width:", 6);
 }

@@ -1,0 +1,145 @@
+#include "image/jpeg_decode.h"
+
+#include "base/clock.h"
+
+#include <string.h>
+
+enum {
+    ROWS = 16,        /* decoded at a time */
+    SKIP_IMCUS = 64,  /* skipped at a time, between two looks at `cancelled` */
+    EDGE_COLUMNS = 4, /* beside what is wanted: smooth upsampling looks one sample beyond */
+    PIXEL = 4,
+};
+
+static bool failed(const struct jpeg_decoder *d, struct error *err)
+{
+    return jpeg_guard_failed(&d->guard, err, ERROR_BAD_IMAGE,
+                             "the image cannot be decoded to its end");
+}
+
+static void open_step(void *arg)
+{
+    struct jpeg_decoder *d = arg;
+
+    jpeg_create_decompress(&d->codec);
+    d->codec.progress = &d->guard.progress;
+    jpeg_mem_src(&d->codec, d->data.data, d->data.len);
+    jpeg_read_header(&d->codec, TRUE);
+}
+
+bool jpeg_decoder_open(struct jpeg_decoder *d, struct bytes data, const atomic_bool *cancelled,
+                       struct error *err)
+{
+    memset(&d->codec, 0, sizeof(d->codec));
+    d->data = data;
+    d->resample_s = 0;
+    jpeg_guard_init(&d->guard, (j_common_ptr)&d->codec, cancelled);
+    return jpeg_guard_run(&d->guard, open_step, d) || failed(d, err);
+}
+
+void jpeg_decoder_done(struct jpeg_decoder *d)
+{
+    jpeg_destroy_decompress(&d->codec);
+}
+
+static void start_step(void *arg)
+{
+    struct jpeg_decoder *d = arg;
+
+    /* of several scans this reads all, to the end of the file */
+    jpeg_start_decompress(&d->codec);
+}
+
+/* Spare the columns that nobody wants. Returns the first column of what is decoded. */
+static JDIMENSION crop_columns(struct jpeg_decoder *d)
+{
+    const struct resample *r = d->resample;
+    int first = r->first_col - EDGE_COLUMNS, last = r->last_col + EDGE_COLUMNS;
+    int width = (int)d->codec.output_width;
+    JDIMENSION left = first > 0 ? (JDIMENSION)first : 0;
+    JDIMENSION count = (JDIMENSION)(last < width ? last : width) - left;
+
+    if (count == d->codec.output_width)
+        return 0;
+    jpeg_crop_scanline(&d->codec, &left, &count);
+    return left;
+}
+
+/* Go on to a row that begins an iMCU row. */
+static void skip_to(struct jpeg_decoder *d, JDIMENSION row, JDIMENSION imcu)
+{
+    while (d->codec.output_scanline < row) {
+        JDIMENSION count = row - d->codec.output_scanline;
+
+        d->guard.progress.progress_monitor((j_common_ptr)&d->codec);
+        jpeg_skip_scanlines(&d->codec, count < SKIP_IMCUS * imcu ? count : SKIP_IMCUS * imcu);
+    }
+}
+
+static JDIMENSION read_rows(struct jpeg_decoder *d)
+{
+    size_t line = (size_t)d->codec.output_width * PIXEL;
+    JSAMPROW rows[ROWS];
+
+    for (size_t i = 0; i < ROWS; i++)
+        rows[i] = d->rows->data + i * line;
+    return jpeg_read_scanlines(&d->codec, rows, ROWS);
+}
+
+/* Feed what the resampler wants. */
+static void feed_rows(struct jpeg_decoder *d, JDIMENSION left)
+{
+    JDIMENSION first = (JDIMENSION)d->resample->first_row;
+    JDIMENSION last = (JDIMENSION)d->resample->last_row;
+    size_t line = (size_t)d->codec.output_width * PIXEL;
+    const uint8_t *column = d->rows->data + ((size_t)d->resample->first_col - (size_t)left) * PIXEL;
+
+    while (d->codec.output_scanline < last) {
+        JDIMENSION top = d->codec.output_scanline, count = read_rows(d);
+        double start = clock_monotonic_s();
+
+        for (JDIMENSION i = 0; i < count; i++) {
+            if (top + i >= first && top + i < last)
+                resample_row(d->resample, column + i * line);
+        }
+        d->resample_s += clock_monotonic_s() - start;
+    }
+}
+
+/* Rows that nobody wants are skipped, which leaves out the inverse DCT and the colours; their
+ * codes are read all the same. But the decoder does not look at rows that are skipped up to the
+ * very end, so the last ones are read. Skips begin and end between iMCU rows, where nothing is
+ * half done. */
+static void rows_step(void *arg)
+{
+    struct jpeg_decoder *d = arg;
+    struct jpeg_decompress_struct *codec = &d->codec;
+    JDIMENSION imcu = (JDIMENSION)codec->max_v_samp_factor * 8 / codec->scale_denom;
+    JDIMENSION left = crop_columns(d);
+    bool all_read = jpeg_has_multiple_scans(codec);
+
+    if (!all_read)
+        skip_to(d, (JDIMENSION)d->resample->first_row / imcu * imcu, imcu);
+    feed_rows(d, left);
+    while (!all_read && codec->output_scanline < codec->output_height) {
+        JDIMENSION tail = (codec->output_height - 1) / imcu * imcu;
+
+        if (codec->output_scanline % imcu == 0)
+            skip_to(d, tail, imcu);
+        read_rows(d);
+    }
+}
+
+bool jpeg_decoder_read(struct jpeg_decoder *d, int denominator, struct resample *resample,
+                       struct scratch *rows, struct error *err)
+{
+    d->resample = resample;
+    d->rows = rows;
+    d->codec.scale_num = 1;
+    d->codec.scale_denom = (unsigned)denominator;
+    d->codec.out_color_space = JCS_EXT_RGBX;
+    if (!jpeg_guard_run(&d->guard, start_step, d))
+        return failed(d, err);
+    return scratch_need(rows, (size_t)d->codec.output_width * PIXEL * ROWS, err) &&
+           (jpeg_guard_run(&d->guard, rows_step, d) || failed(d, err));
+}
