@@ -90,9 +90,11 @@ bool image_probe(struct bytes data, const struct image_limits *limits, struct im
                  struct error *err) NODISCARD;
 
 /* What image_probe would refuse as far as it can be told without a codec library: cheap, and safe
- * on a thread with a small stack. A HEIF header is left for the worker that decodes. */
-bool image_precheck(struct bytes data, const struct image_limits *limits,
-                    struct error *err) NODISCARD;
+ * on a thread with a small stack. A HEIF header is left for the worker that decodes.
+ * *large: whether image_transform with these options (NULL: image_to_tensor) takes several times as
+ * long as for most uploads; an estimate, true for HEIF. */
+bool image_precheck(struct bytes data, const struct image_options *options,
+                    const struct image_limits *limits, bool *large, struct error *err) NODISCARD;
 
 struct image_stages { /* seconds */
     double decode, transform, encode;
