@@ -12,6 +12,7 @@ struct classify_job {
     const float *tensor; /* instead of an image */
     size_t k;
     double queued_s;
+    bool large;
     struct labels *labels; /* one of the two */
     float *scores;
     struct error err;
@@ -78,9 +79,10 @@ static void run(void *state, void *arg, const atomic_bool *cancelled)
 
 static bool run_job(const struct request *req, struct classify_job *job, struct error *err)
 {
+    struct worker_job work = {.run = run, .arg = job, .large = job->large};
+
     job->queued_s = clock_monotonic_s();
-    if (!worker_pool_run(job->app->service.pool, &(struct worker_job){.run = run, .arg = job},
-                         req->deadline_ms, err))
+    if (!worker_pool_run(job->app->service.pool, &work, req->deadline_ms, err))
         return false;
     if (!job->ok)
         *err = job->err;
@@ -93,7 +95,7 @@ bool classify_image(const struct app *app, const struct request *req, struct byt
     struct classify_job job = {.app = app, .image = image, .k = k, .labels = ret};
 
     /* the header tells what would be refused: no need to wait for a worker to hear it */
-    return image_precheck(image, &app->limits, err) && run_job(req, &job, err);
+    return image_precheck(image, NULL, &app->limits, &job.large, err) && run_job(req, &job, err);
 }
 
 bool classify_scores(const struct app *app, const struct request *req, struct bytes image,
@@ -101,7 +103,8 @@ bool classify_scores(const struct app *app, const struct request *req, struct by
 {
     struct classify_job job = {.app = app, .image = image, .tensor = tensor, .scores = scores};
 
-    return (tensor != NULL || image_precheck(image, &app->limits, err)) && run_job(req, &job, err);
+    return (tensor != NULL || image_precheck(image, NULL, &app->limits, &job.large, err)) &&
+           run_job(req, &job, err);
 }
 
 bool fetch_info(const struct request *req, const struct object *object, struct fetched *ret,

@@ -41,11 +41,11 @@ static bool run_transform(const struct app *app, const struct request *req, stru
         .limits = &app->limits,
         .queued_s = clock_monotonic_s(),
     };
+    struct worker_job work = {.run = transform, .arg = &job};
 
     /* the header tells what would be refused: no need to wait for a worker to hear it */
-    if (!image_precheck(file, &app->limits, err) ||
-        !worker_pool_run(app->service.pool, &(struct worker_job){.run = transform, .arg = &job},
-                         req->deadline_ms, err))
+    if (!image_precheck(file, options, &app->limits, &work.large, err) ||
+        !worker_pool_run(app->service.pool, &work, req->deadline_ms, err))
         return false;
     if (job.ok)
         *ret = job.result;

@@ -90,9 +90,11 @@ bool image_probe(struct bytes data, const struct image_limits *limits, struct im
                  struct error *err) NODISCARD;
 
 /* What image_probe would refuse as far as it can be told without a codec library: cheap, and safe
- * on a thread with a small stack. A HEIF header is left for the worker that decodes. */
-bool image_precheck(struct bytes data, const struct image_limits *limits,
-                    struct error *err) NODISCARD;
+ * on a thread with a small stack. A HEIF header is left for the worker that decodes.
+ * *large: whether image_transform with these options (NULL: image_to_tensor) takes several times as
+ * long as for most uploads; an estimate, true for HEIF. */
+bool image_precheck(struct bytes data, const struct image_options *options,
+                    const struct image_limits *limits, bool *large, struct error *err) NODISCARD;
 
 /* What a thread keeps from image to image: codec handles, tables, scratch memory (what an unusually
  * large image needed is given back after it). No image sees anything of another. */

@@ -261,11 +261,3 @@ bool image_probe(struct bytes data, const struct image_limits *limits, struct im
     *ret = p.header;
     return true;
 }
-
-bool image_precheck(struct bytes data, const struct image_limits *limits, struct error *err)
-{
-    struct image_header header;
-    enum image_format format = image_sniff(data);
-
-    return format == IMAGE_HEIC || format == IMAGE_AVIF || image_probe(data, limits, &header, err);
-}

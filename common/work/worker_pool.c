@@ -3,10 +3,14 @@
 #include "base/clock.h"
 #include "base/threads.h"
 
+#include <sys/queue.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
-enum { NICENESS = 5 };
+enum {
+    NICENESS = 5,
+    RESERVED_MS = 1000, /* after a small job was queued, a worker is kept for the next one */
+};
 
 enum ticket_state { WAITING, RUNNING, ENDED };
 
@@ -17,19 +21,23 @@ struct ticket {
     enum ticket_state state;
     atomic_bool cancelled;
     pthread_cond_t changed;
-    struct ticket *next; /* in the queue, or in the list of running ones */
+    TAILQ_ENTRY(ticket) link; /* in a queue, or in the list of running ones */
 };
+
+TAILQ_HEAD(ticket_list, ticket);
 
 struct worker_pool {
     struct worker_pool_options options;
     pthread_mutex_t mutex;
-    pthread_cond_t work; /* a ticket was queued, or stopping */
-    struct ticket *queue;
-    struct ticket **queue_end;
-    struct ticket *running;
+    pthread_cond_t work;             /* a ticket was queued, or stopping */
+    struct ticket_list small, large; /* waiting */
+    struct ticket_list running;
     int depth;
     int busy;
-    int64_t cut_ms; /* no deadline is later than this */
+    int large_busy;      /* of these, with large jobs */
+    int64_t reserved_ms; /* until then a worker is kept for small jobs */
+    double debt_s;       /* workers' time that large jobs owe to the small ones that wait */
+    int64_t cut_ms;      /* no deadline is later than this */
     bool stopping;
     pthread_cond_t started;
     int ready; /* threads whose state is made */
@@ -39,43 +47,88 @@ struct worker_pool {
     pthread_t *thread;
 };
 
-static void list_remove(struct ticket **list, const struct ticket *ticket)
+/* Called locked. */
+static struct ticket_list *queue_of(struct worker_pool *pool, const struct ticket *ticket)
 {
-    while (*list != ticket)
-        list = &(*list)->next;
-    *list = ticket->next;
+    return ticket->job->large ? &pool->large : &pool->small;
 }
 
 /* Called locked. */
 static void queue_remove(struct worker_pool *pool, struct ticket *ticket)
 {
-    list_remove(&pool->queue, ticket);
-    if (pool->queue_end == &ticket->next) {
-        pool->queue_end = &pool->queue;
-        while (*pool->queue_end != NULL)
-            pool->queue_end = &(*pool->queue_end)->next;
-    }
+    TAILQ_REMOVE(queue_of(pool, ticket), ticket, link);
     pool->depth--;
 }
 
-static void run_one(struct worker_pool *pool, void *state)
+/* What an idle worker runs next, or NULL; then *until_ms is when to ask again at the latest.
+ * Called locked. */
+static struct ticket *choose(struct worker_pool *pool, int64_t *until_ms)
 {
-    struct ticket *ticket = pool->queue;
+    struct ticket *small = TAILQ_FIRST(&pool->small);
+    struct ticket *large = TAILQ_FIRST(&pool->large);
+    const int workers = pool->options.workers;
+    bool last_free = workers > 1 && pool->large_busy >= workers - 1;
+
+    *until_ms = INT64_MAX;
+    if (large == NULL)
+        return small;
+    if (small != NULL)
+        return last_free || pool->debt_s > 0 ? small : large;
+    pool->debt_s = 0; /* nobody waits */
+    if (!last_free || clock_left_ms(pool->reserved_ms) == 0)
+        return large;
+    *until_ms = pool->reserved_ms;
+    return NULL;
+}
+
+/* A job took this long. Called locked. */
+static void settle_debt(struct worker_pool *pool, bool large, double seconds)
+{
+    pool->debt_s += large ? seconds : -seconds;
+    if (pool->debt_s < 0)
+        pool->debt_s = 0;
+}
+
+/* Called locked; unlocks meanwhile. */
+static void run_one(struct worker_pool *pool, struct ticket *ticket, void *state)
+{
+    bool large = ticket->job->large;
 
     queue_remove(pool, ticket);
     ticket->state = RUNNING;
-    ticket->next = pool->running;
-    pool->running = ticket;
+    TAILQ_INSERT_TAIL(&pool->running, ticket, link);
     pool->busy++;
+    pool->large_busy += large;
     pthread_mutex_unlock(&pool->mutex);
 
+    double started = clock_monotonic_s();
     ticket->job->run(state, ticket->job->arg, &ticket->cancelled);
+    double seconds = clock_monotonic_s() - started;
 
     pthread_mutex_lock(&pool->mutex);
-    list_remove(&pool->running, ticket);
+    TAILQ_REMOVE(&pool->running, ticket, link);
     pool->busy--;
+    pool->large_busy -= large;
+    settle_debt(pool, large, seconds);
     ticket->state = ENDED;
     pthread_cond_signal(&ticket->changed);
+}
+
+/* Run jobs until the pool is stopping and has none left. Called locked. */
+static void run_all(struct worker_pool *pool, void *state)
+{
+    while (!pool->stopping || pool->depth > 0) {
+        int64_t until_ms;
+        struct ticket *ticket = choose(pool, &until_ms);
+        struct timespec until = clock_timespec(until_ms);
+
+        if (ticket != NULL)
+            run_one(pool, ticket, state);
+        else if (until_ms < INT64_MAX)
+            pthread_cond_timedwait(&pool->work, &pool->mutex, &until);
+        else
+            pthread_cond_wait(&pool->work, &pool->mutex);
+    }
 }
 
 static void *worker_main(void *arg)
@@ -97,12 +150,8 @@ static void *worker_main(void *arg)
     }
     pool->ready++;
     pthread_cond_signal(&pool->started);
-    while (ok && !(pool->stopping && pool->queue == NULL)) {
-        if (pool->queue == NULL)
-            pthread_cond_wait(&pool->work, &pool->mutex);
-        else
-            run_one(pool, state);
-    }
+    if (ok)
+        run_all(pool, state);
     pthread_mutex_unlock(&pool->mutex);
     if (pool->options.state_free != NULL)
         pool->options.state_free(state);
@@ -123,7 +172,9 @@ struct worker_pool *worker_pool_new(const struct worker_pool_options *options, s
     pthread_mutex_init(&pool->mutex, NULL);
     thread_cond_init(&pool->work);
     thread_cond_init(&pool->started);
-    pool->queue_end = &pool->queue;
+    TAILQ_INIT(&pool->small);
+    TAILQ_INIT(&pool->large);
+    TAILQ_INIT(&pool->running);
     pool->cut_ms = INT64_MAX;
     while (pool->threads < options->workers &&
            pthread_create(&pool->thread[pool->threads], NULL, worker_main, pool) == 0)
@@ -191,9 +242,10 @@ bool worker_pool_run(struct worker_pool *pool, const struct worker_job *job, int
     if (pool->depth >= pool->options.queue_max + pool->threads - pool->busy) {
         ok = error_set(err, ERROR_OVERLOADED, "%d jobs are waiting already", pool->depth);
     } else {
-        *pool->queue_end = &ticket;
-        pool->queue_end = &ticket.next;
+        TAILQ_INSERT_TAIL(queue_of(pool, &ticket), &ticket, link);
         pool->depth++;
+        if (!job->large)
+            pool->reserved_ms = clock_monotonic_ms() + RESERVED_MS;
         pthread_cond_signal(&pool->work);
         ok = wait_for(pool, &ticket, err);
     }
@@ -202,14 +254,23 @@ bool worker_pool_run(struct worker_pool *pool, const struct worker_job *job, int
     return ok;
 }
 
+static void wake_all(struct ticket_list *list)
+{
+    struct ticket *ticket;
+
+    TAILQ_FOREACH(ticket, list, link)
+    {
+        pthread_cond_signal(&ticket->changed);
+    }
+}
+
 void worker_pool_cut_deadlines(struct worker_pool *pool, int64_t deadline_ms)
 {
     pthread_mutex_lock(&pool->mutex);
     pool->cut_ms = deadline_ms;
-    for (struct ticket *t = pool->queue; t != NULL; t = t->next)
-        pthread_cond_signal(&t->changed);
-    for (struct ticket *t = pool->running; t != NULL; t = t->next)
-        pthread_cond_signal(&t->changed);
+    wake_all(&pool->small);
+    wake_all(&pool->large);
+    wake_all(&pool->running);
     pthread_mutex_unlock(&pool->mutex);
 }
 

@@ -2,6 +2,17 @@
  * wait here. A job should be a pure function (bytes + options -> bytes): later it moves into a
  * sandboxed process without its callers noticing.
  *
+ * Small and large jobs queue apart, each first come, first served, so that thumbnails do not wait
+ * behind huge images. While small ones wait, or came within the last second, one worker takes no
+ * large job (if there is more than one), and after a large job the small ones that wait get as much
+ * time from the workers as it took before the next large one begins. So
+ *  - a small job waits for the small ones before it, and for one large one at most at a time;
+ *  - a large job waits for the large ones before it, and as long again for small ones: small ones
+ *    can never keep it from running.
+ * What was accepted waits for at most QUEUE_MAX / max(1, WORKERS - 1) + 1 services of its own kind,
+ * and as long again for the other kind. A single worker cannot leave a large job for a small one:
+ * there a small one waits for at most one large service before its turn comes.
+ *
  * Threads run at nice +5, so that I/O threads (health checks!) come first. Thread-safe. */
 #ifndef DARKROOM_WORK_WORKER_POOL_H
 #define DARKROOM_WORK_WORKER_POOL_H
@@ -17,7 +28,8 @@ struct worker_job {
     /* `state` is the worker's own, reused from job to job. `cancelled` becomes true once the
      * deadline has passed: end soon then. */
     void (*run)(void *state, void *arg, const atomic_bool *cancelled);
-    void *arg; /* borrowed until worker_pool_run returns */
+    void *arg;  /* borrowed until worker_pool_run returns */
+    bool large; /* takes many times as long as most */
 };
 
 struct worker_pool_options {

@@ -301,6 +301,40 @@ static void test_avif_bomb(void **state)
     assert_true(err.code == ERROR_TOO_LARGE || err.code == ERROR_BAD_IMAGE);
 }
 
+static bool is_large(const char *suffix, int side, const struct image_options *options)
+{
+    SAMPLE s = save_sample(draw_quarters(side, side), suffix);
+    struct error err = {0};
+    bool large;
+
+    if (!image_precheck(sample_bytes(s), options, &test_limits, &large, &err))
+        fail_msg("%s: %s", suffix, err.message);
+    return large;
+}
+
+static void test_what_takes_long(void **state)
+{
+    struct image_options o = image_options_default();
+
+    (void)state;
+    assert_false(is_large(".jpg", 500, &o));
+    assert_false(is_large(".png", 500, &o));
+    assert_false(is_large(".jpg", 1500, NULL));
+    assert_true(is_large(".jpg", 3000, NULL));
+    assert_true(is_large(".jpg[interlace]", 1500, &o));
+    assert_true(is_large(".png", 1500, &o));
+    /* what is asked for counts, too */
+    o.width = 2000;
+    assert_true(is_large(".jpg", 500, &o));
+    o.fit = IMAGE_INSIDE; /* never enlarges */
+    assert_false(is_large(".jpg", 500, &o));
+    o.fit = IMAGE_COVER;
+    o.width = o.height = 500;
+    assert_false(is_large(".jpg", 500, &o));
+    o.format = IMAGE_AVIF;
+    assert_true(is_large(".jpg", 500, &o));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -317,6 +351,7 @@ int main(void)
         cmocka_unit_test(test_cut_anywhere),
         cmocka_unit_test(test_real_headers),
         cmocka_unit_test(test_avif_bomb),
+        cmocka_unit_test(test_what_takes_long),
     };
     return cmocka_run_group_tests_name("image_probe", tests, start_images, stop_images);
 }

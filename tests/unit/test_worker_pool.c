@@ -72,6 +72,15 @@ static void call(struct caller *caller, struct worker_pool *pool,
     assert_int_equal(pthread_create(&caller->thread, NULL, caller_main, caller), 0);
 }
 
+static void call_large(struct caller *caller, struct worker_pool *pool,
+                       void (*run)(void *, void *, const atomic_bool *), void *arg,
+                       int64_t deadline_ms)
+{
+    *caller = (struct caller){
+        .pool = pool, .job = {.run = run, .arg = arg, .large = true}, .deadline_ms = deadline_ms};
+    assert_int_equal(pthread_create(&caller->thread, NULL, caller_main, caller), 0);
+}
+
 static void wait_for_depth(struct worker_pool *pool, int depth)
 {
     for (int i = 0; i < 10000 && worker_pool_queue_depth(pool) != depth; i++)
@@ -280,6 +289,183 @@ static void first_come_first_served(void **state)
     worker_pool_free(pool);
 }
 
+/* ---- small and large jobs */
+
+static void let_go(struct caller *caller, struct held *held)
+{
+    sem_post(&held->go);
+    pthread_join(caller->thread, NULL);
+    assert_true(caller->ok);
+}
+
+static void run_small(struct worker_pool *pool)
+{
+    struct error err = {0};
+    atomic_int count = 0;
+
+    assert_true(worker_pool_run(pool, &(struct worker_job){.run = add_one, .arg = &count},
+                                clock_monotonic_ms() + FAR_MS, &err));
+    assert_int_equal(count, 1);
+}
+
+static void large_jobs_alone_use_every_worker(void **state)
+{
+    struct worker_pool *pool = pool_of(3, 4);
+    struct caller callers[3];
+    struct held held[3];
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        held_init(&held[i]);
+        call_large(&callers[i], pool, hold, &held[i], clock_monotonic_ms() + FAR_MS);
+        sem_wait(&held[i].running);
+    }
+    for (size_t i = 0; i < 3; i++)
+        let_go(&callers[i], &held[i]);
+    worker_pool_free(pool);
+}
+
+static void a_worker_is_kept_for_small_jobs_while_there_are_any(void **state)
+{
+    struct worker_pool *pool = pool_of(2, 4);
+    struct caller callers[2];
+    struct held held[2];
+
+    (void)state;
+    run_small(pool);
+    int64_t last_small = clock_monotonic_ms();
+    for (size_t i = 0; i < 2; i++) {
+        held_init(&held[i]);
+        call_large(&callers[i], pool, hold, &held[i], clock_monotonic_ms() + FAR_MS);
+        if (i == 0)
+            sem_wait(&held[0].running);
+    }
+    wait_for_depth(pool, 1);
+    run_small(pool);
+    assert_int_equal(worker_pool_queue_depth(pool), 1);
+    /* no more small ones: the worker takes the large job after a second, by itself */
+    sem_wait(&held[1].running);
+    assert_true(clock_monotonic_ms() - last_small >= 900);
+    for (size_t i = 0; i < 2; i++)
+        let_go(&callers[i], &held[i]);
+    worker_pool_free(pool);
+}
+
+static void nap_and_note(void *state, void *arg, const atomic_bool *cancelled)
+{
+    usleep(50000);
+    note_order(state, arg, cancelled);
+}
+
+static void small_jobs_come_between_large_ones(void **state)
+{
+    enum { LARGE = 2, ALL = 8 };
+    struct worker_pool *pool = pool_of(1, ALL);
+    struct caller first, callers[ALL];
+    struct order orders[ALL];
+    struct held held;
+    atomic_int next = 0;
+
+    (void)state;
+    held_init(&held);
+    call(&first, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
+    sem_wait(&held.running);
+    for (int i = 0; i < ALL; i++) {
+        orders[i] = (struct order){.next = &next};
+        if (i < LARGE)
+            call_large(&callers[i], pool, nap_and_note, &orders[i], clock_monotonic_ms() + FAR_MS);
+        else
+            call(&callers[i], pool, note_order, &orders[i], clock_monotonic_ms() + FAR_MS);
+        wait_for_depth(pool, i + 1);
+    }
+    let_go(&first, &held);
+    for (int i = 0; i < ALL; i++)
+        pthread_join(callers[i].thread, NULL);
+    assert_int_equal(orders[0].seen, 0);
+    for (int i = LARGE; i < ALL; i++)
+        assert_int_equal(orders[i].seen, i - 1);
+    assert_int_equal(orders[1].seen, ALL - 1);
+    worker_pool_free(pool);
+}
+
+struct flood {
+    struct worker_pool *pool;
+    atomic_bool over;
+};
+
+static void nap(void *state, void *arg, const atomic_bool *cancelled)
+{
+    (void)state;
+    (void)cancelled;
+    usleep(*(useconds_t *)arg);
+}
+
+static void *flood_main(void *arg)
+{
+    struct flood *flood = arg;
+    useconds_t us = 1000;
+
+    while (!atomic_load(&flood->over)) {
+        struct error err = {0};
+        if (!worker_pool_run(flood->pool, &(struct worker_job){.run = nap, .arg = &us},
+                             clock_monotonic_ms() + FAR_MS, &err))
+            abort();
+    }
+    return NULL;
+}
+
+/* Small jobs without end, more than the workers can do: large ones still get their share. */
+static void large_jobs_do_not_starve(void **state)
+{
+    (void)state;
+    for (int workers = 1; workers <= 3; workers++) {
+        struct flood flood = {.pool = pool_of(workers, 64)};
+        struct error err = {0};
+        useconds_t us = 20000;
+        pthread_t threads[8];
+
+        for (size_t i = 0; i < 8; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, flood_main, &flood), 0);
+        for (int i = 0; i < 10; i++)
+            assert_true(worker_pool_run(flood.pool,
+                                        &(struct worker_job){.run = nap, .arg = &us, .large = true},
+                                        clock_monotonic_ms() + 3000, &err));
+        atomic_store(&flood.over, true);
+        for (size_t i = 0; i < 8; i++)
+            pthread_join(threads[i], NULL);
+        worker_pool_free(flood.pool);
+    }
+}
+
+static void large_jobs_have_deadlines_too(void **state)
+{
+    struct worker_pool *pool = pool_of(2, 4);
+    struct caller running, waiting;
+    struct held held;
+    struct error err = {0};
+    atomic_int ran = 0;
+
+    (void)state;
+    run_small(pool);
+    held_init(&held);
+    call_large(&running, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
+    sem_wait(&held.running);
+    /* one worker is idle, but kept */
+    assert_false(worker_pool_run(pool,
+                                 &(struct worker_job){.run = add_one, .arg = &ran, .large = true},
+                                 clock_monotonic_ms() + 30, &err));
+    assert_int_equal(err.code, ERROR_DEADLINE);
+    assert_int_equal(worker_pool_queue_depth(pool), 0);
+    call_large(&waiting, pool, add_one, &ran, clock_monotonic_ms() + FAR_MS);
+    wait_for_depth(pool, 1);
+    worker_pool_cut_deadlines(pool, clock_monotonic_ms() + 30);
+    pthread_join(running.thread, NULL);
+    pthread_join(waiting.thread, NULL);
+    assert_true(running.ok && held.cancelled);
+    assert_int_equal(waiting.ok, ran == 1);
+    worker_pool_free(pool);
+}
+
 struct states {
     atomic_int made, freed, fail_from;
 };
@@ -375,8 +561,8 @@ static void *storm_main(void *arg)
     for (int i = 0; i < 500; i++) {
         struct error err = {0};
         int64_t deadline = clock_monotonic_ms() + i % 3;
-        if (worker_pool_run(storm->pool, &(struct worker_job){.run = add_one, .arg = &storm->ran},
-                            deadline, &err))
+        struct worker_job job = {.run = add_one, .arg = &storm->ran, .large = i % 2 == 1};
+        if (worker_pool_run(storm->pool, &job, deadline, &err))
             atomic_fetch_add(&storm->accepted, 1);
         else if (err.code != ERROR_OVERLOADED && err.code != ERROR_DEADLINE)
             abort();
@@ -411,6 +597,11 @@ int main(void)
         cmocka_unit_test(a_running_job_is_cancelled_at_its_deadline),
         cmocka_unit_test(cut_deadlines_reach_waiting_and_running_jobs),
         cmocka_unit_test(first_come_first_served),
+        cmocka_unit_test(large_jobs_alone_use_every_worker),
+        cmocka_unit_test(a_worker_is_kept_for_small_jobs_while_there_are_any),
+        cmocka_unit_test(small_jobs_come_between_large_ones),
+        cmocka_unit_test(large_jobs_do_not_starve),
+        cmocka_unit_test(large_jobs_have_deadlines_too),
         cmocka_unit_test(each_worker_has_its_state),
         cmocka_unit_test(a_state_that_cannot_be_made_fails_the_pool),
         cmocka_unit_test(what_is_accepted_runs_once),

@@ -1,0 +1,74 @@
+"""Thumbnails beside huge images: each gets its fair share, neither waits for all of the other's."""
+import contextlib
+import http.client
+import statistics
+import threading
+import time
+
+import pytest
+from PIL import Image
+
+from conftest import SLOW, Service
+from images import encode, gradient, numbered_jpeg
+
+SMALL = encode(gradient(400, 300), quality=85)
+HUGE = encode(Image.effect_noise((4000, 3000), 30), quality=80)  # as much to decode as a photograph
+
+
+class Load:
+    """Clients that upload one image after the other, each on its kept-alive connection."""
+
+    def __init__(self, service, data, clients):
+        self.port, self.data = service.port, data
+        self.times, self.bad = [], []
+        self.over = threading.Event()
+        self.threads = [threading.Thread(target=self.run, args=(n,)) for n in range(clients)]
+
+    def run(self, client):
+        n = client << 32
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30 * SLOW)) as c:
+            while not self.over.is_set():
+                n += 1
+                started = time.monotonic()
+                c.request("POST", "/preprocess", numbered_jpeg(n, self.data), {"Content-Type": "image/jpeg"})
+                response = c.getresponse()
+                response.read()
+                self.times.append(time.monotonic() - started)
+                if response.status != 200:
+                    self.bad.append(response.status)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+        assert not self.bad
+
+
+@pytest.mark.once
+def test_huge_images_do_not_hold_up_thumbnails(tmp_path, services):
+    """First come, first served, eight thumbnail clients and four of 12 megapixels would be answered
+    in turns: of each 12 replies 4 huge ones, on two workers. Here the thumbnails get half of the
+    workers at least, which is tens of them for one huge image."""
+    service = Service("preprocess-service", tmp_path, EVENTS_URL="none:", WORKERS=2)
+    services.append(service)
+    service.start()
+    with Load(service, SMALL, 1) as alone:
+        time.sleep(0.5)
+    with Load(service, HUGE, 1) as huge_alone:
+        time.sleep(0.5)
+    with Load(service, HUGE, 4) as huge, Load(service, SMALL, 8) as small:
+        time.sleep(4)
+    ratio = statistics.median(huge_alone.times) / statistics.median(alone.times)
+    share = len(small.times) / len(huge.times)
+    print(f"one huge image takes as long as {ratio:.1f} thumbnails; thumbnails per huge image: {share:.1f}; "
+          f"medians {statistics.median(small.times) * 1e3:.0f} and {statistics.median(huge.times) * 1e3:.0f} ms")
+    assert ratio > 5, "too little difference for this test"
+    assert len(huge.times) > 4, "huge images starve"
+    # in turns it would be 2
+    assert share > max(3, ratio / 3)
+    assert statistics.median(small.times) < statistics.median(huge.times) / 2
