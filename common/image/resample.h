@@ -35,6 +35,11 @@ struct resample_plan {
     size_t out_stride; /* bytes */
 };
 
+struct resample_buffer {
+    void *data;
+    size_t size;
+};
+
 /* One axis: which cells (pixels, or boxes of them) make an output, and how much of each. */
 struct resample_axis {
     int src, out;         /* the geometry these tables are for */
@@ -42,15 +47,9 @@ struct resample_axis {
     int box;              /* pixels in a cell */
     int first, last;      /* pixels needed: [first, last) */
     int cells;
-    int taps;       /* of each output, even; some may weigh nothing */
-    int *cell;      /* [out]: the first tap, counted from `first` */
-    int16_t *coefs; /* [out * taps]: 1 << 14 is 1 */
-    size_t cell_bytes, coefs_bytes;
-};
-
-struct resample_buffer {
-    void *data;
-    size_t size;
+    int taps;                     /* of each output, even; some may weigh nothing */
+    struct resample_buffer cell;  /* int[out]: the first tap, counted from `first` */
+    struct resample_buffer coefs; /* int16_t[out * taps]: 1 << 14 is 1 */
 };
 
 struct resample {
