@@ -107,7 +107,7 @@ $(BUILD)/bench/sink: $(call bench_object,sink)
 $(BUILD)/bench/cold-start: $(call bench_object,cold_start)
 $(BUILD)/bench/floor-codec: $(call bench_object,floor_codec floor_decode floor_loop)
 $(BUILD)/bench/floor-vips: $(call bench_object,floor_vips floor_loop)
-$(BUILD)/bench/floor-model: $(call bench_object,floor_model floor_loop) $(SERVICES_LIB)
+$(BUILD)/bench/floor-model: $(call bench_object,floor_model floor_loop) $(BUILD)/classify_service/manifest.o
 $(BUILD)/bench/floor-front: $(call bench_object,floor_front)
 $(BUILD)/bench/floor-durable: $(call bench_object,floor_durable floor_loop)
 $(BUILD)/bench/floor-codec $(BUILD)/bench/floor-vips: BENCH_LIBS = $(VIPS_LIBS) -ljpeg

@@ -49,10 +49,8 @@ static void commit(const struct durable *d, const char *id, const char *key)
 
     snprintf(uri, sizeof(uri), "file:///a/folder/of/some/length/%s", key);
     if (!outbox_add(d->outbox,
-                    &(struct event){.gcs_path = uri,
-                                    .id = id,
-                                    .content_type = "image/jpeg",
-                                    .traceparent = ""},
+                    &(struct event){
+                        .gcs_path = uri, .id = id, .content_type = "image/jpeg", .traceparent = ""},
                     clock_monotonic_ms() + 30000, event_id, &err))
         die("%s", err.message);
 }
@@ -65,8 +63,8 @@ static void step(void *state, size_t i)
 
     (void)i;
     /* spread like hashes */
-    snprintf(id, sizeof(id), "%016llx%016llx%016llx%016llx",
-             (n + 1) * 0x9e3779b97f4a7c15ULL, (unsigned long long)d->run, n, n);
+    snprintf(id, sizeof(id), "%016llx%016llx%016llx%016llx", (n + 1) * 0x9e3779b97f4a7c15ULL,
+             (unsigned long long)d->run, n, n);
     snprintf(key, sizeof(key), "%s.jpg", id);
     if (d->put)
         put(d, key);
@@ -93,10 +91,10 @@ int main(int argc, char **argv)
     snprintf(url, sizeof(url), "file:%s/objects", argv[4]);
     snprintf(path, sizeof(path), "%s/outbox.db", argv[4]);
     d.store = store_open(&(struct store_options){.url = url}, &err);
-    d.outbox = d.store != NULL
-                   ? outbox_open(&(struct outbox_options){.path = path, .max_pending = 10000000},
-                                 &err)
-                   : NULL;
+    d.outbox =
+        d.store != NULL
+            ? outbox_open(&(struct outbox_options){.path = path, .max_pending = 10000000}, &err)
+            : NULL;
     if (d.outbox == NULL)
         die("%s", err.message);
     size_t len = (size_t)number_arg("BYTES", argv[5], 1, 100000000);

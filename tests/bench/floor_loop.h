@@ -1,4 +1,5 @@
-/* How the floors are measured: the same step over and over on N threads, each with its own state. */
+/* How the floors are measured: the same step over and over on N threads, each with its own state.
+ */
 #ifndef DARKROOM_BENCH_FLOOR_LOOP_H
 #define DARKROOM_BENCH_FLOOR_LOOP_H
 
@@ -9,9 +10,9 @@ enum { FLOOR_THREADS_MAX = 256 };
 struct floor_loop {
     const char *name;
     int threads;
-    double seconds;                            /* after a tenth of it as a warm-up */
+    double seconds;                             /* after a tenth of it as a warm-up */
     void *(*begin)(const void *ctx, int index); /* a thread's state */
-    void (*step)(void *state, size_t i);       /* dies when it fails */
+    void (*step)(void *state, size_t i);        /* dies when it fails */
     void (*end)(void *state);
     const void *ctx;
 };

@@ -62,8 +62,8 @@ static OrtValue *wrap(const struct engine *e, float *data, size_t count, const i
     OrtValue *value;
 
     check(e, e->ort->CreateTensorWithDataAsOrtValue(e->memory, data, count * sizeof(float), shape,
-                                                    dimensions,
-                                                    ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &value));
+                                                    dimensions, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+                                                    &value));
     return value;
 }
 
@@ -94,8 +94,8 @@ static void step(void *state, size_t i)
     const char *const out = t->engine->manifest.output_tensor;
     const OrtValue *input = t->in[i % TENSORS];
 
-    check(t->engine, t->engine->ort->Run(t->engine->session, NULL, &in, &input, 1, &out, 1,
-                                         &t->out));
+    check(t->engine,
+          t->engine->ort->Run(t->engine->session, NULL, &in, &input, 1, &out, 1, &t->out));
 }
 
 static void end(void *state)

@@ -37,9 +37,9 @@ static void step(void *state, size_t i)
 
     if (vips_thumbnail_buffer(file->data, file->len, &image, SIDE, "height", SIDE, "crop",
                               VIPS_INTERESTING_CENTRE, NULL) != 0 ||
-        vips_jpegsave_buffer(
-            image, &out, &len, "Q", in->quality, "subsample_mode",
-            in->subsample ? VIPS_FOREIGN_SUBSAMPLE_ON : VIPS_FOREIGN_SUBSAMPLE_OFF, NULL) != 0)
+        vips_jpegsave_buffer(image, &out, &len, "Q", in->quality, "subsample_mode",
+                             in->subsample ? VIPS_FOREIGN_SUBSAMPLE_ON : VIPS_FOREIGN_SUBSAMPLE_OFF,
+                             NULL) != 0)
         die("libvips: %s", vips_error_buffer());
     g_object_unref(image);
     g_free(out);
