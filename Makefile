@@ -54,7 +54,8 @@ PREPROCESS_SRC := $(wildcard preprocess_service/*.c)
 CLASSIFY_SRC   := $(wildcard classify_service/*.c)
 UNIT_SRC       := $(wildcard tests/unit/test_*.c)
 PROBE_SRC      := $(wildcard tests/store/*.c)
-ALL_SRC        := $(COMMON_SRC) $(PREPROCESS_SRC) $(CLASSIFY_SRC) $(UNIT_SRC) $(PROBE_SRC)
+BENCH_SRC      := $(wildcard tests/bench/*.c)
+ALL_SRC        := $(COMMON_SRC) $(PREPROCESS_SRC) $(CLASSIFY_SRC) $(UNIT_SRC) $(PROBE_SRC) $(BENCH_SRC)
 
 object = $(patsubst %.c,$(BUILD)/%.o,$(1))
 COMMON_LIB    = $(BUILD)/libcommon.a
@@ -97,6 +98,26 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(SERVICES_LIB) $(COMMON_LIB)
 $(BUILD)/store-probe: $(call object,$(PROBE_SRC)) $(COMMON_LIB)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
+# the bench's programs (tests/bench/README.md); a floor is meant to be as fast as its code can be
+BENCH_PROGRAMS = $(addprefix $(BUILD)/bench/,load sink cold-start floor-codec floor-vips floor-model \
+                 floor-front floor-durable)
+bench_object = $(patsubst %,$(BUILD)/tests/bench/%.o,$(1))
+$(BUILD)/bench/load: $(call bench_object,load load_options load_body load_stats exchange photo results)
+$(BUILD)/bench/sink: $(call bench_object,sink)
+$(BUILD)/bench/cold-start: $(call bench_object,cold_start)
+$(BUILD)/bench/floor-codec: $(call bench_object,floor_codec floor_decode floor_loop)
+$(BUILD)/bench/floor-vips: $(call bench_object,floor_vips floor_loop)
+$(BUILD)/bench/floor-model: $(call bench_object,floor_model floor_loop) $(BUILD)/classify_service/manifest.o
+$(BUILD)/bench/floor-front: $(call bench_object,floor_front)
+$(BUILD)/bench/floor-durable: $(call bench_object,floor_durable floor_loop)
+$(BUILD)/bench/floor-codec $(BUILD)/bench/floor-vips: BENCH_LIBS = $(VIPS_LIBS) -ljpeg
+$(BUILD)/bench/floor-model: BENCH_LIBS = $(ONNX_LIBS)
+$(BUILD)/tests/bench/floor_model.o: CFLAGS_ALL += $(ONNX_CFLAGS) -Iclassify_service
+$(BUILD)/tests/bench/floor_%.o: CFLAGS_ALL += -O3
+$(BENCH_PROGRAMS): $(call bench_object,program) $(COMMON_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(BENCH_LIBS) $(LIBS)
+
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
@@ -130,6 +151,17 @@ unit: unit-binaries model ## run the unit tests
 integration: all $(BUILD)/store-probe model ## run the integration tests
 	@bash tests/run.sh integration
 
+.PHONY: bench-programs bench bench-quick
+bench-programs: $(BENCH_PROGRAMS)
+
+bench: ## measure floors and services side by side, about 3 minutes (tests/bench/README.md)
+	@$(MAKE) --no-print-directory -s -j$(shell nproc) VARIANT=release all bench-programs model
+	@timeout -k 10 360 $(PYTHON) tests/bench/bench.py
+
+bench-quick: ## the same in 30 s: whether it runs, not how fast
+	@$(MAKE) --no-print-directory -s -j$(shell nproc) VARIANT=release all bench-programs model
+	@timeout -k 10 120 $(PYTHON) tests/bench/bench.py --quick
+
 .PHONY: asan tsan
 asan: ## the same tests under AddressSanitizer and UBSan
 	@bash infra/setup/install.sh test
@@ -148,7 +180,7 @@ lint: ## warnings as errors, clang-format, clang-tidy, cppcheck, shellcheck
 
 .PHONY: format
 format: ## clang-format all C files
-	clang-format -i $(wildcard common/*/*.[ch] *_service/*.[ch] tests/unit/*.[ch] tests/store/*.c)
+	clang-format -i $(wildcard common/*/*.[ch] *_service/*.[ch] tests/unit/*.[ch] tests/store/*.c tests/bench/*.[ch])
 
 .PHONY: settings-table
 settings-table: all ## rewrite the README's table of settings from --help

@@ -1,0 +1,75 @@
+/* Floor (c): our HTTP server, with what a handler cannot do without (finding the file in the body,
+ * SHA-256 over it) and a reply as long as the service's. No access log. floor-front PORT BYTES */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/strings.h"
+#include "http/server.h"
+#include "http/upload.h"
+#include "program.h"
+
+#include <signal.h>
+#include <string.h>
+
+enum { REPLY_MAX = 4096 };
+
+struct app {
+    size_t reply_bytes;
+};
+
+static struct reply handle(const struct app *app, const struct request *req)
+{
+    struct error err = {0};
+    struct upload upload;
+    char text[REPLY_MAX + 1], id[SHA256_HEX_LEN + 1];
+
+    if (!upload_read(req, &upload, &err) || !string_sha256_hex(&upload.file, 1, id, &err))
+        return reply_error(&err);
+    int n = snprintf(text, sizeof(text), "{\"id\": \"%s\", \"padding\": \"", id);
+    size_t len = (size_t)n;
+    if (len + 2 < app->reply_bytes) {
+        memset(text + len, 'x', app->reply_bytes - len - 2);
+        len = app->reply_bytes - 2;
+    }
+    memcpy(text + len, "\"}", 3);
+    return reply_text(200, "application/json", text);
+}
+
+static const struct route routes[] = {{"POST", "/preprocess", handle, false}};
+
+int main(int argc, char **argv)
+{
+    struct app app;
+    struct byte_budget budget = {.max = INT64_C(1) << 30};
+    struct error err = {0};
+    sigset_t set;
+    int number;
+
+    if (argc != 3)
+        die("usage: floor-front PORT BYTES");
+    app.reply_bytes = (size_t)number_arg("BYTES", argv[2], 0, REPLY_MAX - 100);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    log_init("floor-front", LOG_WARNING, LOG_TEXT);
+    struct server *server = server_start(
+        &(struct server_options){
+            .host = "127.0.0.1",
+            .port = (int)number_arg("PORT", argv[1], 1, 65535),
+            .app = &app,
+            .routes = routes,
+            .route_count = 1,
+            .max_body_bytes = 1 << 25,
+            .max_connections = 1000,
+            .max_inflight = 256,
+            .request_timeout_ms = 30000,
+            .budget = &budget,
+            .cors_origins = "",
+        },
+        &err);
+    if (server == NULL)
+        die("%s", err.message);
+    sigwait(&set, &number);
+    server_drain(server, clock_monotonic_ms() + 1000);
+    server_stop(server);
+    return 0;
+}

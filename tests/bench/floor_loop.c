@@ -1,0 +1,72 @@
+#include "floor_loop.h"
+
+#include "program.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+struct runner {
+    const struct floor_loop *loop;
+    pthread_barrier_t *start;
+    int index;
+    pthread_t thread;
+    size_t count;
+    double seconds; /* that `count` steps took */
+};
+
+static void *run(void *arg)
+{
+    struct runner *r = arg;
+    const struct floor_loop *loop = r->loop;
+    void *state = loop->begin(loop->ctx, r->index);
+    size_t i = (size_t)r->index * 7919; /* so that not all begin with the same input */
+    double from, until;
+
+    for (until = now_s() + loop->seconds / 10; now_s() < until;)
+        loop->step(state, i++);
+    pthread_barrier_wait(r->start);
+    from = now_s();
+    until = from + loop->seconds;
+    do {
+        loop->step(state, i++);
+        r->count++;
+    } while (now_s() < until);
+    r->seconds = now_s() - from;
+    loop->end(state);
+    return NULL;
+}
+
+static double cpu_s(void)
+{
+    struct rusage u;
+
+    getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+void floor_loop_run(const struct floor_loop *loop)
+{
+    struct runner runners[FLOOR_THREADS_MAX];
+    pthread_barrier_t start;
+    double rate = 0;
+    size_t count = 0;
+
+    pthread_barrier_init(&start, NULL, (unsigned)loop->threads);
+    for (int i = 0; i < loop->threads; i++) {
+        runners[i] = (struct runner){.loop = loop, .start = &start, .index = i};
+        if (pthread_create(&runners[i].thread, NULL, run, &runners[i]) != 0)
+            die("no thread");
+    }
+    for (int i = 0; i < loop->threads; i++) {
+        pthread_join(runners[i].thread, NULL);
+        count += runners[i].count;
+        /* each thread ends with a whole step: its own time is what that took */
+        rate += (double)runners[i].count / runners[i].seconds;
+    }
+    pthread_barrier_destroy(&start);
+    printf("{\"floor\": \"%s\", \"threads\": %d, \"count\": %zu, \"per_second\": %.3f, "
+           "\"cpu_s\": %.6f}\n",
+           loop->name, loop->threads, count, rate, cpu_s());
+}

@@ -1,0 +1,140 @@
+/* Floor (b): ONNX Runtime and nothing else, on tensors that are ready, with the options of
+ * classify_service/model.c: one session, one thread a Run.
+ * floor-model THREADS SECONDS MANIFEST */
+#include "floor_loop.h"
+#include "manifest.h"
+#include "program.h"
+
+#include <onnxruntime_c_api.h>
+
+enum { TENSORS = 8 };
+
+struct engine {
+    const OrtApi *ort;
+    OrtEnv *env;
+    OrtSession *session;
+    OrtMemoryInfo *memory;
+    struct manifest manifest;
+    size_t inputs, outputs;
+};
+
+struct tensors {
+    const struct engine *engine;
+    float *input[TENSORS], *output;
+    OrtValue *in[TENSORS], *out;
+};
+
+static void check(const struct engine *e, OrtStatus *status)
+{
+    if (status != NULL)
+        die("ONNX Runtime: %s", e->ort->GetErrorMessage(status));
+}
+
+static void open_session(struct engine *e)
+{
+    const OrtApi *ort = e->ort = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+    OrtSessionOptions *options;
+
+    check(e, ort->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "floor", &e->env));
+    check(e, ort->CreateSessionOptions(&options));
+    check(e, ort->SetIntraOpNumThreads(options, 1));
+    check(e, ort->SetInterOpNumThreads(options, 1));
+    check(e, ort->SetSessionExecutionMode(options, ORT_SEQUENTIAL));
+    check(e, ort->SetSessionGraphOptimizationLevel(options, ORT_ENABLE_ALL));
+    check(e, ort->AddSessionConfigEntry(options, "session.intra_op.allow_spinning", "0"));
+    check(e, ort->CreateSession(e->env, e->manifest.file, options, &e->session));
+    check(e, ort->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &e->memory));
+    ort->ReleaseSessionOptions(options);
+}
+
+/* White noise around 0: what the values are changes nothing. */
+static void fill(float *values, size_t count, unsigned seed)
+{
+    for (size_t i = 0; i < count; i++) {
+        seed = seed * 1664525 + 1013904223;
+        values[i] = (float)(seed >> 8) / (float)(1 << 23) - 1;
+    }
+}
+
+static OrtValue *wrap(const struct engine *e, float *data, size_t count, const int64_t *shape,
+                      size_t dimensions)
+{
+    OrtValue *value;
+
+    check(e, e->ort->CreateTensorWithDataAsOrtValue(e->memory, data, count * sizeof(float), shape,
+                                                    dimensions, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+                                                    &value));
+    return value;
+}
+
+static void *begin(const void *ctx, int index)
+{
+    const struct engine *e = ctx;
+    const struct image_tensor_spec *spec = &e->manifest.input;
+    const int64_t nchw[] = {1, 3, spec->height, spec->width};
+    const int64_t nhwc[] = {1, spec->height, spec->width, 3};
+    const int64_t out[] = {1, (int64_t)e->outputs};
+    struct tensors *t = allocate(sizeof(*t));
+
+    t->engine = e;
+    for (int i = 0; i < TENSORS; i++) {
+        t->input[i] = allocate(e->inputs * sizeof(float));
+        fill(t->input[i], e->inputs, (unsigned)(index * TENSORS + i));
+        t->in[i] = wrap(e, t->input[i], e->inputs, spec->nchw ? nchw : nhwc, 4);
+    }
+    t->output = allocate(e->outputs * sizeof(float));
+    t->out = wrap(e, t->output, e->outputs, out, 2);
+    return t;
+}
+
+static void step(void *state, size_t i)
+{
+    struct tensors *t = state;
+    const char *const in = t->engine->manifest.input_tensor;
+    const char *const out = t->engine->manifest.output_tensor;
+    const OrtValue *input = t->in[i % TENSORS];
+
+    check(t->engine,
+          t->engine->ort->Run(t->engine->session, NULL, &in, &input, 1, &out, 1, &t->out));
+}
+
+static void end(void *state)
+{
+    struct tensors *t = state;
+
+    for (int i = 0; i < TENSORS; i++) {
+        t->engine->ort->ReleaseValue(t->in[i]);
+        free(t->input[i]);
+    }
+    t->engine->ort->ReleaseValue(t->out);
+    free(t->output);
+    free(t);
+}
+
+int main(int argc, char **argv)
+{
+    struct engine e = {0};
+    struct error err;
+
+    if (argc != 4)
+        die("usage: floor-model THREADS SECONDS MANIFEST");
+    if (!manifest_read(argv[3], &e.manifest, &err))
+        die("%s", err.message);
+    e.inputs = manifest_input_count(&e.manifest);
+    e.outputs = e.manifest.label_count + (size_t)e.manifest.drop_first;
+    open_session(&e);
+    floor_loop_run(&(struct floor_loop){
+        .name = "model",
+        .threads = (int)number_arg("THREADS", argv[1], 1, FLOOR_THREADS_MAX),
+        .seconds = seconds_arg("SECONDS", argv[2]),
+        .begin = begin,
+        .step = step,
+        .end = end,
+        .ctx = &e,
+    });
+    e.ort->ReleaseMemoryInfo(e.memory);
+    e.ort->ReleaseSession(e.session);
+    e.ort->ReleaseEnv(e.env);
+    manifest_done(&e.manifest);
+    return 0;
+}

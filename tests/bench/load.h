@@ -1,0 +1,63 @@
+/* The parts of the load client. */
+#ifndef DARKROOM_BENCH_LOAD_H
+#define DARKROOM_BENCH_LOAD_H
+
+#include "exchange.h"
+#include "results.h"
+
+#include <stdio.h>
+
+enum { LOAD_CONNECTIONS_MAX = 4096, LOAD_STATUS_MAX = 600 };
+
+struct load_options {
+    int port;
+    const char *path; /* with its query */
+    int connections;
+    double seconds, warmup; /* seconds 0: until `count` requests are answered */
+    double timeout;
+    long count;
+    bool multipart;
+    const char *json;    /* a file with one body a line, instead of photographs */
+    const char *replies; /* a file for the bodies of replies */
+    const char *results; /* the folder to watch; a request then ends with its result */
+    bool drain;          /* ... but the next one does not wait for it */
+    char **photos;
+    int photo_count;
+};
+
+struct load_options load_options_read(int argc, char **argv);
+
+/* What is counted: requests that end within the window. */
+struct load_stats {
+    double from_s, to_s; /* the window, once it is over */
+    double cpu_from_s, cpu_to_s;
+    double *latency_s; /* heap, `requests` of them */
+    size_t requests, room;
+    double *result_s; /* with drain: until the result, beside the reply */
+    size_t results, results_room;
+    long failures[LOAD_STATUS_MAX]; /* by status; 0: connections that broke */
+    long failed;
+};
+
+void load_stats_add(struct load_stats *stats, double latency_s);
+void load_stats_add_result(struct load_stats *stats, double latency_s);
+/* One JSON object on a line. */
+void load_stats_print(struct load_stats *stats, const struct load_options *options);
+
+/* What is sent, made once. */
+struct load_body {
+    struct photo photo; /* or */
+    struct iovec line;  /* a JSON body */
+    char *head;         /* header fields, and a form's first part up to the file */
+    size_t head_len;
+    const char *tail; /* of a form */
+    size_t tail_len;
+};
+
+struct load_body *load_bodies_make(const struct load_options *options, size_t *count);
+void load_bodies_free(struct load_body *bodies, size_t count);
+/* Fill x->piece; the mark is x's. */
+void load_body_put(const struct load_body *body, uint64_t run, uint64_t counter,
+                   struct exchange *x);
+
+#endif
