@@ -87,23 +87,6 @@ static uint8_t *ring_row(const struct resample *r, int row)
     return (uint8_t *)r->ring.data + (size_t)(row % r->down.taps) * ring_width(r) * 4;
 }
 
-/* The averages of one row of boxes. What the last box lacks is filled with the last pixel. */
-static void boxes_average(struct resample *r, uint8_t *to)
-{
-    const uint32_t *sums = r->boxes.data;
-    size_t box = (size_t)r->across.box, end = columns(r);
-    uint64_t count = (uint64_t)box * (uint64_t)r->down.box;
-
-    for (size_t cell = 0; cell < (size_t)r->across.cells; cell++)
-        for (size_t c = 0; c < 4; c++) {
-            uint64_t sum = count / 2;
-
-            for (size_t x = cell * box; x < (cell + 1) * box; x++)
-                sum += sums[(x < end ? x : end - 1) * 4 + c];
-            to[cell * 4 + c] = (uint8_t)(sum / count);
-        }
-}
-
 /* The source row `row` goes into its box; true when the box is full. The last row of the source
  * also counts for what its box lacks. */
 static bool boxes_add(struct resample *r, int row, const uint8_t *rgbx)
@@ -111,13 +94,14 @@ static bool boxes_add(struct resample *r, int row, const uint8_t *rgbx)
     uint32_t *sums = r->boxes.data;
     int in_box = row % r->down.box;
     bool ends = row + 1 == r->last_row - r->first_row;
-    uint32_t weight = ends ? (uint32_t)(r->down.box - in_box) : 1;
-    size_t samples = columns(r) * 4;
+    uint32_t lacks = ends ? (uint32_t)(r->down.box - 1 - in_box) : 0;
 
     if (in_box == 0)
-        memset(sums, 0, samples * sizeof(*sums));
-    for (size_t i = 0; i < samples; i++)
-        sums[i] += weight * rgbx[i];
+        memset(sums, 0, columns(r) * 4 * sizeof(*sums));
+    resample_add(rgbx, columns(r), sums);
+    if (lacks > 0)
+        for (size_t i = 0; i < columns(r) * 4; i++)
+            sums[i] += lacks * rgbx[i];
     return ends || in_box + 1 == r->down.box;
 }
 
@@ -145,14 +129,20 @@ static void finish_rows(struct resample *r, int newest)
 
 bool resample_row(struct resample *r, const uint8_t *rgbx)
 {
+    const struct resample_box box = {(size_t)r->across.box, (size_t)r->down.box};
     int row = r->rows_in, cell = row / r->down.box;
 
     if (row < r->last_row - r->first_row && r->rows_out < r->plan.out_height) {
         r->rows_in++;
+        if (r->across.whole && r->down.whole) {
+            resample_copy(rgbx, columns(r), r->plan.out + (size_t)row * r->plan.out_stride);
+            r->rows_out++;
+            return r->rows_out == r->plan.out_height;
+        }
         if (!boxed(r))
             memcpy(ring_row(r, cell), rgbx, columns(r) * 4);
         else if (boxes_add(r, row, rgbx))
-            boxes_average(r, ring_row(r, cell));
+            resample_average(r->boxes.data, columns(r), &box, ring_row(r, cell));
         else
             return false;
         finish_rows(r, cell);
