@@ -40,8 +40,8 @@ static bool boxed(const struct resample *r)
     return r->across.box > 1 || r->down.box > 1;
 }
 
-/* At most 17 MB, 0.6 MB and 1 MB. What of them is read without having been written, with a weight
- * of nothing, shall be initialised all the same. */
+/* At most 17 MB, 0.6 MB and 1 MB. What is read with a weight of nothing without ever having been
+ * written shall be initialised all the same. */
 static bool buffers_grow(struct resample *r, struct error *err)
 {
     size_t ring = ring_width(r) * 4 * (size_t)r->down.taps;
@@ -70,14 +70,18 @@ bool resample_begin(struct resample *r, const struct resample_plan *plan, struct
     r->plan = *plan;
     r->rows_in = 0;
     r->rows_out = 0;
+    r->first_row = 0; /* after a failure rows are ignored */
+    r->last_row = 0;
     if (!plan_check(plan, err) || !resample_axis_set(&r->across, &across, 2, err) ||
         !resample_axis_set(&r->down, &down, 1, err))
         return false;
-    r->first_row = r->down.first;
-    r->last_row = r->down.last;
     r->first_col = r->across.first;
     r->last_col = r->across.last;
-    return buffers_grow(r, err);
+    if (!buffers_grow(r, err))
+        return false;
+    r->first_row = r->down.first;
+    r->last_row = r->down.last;
+    return true;
 }
 
 /* --- rows --- */
@@ -129,10 +133,12 @@ static void finish_rows(struct resample *r, int newest)
 
 bool resample_row(struct resample *r, const uint8_t *rgbx)
 {
-    const struct resample_box box = {(size_t)r->across.box, (size_t)r->down.box};
-    int row = r->rows_in, cell = row / r->down.box;
+    int row = r->rows_in;
 
     if (row < r->last_row - r->first_row && r->rows_out < r->plan.out_height) {
+        const struct resample_box box = {(size_t)r->across.box, (size_t)r->down.box};
+        int cell = row / r->down.box;
+
         r->rows_in++;
         if (r->across.whole && r->down.whole) {
             resample_copy(rgbx, columns(r), r->plan.out + (size_t)row * r->plan.out_stride);

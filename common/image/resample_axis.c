@@ -4,7 +4,10 @@
 #include <math.h>
 #include <string.h>
 
-enum { LOBES = 3 };
+enum {
+    LOBES = 3,
+    BOX_UNTIL = RESAMPLE_BOX_FROM / 2, /* the factor that is left to the kernel, or somewhat more */
+};
 
 bool resample_buffer_grow(struct resample_buffer *buffer, size_t size, struct error *err)
 {
@@ -122,7 +125,7 @@ static struct scale place(struct resample_axis *axis)
     axis->whole = axis->length == axis->out && axis->start == floor(axis->start);
     if (axis->whole)
         reach = 0.5;
-    axis->box = step > RESAMPLE_BOX_FROM ? (int)(step / (RESAMPLE_BOX_FROM / 2)) : 1;
+    axis->box = step > RESAMPLE_BOX_FROM ? (int)(step / BOX_UNTIL) : 1;
     axis->first = clamp((int)floor(axis->start + step / 2 - reach), 0, axis->src - 1);
     axis->last =
         clamp((int)ceil(axis->start + axis->length - step / 2 + reach), axis->first + 1, axis->src);

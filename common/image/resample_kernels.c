@@ -36,7 +36,7 @@ static inline uint32_t to_pixel(i32x4 v)
 #else
     typedef uint8_t u8x4 __attribute__((vector_size(4)));
     i32x4 over = v > 255;
-    u8x4 bytes = __builtin_convertvector((v & ~(v >> 31) & ~over) | (over & 255), u8x4);
+    u8x4 bytes = __builtin_convertvector((v & (v > 0) & ~over) | (over & 255), u8x4);
 
     memcpy(&pixel, &bytes, sizeof(pixel));
 #endif
