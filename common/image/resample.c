@@ -40,8 +40,8 @@ static bool boxed(const struct resample *r)
     return r->across.box > 1 || r->down.box > 1;
 }
 
-/* At most 17 MB, 0.6 MB and 1 MB. What of them is read without having been written, with a weight
- * of nothing, shall be initialised all the same. */
+/* At most 17 MB, 0.6 MB and 1 MB. What is read with a weight of nothing without ever having been
+ * written shall be initialised all the same. */
 static bool buffers_grow(struct resample *r, struct error *err)
 {
     size_t ring = ring_width(r) * 4 * (size_t)r->down.taps;
@@ -70,14 +70,18 @@ bool resample_begin(struct resample *r, const struct resample_plan *plan, struct
     r->plan = *plan;
     r->rows_in = 0;
     r->rows_out = 0;
+    r->first_row = 0; /* after a failure rows are ignored */
+    r->last_row = 0;
     if (!plan_check(plan, err) || !resample_axis_set(&r->across, &across, 2, err) ||
         !resample_axis_set(&r->down, &down, 1, err))
         return false;
-    r->first_row = r->down.first;
-    r->last_row = r->down.last;
     r->first_col = r->across.first;
     r->last_col = r->across.last;
-    return buffers_grow(r, err);
+    if (!buffers_grow(r, err))
+        return false;
+    r->first_row = r->down.first;
+    r->last_row = r->down.last;
+    return true;
 }
 
 /* --- rows --- */
@@ -87,23 +91,6 @@ static uint8_t *ring_row(const struct resample *r, int row)
     return (uint8_t *)r->ring.data + (size_t)(row % r->down.taps) * ring_width(r) * 4;
 }
 
-/* The averages of one row of boxes. What the last box lacks is filled with the last pixel. */
-static void boxes_average(struct resample *r, uint8_t *to)
-{
-    const uint32_t *sums = r->boxes.data;
-    size_t box = (size_t)r->across.box, end = columns(r);
-    uint64_t count = (uint64_t)box * (uint64_t)r->down.box;
-
-    for (size_t cell = 0; cell < (size_t)r->across.cells; cell++)
-        for (size_t c = 0; c < 4; c++) {
-            uint64_t sum = count / 2;
-
-            for (size_t x = cell * box; x < (cell + 1) * box; x++)
-                sum += sums[(x < end ? x : end - 1) * 4 + c];
-            to[cell * 4 + c] = (uint8_t)(sum / count);
-        }
-}
-
 /* The source row `row` goes into its box; true when the box is full. The last row of the source
  * also counts for what its box lacks. */
 static bool boxes_add(struct resample *r, int row, const uint8_t *rgbx)
@@ -111,13 +98,14 @@ static bool boxes_add(struct resample *r, int row, const uint8_t *rgbx)
     uint32_t *sums = r->boxes.data;
     int in_box = row % r->down.box;
     bool ends = row + 1 == r->last_row - r->first_row;
-    uint32_t weight = ends ? (uint32_t)(r->down.box - in_box) : 1;
-    size_t samples = columns(r) * 4;
+    uint32_t lacks = ends ? (uint32_t)(r->down.box - 1 - in_box) : 0;
 
     if (in_box == 0)
-        memset(sums, 0, samples * sizeof(*sums));
-    for (size_t i = 0; i < samples; i++)
-        sums[i] += weight * rgbx[i];
+        memset(sums, 0, columns(r) * 4 * sizeof(*sums));
+    resample_add(rgbx, columns(r), sums);
+    if (lacks > 0)
+        for (size_t i = 0; i < columns(r) * 4; i++)
+            sums[i] += lacks * rgbx[i];
     return ends || in_box + 1 == r->down.box;
 }
 
@@ -145,14 +133,22 @@ static void finish_rows(struct resample *r, int newest)
 
 bool resample_row(struct resample *r, const uint8_t *rgbx)
 {
-    int row = r->rows_in, cell = row / r->down.box;
+    int row = r->rows_in;
 
     if (row < r->last_row - r->first_row && r->rows_out < r->plan.out_height) {
+        const struct resample_box box = {(size_t)r->across.box, (size_t)r->down.box};
+        int cell = row / r->down.box;
+
         r->rows_in++;
+        if (r->across.whole && r->down.whole) {
+            resample_copy(rgbx, columns(r), r->plan.out + (size_t)row * r->plan.out_stride);
+            r->rows_out++;
+            return r->rows_out == r->plan.out_height;
+        }
         if (!boxed(r))
             memcpy(ring_row(r, cell), rgbx, columns(r) * 4);
         else if (boxes_add(r, row, rgbx))
-            boxes_average(r, ring_row(r, cell));
+            resample_average(r->boxes.data, columns(r), &box, ring_row(r, cell));
         else
             return false;
         finish_rows(r, cell);

@@ -47,6 +47,7 @@ struct resample_axis {
     int box;              /* pixels in a cell */
     int first, last;      /* pixels needed: [first, last) */
     int cells;
+    bool whole;                   /* output i is pixel first + i: neither scaled nor shifted */
     int taps;                     /* of each output, even; some may weigh nothing */
     struct resample_buffer cell;  /* int[out]: the first tap, counted from `first` */
     struct resample_buffer coefs; /* int16_t[out * taps]: 1 << 14 is 1 */

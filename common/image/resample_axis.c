@@ -4,7 +4,10 @@
 #include <math.h>
 #include <string.h>
 
-enum { LOBES = 3 };
+enum {
+    LOBES = 3,
+    BOX_UNTIL = RESAMPLE_BOX_FROM / 2, /* the factor that is left to the kernel, or somewhat more */
+};
 
 bool resample_buffer_grow(struct resample_buffer *buffer, size_t size, struct error *err)
 {
@@ -19,28 +22,21 @@ bool resample_buffer_grow(struct resample_buffer *buffer, size_t size, struct er
     return true;
 }
 
-/* sin(pi x) for |x| <= 0.5, by Taylor's series: within 6e-8. A fifth of the time of sin(). */
-static double sin_pi(double x)
-{
-    double y = M_PI * x, z = y * y;
-
-    return y * (1 + z * (-1.0 / 6 +
-                         z * (1.0 / 120 +
-                              z * (-1.0 / 5040 + z * (1.0 / 362880 + z * (-1.0 / 39916800))))));
-}
-
-/* sinc(x) sinc(x / 3) */
+/* sinc(x) sinc(x / 3) for |x| <= 3. With s = sin(pi x / 3), sin(pi x) is 3 s - 4 s^3, so that one
+ * sinc is enough; it is by Taylor's series, within 1e-8. Several times faster than sin(). */
 static double lanczos(double x)
 {
-    double t = fabs(x), third = t / LOBES;
-    int whole = (int)(t + 0.5);
-    double wave = sin_pi(t - whole) * sin_pi(third > 0.5 ? 1 - third : third);
+    double z = x * x * (M_PI * M_PI / (LOBES * LOBES));
+    double sinc =
+        1 + z * (-1 / 6. +
+                 z * (1 / 120. + z * (-1 / 5040. +
+                                      z * (1 / 362880. + z * (-1 / 39916800. +
+                                                              z * (1 / 6227020800. +
+                                                                   z * (-1 / 1307674368000. +
+                                                                        z / 355687428096000.)))))));
+    double square = sinc * sinc;
 
-    if (t >= LOBES)
-        return 0;
-    if (t < 1e-6)
-        return 1;
-    return LOBES * (whole % 2 == 0 ? wave : -wave) / (M_PI * M_PI * t * t);
+    return square * (1 - 4 / 3. * z * square);
 }
 
 static int clamp(int value, int low, int high)
@@ -63,24 +59,26 @@ static int first_tap(const struct scale *s, int i)
 /* The weights of output i, from its first tap on. Beyond the edges the outermost cell counts. */
 static void weigh(const struct scale *s, int cells, int i, int16_t *coefs)
 {
-    double centre = s->start + (i + 0.5) * s->step - 0.5, sum = 0, scaled;
-    double weights[RESAMPLE_TAPS_MAX] = {0};
-    int from = first_tap(s, i), largest = 0, left = 1 << RESAMPLE_COEF_BITS;
+    enum { ROUND = 1 << 16 }; /* so that truncating rounds negative numbers, too */
+    double centre = s->start + (i + 0.5) * s->step - 0.5, narrow = 1 / s->widen, sum = 0, scaled;
+    double weights[RESAMPLE_TAPS_MAX];
+    int from = first_tap(s, i), left = 1 << RESAMPLE_COEF_BITS;
+    int middle = clamp((int)floor(centre + 0.5), 0, cells - 1) - from;
 
+    memset(weights, 0, (size_t)s->room * sizeof(*weights));
     for (int k = 0; k < s->room; k++) {
-        double w = lanczos((from + k - centre) / s->widen);
+        double x = (from + k - centre) * narrow;
+        double w = fabs(x) < LOBES ? lanczos(x) : 0;
 
         weights[clamp(from + k, 0, cells - 1) - from] += w;
         sum += w;
     }
     scaled = (1 << RESAMPLE_COEF_BITS) / sum;
     for (int k = 0; k < s->room; k++) {
-        coefs[k] = (int16_t)lrint(weights[k] * scaled);
+        coefs[k] = (int16_t)((int)(weights[k] * scaled + ROUND + 0.5) - ROUND);
         left -= coefs[k];
-        if (coefs[k] > coefs[largest])
-            largest = k;
     }
-    coefs[largest] = (int16_t)(coefs[largest] + left); /* together exactly 1 */
+    coefs[middle] = (int16_t)(coefs[middle] + left); /* together exactly 1 */
 }
 
 /* Taps that are nothing in every output are left out: with whole steps that is most of them, and
@@ -124,7 +122,10 @@ static struct scale place(struct resample_axis *axis)
     double step = axis->length / axis->out, reach = LOBES * fmax(step, 1);
     struct scale s;
 
-    axis->box = step > RESAMPLE_BOX_FROM ? (int)(step / (RESAMPLE_BOX_FROM / 2)) : 1;
+    axis->whole = axis->length == axis->out && axis->start == floor(axis->start);
+    if (axis->whole)
+        reach = 0.5;
+    axis->box = step > RESAMPLE_BOX_FROM ? (int)(step / BOX_UNTIL) : 1;
     axis->first = clamp((int)floor(axis->start + step / 2 - reach), 0, axis->src - 1);
     axis->last =
         clamp((int)ceil(axis->start + axis->length - step / 2 + reach), axis->first + 1, axis->src);

@@ -33,4 +33,26 @@ void resample_down(const struct resample_column *column, int cells, int16_t *lin
 /* Across: axis->out pixels of 3 bytes from a line that holds axis->cells + RESAMPLE_TAPS_MAX. */
 void resample_across(const struct resample_axis *axis, const int16_t *line, uint8_t *out);
 
+/* What the two are on this processor: the results are the same to the bit. */
+void resample_down_128(const struct resample_column *column, int cells, int16_t *line);
+void resample_across_128(const struct resample_axis *axis, const int16_t *line, uint8_t *out);
+#ifdef __x86_64__
+void resample_down_avx2(const struct resample_column *column, int cells, int16_t *line);
+void resample_across_avx2(const struct resample_axis *axis, const int16_t *line, uint8_t *out);
+#endif
+
+/* From pixels of 4 bytes to pixels of 3. */
+void resample_copy(const uint8_t *rgbx, size_t pixels, uint8_t *out);
+
+/* The samples of a row to the sums of theirs. */
+void resample_add(const uint8_t *row, size_t pixels, uint32_t *sums);
+
+/* From the sums of columns to the averages of boxes. What the last box lacks is filled with the
+ * last column. */
+struct resample_box {
+    size_t width, height;
+};
+void resample_average(const uint32_t *sums, size_t columns, const struct resample_box *box,
+                      uint8_t *to);
+
 #endif

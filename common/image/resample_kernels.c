@@ -36,7 +36,7 @@ static inline uint32_t to_pixel(i32x4 v)
 #else
     typedef uint8_t u8x4 __attribute__((vector_size(4)));
     i32x4 over = v > 255;
-    u8x4 bytes = __builtin_convertvector((v & ~(v >> 31) & ~over) | (over & 255), u8x4);
+    u8x4 bytes = __builtin_convertvector((v & (v > 0) & ~over) | (over & 255), u8x4);
 
     memcpy(&pixel, &bytes, sizeof(pixel));
 #endif
@@ -75,10 +75,22 @@ static inline void mix(u8x16 a, u8x16 b, u8x16 mixed[2])
     mixed[0] = (u8x16)_mm_unpacklo_epi8((__m128i)a, (__m128i)b);
     mixed[1] = (u8x16)_mm_unpackhi_epi8((__m128i)a, (__m128i)b);
 #else
-    mixed[0] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7,
-                                       23);
-    mixed[1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30,
-                                       15, 31);
+    mixed[0] =
+        __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    mixed[1] =
+        __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#endif
+}
+
+/* The same with 16 bits for each. */
+static inline void mix_words(u8x16 a, u8x16 b, u8x16 mixed[2])
+{
+#ifdef __SSE2__
+    mixed[0] = (u8x16)_mm_unpacklo_epi16((__m128i)a, (__m128i)b);
+    mixed[1] = (u8x16)_mm_unpackhi_epi16((__m128i)a, (__m128i)b);
+#else
+    mixed[0] = (u8x16)__builtin_shufflevector((i16x8)a, (i16x8)b, 0, 8, 1, 9, 2, 10, 3, 11);
+    mixed[1] = (u8x16)__builtin_shufflevector((i16x8)a, (i16x8)b, 4, 12, 5, 13, 6, 14, 7, 15);
 #endif
 }
 
@@ -114,7 +126,7 @@ static inline void down_four(const struct resample_column *column, const i16x8 *
     store_two(to + 8, sum2, sum3);
 }
 
-void resample_down(const struct resample_column *column, int cells, int16_t *line)
+void resample_down_128(const struct resample_column *column, int cells, int16_t *line)
 {
     i16x8 weights[RESAMPLE_TAPS_MAX / 2];
 
@@ -152,7 +164,87 @@ static inline void across(const struct resample_axis *axis, int taps, const int1
     memcpy(out + (size_t)last * 3, &pixel, 3);
 }
 
-void resample_across(const struct resample_axis *axis, const int16_t *line, uint8_t *out)
+void resample_across_128(const struct resample_axis *axis, const int16_t *line, uint8_t *out)
 {
     across(axis, axis->taps, line, out);
+}
+
+void resample_down(const struct resample_column *column, int cells, int16_t *line)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx2")) {
+        resample_down_avx2(column, cells, line);
+        return;
+    }
+#endif
+    resample_down_128(column, cells, line);
+}
+
+void resample_across(const struct resample_axis *axis, const int16_t *line, uint8_t *out)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx2")) {
+        resample_across_avx2(axis, line, out);
+        return;
+    }
+#endif
+    resample_across_128(axis, line, out);
+}
+
+void resample_copy(const uint8_t *rgbx, size_t pixels, uint8_t *out)
+{
+    size_t last = pixels - 1;
+
+    for (size_t i = 0; i < last; i++)
+        memcpy(out + i * 3, rgbx + i * 4, 4);
+    memcpy(out + last * 3, rgbx + last * 4, 3);
+}
+
+void resample_add(const uint8_t *row, size_t pixels, uint32_t *sums)
+{
+    const u8x16 zero = {0};
+    size_t i = 0, samples = pixels * 4;
+
+    for (; i + 16 <= samples; i += 16) {
+        u8x16 words[2], low[2], high[2];
+        u32x4 sum[4];
+
+        memcpy(sum, sums + i, sizeof(sum));
+        mix(load_bytes(row + i), zero, words);
+        mix_words(words[0], zero, low);
+        mix_words(words[1], zero, high);
+        sum[0] += (u32x4)low[0];
+        sum[1] += (u32x4)low[1];
+        sum[2] += (u32x4)high[0];
+        sum[3] += (u32x4)high[1];
+        memcpy(sums + i, sum, sizeof(sum));
+    }
+    for (; i < samples; i++)
+        sums[i] += row[i];
+}
+
+/* float: sums of columns are below 2^24, and so are most of boxes; larger ones lose nothing that a
+ * byte shows. */
+void resample_average(const uint32_t *sums, size_t columns, const struct resample_box *box,
+                      uint8_t *to)
+{
+    typedef float f32x4 __attribute__((vector_size(16)));
+    const float share = 1.0F / ((float)box->width * (float)box->height);
+
+    for (size_t left = 0; left < columns; left += box->width, to += 4) {
+        size_t there = columns - left < box->width ? columns - left : box->width;
+        f32x4 total = {0}, column = {0};
+        uint32_t pixel;
+
+        for (size_t x = left; x < left + there; x++) {
+            i32x4 sum;
+
+            memcpy(&sum, sums + x * 4, sizeof(sum));
+            column = __builtin_convertvector(sum, f32x4);
+            total += column;
+        }
+        total += column * (float)(box->width - there);
+        pixel = to_pixel(__builtin_convertvector(total * share + 0.5F, i32x4));
+        memcpy(to, &pixel, sizeof(pixel));
+    }
 }
