@@ -1,7 +1,7 @@
 /* What the files of this folder share. Nothing outside common/image includes this.
  *
- *   sniff -> probe -> decode -> scale -> encode
- *                 \-> jpeg_fit -------/ \-> tensor
+ *   sniff -> probe -> jpeg_fit          -> resample -> canvas -> encode
+ *                 \-> decode (libvips) -/                     \-> tensor
  */
 #ifndef DARKROOM_IMAGE_INTERNAL_H
 #define DARKROOM_IMAGE_INTERNAL_H
@@ -82,32 +82,26 @@ struct fit_request {
     const struct image_input *input;
 };
 
-struct decoded {
-    VipsImage *image; /* in memory, upright, maybe smaller than the source */
-    struct fit_plan plan;
-    int width, height; /* of the upright source; what the plan's window refers to */
-    bool ready;        /* flattened sRGB already */
+struct image_size {
+    int width, height;
 };
 
-bool image_decode(const struct image_header *header, const struct fit_request *request,
-                  struct decoded *ret, struct error *err) NODISCARD;
-void decoded_done(struct decoded *decoded);
-
-/* A factor that decoders and boxes may leave to the final, good resize. */
+/* A factor that decoders and boxes leave to the final, good resize. */
 enum { RESIZE_RESERVE = 2 };
 
-/* A window of an axis of `length` pixels, of which `out` are to be made. Shrinking, it is rounded
- * to whole pixels; enlarging, a fraction of a pixel is visible. */
-void axis_window(double *from, double *size, int length, int out);
+struct geometry;
 
-/* 8 bit RGB in memory, row behind row: of `image`, or the worker's until its next image. */
+/* The way of everything but ordinary JPEG: plans *g, and opens the file's picture in memory as it
+ * is stored, 8 bit RGB, maybe smaller than the file says. */
+bool image_decode(const struct image_header *header, const struct fit_request *request,
+                  struct geometry *g, VipsImage **ret, struct error *err) NODISCARD;
+
+/* 8 bit RGB in memory, row behind row; the worker's until its next image. */
 struct picture {
     const uint8_t *rgb;
     int width, height;
-    VipsImage *image; /* or NULL */
     struct image_stages stages;
 };
-void picture_done(struct picture *picture);
 
 /* Probe, decode and fit. */
 bool image_fit(struct image_worker *worker, const struct fit_request *request, struct picture *ret,

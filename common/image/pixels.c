@@ -103,20 +103,13 @@ static bool render_strips(VipsRegion *region, VipsImage *to, const atomic_bool *
     return true;
 }
 
-/* An empty image in memory like `image`. Of the metadata only what decides about pixels goes along,
- * and the profile as a copy: 8.14's HEIF loader frees it together with the image it loaded. */
+/* An empty image in memory like `image`, without its metadata. */
 static VipsImage *new_memory_like(VipsImage *image)
 {
     VipsImage *memory = vips_image_new_memory();
-    const void *profile;
-    size_t len;
 
     vips_image_init_fields(memory, image->Xsize, image->Ysize, image->Bands, image->BandFmt,
                            image->Coding, image->Type, 1, 1);
-    vips_image_set_int(memory, VIPS_META_ORIENTATION, vips_image_get_orientation(image));
-    if (vips_image_get_typeof(image, VIPS_META_ICC_NAME) != 0 &&
-        vips_image_get_blob(image, VIPS_META_ICC_NAME, &profile, &len) == 0)
-        vips_image_set_blob_copy(memory, VIPS_META_ICC_NAME, profile, len);
     if (vips_image_write_prepare(memory) == 0)
         return memory;
     g_object_unref(memory);

@@ -55,7 +55,7 @@ bool image_to_tensor(struct image_worker *worker, const struct image_input *inpu
                      struct error *err)
 {
     struct fit_request request = {plan_tensor, spec, 0xffffff, input};
-    CLEANUP(picture_done) struct picture picture = {0};
+    struct picture picture;
     bool ok = image_fit(worker, &request, &picture, err);
 
     if (ok) {

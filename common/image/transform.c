@@ -78,7 +78,7 @@ static bool transform(struct image_worker *worker, const struct image_input *inp
                       struct error *err)
 {
     struct fit_request request = {plan_fit, options, options->background, input};
-    CLEANUP(picture_done) struct picture picture = {0};
+    struct picture picture;
     struct image_result result = {0};
     double start;
 

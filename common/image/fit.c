@@ -1,0 +1,73 @@
+#include "base/clock.h"
+#include "image/geometry.h"
+#include "image/jpeg.h"
+
+/* The picture's rows to the resampler. */
+static bool feed(const VipsImage *image, const atomic_bool *cancelled, struct image_worker *w,
+                 struct error *err)
+{
+    enum { ROWS_BETWEEN_LOOKS = 64 };
+    struct resample *r = &w->resample;
+    size_t columns = (size_t)(r->last_col - r->first_col);
+
+    if (!scratch_need(&w->rows, 4 * columns, err))
+        return false;
+    for (int y = r->first_row; y < r->last_row; y++) {
+        const uint8_t *p =
+            image->data + ((size_t)y * (size_t)image->Xsize + (size_t)r->first_col) * 3;
+        uint8_t *rgbx = w->rows.data;
+
+        for (size_t x = 0; x < columns; x++) {
+            rgbx[4 * x] = p[3 * x];
+            rgbx[4 * x + 1] = p[3 * x + 1];
+            rgbx[4 * x + 2] = p[3 * x + 2];
+            rgbx[4 * x + 3] = 0;
+        }
+        if (y % ROWS_BETWEEN_LOOKS == 0 && !image_cancelled_check(cancelled, err))
+            return false;
+        resample_row(r, rgbx);
+    }
+    return true;
+}
+
+static bool fit_by_libvips(struct image_worker *w, const struct fit_request *request,
+                           const struct image_header *header, struct picture *ret,
+                           struct error *err)
+{
+    CLEANUP_IMAGE VipsImage *image = NULL;
+    double start = clock_monotonic_s(), middle;
+    struct geometry g;
+
+    if (!image_decode(header, request, &g, &image, err))
+        return false;
+    middle = clock_monotonic_s();
+    if (!geometry_begin(&g, &(struct image_size){image->Xsize, image->Ysize}, w, err) ||
+        !feed(image, request->input->cancelled, w, err) ||
+        !geometry_finish(&g, w, request->background, ret, err))
+        return false;
+    ret->stages = (struct image_stages){
+        .decode = middle - start,
+        .transform = clock_monotonic_s() - middle,
+    };
+    return true;
+}
+
+bool image_fit(struct image_worker *worker, const struct fit_request *request, struct picture *ret,
+               struct error *err)
+{
+    const struct image_input *input = request->input;
+    struct image_header header;
+    double start = clock_monotonic_s(), probed;
+    bool ok;
+
+    if (!image_cancelled_check(input->cancelled, err) ||
+        !image_probe(input->data, input->limits, &header, err))
+        return false;
+    probed = clock_monotonic_s() - start;
+    ok = jpeg_fits(&header) && !worker->only_libvips
+             ? jpeg_fit(worker, request, &header, ret, err)
+             : fit_by_libvips(worker, request, &header, ret, err);
+    if (ok)
+        ret->stages.decode += probed;
+    return ok;
+}

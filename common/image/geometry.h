@@ -1,0 +1,39 @@
+/* Where every pixel goes: which window of the file's picture, how turned, how resized, and where on
+ * its canvas. The same for both ways of decoding. */
+#ifndef DARKROOM_IMAGE_GEOMETRY_H
+#define DARKROOM_IMAGE_GEOMETRY_H
+
+#include "image/internal.h"
+
+/* How a stored picture becomes upright: its axes are mirrored, then exchanged. */
+struct turn {
+    bool mirror_x, mirror_y, swap;
+};
+
+struct geometry {
+    int width, height; /* of the file's picture, as stored */
+    struct turn turn;
+    struct fit_plan plan;
+    struct resample_plan resample; /* of what the decoder gives, as stored */
+};
+
+/* Ask `request` what is wanted of a picture of width x height, stored with this EXIF orientation.
+ * Errors of the plan. */
+bool geometry_plan(struct geometry *g, const struct image_size *stored, int orientation,
+                   const struct fit_request *request, struct error *err) NODISCARD;
+
+/* 2, 3, ...: how many source pixels may be joined into one on the way (RESIZE_RESERVE is left for
+ * the final, good resize); 1 for none. */
+int geometry_spare(const struct geometry *g);
+
+/* Then: the decoder will give decoded_width x decoded_height pixels (as stored), the same picture
+ * or a smaller one. Gets worker->resample ready for its rows. ERROR_OVERLOADED. */
+bool geometry_begin(struct geometry *g, const struct image_size *decoded,
+                    struct image_worker *worker, struct error *err) NODISCARD;
+
+/* When all rows are fed: the picture, upright and on its canvas, the worker's until its next image.
+ * ERROR_OVERLOADED. */
+bool geometry_finish(const struct geometry *g, struct image_worker *worker, uint32_t background,
+                     struct picture *ret, struct error *err) NODISCARD;
+
+#endif
