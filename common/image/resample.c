@@ -9,7 +9,7 @@
 
 static bool axis_fits(int src, double start, double length, int out)
 {
-    return src > 0 && src <= RESAMPLE_SIDE_MAX && out > 0 && out <= RESAMPLE_SIDE_MAX &&
+    return src > 0 && src <= RESAMPLE_SOURCE_SIDE_MAX && out > 0 && out <= RESAMPLE_SIDE_MAX &&
            start > -1 && length > 0 && start + length < src + 1.0 && start < src;
 }
 
@@ -40,8 +40,9 @@ static bool boxed(const struct resample *r)
     return r->across.box > 1 || r->down.box > 1;
 }
 
-/* At most 17 MB, 0.6 MB and 1 MB. What is read with a weight of nothing without ever having been
- * written shall be initialised all the same. */
+/* At most 17 MB, 0.6 MB and 1 MB for sources of up to 65535 a side; ten times that for longer ones.
+ * What is read with a weight of nothing without ever having been written shall be initialised all
+ * the same. */
 static bool buffers_grow(struct resample *r, struct error *err)
 {
     size_t ring = ring_width(r) * 4 * (size_t)r->down.taps;

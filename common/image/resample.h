@@ -1,7 +1,8 @@
 /* Resize of 8 bit images, row by row: a decoder feeds the source from top to bottom and finished
- * rows appear in the caller's image. Lanczos3 (a = 3, Duchon 1979), widened by the factor when
- * shrinking, so that nothing aliases; pixel centres at +0.5 and edges by repeating the outermost
- * pixel, as libvips' reduce and Pillow have it. Fixed point; within 1 of the same sums in double.
+ * rows appear in the caller's image. Shrinking, Lanczos3 (a = 3, Duchon 1979), widened by the
+ * factor, so that nothing aliases; enlarging, Catmull-Rom's cubic (Keys 1981, a = -0.5), which
+ * overshoots less at edges. Each axis for itself. Pixel centres at +0.5 and edges by repeating the
+ * outermost pixel, as Pillow has it. Fixed point; within 1 of the same sums in double.
  * When an axis shrinks by more than RESAMPLE_BOX_FROM, whole boxes of pixels are averaged first.
  *
  * A `struct resample` belongs to one thread and is meant to live in a worker, all zero at first:
@@ -18,7 +19,8 @@
 #include <stdint.h>
 
 enum {
-    RESAMPLE_SIDE_MAX = 65535,                  /* of source and output */
+    RESAMPLE_SOURCE_SIDE_MAX = 10000000,        /* libvips' own limit */
+    RESAMPLE_SIDE_MAX = 65535,                  /* of the output */
     RESAMPLE_OUT_PIXELS_MAX = 16 * 1024 * 1024, /* of the output */
     RESAMPLE_BOX_FROM = 10,
 };

@@ -39,6 +39,16 @@ static double lanczos(double x)
     return square * (1 - 4 / 3. * z * square);
 }
 
+/* Keys' cubic with a = -0.5 */
+static double cubic(double x)
+{
+    double t = fabs(x);
+
+    if (t >= 2)
+        return 0;
+    return t >= 1 ? ((2.5 - 0.5 * t) * t - 4) * t + 2 : (1.5 * t - 2.5) * t * t + 1;
+}
+
 static int clamp(int value, int low, int high)
 {
     return value < low ? low : value > high ? high : value;
@@ -68,7 +78,7 @@ static void weigh(const struct scale *s, int cells, int i, int16_t *coefs)
     memset(weights, 0, (size_t)s->room * sizeof(*weights));
     for (int k = 0; k < s->room; k++) {
         double x = (from + k - centre) * narrow;
-        double w = fabs(x) < LOBES ? lanczos(x) : 0;
+        double w = s->step < 1 ? cubic(x) : fabs(x) < LOBES ? lanczos(x) : 0;
 
         weights[clamp(from + k, 0, cells - 1) - from] += w;
         sum += w;

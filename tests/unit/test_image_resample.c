@@ -98,9 +98,10 @@ static void test_large_factors(void **state)
 
 static void test_plain_stays_plain(void **state)
 {
-    static const int sizes[][4] = {{65535, 1, 1, 1},  {1, 65535, 1, 1},   {65535, 3, 999, 5},
-                                   {1, 1, 65535, 1},  {1, 1, 1, 65535},   {2, 2, 1, 65535},
-                                   {333, 777, 50, 9}, {33, 77, 224, 224}, {1, 65535, 200, 7}};
+    static const int sizes[][4] = {{65535, 1, 1, 1},   {1, 65535, 1, 1},    {65535, 3, 999, 5},
+                                   {1, 1, 65535, 1},   {1, 1, 1, 65535},    {2, 2, 1, 65535},
+                                   {333, 777, 50, 9},  {33, 77, 224, 224},  {1, 65535, 200, 7},
+                                   {1000000, 1, 7, 1}, {1, 1000000, 1, 256}};
     static const uint8_t colours[][3] = {{255, 255, 255}, {0, 128, 255}, {1, 254, 127}};
     CLEANUP(resample_done) struct resample r = {0};
 
@@ -252,7 +253,7 @@ static void test_bad_plans(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
         bad[i] = good;
     bad[0].src_width = 0;
-    bad[1].src_height = 65536;
+    bad[1].src_height = 10000001;
     bad[2].out_width = 0;
     bad[3].out_height = -1;
     bad[4].out = NULL;

@@ -149,6 +149,15 @@ static inline double lanczos3(double x)
     return fabs(x) < 1e-9 ? 1 : 3 * sin(t) * sin(t / 3) / (t * t);
 }
 
+static inline double catmull_rom(double x)
+{
+    double t = fabs(x);
+
+    if (t >= 2)
+        return 0;
+    return t < 1 ? 1.5 * t * t * t - 2.5 * t * t + 1 : -0.5 * t * t * t + 2.5 * t * t - 4 * t + 2;
+}
+
 struct axis {
     double start, length;
     int src, out;
@@ -161,7 +170,7 @@ static inline double reference_one(const struct axis *a, int i, const double *sa
     double centre = a->start + (i + 0.5) * scale - 0.5, sum = 0, weights = 0;
 
     for (int k = (int)floor(centre - 3 * widen); k <= (int)ceil(centre + 3 * widen); k++) {
-        double weight = lanczos3((k - centre) / widen);
+        double weight = scale < 1 ? catmull_rom(k - centre) : lanczos3((k - centre) / widen);
         int at = k < 0 ? 0 : k >= a->src ? a->src - 1 : k;
 
         sum += weight * samples[(size_t)at * (size_t)step];
