@@ -3,9 +3,8 @@
 
     tflite_to_onnx.py [--precision int8|fp32] [--batch N|1|...] MODEL.tflite MODEL.onnx
 
-int8 (default): "QDQ", the form ONNX Runtime turns into integer kernels. Activations keep the
-    source's uint8 scales. Weights become symmetric int8 with one scale per output channel, for
-    which ONNX Runtime has the fastest kernels.
+int8 (default): ONNX Runtime's integer operators (fusion.py). Activations keep the source's uint8
+    scales. Weights become symmetric int8 with one scale per output channel: the fastest form.
 fp32: everything dequantised.
 
 The input is `input`, float32 [N,C,H,W], the output `output`. The same source gives the same
@@ -27,6 +26,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from fusion import FUSED_DOMAIN, FUSED_OPSET, Fusion
 from quantization import bias_values, channel_scales, dequantized, quantized
 from tflite_reader import FlatTable, Model, ModelError, Operator, Quantization, Tensor, read_model
 
@@ -95,16 +95,18 @@ class Converter:
     def _finish(self, source: Tensor, result: Tensor) -> onnx.ModelProto:
         _, height, width, channels = source.shape
         result_type = TensorProto.INT64 if result.dtype == np.int64 else TensorProto.FLOAT
+        nodes = Fusion(self._nodes).fused() if self._int8 else self._nodes
+        used = {name for node in nodes for name in node.input}
         graph = helper.make_graph(
-            self._nodes,
+            nodes,
             "darkroom",
             [self._value_info("input", TensorProto.FLOAT, [channels, height, width])],
             [self._value_info("output", result_type, result.shape[1:])],
-            list(self._constants.values()),
+            [constant for name, constant in self._constants.items() if name in used],
         )
-        proto = helper.make_model(
-            graph, producer_name=PRODUCER, opset_imports=[helper.make_opsetid("", OPSET)]
-        )
+        opsets = {"": OPSET} | ({FUSED_DOMAIN: FUSED_OPSET} if self._int8 else {})
+        opset_imports = [helper.make_opsetid(*item) for item in opsets.items()]
+        proto = helper.make_model(graph, producer_name=PRODUCER, opset_imports=opset_imports)
         proto.ir_version = IR_VERSION
         onnx.checker.check_model(proto)
         return proto

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import threading
+from collections import Counter
 from pathlib import Path
 
 import flatbuffers
@@ -112,22 +113,32 @@ def test_structure(precision, made):
     assert (model.ir_version, model.opset_import[0].version) == (8, 17)
 
 
+def test_int8_leaves_nothing_to_fuse(made):
+    """Fusing is most of the time that ONNX Runtime would need to load the model."""
+    graph = onnx.load(made / "mobilenet_v2.onnx").graph
+    kinds = Counter(node.op_type for node in graph.node)
+    assert kinds["QLinearConv"] == 53 and kinds["QLinearAdd"] == 10
+    # into integers and out of them, with the channels last in between
+    assert kinds["QuantizeLinear"] == kinds["DequantizeLinear"] == 1 and kinds["Transpose"] == 2
+    used = {name for node in graph.node for name in node.input}
+    assert {constant.name for constant in graph.initializer} <= used
+
+
 def convolution_parameters(path):
     """For each convolution its weights and bias as float64, and the steps they are stored in."""
     graph = onnx.load(path).graph
-    constants = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
-    makers = {node.output[0]: node for node in graph.node}
-
-    def value(name):
-        if name in constants:
-            return constants[name].astype(np.float64), None
-        stored, scale, zero = (constants[i] for i in makers[name].input)
-        assert not zero.any() and (scale > 0).all()
-        scale = scale.astype(np.float64).reshape(-1, *[1] * (stored.ndim - 1))
-        return stored * scale, scale
-
-    convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    return [[value(name) for name in node.input[1:3]] for node in convolutions]
+    constants = {c.name: numpy_helper.to_array(c).astype(np.float64) for c in graph.initializer}
+    layers = []
+    for node in graph.node:
+        if node.op_type == "Conv":
+            layers.append([(constants[name], None) for name in node.input[1:3]])
+        elif node.op_type == "QLinearConv":
+            # x, its scale and zero point; weights, theirs; the output's; bias
+            _, x_scale, _, weights, scale, zero, _, _, bias = map(constants.get, node.input)
+            assert not zero.any() and (scale > 0).all() and x_scale > 0
+            step = scale.reshape(-1, 1, 1, 1)
+            layers.append([(weights * step, step), (bias * x_scale * scale, x_scale * scale)])
+    return layers
 
 
 def test_int8_keeps_weights_and_biases_within_half_a_step(made):
