@@ -28,7 +28,8 @@ bool buffer_reserve(struct buffer *b, size_t more, struct error *err)
     size_t need = b->len + more;
     if (need <= b->cap)
         return true;
-    size_t cap = b->cap > 0 ? b->cap : FIRST_CAPACITY;
+    /* the first time just what is asked for, which is often all there will be */
+    size_t cap = b->cap > 0 ? b->cap : need > FIRST_CAPACITY ? need : FIRST_CAPACITY;
     while (cap < need)
         cap = cap > b->max / 2 ? b->max : cap * 2;
     if (cap > b->max)

@@ -40,6 +40,30 @@ static void put_str(struct line *line, const char *s)
     put(line, s, strlen(s));
 }
 
+/* How many characters from here on stand for themselves in a JSON string. */
+static size_t plain_len(const char *s, size_t len, bool utf8)
+{
+    size_t n = 0;
+
+    while (n < len && s[n] != '"' && s[n] != '\\' && (unsigned char)s[n] >= 0x20 && s[n] != 0x7F &&
+           (utf8 || (unsigned char)s[n] < 0x80))
+        n++;
+    return n;
+}
+
+static void put_escaped(struct line *line, uint8_t c)
+{
+    char escaped[8];
+
+    if (c == '"' || c == '\\')
+        snprintf(escaped, sizeof(escaped), "\\%c", c);
+    else if (c < 0x80)
+        snprintf(escaped, sizeof(escaped), "\\u%04x", c);
+    else
+        snprintf(escaped, sizeof(escaped), "?");
+    put_str(line, escaped);
+}
+
 /* JSON string, RFC 8259; bytes that are not UTF-8 become '?' so that a line is always valid. */
 static void put_quoted(struct line *line, const char *s)
 {
@@ -50,16 +74,12 @@ static void put_quoted(struct line *line, const char *s)
     bool utf8 = string_is_utf8(text);
 
     put_str(line, "\"");
-    for (size_t i = 0; i < text.len; i++) {
-        uint8_t c = text.data[i];
-        char escaped[8];
-        if (c == '"' || c == '\\')
-            snprintf(escaped, sizeof(escaped), "\\%c", c);
-        else if (c < 0x20 || c == 0x7F)
-            snprintf(escaped, sizeof(escaped), "\\u%04x", c);
-        else
-            snprintf(escaped, sizeof(escaped), "%c", c < 0x80 || utf8 ? c : '?');
-        put_str(line, escaped);
+    for (size_t i = 0; i < text.len;) {
+        size_t plain = plain_len(s + i, text.len - i, utf8); /* most of it: at once */
+        put(line, s + i, plain);
+        i += plain;
+        if (i < text.len)
+            put_escaped(line, text.data[i++]);
     }
     put_str(line, "\"");
 }

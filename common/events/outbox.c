@@ -61,6 +61,7 @@ static struct outbox *outbox_alloc(const struct outbox_options *options)
     thread_cond_init(&o->work);
     thread_cond_init(&o->ready_changed);
     TAILQ_INIT(&o->queue);
+    TAILQ_INIT(&o->settlements);
     TAILQ_INIT(&o->ready);
     TAILQ_INIT(&o->taken);
     TAILQ_INIT(&o->unsettled);
@@ -231,8 +232,8 @@ void outbox_put_back(struct outbox *o, const struct outbox_row *row)
     pthread_mutex_unlock(&o->lock);
 }
 
-/* Not waited for: until the commit nobody else gets the row, and a settlement that is lost with the
- * process means one more delivery. */
+/* Not waited for, so that it goes into the next commit of others: until the commit nobody else gets
+ * the row, and a settlement that is lost with the process means one more delivery. */
 static bool settle(struct outbox *o, const struct outbox_row *row, const struct request *request,
                    struct error *err)
 {
@@ -244,8 +245,11 @@ static bool settle(struct outbox *o, const struct outbox_row *row, const struct 
         lease->settle.lease = lease;
         o->settling_pending += request->kind != REQUEST_REFUSED;
         o->settling_dead += request->kind == REQUEST_BURY;
-        TAILQ_INSERT_TAIL(&o->queue, &lease->settle, link);
-        pthread_cond_signal(&o->work);
+        TAILQ_INSERT_TAIL(&o->settlements, &lease->settle, link);
+        if (++o->settlement_count == 1)
+            o->settle_at_ms = clock_monotonic_ms() + OUTBOX_SETTLE_MS;
+        if (o->settlement_count == 1 || o->settlement_count == OUTBOX_SETTLE_MAX)
+            pthread_cond_signal(&o->work);
     }
     pthread_mutex_unlock(&o->lock);
     return lease != NULL || error_set(err, ERROR_INTERNAL, "a row that was not taken is settled");

@@ -24,6 +24,8 @@ enum {
     OUTBOX_TICK_MS = 1000,         /* operator's changes and damage are noticed within this */
     OUTBOX_BUSY_MS = 2000,         /* bounds a batch that meets an operator's transaction */
     OUTBOX_FETCH_ROWS = 64,
+    OUTBOX_SETTLE_MS = 50, /* nobody waits for a settlement: it shares a later commit */
+    OUTBOX_SETTLE_MAX = 64,
     OUTBOX_LEASES_MAX = 1024, /* delivered but undeletable rows (disk full) stop further takes */
     OUTBOX_REASON_MAX = 256,
     OUTBOX_CHECKPOINT_FRAMES = 1000,
@@ -172,8 +174,11 @@ struct outbox {
     pthread_mutex_t lock; /* everything down to the next remark */
     pthread_cond_t work;  /* for the writer */
     pthread_cond_t ready_changed;
-    struct request_list queue; /* not yet started */
-    struct lease_list ready;   /* fetched, to be taken */
+    struct request_list queue;       /* waited for; not yet started */
+    struct request_list settlements; /* not waited for; not yet started */
+    int settlement_count;
+    int64_t settle_at_ms;    /* when the writer begins on them at the latest */
+    struct lease_list ready; /* fetched, to be taken */
     struct lease_list taken;
     int64_t leases;
     int64_t takers; /* threads waiting in outbox_take */

@@ -244,12 +244,21 @@ static bool wants_fetch(const struct outbox *o, int64_t now_ms)
            o->leases < OUTBOX_LEASES_MAX && !o->woken;
 }
 
+/* When settlements are to be committed even if nothing else is. */
+static int64_t settle_at_ms(const struct outbox *o)
+{
+    if (o->settlement_count == 0)
+        return INT64_MAX;
+    return o->settlement_count < OUTBOX_SETTLE_MAX ? o->settle_at_ms : 0;
+}
+
 /* With the lock held, which is free meanwhile. */
 static void wait_for_work(struct outbox *o)
 {
     for (;;) {
         int64_t now_ms = clock_monotonic_ms();
-        int64_t until_ms = o->tick_at_ms;
+        int64_t settle_ms = settle_at_ms(o);
+        int64_t until_ms = o->tick_at_ms < settle_ms ? o->tick_at_ms : settle_ms;
 
         if (o->stopping || !TAILQ_EMPTY(&o->queue) || now_ms >= until_ms || wants_fetch(o, now_ms))
             return;
@@ -272,6 +281,21 @@ static void tick(struct outbox *o)
         o->commits_seen = o->commits;
 }
 
+/* Everything that waits; called locked. */
+static void take_batch(struct outbox *o, struct request_list *batch)
+{
+    struct request *r;
+
+    TAILQ_CONCAT(batch, &o->unsettled, link);
+    TAILQ_CONCAT(batch, &o->settlements, link);
+    TAILQ_CONCAT(batch, &o->queue, link);
+    o->settlement_count = 0;
+    TAILQ_FOREACH(r, batch, link)
+    {
+        r->started = true;
+    }
+}
+
 void *outbox_writer_main(void *arg)
 {
     struct outbox *o = arg;
@@ -280,7 +304,6 @@ void *outbox_writer_main(void *arg)
     pthread_mutex_lock(&o->lock);
     while (!last) {
         struct request_list batch = TAILQ_HEAD_INITIALIZER(batch);
-        struct request *r;
 
         wait_for_work(o);
         int64_t now_ms = clock_monotonic_ms();
@@ -288,13 +311,8 @@ void *outbox_writer_main(void *arg)
         bool fetching = wants_fetch(o, now_ms);
         int64_t leases = o->leases;
         last = o->stopping;
-        if (ticking || last || !TAILQ_EMPTY(&o->queue))
-            TAILQ_CONCAT(&batch, &o->unsettled, link);
-        TAILQ_CONCAT(&batch, &o->queue, link);
-        TAILQ_FOREACH(r, &batch, link)
-        {
-            r->started = true;
-        }
+        if (ticking || last || !TAILQ_EMPTY(&o->queue) || now_ms >= settle_at_ms(o))
+            take_batch(o, &batch);
         pthread_mutex_unlock(&o->lock);
         if (ticking)
             tick(o);

@@ -205,7 +205,7 @@ void connection_set_header_lines(struct connection *c, const char *lines)
     pthread_mutex_unlock(&c->mutex);
 }
 
-void connection_begin_body(struct connection *c, const char *request_id)
+void connection_begin_body(struct connection *c, const char *request_id, int64_t expected)
 {
     pthread_mutex_lock(&c->mutex);
     snprintf(c->request_id, sizeof(c->request_id), "%s", request_id);
@@ -213,6 +213,9 @@ void connection_begin_body(struct connection *c, const char *request_id)
         connection_enter(c, PHASE_BODY);
     c->last_byte_ms = c->since_ms;
     c->body.max = (size_t)c->all->options.max_body_bytes;
+    int64_t most =
+        c->body.max < CONNECTION_EXPECT_MAX ? (int64_t)c->body.max : (int64_t)CONNECTION_EXPECT_MAX;
+    c->expected = (size_t)(expected < most ? expected : most);
     pthread_mutex_unlock(&c->mutex);
 }
 
@@ -247,7 +250,8 @@ enum connection_append connection_append_body(struct connection *c, const void *
             return CONNECTION_FAILED;
         }
     }
-    bool ok = buffer_append(&c->body, data, len, err);
+    size_t first = c->body.cap == 0 && c->expected > len ? c->expected : len;
+    bool ok = buffer_reserve(&c->body, first, err) && buffer_append(&c->body, data, len, err);
     c->last_byte_ms = clock_monotonic_ms();
     pthread_mutex_unlock(&c->mutex);
     if (!ok && err->code == ERROR_TOO_LARGE)

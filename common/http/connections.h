@@ -49,8 +49,10 @@ void connections_remove(struct connection *connection);
  * Borrowed until connection_end_request or connection_linger. */
 void connection_set_header_lines(struct connection *c, const char *lines);
 
-/* The phases of a request, in this order. */
-void connection_begin_body(struct connection *c, const char *request_id);
+/* The phases of a request, in this order. `expected`: the body's length as far as it is known, or
+ * 0; memory for it is set aside with the first byte, up to CONNECTION_EXPECT_MAX, and charged like
+ * all only as bytes arrive. */
+void connection_begin_body(struct connection *c, const char *request_id, int64_t expected);
 /* False once the request has been refused (by the reaper or an eviction): the answer is on the wire
  * already, discard what still comes. *err is set when this call is the one that failed
  * (ERROR_TOO_LARGE, ERROR_OVERLOADED) and the caller is to answer. */

@@ -16,6 +16,7 @@
 enum {
     CONNECTION_RATE_BYTES_PER_MS = 16, /* 16 KiB/s, nearly */
     CONNECTION_CHARGE_STEP = 65536,    /* of the budget, for a body */
+    CONNECTION_EXPECT_MAX = 1048576,   /* untouched memory costs little: most uploads never move */
 };
 
 enum phase {
@@ -43,6 +44,7 @@ struct connection {
     int64_t look_ms;       /* PHASE_IDLE: when to look for one next */
     uint64_t bytes_before; /* PHASE_IDLE: bytes received by the last reply */
     struct buffer body;
+    size_t expected; /* bytes to set aside for it */
     int64_t charged;
     int refused_status;
     bool served; /* has had a request already */

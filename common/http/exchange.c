@@ -67,10 +67,17 @@ static int64_t deadline(const struct exchange *x)
     return own < cut ? own : cut;
 }
 
+static int64_t content_length(const struct exchange *x)
+{
+    const char *text = request_header(&x->req, "Content-Length");
+    int64_t length;
+
+    return text != NULL && string_to_int64(text, 0, INT64_MAX, &length) ? length : 0;
+}
+
 static bool check_headers(const struct exchange *x, bool http_1_0, struct error *err)
 {
     int64_t max = x->admission->options->max_body_bytes;
-    int64_t length;
 
     if (x->fields_bad)
         return error_set(err, ERROR_BAD_REQUEST,
@@ -78,8 +85,7 @@ static bool check_headers(const struct exchange *x, bool http_1_0, struct error 
                          EXCHANGE_FIELDS_MAX);
     if (!request_framing_check(x->headers.field, x->headers.count, http_1_0, err))
         return false;
-    const char *text = request_header(&x->req, "Content-Length");
-    if (text != NULL && string_to_int64(text, 0, INT64_MAX, &length) && length > max)
+    if (content_length(x) > max)
         return error_set(err, ERROR_TOO_LARGE, "the body is larger than %lld bytes",
                          (long long)max);
     return true;
@@ -111,7 +117,7 @@ bool exchange_accept(struct exchange *x, bool http_1_0, struct reply *refusal)
     if (check(x, http_1_0, &err)) {
         cors_lines(x->admission->options->cors_origins, &x->req, x->cors);
         connection_set_header_lines(x->connection, x->cors);
-        connection_begin_body(x->connection, x->id);
+        connection_begin_body(x->connection, x->id, content_length(x));
         return true;
     }
     admission_end(x->admission, &x->flight);

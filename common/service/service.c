@@ -12,8 +12,20 @@ enum {
     EXIT_CONFIG = 2,
     MISTAKES_MAX = 16384,
     LAST_MS = 500, /* of SHUTDOWN_GRACE_MS, kept for closing */
-    ARENAS = 2,    /* glibc's default of 8 per core grows RSS under many threads */
 };
+
+/* glibc's malloc, chosen by what stays resident (figures in ARCHITECTURE.md, Decisions). */
+enum {
+    ARENAS = 2,              /* the default is 8 per core, each of which keeps what it once had */
+    MMAP_BYTES = 128 * 1024, /* from here on a block goes back to the system when freed. Its
+                                default, too, but unless set it grows with the first big image */
+};
+
+static void tune_malloc(void)
+{
+    mallopt(M_ARENA_MAX, ARENAS);
+    mallopt(M_MMAP_THRESHOLD, MMAP_BYTES);
+}
 
 static void print_help(const struct service *service)
 {
@@ -82,7 +94,7 @@ bool service_begin(struct service *service, int argc, char **argv, int *status)
         return false;
     }
     block_signals(&set);
-    mallopt(M_ARENA_MAX, ARENAS);
+    tune_malloc();
     log_init(service->name, log_level_of(service->settings.log_level),
              strcmp(service->settings.log_format, "text") == 0 ? LOG_TEXT : LOG_JSON);
     service->budget.max = service->settings.body_budget_bytes;

@@ -91,8 +91,10 @@ static void a_body_is_collected_and_given_back(void **state)
     fixture_open(&f, 4, BODY_MAX);
     struct connection *c = connections_add(f.all, pair.server);
     assert_non_null(c);
-    for (int round = 0; round < 3; round++) {
-        connection_begin_body(c, "id");
+    /* whatever the client says will come, what has come is charged */
+    const int64_t expected[] = {0, 1, STEP + 3, BODY_MAX, INT64_MAX};
+    for (size_t round = 0; round < sizeof(expected) / sizeof(*expected); round++) {
+        connection_begin_body(c, "id", expected[round]);
         assert_int_equal(connection_append_body(c, "abc", 3, &err), CONNECTION_APPENDED);
         assert_int_equal(f.budget.used, STEP);
         assert_int_equal(connection_append_body(c, chunk, STEP, &err), CONNECTION_APPENDED);
@@ -124,7 +126,7 @@ static void a_body_over_the_limit_is_refused_on_the_wire(void **state)
     (void)state;
     fixture_open(&f, 4, 4 * BODY_MAX);
     struct connection *c = connections_add(f.all, pair.server);
-    connection_begin_body(c, "the-id");
+    connection_begin_body(c, "the-id", 0);
     for (int i = 0; i < BODY_MAX / STEP; i++)
         assert_int_equal(connection_append_body(c, chunk, STEP, &err), CONNECTION_APPENDED);
     assert_int_equal(connection_append_body(c, "x", 1, &err), CONNECTION_FAILED);
@@ -154,9 +156,9 @@ static void a_full_budget_ends_the_slowest(void **state)
     fixture_open(&f, 4, 4 * STEP);
     struct connection *slow = connections_add(f.all, slow_pair.server);
     struct connection *quick = connections_add(f.all, quick_pair.server);
-    connection_begin_body(slow, "slow");
+    connection_begin_body(slow, "slow", 0);
     assert_int_equal(connection_append_body(slow, "x", 1, &err), CONNECTION_APPENDED);
-    connection_begin_body(quick, "quick");
+    connection_begin_body(quick, "quick", 0);
     for (int i = 0; i < 4; i++)
         assert_int_equal(connection_append_body(quick, chunk, STEP, &err), CONNECTION_APPENDED);
     assert_int_equal(connection_refused_status(slow), 503);
@@ -184,7 +186,7 @@ static void a_budget_that_others_hold_refuses(void **state)
     fixture_open(&f, 4, 2 * STEP);
     assert_true(byte_budget_take(&f.budget, 2 * STEP)); /* say, replies on their way */
     struct connection *c = connections_add(f.all, pair.server);
-    connection_begin_body(c, "id");
+    connection_begin_body(c, "id", 0);
     assert_int_equal(connection_append_body(c, "x", 1, &err), CONNECTION_FAILED);
     assert_int_equal(err.code, ERROR_OVERLOADED);
     connection_refuse(c, &err);
@@ -205,7 +207,7 @@ static void the_longest_idle_makes_room(void **state)
     for (int i = 0; i < 4; i++)
         pairs[i] = pair_new();
     c[0] = connections_add(f.all, pairs[0].server);
-    connection_begin_body(c[0], "busy");
+    connection_begin_body(c[0], "busy", 0);
     c[1] = connections_add(f.all, pairs[1].server);
     assert_false(connections_over_limit(f.all));
     c[2] = connections_add(f.all, pairs[2].server);
@@ -214,7 +216,7 @@ static void the_longest_idle_makes_room(void **state)
     /* the one on its way out is not counted against the limit */
     assert_int_equal(connections_count(f.all), 3);
     assert_false(connections_over_limit(f.all));
-    connection_begin_body(c[2], "busy");
+    connection_begin_body(c[2], "busy", 0);
     c[3] = connections_add(f.all, pairs[3].server);
     assert_true(connections_over_limit(f.all));
     assert_false(is_ended(pairs[0].client));
@@ -240,7 +242,7 @@ static void spare_places_are_given_back(void **state)
         pairs[i] = pair_new();
     for (int i = 0; i < 4; i++) {
         c[i] = connections_add(f.all, pairs[i].server);
-        connection_begin_body(c[i], "busy");
+        connection_begin_body(c[i], "busy", 0);
     }
     assert_true(connections_over_limit(f.all));
     for (int i = 0; i < 4; i++)
@@ -266,7 +268,7 @@ static void a_closed_connection_is_never_handled(void **state)
     fixture_open(&f, 1, BODY_MAX);
     struct connection *c = connections_add(f.all, first.server);
     struct connection *other = connections_add(f.all, second.server); /* evicts the first */
-    connection_begin_body(c, "late");
+    connection_begin_body(c, "late", 0);
     assert_int_equal(connection_append_body(c, "x", 1, &err), CONNECTION_ANSWERED);
     assert_false(connection_begin_handling(c, &body));
     connections_remove(c);
@@ -288,9 +290,9 @@ static void bodies_are_cut_at_the_deadline(void **state)
     fixture_open(&f, 4, BODY_MAX);
     struct connection *sending = connections_add(f.all, pairs[0].server);
     struct connection *handled = connections_add(f.all, pairs[1].server);
-    connection_begin_body(sending, "sending");
+    connection_begin_body(sending, "sending", 0);
     assert_int_equal(connection_append_body(sending, "x", 1, &err), CONNECTION_APPENDED);
-    connection_begin_body(handled, "handled");
+    connection_begin_body(handled, "handled", 0);
     assert_true(connection_begin_handling(handled, &body));
     assert_true(connections_any_busy(f.all));
     int64_t deadline = clock_monotonic_ms() + 100;
