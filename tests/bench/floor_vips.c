@@ -3,6 +3,7 @@
 #include "floor_loop.h"
 #include "program.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <vips/vips.h>

@@ -126,7 +126,7 @@ static bool take_reply(struct load *l, struct exchange *x)
         return true;
     }
     if (l->replies != NULL)
-        fprintf(l->replies, "%s\n", body);
+        fprintf(l->replies, "%.*s\n", (int)strcspn(body, "\r\n"), body);
     if (l->options.results == NULL) {
         succeed(l, x);
         return true;
