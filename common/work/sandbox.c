@@ -17,42 +17,60 @@ struct sandbox {
     bool hello;           /* preload was heard of */
 };
 
-struct sandbox *sandbox_start(const struct sandbox_code *code, struct error *err)
+static pid_t fork_zygote(const struct sandbox_code *code, int *fd, struct error *err)
 {
-    CLEANUP_FREE struct sandbox *sandbox = calloc(1, sizeof(*sandbox));
-    pid_t parent = getpid();
+    pid_t parent = getpid(), zygote;
     int fds[2];
 
-    if (sandbox == NULL) {
-        (void)error_oom(err);
-        return NULL;
-    }
     if (!channel_pair(fds, err))
-        return NULL;
-    sandbox->zygote = fork();
-    if (sandbox->zygote == 0) {
+        return -1;
+    zygote = fork();
+    if (zygote == 0) {
         close(fds[0]);
         sandbox_zygote_main(fds[1], code, parent);
     }
     close(fds[1]);
-    if (sandbox->zygote < 0) {
+    *fd = fds[0];
+    if (zygote < 0) {
         close(fds[0]);
         (void)error_set(err, ERROR_UNAVAILABLE, "fork: %s", strerror(errno));
+    }
+    return zygote;
+}
+
+static void end_zygote(pid_t zygote, int fd)
+{
+    kill(zygote, SIGKILL);
+    while (waitpid(zygote, NULL, 0) < 0 && errno == EINTR)
+        ;
+    close(fd);
+}
+
+struct sandbox *sandbox_start(const struct sandbox_code *code, struct error *err)
+{
+    int fd;
+    pid_t zygote = fork_zygote(code, &fd, err);
+    struct sandbox *sandbox;
+
+    if (zygote < 0)
+        return NULL;
+    sandbox = calloc(1, sizeof(*sandbox));
+    if (sandbox == NULL) {
+        end_zygote(zygote, fd);
+        (void)error_oom(err);
         return NULL;
     }
-    sandbox->fd = fds[0];
+    sandbox->zygote = zygote;
+    sandbox->fd = fd;
     pthread_mutex_init(&sandbox->lock, NULL);
-    return TAKE_PTR(sandbox);
+    return sandbox;
 }
 
 void sandbox_stop(struct sandbox *sandbox)
 {
     if (sandbox == NULL)
         return;
-    kill(sandbox->zygote, SIGKILL);
-    while (waitpid(sandbox->zygote, NULL, 0) < 0 && errno == EINTR)
-        ;
-    close(sandbox->fd);
+    end_zygote(sandbox->zygote, sandbox->fd);
     pthread_mutex_destroy(&sandbox->lock);
     free(sandbox);
 }

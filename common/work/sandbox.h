@@ -52,7 +52,7 @@ struct sandbox_code {
     /* In each new worker, inside the sandbox: no files, no exec. May be NULL. */
     bool (*state_new)(void **state, struct error *err);
     /* One call. Errors it may set, others count as nonsense: ERROR_BAD_REQUEST, _TOO_LARGE,
-     * _UNSUPPORTED_MEDIA, _BAD_IMAGE, _INTERNAL, _OVERLOADED, _DEADLINE. */
+     * _UNSUPPORTED_MEDIA, _BAD_IMAGE, _INTERNAL, _OVERLOADED, _UNAVAILABLE, _DEADLINE. */
     bool (*run)(void *state, const struct sandbox_task *task, struct sandbox_result *result,
                 struct error *err);
 };

@@ -67,7 +67,6 @@ static bool set_limits(const struct sandbox_limits *limits, struct error *err)
         {RLIMIT_CORE, 0, "RLIMIT_CORE"},
         {RLIMIT_FSIZE, 0, "RLIMIT_FSIZE"},
         {RLIMIT_MEMLOCK, 0, "RLIMIT_MEMLOCK"},
-        {RLIMIT_MSGQUEUE, 0, "RLIMIT_MSGQUEUE"},
         {RLIMIT_NOFILE, 0, "RLIMIT_NOFILE"}, /* no more than there are */
         {RLIMIT_STACK, STACK_MAX, "RLIMIT_STACK"},
         /* a sanitizer's shadow is terabytes of it */

@@ -1,6 +1,7 @@
 /* The zygote's life and what is left when anybody dies. */
 #include "test_sandbox_jobs.h"
 
+#include <seccomp.h>
 #include <stdio.h>
 
 /* Run `body` in a process of its own, as a service would be: one thread, one sandbox. */
@@ -265,6 +266,78 @@ static void what_does_not_start_says_why(void **state)
     }
 }
 
+/* A system that refuses these calls to this process and its children. */
+static void refuse(const int *calls, size_t count, int error)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+
+    for (size_t i = 0; i < count; i++) {
+        if (seccomp_rule_add(filter, SCMP_ACT_ERRNO((uint32_t)error), calls[i], 0) != 0)
+            _exit(30);
+    }
+    if (seccomp_load(filter) != 0)
+        _exit(31);
+    seccomp_release(filter);
+}
+
+/* What Docker's profile refuses, and of what gVisor does not know. */
+static void live_in_a_container(int fd)
+{
+    static const int refused[] = {
+        SCMP_SYS(add_key), SCMP_SYS(bpf),    SCMP_SYS(keyctl),  SCMP_SYS(mount),
+        SCMP_SYS(ptrace),  SCMP_SYS(setns),  SCMP_SYS(umount2), SCMP_SYS(unshare),
+        SCMP_SYS(reboot),  SCMP_SYS(swapon), SCMP_SYS(acct),    SCMP_SYS(perf_event_open),
+    };
+    static const int unknown[] = {SCMP_SYS(clone3), 444, 445, 446}; /* Landlock's */
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    struct sandbox_reply reply = {0};
+    struct error err = {0};
+
+    (void)fd;
+    if (geteuid() == 0 && (setgid(4711) != 0 || setuid(4711) != 0))
+        _exit(1);
+    refuse(refused, ARRAY_SIZE(refused), EPERM);
+    refuse(unknown, ARRAY_SIZE(unknown), ENOSYS);
+    /* SECCOMP_GET_ACTION_AVAIL */
+    if (seccomp_rule_add(filter, SCMP_ACT_ERRNO(EINVAL), SCMP_SYS(seccomp), 1,
+                         SCMP_A0(SCMP_CMP_EQ, 2)) != 0 ||
+        seccomp_load(filter) != 0)
+        _exit(2);
+    seccomp_release(filter);
+    struct sandbox *sandbox = started(&job_code);
+    struct sandbox_worker *worker = worker_of(sandbox, 4096);
+    assert_works(worker);
+    if (call(worker, "exec", &reply, &err) || reply.loss.reason != SANDBOX_FORBIDDEN ||
+        reply.loss.detail != SIGSYS)
+        _exit(3);
+    assert_works(worker);
+    sandbox_worker_free(worker);
+    sandbox_stop(sandbox);
+}
+
+static void it_works_in_a_container(void **state)
+{
+    (void)state;
+    assert_int_equal(status_of(live_in_a_container, NULL), 0);
+}
+
+/* No filter, no worker. */
+static void live_without_seccomp(int fd)
+{
+    static const int refused[] = {SCMP_SYS(seccomp)};
+
+    code_to_try = &job_code;
+    message_to_see = "seccomp";
+    refuse(refused, 1, EPERM);
+    fail_to_start(fd);
+}
+
+static void without_seccomp_nothing_starts(void **state)
+{
+    (void)state;
+    assert_int_equal(status_of(live_without_seccomp, NULL), 0);
+}
+
 static bool preload_slowly(struct error *err)
 {
     (void)err;
@@ -326,6 +399,8 @@ int main(void)
         cmocka_unit_test(a_lost_zygote_is_noticed),
         cmocka_unit_test(a_groups_signals_are_the_parents),
         cmocka_unit_test(what_does_not_start_says_why),
+        cmocka_unit_test(it_works_in_a_container),
+        cmocka_unit_test(without_seccomp_nothing_starts),
         cmocka_unit_test(the_parent_does_not_wait_for_preload),
         cmocka_unit_test(stopping_ends_all),
     };
