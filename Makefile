@@ -6,7 +6,7 @@ PYTHON   = /usr/bin/python3
 MODEL_PRECISION ?= int8
 
 CC      ?= gcc
-PKGS     = libmicrohttpd jansson libjpeg lcms2 libcurl openssl sqlite3 expat
+PKGS     = libmicrohttpd jansson libjpeg lcms2 libcurl openssl sqlite3 expat libseccomp
 VERSION  = 0.1.0
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \

@@ -1,0 +1,113 @@
+#include "work/sandbox_internal.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+extern char **environ;
+
+void sandbox_die_with(pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(0);
+}
+
+/* SIGINT of a terminal and SIGTERM of a service manager reach every process of the service. They
+ * are for the parent, who finishes what it has accepted. */
+static void set_signals(void)
+{
+    static const int ignored[] = {SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGPIPE};
+    sigset_t none;
+
+    for (int i = 1; i < NSIG; i++)
+        signal(i, SIG_DFL);
+    for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
+        signal(ignored[i], SIG_IGN);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* The text, too: credentials are in it. */
+static void wipe_environment(void)
+{
+    for (char **e = environ; e != NULL && *e != NULL; e++)
+        explicit_bzero(*e, strlen(*e));
+    clearenv();
+}
+
+/* Threads do not survive a fork, and whoever waits for one afterwards waits for ever. */
+static bool check_one_thread(struct error *err)
+{
+    struct stat st;
+
+    /* "." and ".." and one a thread */
+    if (stat("/proc/self/task", &st) == 0 && st.st_nlink > 3 && !SANDBOX_SANITIZED)
+        return error_set(err, ERROR_INTERNAL, "preload left %d threads", (int)st.st_nlink - 3);
+    return true;
+}
+
+static bool preload(const struct sandbox_code *code, struct error *err)
+{
+    return (code->preload == NULL || code->preload(err)) && check_one_thread(err);
+}
+
+static struct sandbox_zygote_reply fork_worker(const struct sandbox_code *code,
+                                               const struct sandbox_zygote_message *message,
+                                               const int fds[ZYGOTE_FDS])
+{
+    pid_t zygote = getpid();
+    pid_t pid = fork();
+
+    if (pid == 0)
+        sandbox_worker_main(code, &message->limits, fds, zygote);
+    return (struct sandbox_zygote_reply){.pid = pid < 0 ? -errno : pid};
+}
+
+/* Until it is asked for, a worker that has ended stays a zombie: its pid is nobody else's. One that
+ * is ending already keeps the reason for it; SIGKILL comes too late to change it. */
+static struct sandbox_zygote_reply end_worker(pid_t pid)
+{
+    struct sandbox_zygote_reply reply = {.pid = pid};
+    pid_t done;
+
+    if (pid <= 0)
+        return (struct sandbox_zygote_reply){.pid = -EINVAL};
+    kill(pid, SIGKILL);
+    do {
+        done = waitpid(pid, &reply.status, 0);
+    } while (done < 0 && errno == EINTR);
+    if (done < 0)
+        reply.pid = -errno;
+    return reply;
+}
+
+_Noreturn void sandbox_zygote_main(int fd, const struct sandbox_code *code, pid_t parent)
+{
+    struct sandbox_reply_message hello = {0};
+    struct sandbox_zygote_message message;
+    struct sandbox_zygote_reply reply;
+    int fds[ZYGOTE_FDS];
+
+    sandbox_die_with(parent);
+    prctl(PR_SET_NAME, "darkroom-zygote");
+    set_signals();
+    wipe_environment();
+    if (!preload(code, &hello.err) && hello.err.code == ERROR_NONE)
+        hello.err.code = ERROR_INTERNAL;
+    if (!channel_send(fd, &hello, sizeof(hello)) || hello.err.code != ERROR_NONE)
+        _exit(1);
+    /* false at the latest when the parent is gone */
+    while (channel_receive_fds(fd, &message, sizeof(message), fds, ZYGOTE_FDS)) {
+        reply = message.what == ZYGOTE_FORK ? fork_worker(code, &message, fds)
+                                            : end_worker(message.pid);
+        for (size_t i = 0; i < ZYGOTE_FDS; i++)
+            cleanup_close(&fds[i]);
+        if (!channel_send(fd, &reply, sizeof(reply)))
+            break;
+    }
+    _exit(0);
+}
