@@ -141,24 +141,26 @@ test: ## install, build, run every test; ends with a summary (TESTS=... for pyte
 	@bash tests/run.sh
 
 .PHONY: unit-binaries
-unit-binaries: $(UNIT_BIN) $(BUILD)/store-probe
+unit-binaries: $(UNIT_BIN) $(BUILD)/store-probe $(BUILD)/bench/load
 
 .PHONY: unit
 unit: unit-binaries model ## run the unit tests
 	@bash tests/run.sh unit
 
 .PHONY: integration
-integration: all $(BUILD)/store-probe model ## run the integration tests
+integration: all $(BUILD)/store-probe $(BUILD)/bench/load model ## run the integration tests
 	@bash tests/run.sh integration
 
 .PHONY: bench-programs bench bench-quick
 bench-programs: $(BENCH_PROGRAMS)
 
 bench: ## measure floors and services side by side, about 3 minutes (tests/bench/README.md)
+	@bash infra/setup/install.sh test
 	@$(MAKE) --no-print-directory -s -j$(shell nproc) VARIANT=release all bench-programs model
 	@timeout -k 10 360 $(PYTHON) tests/bench/bench.py
 
 bench-quick: ## the same in 30 s: whether it runs, not how fast
+	@bash infra/setup/install.sh test
 	@$(MAKE) --no-print-directory -s -j$(shell nproc) VARIANT=release all bench-programs model
 	@timeout -k 10 120 $(PYTHON) tests/bench/bench.py --quick
 

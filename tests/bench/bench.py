@@ -22,7 +22,6 @@ import processes
 from processes import PROGRAMS, ROOT, run
 
 CORES = len(os.sched_getaffinity(0))
-STORED_QUALITY = 94  # what the default of 90 means to libjpeg (common/image/encode.c): for libvips' floor
 FLOORS = {
     "a": "best codec: JPEG in, JPEG out, 500 px",
     "b": "ONNX Runtime on ready tensors",
@@ -35,7 +34,8 @@ FLOORS = {
     "a_2mp": "codec (a), 2 MP", "a_12mp": "codec (a), 12 MP",
     "d_2mp": "libvips (d), 2 MP", "d_12mp": "libvips (d), 12 MP",
 }
-# every combination that the table shows beside those that are measured in each round
+# (service or input, connections): measured in every round, because a bound needs them; and once
+IN_ROUNDS = [("preprocess", 8), ("preprocess", 64), ("classify", 8), ("classify", 64), ("joined", 8)]
 OTHERS = [("preprocess", 1), ("classify", 1), ("joined", 1), ("joined", 64)] + [
     (name, connections) for name in ("uri", "2mp", "12mp", "png", "webp") for connections in (1, 8, 64)]
 
@@ -43,7 +43,8 @@ OTHERS = [("preprocess", 1), ("classify", 1), ("joined", 1), ("joined", 64)] + [
 class Bench:
     def __init__(self, quick, folder):
         self.quick, self.folder = quick, folder
-        self.floors = {name: [] for name in FLOORS}
+        self.floors = {name: [] for name in FLOORS}  # per second
+        self.floors_cpu_ms = {name: [] for name in FLOORS}
         self.services = {}
         self.photos = inputs.make(ROOT.parent / "shared/photos", folder, quick)
         self.started = time.monotonic()
@@ -77,6 +78,7 @@ class Bench:
         lines = self.replies.read_text().splitlines()
         stored = [json.loads(line)["gcs_path"].removeprefix("file://") for line in lines]
         self.stored = stored[:len(self.photos["small"])]
+        self.stored_as = inputs.jpeg_settings(self.stored[0])
         self.stored_bytes = int(figures.median([os.path.getsize(path) for path in self.stored]))
         self.front = processes.front(self.folder, len(lines[0]))
         self.programs.append(self.front)
@@ -87,34 +89,42 @@ class Bench:
 
     # ---- one slice
 
+    def note(self, name, per_second, cpu_ms):
+        self.floors[name].append(per_second)
+        self.floors_cpu_ms[name].append(cpu_ms)
+
     def floor(self, name, program, *arguments):
-        self.floors[name].append(run(program, *arguments)["per_second"])
+        got = run(program, *arguments)
+        self.note(name, got["per_second"], got["cpu_ms"])
 
     def codec(self, name, kind, seconds, photos):
         self.floor(name, "floor-codec", kind, CORES, seconds, self.stored[0], *photos)
 
     def vips(self, name, seconds, photos):
-        self.floor(name, "floor-vips", CORES, seconds, STORED_QUALITY, "444", *photos)
+        self.floor(name, "floor-vips", CORES, seconds, *self.stored_as, *photos)
 
     def durable(self, what, threads, seconds):
         folder = self.folder / "durable"
         folder.mkdir(exist_ok=True)
-        return run("floor-durable", what, threads, seconds, folder, self.stored_bytes)["per_second"]
+        return ("floor-durable", what, threads, seconds, folder, self.stored_bytes)
 
     def load(self, program, connections, seconds, *arguments, busy=()):
         """One slice of load on a service: what the client says, corrected, and the service's CPU time."""
         programs = [program, *busy]
         sink, cpu = self.sink.thread_cpu_s(), sum(p.cpu_s() for p in programs)
-        got = run("load", "--port", program.port, "--connections", connections, "--seconds", seconds,
-                  "--warmup", seconds / 8, *arguments)
-        whole = got["seconds"] * 9 / 8  # the warm-up's share of what is read from /proc
-        cpu = sum(p.cpu_s() for p in programs) - cpu
-        sink = (self.sink.thread_cpu_s() - sink) * got["seconds"] / whole
+        # a quick run needs some figure of each kind, however slow the machine is
+        length = ("--count", connections + 8) if self.quick else ("--seconds", seconds, "--warmup", seconds / 8)
+        got = run("load", "--port", program.port, "--connections", connections, *length, *arguments)
+        # /proc and the sink were read around the whole run, of which the window is a part
+        answered = max(got["answered"], 1)
+        cpu, sink = sum(p.cpu_s() for p in programs) - cpu, self.sink.thread_cpu_s() - sink
+        sink *= got["requests"] / answered
         rate, took = got["per_second"], got["seconds"]
         got["sink_cpu_s"] = sink
         got["less_sink_per_second"] = figures.corrected(rate, took, sink, CORES)
         got["corrected_per_second"] = figures.corrected(rate, took, sink + got["client_cpu_s"], CORES)
-        got["cpu_ms_per_request"] = 1e3 * cpu / whole / rate if rate > 0 else None
+        got["cpu_ms_per_request"] = 1e3 * cpu / answered
+        got["client_cpu_ms_per_request"] = 1e3 * got["client_cpu_s"] / max(got["requests"], 1)
         return got
 
     def slice(self, name, connections, seconds):
@@ -143,9 +153,9 @@ class Bench:
         self.codec("a", "jpeg", 0.6 * unit, small)
         got["preprocess_8"] = self.slice("preprocess", 8, 1.4 * unit)
         front = self.load(self.front, 8, 0.5 * unit, *small)
-        self.floors["c"].append(front["per_second"])
-        self.floors["e"].append(self.durable("both", 8, 0.4 * unit))
-        self.floors["put"].append(self.durable("put", 8, 0.3 * unit))
+        self.note("c", front["per_second"], front["cpu_ms_per_request"] + front["client_cpu_ms_per_request"])
+        self.floor("e", *self.durable("both", 8, 0.4 * unit))
+        self.floor("put", *self.durable("put", 8, 0.3 * unit))
         self.vips("d", 0.6 * unit, small)
         got["preprocess_64"] = self.slice("preprocess", 64, 1.2 * unit)
         self.codec("tensor", "tensor", 0.5 * unit, small)
@@ -154,14 +164,15 @@ class Bench:
         got["classify_64"] = self.slice("classify", 64, 1.2 * unit)
         self.codec("stored_tensor", "tensor", 0.3 * unit, self.stored)
         got["joined_8"] = self.slice("joined", 8, 1.5 * unit)
-        return got | {name: values[-1] for name, values in self.floors.items() if values}
+        return got | {name: values[-1] for name, values in self.floors.items() if values} | {
+            "cpu_ms": {name: values[-1] for name, values in self.floors_cpu_ms.items() if values}}
 
     def others(self, unit):
         for size in ("2mp", "12mp"):
             self.codec(f"a_{size}", "jpeg", 0.6 * unit, self.photos[size])
             self.vips(f"d_{size}", 0.6 * unit, self.photos[size])
         for name, connections in OTHERS:
-            self.slice(name, connections, (1.6 if name == "12mp" else 1.0) * unit)
+            self.slice(name, connections, (2.0 if name == "12mp" else 1.0) * unit)
 
     def mixed(self, unit, times):
         """Thumbnails alone, then beside one connection that uploads 12 MP photographs all the time."""
@@ -191,7 +202,7 @@ class Bench:
             took.append(1e3 * (time.perf_counter() - start))
             os.close(descriptor)
         return {"fsync_ms": figures.median(took),
-                "commits_per_second": {n: self.durable("commit", n, 0.5 * unit) for n in (1, 8, 64)}}
+                "commits_per_second": {n: run(*self.durable("commit", n, 0.5 * unit))["per_second"] for n in (1, 8, 64)}}
 
     def sustained(self, seconds):
         """An hour of one or two requests a second, in as much time as there is, while memory is watched."""
@@ -238,7 +249,8 @@ def measure(bench, rounds):
     bench.sustained(1.5 if bench.quick else 12)
     progress("cold start, mixed load, memory", bench.started)
     return {
-        "machine": machine(), "quick": bench.quick, "rounds": done, "floors": bench.floors,
+        "machine": machine(), "quick": bench.quick, "rounds": done, "floors_per_second": bench.floors,
+        "floors_cpu_ms": bench.floors_cpu_ms,
         "services": bench.services, "cold_start_ms": cold, "mixed": mixed, "batching": batching,
         "memory": bench.memory, "seconds": time.monotonic() - bench.started,
         "driver_cpu_s": os.times().user + os.times().system - begin.user - begin.system,
@@ -257,18 +269,24 @@ def progress(text, started):
 
 
 def report(result):
-    print(figures.floors_text(result["floors"], FLOORS), "\n")
+    print(figures.floors_text(result["floors_per_second"], result["floors_cpu_ms"], FLOORS), "\n")
     print(figures.services_text(result["services"]), "\n")
     print(figures.rest_text(result), "\n")
     print(figures.bounds_text(figures.bounds(result["rounds"], result["cold_start_ms"], result["memory"])))
 
 
+def expected_services():
+    return IN_ROUNDS + OTHERS
+
+
 def complaints(result):
     """What must not be, however slow the machine is."""
     missing = [f"no figure: {b['name']}" for b in result["bounds"] if b["figure"] is None]
-    missing += [f"no figure: floor {name}" for name, values in result["floors"].items() if not values]
-    for name, slices in result["services"].items():
-        if not all(s["requests"] for s in slices):
+    missing += [f"no figure: floor {name}" for name, values in result["floors_per_second"].items() if not values]
+    for service, connections in expected_services():
+        name = f"{service}_{connections}"
+        slices = result["services"].get(name, [])
+        if not slices or not all(s["requests"] for s in slices):
             missing.append(f"no request was answered: {name}")
         for s in slices:
             if s["failed"]:

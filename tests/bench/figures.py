@@ -21,9 +21,13 @@ def in_series(*rates):
     return 1 / sum(1 / rate for rate in rates)
 
 
+def share(part, whole):
+    return part / whole if whole > 0 else 0
+
+
 def ratios(rounds, above, below):
     """One ratio a round: what is compared was measured within seconds of each other."""
-    return [above(r) / below(r) for r in rounds]
+    return [share(above(r), below(r)) for r in rounds]
 
 
 def growth(samples):
@@ -45,6 +49,16 @@ def classify_sum(r):
 def joined_sum(r):
     """Codec, front, put and commit; fetch is left out; decode of what is stored, model, second put."""
     return in_series(r["a"], r["c"], r["e"], r["stored_tensor"], r["b"], r["put"])
+
+
+def cpu_ratio(floors, service, front=False):
+    """What the floors' work costs in CPU time, over what a request costs the service: says less than
+    throughput (nothing of waiting), but holds on a machine that others load too. `front`: the floors have
+    the client in them."""
+    def of(r):
+        spent = r[service]["cpu_ms_per_request"] + (r[service]["client_cpu_ms_per_request"] if front else 0)
+        return sum(r["cpu_ms"][name] for name in floors) / spent if spent > 0 else 0
+    return of
 
 
 def tail(slices):
@@ -71,10 +85,13 @@ class Bound:
 
 
 def bounds(rounds, cold, memory):
-    """Every line of the table. rounds: a list of {floor: per second, "preprocess_8": slice, …}; cold: {service:
-    [ms]}; memory: {service: {"sustained_mb": [samples]}}."""
+    """Every line of the table. rounds: a list of {floor: per second, "cpu_ms": {floor: ms}, "preprocess_8":
+    slice, …}; cold: {service: [ms]}; memory: {service: {"sustained_mb": [samples]}}."""
     def ratio(above, below):
         return median(ratios(rounds, above, below))
+
+    def by_cpu(floors, service, front=False):
+        return median([cpu_ratio(floors, service, front)(r) for r in rounds])
 
     def of(name, field="corrected_per_second"):
         return lambda r: r[name][field]
@@ -82,10 +99,14 @@ def bounds(rounds, cold, memory):
     table = [
         Bound("/preprocess 500 px, 8 connections, vs 1/(a + c + e)",
               ratio(of("preprocess_8", "less_sink_per_second"), front_sum), 0.90),
+        Bound("  the same by CPU time", by_cpu(("a", "c", "e"), "preprocess_8", front=True)),
         Bound("  the same vs bare codec (a)", ratio(of("preprocess_8"), lambda r: r["a"])),
         Bound("/preprocess vs libvips (d)", ratio(of("preprocess_8"), lambda r: r["d"]), 1.5),
         Bound("/classify raw, 8 connections, vs 1/(decode + b)", ratio(of("classify_8"), classify_sum), 0.95),
+        Bound("  the same by CPU time", by_cpu(("tensor", "b"), "classify_8")),
         Bound("joined, 8 connections, vs 1/(its floors)", ratio(of("joined_8", "per_second"), joined_sum), 0.80),
+        Bound("  the same by CPU time",
+              by_cpu(("a", "c", "e", "stored_tensor", "b", "put"), "joined_8", front=True)),
         Bound(f"joined vs Python's {PYTHON_JOINED_PER_SECOND}/s",
               ratio(of("joined_8", "per_second"), lambda r: PYTHON_JOINED_PER_SECOND), unit="x"),
     ]
@@ -122,20 +143,19 @@ def services_text(services):
     for name, slices in services.items():
         def mid(get):
             return median([get(s) for s in slices])
-        cpu = [s["cpu_ms_per_request"] for s in slices if s["cpu_ms_per_request"] is not None]
         lines.append(
             f"{name.rsplit('_', 1)[0]:<22} {slices[0]['connections']:>4} {mid(lambda s: s['per_second']):>8.1f} "
             f"{mid(lambda s: s['corrected_per_second']):>11.1f} "
             + " ".join(f"{mid(lambda s, p=p: s['latency_ms'][p]):>8.2f}" for p in ("p50", "p95", "p99"))
-            + f" {median(cpu) if cpu else 0:>7.2f} {sum(s['failed'] for s in slices):>6}")
+            + f" {mid(lambda s: s['cpu_ms_per_request']):>7.2f} {sum(s['failed'] for s in slices):>6}")
     return "\n".join(lines)
 
 
-def floors_text(floors, names):
-    lines = []
+def floors_text(per_second, cpu_ms, names):
+    lines = [f"{'floor':<14} {'per second':>10} {'ms each':>9} {'CPU ms':>8}"]
     for key, what in names.items():
-        rate = median(floors[key])
-        lines.append(f"{key:<14} {rate:>9.1f}/s {1e3 / rate:>8.3f} ms  {what}")
+        rate = median(per_second[key])
+        lines.append(f"{key:<14} {rate:>10.1f} {1e3 / rate:>9.3f} {median(cpu_ms[key]):>8.3f}  {what}")
     return "\n".join(lines)
 
 
@@ -151,7 +171,7 @@ def rest_text(result):
 
     def p99(s):
         return s["latency_ms"]["p99"]
-    shares = (mid("together", rate) / mid("alone", rate), mid("large_together", rate) / mid("large_alone", rate))
+    shares = (share(mid("together", rate), mid("alone", rate)), share(mid("large_together", rate), mid("large_alone", rate)))
     commits = batching["commits_per_second"]
     lines = [
         f"mixed load: thumbnails {mid('alone', rate):.0f}/s, p99 {mid('alone', p99):.1f} ms alone; "

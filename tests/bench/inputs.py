@@ -3,6 +3,7 @@
 The small ones are used as they are; larger ones are made from them, with grain, since an enlarged
 photograph alone has less to decode than one of that size. The same files in every run.
 """
+import io
 import pathlib
 
 import numpy
@@ -86,3 +87,15 @@ def make(photos, folder, quick=False):
         "png": _converted(small, ".png", 2 if quick else 6, folder, compress_level=6),
         "webp": _converted(small, ".webp", 2 if quick else 6, folder, quality=90),
     }
+
+
+def jpeg_settings(path):
+    """libjpeg's quality and the subsampling ("444" or "420") that a JPEG was encoded with."""
+    with Image.open(path) as image:
+        tables, sampling = image.quantization, JpegImagePlugin.get_sampling(image)
+    for quality in range(100, 0, -1):
+        tried = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(tried, "JPEG", quality=quality)
+        if Image.open(tried).quantization == tables:
+            return quality, "420" if sampling == S420 else "444"
+    raise ValueError(f"{path}: not libjpeg's quantisation tables")

@@ -21,10 +21,9 @@ struct load {
     FILE *replies;
     struct sockaddr_in server;
     uint64_t run, counter;
-    long begun, answered; /* answered: the reply, and the result where that is waited for */
+    long begun;
     int busy;
     bool measuring, over;
-    double *result_from_s; /* with drain: by tag, when the upload began */
     struct load_stats stats;
 };
 
@@ -61,32 +60,37 @@ static void begin(struct load *l, struct exchange *x)
     const struct load_body *body = &l->bodies[l->counter % l->body_count];
 
     load_body_put(body, l->run, l->counter, x);
-    x->tag = l->options.drain ? l->counter : (uint64_t)(x - l->connections);
+    x->tag = (uint64_t)(x - l->connections);
     l->counter++;
     l->begun++;
     exchange_begin(x, &l->server);
-    if (l->options.drain)
-        l->result_from_s[x->tag] = x->started_s;
+    if (x->state == EXCHANGE_FAILED)
+        die("port %d: no connection", l->options.port);
 }
 
-/* A request has ended as it should, its result included where that is waited for. */
+/* A request has ended as it should, its result included where that is waited for. What ends within
+ * the window makes the throughput. Latency is of what began in it, however late it ends: otherwise
+ * the slow ones would be left out. */
 static void succeed(struct load *l, struct exchange *x)
 {
-    if (l->measuring && !l->over)
+    if (!l->measuring)
+        return;
+    if (!l->over)
+        l->stats.requests++;
+    if (x->started_s >= l->stats.from_s)
         load_stats_add(&l->stats, now_s() - x->started_s);
 }
 
+/* At any time: nothing may fail. */
 static void fail(struct load *l, int status)
 {
-    if (!l->measuring || l->over)
-        return;
     l->stats.failures[status > 0 && status < LOAD_STATUS_MAX ? status : 0]++;
     l->stats.failed++;
 }
 
 static void next(struct load *l, struct exchange *x)
 {
-    l->answered++;
+    l->stats.answered++;
     x->state = EXCHANGE_IDLE;
     if (may_begin(l))
         begin(l, x);
@@ -98,12 +102,8 @@ static void on_stored(void *ctx, uint64_t tag)
 {
     struct load *l = ctx;
 
-    if (l->options.drain) {
-        load_stats_add_result(&l->stats, now_s() - l->result_from_s[tag]);
-    } else {
-        succeed(l, &l->connections[tag]);
-        next(l, &l->connections[tag]);
-    }
+    succeed(l, &l->connections[tag]);
+    next(l, &l->connections[tag]);
 }
 
 /* The id in the reply of /preprocess; NULL if there is none. */
@@ -132,15 +132,11 @@ static bool take_reply(struct load *l, struct exchange *x)
         return true;
     }
     id = reply_id(body);
-    if (id == NULL)
-        die("a reply without an id: %s", body);
-    bool stored = results_expect(&l->results, id, x->tag);
-    if (l->options.drain) {
-        succeed(l, x);
-        if (stored)
-            load_stats_add_result(&l->stats, now_s() - x->started_s);
+    if (id == NULL) {
+        fail(l, 0);
         return true;
     }
+    bool stored = results_expect(&l->results, id, x->tag);
     if (stored)
         succeed(l, x);
     return stored;
@@ -159,12 +155,6 @@ static void advance(struct load *l, struct exchange *x, uint32_t events)
     }
 }
 
-/* Everything is answered, or the window has passed and what was begun in it has ended. */
-static bool finished(const struct load *l)
-{
-    return l->busy == 0 && (!l->options.drain || l->results.awaited == 0);
-}
-
 static void run(struct load *l)
 {
     struct epoll_event events[64];
@@ -179,7 +169,7 @@ static void run(struct load *l)
         else
             l->busy--;
     }
-    while (!finished(l)) {
+    while (l->busy > 0) { /* until what was begun has ended */
         int n = epoll_wait(l->epoll, events, 64, 20);
         double now = now_s();
 
@@ -196,9 +186,8 @@ static void run(struct load *l)
                 advance(l, events[i].data.ptr, events[i].events);
         }
         if (now > start + l->options.timeout) {
-            fprintf(stderr,
-                    "given up after %.0f s: %ld of %ld requests answered, %zu results awaited\n",
-                    l->options.timeout, l->answered, l->begun, l->results.awaited);
+            fprintf(stderr, "given up after %.0f s: %ld of %ld requests have ended\n",
+                    l->options.timeout, l->stats.answered, l->begun);
             exit(3);
         }
     }
@@ -226,8 +215,6 @@ static void open_all(struct load *l)
         results_open(&l->results, o->results);
         epoll_ctl(l->epoll, EPOLL_CTL_ADD, l->results.fd, &event);
     }
-    if (o->drain)
-        l->result_from_s = allocate((size_t)o->count * sizeof(double));
     l->connections = allocate((size_t)o->connections * sizeof(*l->connections));
     for (int i = 0; i < o->connections; i++)
         exchange_init(&l->connections[i], l->epoll);
@@ -238,7 +225,6 @@ static void close_all(struct load *l)
     for (int i = 0; i < l->options.connections; i++)
         exchange_done(&l->connections[i]);
     free(l->connections);
-    free(l->result_from_s);
     if (l->options.results != NULL)
         results_close(&l->results);
     if (l->replies != NULL)

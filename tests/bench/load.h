@@ -20,27 +20,24 @@ struct load_options {
     const char *json;    /* a file with one body a line, instead of photographs */
     const char *replies; /* a file for the bodies of replies */
     const char *results; /* the folder to watch; a request then ends with its result */
-    bool drain;          /* ... but the next one does not wait for it */
     char **photos;
     int photo_count;
 };
 
 struct load_options load_options_read(int argc, char **argv);
 
-/* What is counted: requests that end within the window. */
 struct load_stats {
     double from_s, to_s; /* the window, once it is over */
     double cpu_from_s, cpu_to_s;
-    double *latency_s; /* heap, `requests` of them */
-    size_t requests, room;
-    double *result_s; /* with drain: until the result, beside the reply */
-    size_t results, results_room;
+    size_t requests;   /* that ended well within the window */
+    double *latency_s; /* heap: of those that began in it */
+    size_t latencies, room;
     long failures[LOAD_STATUS_MAX]; /* by status; 0: connections that broke */
     long failed;
+    long answered; /* all of the run, before and after the window too */
 };
 
 void load_stats_add(struct load_stats *stats, double latency_s);
-void load_stats_add_result(struct load_stats *stats, double latency_s);
 /* One JSON object on a line. */
 void load_stats_print(struct load_stats *stats, const struct load_options *options);
 

@@ -17,9 +17,7 @@ static const char usage[] =
     "  --multipart             send forms instead of raw images\n"
     "  --json FILE             send the lines of this file, one body each, in turn\n"
     "  --replies FILE          write the replies' bodies there, one a line\n"
-    "  --results FOLDER        a request ends when <id>.<format>.json is in the folder\n"
-    "  --drain                 ... but the next begins with the reply; the run ends with the\n"
-    "                          last result (with --count)\n";
+    "  --results FOLDER        a request ends when <id>.<format>.json is in the folder\n";
 
 enum {
     PORT = 1,
@@ -32,8 +30,7 @@ enum {
     MULTIPART,
     JSON,
     REPLIES,
-    RESULTS,
-    DRAIN
+    RESULTS
 };
 
 static const struct option table[] = {
@@ -48,7 +45,6 @@ static const struct option table[] = {
     {"json", required_argument, NULL, JSON},
     {"replies", required_argument, NULL, REPLIES},
     {"results", required_argument, NULL, RESULTS},
-    {"drain", no_argument, NULL, DRAIN},
     {0},
 };
 
@@ -88,9 +84,6 @@ static void set(struct load_options *o, int option, const char *text)
     case RESULTS:
         o->results = text;
         break;
-    case DRAIN:
-        o->drain = true;
-        break;
     default:
         fputs(usage, stderr);
         exit(2);
@@ -109,8 +102,7 @@ struct load_options load_options_read(int argc, char **argv)
     if (o.count > 0)
         o.seconds = o.warmup = 0;
     if (o.port == 0 || (o.seconds <= 0 && o.count == 0) ||
-        (o.json == NULL) == (o.photo_count == 0) ||
-        (o.drain && (o.results == NULL || o.count == 0))) {
+        (o.json == NULL) == (o.photo_count == 0)) {
         fputs(usage, stderr);
         exit(2);
     }

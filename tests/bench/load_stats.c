@@ -4,25 +4,15 @@
 
 #include <stdlib.h>
 
-static void append(double **values, size_t *count, size_t *room, double value)
-{
-    if (*count == *room) {
-        *room = *room == 0 ? 4096 : 2 * *room;
-        *values = realloc(*values, *room * sizeof(**values));
-        if (*values == NULL)
-            die("out of memory");
-    }
-    (*values)[(*count)++] = value;
-}
-
 void load_stats_add(struct load_stats *s, double latency_s)
 {
-    append(&s->latency_s, &s->requests, &s->room, latency_s);
-}
-
-void load_stats_add_result(struct load_stats *s, double latency_s)
-{
-    append(&s->result_s, &s->results, &s->results_room, latency_s);
+    if (s->latencies == s->room) {
+        s->room = s->room == 0 ? 4096 : 2 * s->room;
+        s->latency_s = realloc(s->latency_s, s->room * sizeof(*s->latency_s));
+        if (s->latency_s == NULL)
+            die("out of memory");
+    }
+    s->latency_s[s->latencies++] = latency_s;
 }
 
 static int compare(const void *a, const void *b)
@@ -56,8 +46,9 @@ void load_stats_print(struct load_stats *s, const struct load_options *options)
     double seconds = s->to_s - s->from_s;
     const char *comma = "";
 
-    printf("{\"connections\": %d, \"requests\": %zu, \"failed\": %ld, \"failures\": {",
-           options->connections, s->requests, s->failed);
+    printf("{\"connections\": %d, \"requests\": %zu, \"answered\": %ld, \"failed\": %ld, "
+           "\"failures\": {",
+           options->connections, s->requests, s->answered, s->failed);
     for (int i = 0; i < LOAD_STATUS_MAX; i++) {
         if (s->failures[i] == 0)
             continue;
@@ -69,10 +60,7 @@ void load_stats_print(struct load_stats *s, const struct load_options *options)
     }
     printf("}, \"seconds\": %.6f, \"per_second\": %.3f, \"client_cpu_s\": %.6f", seconds,
            seconds > 0 ? (double)s->requests / seconds : 0, s->cpu_to_s - s->cpu_from_s);
-    print_latency("latency_ms", s->latency_s, s->requests);
-    if (options->drain)
-        print_latency("result_ms", s->result_s, s->results);
+    print_latency("latency_ms", s->latency_s, s->latencies);
     printf("}\n");
     free(s->latency_s);
-    free(s->result_s);
 }

@@ -58,7 +58,6 @@ bool results_expect(struct results *r, const char *id, uint64_t tag)
 
     slot->replied = true;
     slot->tag = tag;
-    r->awaited += !slot->stored;
     return slot->stored;
 }
 
@@ -87,10 +86,8 @@ void results_read(struct results *r, void (*stored)(void *ctx, uint64_t tag), vo
             if (slot->stored)
                 continue;
             slot->stored = true;
-            if (slot->replied) {
-                r->awaited--;
+            if (slot->replied)
                 stored(ctx, slot->tag);
-            }
         }
     }
 }

@@ -13,7 +13,6 @@ struct results {
     int fd; /* readable: call results_read */
     struct result *slots;
     size_t count;
-    size_t awaited; /* replied, but not stored yet */
 };
 
 /* dies if the folder cannot be watched */

@@ -1,0 +1,177 @@
+"""The bench's own parts, where a defect would not show: uploads that repeat, wrong arithmetic, missing figures."""
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from conftest import BUILD, ROOT, SLOW, free_port
+
+sys.path.insert(0, str(ROOT / "tests/bench"))
+import bench  # noqa: E402
+import figures  # noqa: E402
+
+
+def load(port, *arguments):
+    done = subprocess.run([BUILD / "bench/load", "--port", str(port), *map(str, arguments)], text=True, check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60 * SLOW)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """One file of each format that the client can mark."""
+    paths = []
+    picture = Image.effect_noise((320, 240), 60).convert("RGB")
+    for extension in ("jpg", "png", "webp"):
+        paths.append(tmp_path / f"picture.{extension}")
+        picture.save(paths[-1])
+    return paths
+
+
+# ---- the load client
+
+@pytest.mark.parametrize("form", [[], ["--multipart"]], ids=["raw", "form"])
+def test_every_upload_is_another(preprocess, pictures, tmp_path, form):
+    got = load(preprocess.port, "--count", 30, "--connections", 4, "--replies", tmp_path / "replies", *form, *pictures)
+    assert (got["requests"], got["answered"], got["failed"]) == (30, 30, 0)
+    replies = [json.loads(line) for line in (tmp_path / "replies").read_text().splitlines()]
+    assert len({reply["id"] for reply in replies}) == 30
+
+
+def test_two_runs_share_no_upload(preprocess, pictures, tmp_path):
+    for name in ("one", "two"):
+        load(preprocess.port, "--count", 3, "--replies", tmp_path / name, *pictures)
+    ids = [json.loads(line)["id"] for name in ("one", "two") for line in (tmp_path / name).read_text().splitlines()]
+    assert len(set(ids)) == 6
+
+
+def test_marked_pictures_are_the_same_pictures(preprocess, pictures, tmp_path):
+    """What is stored of a marked file has the pixels of what is stored of the plain one."""
+    load(preprocess.port, "--count", 3, "--connections", 1, "--replies", tmp_path / "replies", "--path",
+         "/preprocess?format=png", *pictures)
+    for path, line in zip(pictures, (tmp_path / "replies").read_text().splitlines()):
+        plain = preprocess.upload(path.read_bytes(), "?format=png", f"image/{path.suffix[1:].replace('jpg', 'jpeg')}").json()
+        stored = [preprocess.get(f"/images/{i}").body for i in (plain["id"], json.loads(line)["id"])]
+        pixels = [Image.open(io.BytesIO(data)).tobytes() for data in stored]
+        assert plain["id"] != json.loads(line)["id"] and pixels[0] == pixels[1], path
+
+
+def test_failures_are_counted_by_status(preprocess, pictures, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(pictures[0].read_bytes()[:1000])
+    got = load(preprocess.port, "--count", 5, broken)
+    assert (got["requests"], got["failed"], got["failures"]) == (0, 5, {"422": 5})
+
+
+def test_broken_connections_are_failures(pictures):
+    got = load(free_port(), "--count", 5, *pictures)
+    assert (got["requests"], got["failures"]) == (0, {"broken": 5})
+
+
+def test_a_joined_request_ends_with_its_result(stack, pictures, tmp_path):
+    stack.objects.mkdir(exist_ok=True)
+    got = load(stack.preprocess.port, "--count", 12, "--connections", 3, "--results", stack.objects, "--replies",
+               tmp_path / "replies", *pictures)
+    assert (got["requests"], got["failed"]) == (12, 0)
+    replies = [json.loads(line) for line in (tmp_path / "replies").read_text().splitlines()]
+    assert len(replies) == 12
+    for reply in replies:
+        assert json.loads((stack.objects / f"{reply['id']}.jpg.json").read_text())["id"] == reply["id"]
+
+
+def test_json_bodies_in_turn(stack, pictures, tmp_path):
+    load(stack.preprocess.port, "--count", 3, "--replies", tmp_path / "replies", *pictures)
+    got = load(stack.classify.port, "--count", 9, "--path", "/classify", "--json", tmp_path / "replies", "--replies",
+               tmp_path / "labels")
+    assert (got["requests"], got["failed"]) == (9, 0)
+    assert all(json.loads(line)["label"] for line in (tmp_path / "labels").read_text().splitlines())
+
+
+# ---- the arithmetic, on made-up numbers
+
+def slices(per_second, p50=10.0, p99=15.0, **more):
+    return {"connections": 8, "requests": 100, "failed": 0, "failures": {}, "per_second": per_second,
+            "corrected_per_second": per_second, "less_sink_per_second": per_second, "cpu_ms_per_request": 4.0,
+            "client_cpu_ms_per_request": 1.0, "latency_ms": {"p50": p50, "p95": p50, "p99": p99}} | more
+
+
+FLOORS = {"a": 1000, "c": 1000, "e": 2000, "d": 100, "tensor": 1000, "b": 500, "stored_tensor": 1000, "put": 1000}
+
+
+def one_round(**more):
+    return FLOORS | {"cpu_ms": dict.fromkeys(FLOORS, 1.0)} | {
+        f"{name}_{n}": slices(rate) for name, rate in (("preprocess", 300), ("classify", 300), ("joined", 100))
+        for n in (8, 64)} | more
+
+
+def verdicts(rounds, **memory):
+    table = figures.bounds(rounds, {"preprocess": [10, 19, 30], "classify": [70, 61, 20]},
+                           {s: {"sustained_mb": memory.get(s, [100.0] * 8)} for s in ("preprocess", "classify")})
+    return {b.name.strip(): (b.figure, b.verdict) for b in table}
+
+
+def test_correction_for_the_client():
+    """Two cores for 10 s, of which the client had 4 CPU seconds: the service had 16 of 20."""
+    assert figures.corrected(100, 10, 4, 2) == pytest.approx(125)
+    assert figures.corrected(100, 10, 0, 2) == pytest.approx(100)
+
+
+def test_costs_in_series_add_up():
+    assert figures.in_series(1000, 1000, 2000) == pytest.approx(400)
+    assert figures.in_series(1000, 500) == pytest.approx(1000 / 3)
+
+
+def test_bounds():
+    got = verdicts([one_round()])
+    assert got["/preprocess 500 px, 8 connections, vs 1/(a + c + e)"] == (pytest.approx(0.75), "short")
+    assert got["/preprocess vs libvips (d)"] == (pytest.approx(3.0), "met")
+    assert got["/classify raw, 8 connections, vs 1/(decode + b)"] == (pytest.approx(0.9), "short")
+    # 1 + 1 + 0.5 + 1 + 2 + 1 ms
+    assert got["joined, 8 connections, vs 1/(its floors)"] == (pytest.approx(0.65), "short")
+    assert got["preprocess: p99 / p50 at 8 connections"] == (pytest.approx(1.5), "met")
+    assert got["preprocess: exec to ready"] == (19, "met")
+    assert got["classify: exec to ready"] == (61, "short")
+    assert got["preprocess: PSS after sustained load"] == (100, "met")
+
+
+def test_ratios_are_taken_round_by_round():
+    """A machine that is slow for a while is slow for the floor and the service alike."""
+    slow = one_round(**{k: v / 10 for k, v in FLOORS.items()}, preprocess_8=slices(30))
+    rounds = [one_round(), slow, slow, one_round(), one_round()]
+    assert verdicts(rounds)["/preprocess vs libvips (d)"] == (pytest.approx(3.0), "met")
+
+
+def test_growth_compares_the_last_quarters():
+    assert figures.growth([10, 50, 90, 90, 100, 100, 104, 104]) == pytest.approx(1.04)
+    growing = verdicts([one_round()], classify=[10, 20, 30, 40, 50, 60, 70, 80])
+    assert growing["classify: PSS, last quarter / third quarter"][1] == "short"
+    assert figures.growth([1, 2, 3]) is None
+
+
+def result(**more):
+    rounds = [one_round()]
+    table = figures.bounds(rounds, {s: [10] for s in ("preprocess", "classify")},
+                           {s: {"sustained_mb": [1] * 8} for s in ("preprocess", "classify")})
+    return {"bounds": [b.as_json() for b in table], "floors_per_second": {name: [1.0] for name in bench.FLOORS},
+            "services": {f"{name}_{n}": [slices(1)] for name, n in bench.expected_services()}} | more
+
+
+def test_a_whole_result_is_no_complaint():
+    assert bench.complaints(result()) == []
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda r: r["bounds"][0].update(figure=None),
+    lambda r: r["floors_per_second"]["d"].clear(),
+    lambda r: r["services"].pop("uri_64"),
+    lambda r: r["services"]["12mp_1"][0].update(requests=0),
+    lambda r: r["services"]["classify_8"][0].update(failed=1, failures={"503": 1}),
+])
+def test_what_is_missing_is_told(spoil):
+    spoilt = result()
+    spoil(spoilt)
+    assert bench.complaints(spoilt)
