@@ -77,6 +77,20 @@ static void crop_columns(struct floor_decoder *d, size_t *skip)
     *skip = (size_t)d->resample.first_col - x;
 }
 
+/* Read what nobody wants: entropy decoding only, but for the last rows of blocks. A skip to the
+ * very end would leave the rest of the scan unread. */
+static void read_rest(struct floor_decoder *d)
+{
+    struct jpeg_decompress_struct *jpeg = &d->jpeg;
+    JDIMENSION blocks = (JDIMENSION)jpeg->max_v_samp_factor * (JDIMENSION)jpeg->min_DCT_scaled_size;
+    JDIMENSION last = (jpeg->output_height - 1) / blocks * blocks;
+
+    if (jpeg->output_scanline < last)
+        jpeg_skip_scanlines(jpeg, last - jpeg->output_scanline);
+    while (jpeg->output_scanline < jpeg->output_height)
+        jpeg_read_scanlines(jpeg, &d->row, 1);
+}
+
 void floor_decode(struct floor_decoder *d, const uint8_t *data, size_t len,
                   const struct floor_picture *out)
 {
@@ -100,7 +114,6 @@ void floor_decode(struct floor_decoder *d, const uint8_t *data, size_t len,
         jpeg_read_scanlines(jpeg, &d->row, 1);
         done = resample_row(&d->resample, d->row + 4 * skip);
     }
-    if (jpeg->output_scanline < jpeg->output_height)
-        jpeg_skip_scanlines(jpeg, jpeg->output_height - jpeg->output_scanline);
+    read_rest(d);
     jpeg_finish_decompress(jpeg);
 }
