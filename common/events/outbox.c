@@ -248,7 +248,10 @@ static bool settle(struct outbox *o, const struct outbox_row *row, const struct 
         TAILQ_INSERT_TAIL(&o->settlements, &lease->settle, link);
         if (++o->settlement_count == 1)
             o->settle_at_ms = clock_monotonic_ms() + OUTBOX_SETTLE_MS;
-        if (o->settlement_count == 1 || o->settlement_count == OUTBOX_SETTLE_MAX)
+        if (request->kind != REQUEST_DELIVERED) /* rare, and operators look for it */
+            o->settle_at_ms = 0;
+        if (o->settlement_count == 1 || o->settlement_count == OUTBOX_SETTLE_MAX ||
+            o->settle_at_ms == 0)
             pthread_cond_signal(&o->work);
     }
     pthread_mutex_unlock(&o->lock);

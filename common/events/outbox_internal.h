@@ -24,7 +24,7 @@ enum {
     OUTBOX_TICK_MS = 1000,         /* operator's changes and damage are noticed within this */
     OUTBOX_BUSY_MS = 2000,         /* bounds a batch that meets an operator's transaction */
     OUTBOX_FETCH_ROWS = 64,
-    OUTBOX_SETTLE_MS = 50, /* nobody waits for a settlement: it shares a later commit */
+    OUTBOX_SETTLE_MS = 10, /* nobody waits for a settlement: it shares a later commit */
     OUTBOX_SETTLE_MAX = 64,
     OUTBOX_LEASES_MAX = 1024, /* delivered but undeletable rows (disk full) stop further takes */
     OUTBOX_REASON_MAX = 256,
