@@ -149,20 +149,20 @@ static bool get_ready(struct sandbox_worker *w, int64_t deadline_ms, struct erro
 
     if (!channel_wait(w->fd, last ? w->start_deadline_ms : deadline_ms) && !last)
         return error_set(err, ERROR_DEADLINE, "no sandboxed worker was ready in time");
-    if (recv(w->fd, &message, sizeof(message), MSG_DONTWAIT) == (ssize_t)sizeof(message)) {
-        if (message.err.code == ERROR_NONE) {
-            w->ready = true;
-            return true;
-        }
-        if (!take_error(&message.err, err))
-            (void)error_set(err, ERROR_UNAVAILABLE, "nonsense from a new worker");
-    } else {
-        (void)error_set(err, ERROR_UNAVAILABLE, "a new worker did not get ready");
+    ssize_t n = recv(w->fd, &message, sizeof(message), MSG_DONTWAIT);
+    bool told = n == (ssize_t)sizeof(message);
+    if (told && message.err.code == ERROR_NONE) {
+        w->ready = true;
+        return true;
     }
+    told = told && take_error(&message.err, err);
     struct sandbox_loss loss;
     (void)!discard(w, &loss);
+    if (!told)
+        return error_set(err, ERROR_UNAVAILABLE, "a new sandboxed worker was lost (%s, %d)",
+                         sandbox_loss_name(loss.reason), loss.detail);
     err->code = ERROR_UNAVAILABLE;
-    return error_wrap(err, "sandbox (%s, %d)", sandbox_loss_name(loss.reason), loss.detail);
+    return error_wrap(err, "no sandbox");
 }
 
 struct sandbox_worker *sandbox_worker_new(struct sandbox *sandbox,

@@ -43,6 +43,7 @@ static bool drop_privileges(struct error *err)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
+    struct __user_cap_data_struct left[_LINUX_CAPABILITY_U32S_3] = {0};
 
     if (geteuid() == 0) {
         (void)setgroups(0, NULL);
@@ -50,7 +51,15 @@ static bool drop_privileges(struct error *err)
             errno != EINVAL && errno != EPERM)
             return failed(err, "setresuid");
     }
-    return syscall(SYS_capset, &header, none) == 0 || failed(err, "capset");
+    /* a service manager may refuse this to who has none anyway */
+    (void)syscall(SYS_capset, &header, none);
+    if (syscall(SYS_capget, &header, left) != 0)
+        return failed(err, "capget");
+    for (size_t i = 0; i < ARRAY_SIZE(left); i++) {
+        if ((left[i].permitted | left[i].effective | left[i].inheritable) != 0)
+            return error_set(err, ERROR_UNAVAILABLE, "capset: some capabilities stay");
+    }
+    return true;
 }
 
 /* Not RLIMIT_NPROC: it counts all threads of a user, whichever process they are in. How many

@@ -27,6 +27,7 @@ OWNERS = {
     "onnxruntime": r"classify_service/model\.c",
     "libs3.h": r"common/store/libs3.*\.c",
     "expat.h": r"common/store/xml\.c",
+    "seccomp.h": r"common/work/sandbox_filter\.c",
     "sqlite3.h": r"common/events/outbox.*",
 }
 
