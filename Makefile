@@ -42,8 +42,13 @@ LDFLAGS_ALL += -fsanitize=thread
 else ifeq ($(VARIANT),coverage)
 CFLAGS_ALL  += -O0 --coverage
 LDFLAGS_ALL += --coverage
+else ifeq ($(VARIANT),fuzz)
+CC           = clang
+CFLAGS_ALL  += -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined \
+               -fno-omit-frame-pointer
+LDFLAGS_ALL += -fsanitize=fuzzer-no-link,address,undefined
 else
-$(error VARIANT is release, asan, tsan or coverage)
+$(error VARIANT is release, asan, tsan, coverage or fuzz)
 endif
 ifdef WERROR
 CFLAGS_ALL  += -Werror
@@ -55,13 +60,19 @@ CLASSIFY_SRC   := $(wildcard classify_service/*.c)
 UNIT_SRC       := $(wildcard tests/unit/test_*.c)
 PROBE_SRC      := $(wildcard tests/store/*.c)
 BENCH_SRC      := $(wildcard tests/bench/*.c)
-ALL_SRC        := $(COMMON_SRC) $(PREPROCESS_SRC) $(CLASSIFY_SRC) $(UNIT_SRC) $(PROBE_SRC) $(BENCH_SRC)
+FUZZ_SRC       := $(wildcard tests/fuzz/*.c)
+ALL_SRC        := $(COMMON_SRC) $(PREPROCESS_SRC) $(CLASSIFY_SRC) $(UNIT_SRC) $(PROBE_SRC) $(BENCH_SRC) \
+                  $(FUZZ_SRC)
 
 object = $(patsubst %.c,$(BUILD)/%.o,$(1))
 COMMON_LIB    = $(BUILD)/libcommon.a
 # the services' modules without their main(), for unit tests
 SERVICES_LIB  = $(BUILD)/libservices.a
-UNIT_BIN      = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_SRC))
+UNIT_BIN      = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_SRC)) \
+                $(patsubst %,$(BUILD)/unit/test_fuzz_%,$(FUZZ_TARGETS))
+# tests/fuzz/X.c is the target X: fuzzed by clang's libFuzzer, its corpus replayed by the unit tests
+FUZZ_TARGETS  = $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(FUZZ_SRC)))
+FUZZ_BIN      = $(patsubst %,$(BUILD)/bin/%,$(FUZZ_TARGETS))
 
 .PHONY: all
 all: $(BUILD)/preprocess-service $(BUILD)/classify-service ## build both services
@@ -93,6 +104,14 @@ $(SERVICES_LIB): $(call object,$(filter-out %/main.c,$(PREPROCESS_SRC) $(CLASSIF
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(SERVICES_LIB) $(COMMON_LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(VIPS_LIBS) $(ONNX_LIBS) -lcmocka
+
+$(BUILD)/unit/test_fuzz_%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay.o $(SERVICES_LIB) $(COMMON_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(VIPS_LIBS) $(ONNX_LIBS) -lcmocka
+
+$(BUILD)/bin/%: $(BUILD)/tests/fuzz/%.o $(SERVICES_LIB) $(COMMON_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS) $(VIPS_LIBS) $(ONNX_LIBS)
 
 # a store on stdin and stdout, for the conformance tests
 $(BUILD)/store-probe: $(call object,$(PROBE_SRC)) $(COMMON_LIB)
@@ -175,6 +194,14 @@ tsan: ## the same tests under ThreadSanitizer
 	@$(MAKE) --no-print-directory -s -j$(shell nproc) VARIANT=tsan all unit-binaries model
 	@DARKROOM_BUILD=build/tsan DARKROOM_SLOW=6 bash tests/run.sh
 
+.PHONY: fuzz fuzz-binaries
+fuzz: ## fuzz for some 10 minutes, with clang (FUZZ_SECONDS=n a target, FUZZ_TARGETS="uri jwt")
+	@bash infra/setup/install.sh fuzz
+	@$(MAKE) --no-print-directory -s -j$(shell nproc) VARIANT=fuzz fuzz-binaries
+	@bash tests/fuzz/run.sh $(FUZZ_TARGETS)
+
+fuzz-binaries: $(FUZZ_BIN)
+
 .PHONY: lint
 lint: ## warnings as errors, clang-format, clang-tidy, cppcheck, shellcheck
 	@bash infra/setup/install.sh lint
@@ -182,7 +209,7 @@ lint: ## warnings as errors, clang-format, clang-tidy, cppcheck, shellcheck
 
 .PHONY: format
 format: ## clang-format all C files
-	clang-format -i $(wildcard common/*/*.[ch] *_service/*.[ch] tests/unit/*.[ch] tests/store/*.c tests/bench/*.[ch])
+	clang-format -i $(wildcard common/*/*.[ch] *_service/*.[ch] tests/unit/*.[ch] tests/store/*.c tests/bench/*.[ch] tests/fuzz/*.[ch])
 
 .PHONY: settings-table
 settings-table: all ## rewrite the README's table of settings from --help

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <jansson.h>
 #include <libgen.h>
+#include <math.h>
 #include <string.h>
 
 enum { SIDE_MAX = 4096, DROP_MAX = 1000 };
@@ -41,6 +42,8 @@ static bool triple_at(const json_t *object, const char *name, float ret[3])
         if (!json_is_number(value))
             return false;
         ret[i] = (float)json_number_value(value);
+        if (!isfinite(ret[i])) /* beyond float's range */
+            return false;
     }
     return true;
 }

@@ -143,7 +143,12 @@ bool string_is_utf8(struct bytes text)
 
     while (i < text.len) {
         uint8_t c = text.data[i++];
-        size_t more = c < 0x80 ? 0 : c < 0xC2 ? 9 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : c < 0xF5 ? 3 : 9;
+        size_t more = c < 0x80   ? 0
+                      : c < 0xC2 ? SIZE_MAX
+                      : c < 0xE0 ? 1
+                      : c < 0xF0 ? 2
+                      : c < 0xF5 ? 3
+                                 : SIZE_MAX;
         uint8_t low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
         uint8_t high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
         if (more > text.len - i)

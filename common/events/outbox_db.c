@@ -110,7 +110,14 @@ static enum outbox_verdict verdict_of(sqlite3 *handle, const char *doing, struct
     return OUTBOX_FAILED;
 }
 
-static enum outbox_verdict quick_check(sqlite3 *handle, struct error *err)
+/* A version number that SQLite does not know, in a header that is otherwise good, makes it take the
+ * file for read-only: nothing could be added any more, and nothing else would tell. */
+static bool is_read_only_by_damage(sqlite3 *handle, const char *path)
+{
+    return sqlite3_db_readonly(handle, "main") == 1 && access(path, W_OK) == 0;
+}
+
+static enum outbox_verdict quick_check(sqlite3 *handle, const char *path, struct error *err)
 {
     sqlite3_stmt *statement = NULL;
     enum outbox_verdict verdict;
@@ -118,8 +125,8 @@ static enum outbox_verdict quick_check(sqlite3 *handle, struct error *err)
     if (sqlite3_prepare_v2(handle, "PRAGMA quick_check(1)", -1, &statement, NULL) == SQLITE_OK &&
         sqlite3_step(statement) == SQLITE_ROW) {
         const unsigned char *said = sqlite3_column_text(statement, 0);
-        verdict =
-            said != NULL && strcmp((const char *)said, "ok") == 0 ? OUTBOX_OK : OUTBOX_DAMAGED;
+        bool ok = said != NULL && strcmp((const char *)said, "ok") == 0;
+        verdict = ok && !is_read_only_by_damage(handle, path) ? OUTBOX_OK : OUTBOX_DAMAGED;
     } else {
         verdict = verdict_of(handle, "check", err);
     }
@@ -187,7 +194,7 @@ static enum outbox_verdict open_connected(struct outbox_db *db, const char *path
     enum outbox_verdict verdict = check_version(db->handle, path, err);
 
     if (verdict == OUTBOX_OK && check)
-        verdict = quick_check(db->handle, err);
+        verdict = quick_check(db->handle, path, err);
     if (verdict == OUTBOX_OK && sqlite3_exec(db->handle, settings, NULL, NULL, NULL) != SQLITE_OK)
         verdict = verdict_of(db->handle, "set up", err);
     return verdict == OUTBOX_OK ? prepare(db, err) : verdict;
@@ -219,7 +226,7 @@ enum outbox_verdict outbox_db_check(const char *path, struct error *err)
 
     if (!outbox_db_connect(path, 0, OUTBOX_BUSY_MS, &db.handle, err))
         return OUTBOX_FAILED;
-    enum outbox_verdict verdict = quick_check(db.handle, err);
+    enum outbox_verdict verdict = quick_check(db.handle, path, err);
     outbox_db_abandon(&db);
     return verdict;
 }

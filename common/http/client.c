@@ -9,24 +9,18 @@
 #include <string.h>
 
 enum {
-    IDLE_MAX = 64, /* handles kept, each with its connections; more may be in use */
+    IDLE_MAX = 64, /* multi handles kept, each with its connections; more may be in use */
     CONNECT_MAX_MS = 5000,
     ROUNDING_MS = 5, /* libcurl's timer may fire this early */
     REPLY_HEADERS_MAX_BYTES = 64 * 1024,
     PEER_MAX = 128,
 };
 
-/* The multi handle keeps the connections, and lets us look at the cut while a call waits. */
-struct handle {
-    CURL *easy;
-    CURLM *multi;
-};
-
 struct http_client {
     char *ca_file;
     const struct clock_cut *cut;
     pthread_mutex_t lock;
-    struct handle idle[IDLE_MAX];
+    CURLM *idle[IDLE_MAX]; /* they keep the connections */
     size_t idle_count;
 };
 
@@ -100,47 +94,38 @@ struct http_client *http_client_new(const struct http_client_options *options, s
     return client;
 }
 
-static void handle_done(struct handle *handle)
-{
-    curl_easy_cleanup(handle->easy);
-    curl_multi_cleanup(handle->multi);
-}
-
 void http_client_free(struct http_client *client)
 {
     if (client == NULL)
         return;
     for (size_t i = 0; i < client->idle_count; i++)
-        handle_done(&client->idle[i]);
+        curl_multi_cleanup(client->idle[i]);
     pthread_mutex_destroy(&client->lock);
     free(client->ca_file);
     free(client);
 }
 
 /* The last one returned: its connections are the least likely to have been closed by the peer. */
-static struct handle handle_take(struct http_client *client)
+static CURLM *multi_take(struct http_client *client)
 {
-    struct handle handle = {0};
+    CURLM *multi = NULL;
 
     pthread_mutex_lock(&client->lock);
     if (client->idle_count > 0)
-        handle = client->idle[--client->idle_count];
+        multi = client->idle[--client->idle_count];
     pthread_mutex_unlock(&client->lock);
-    if (handle.easy == NULL)
-        handle = (struct handle){.easy = curl_easy_init(), .multi = curl_multi_init()};
-    return handle;
+    return multi != NULL ? multi : curl_multi_init();
 }
 
-static void handle_give(struct http_client *client, struct handle handle)
+static void multi_give(struct http_client *client, CURLM *multi)
 {
-    curl_easy_reset(handle.easy); /* drops pointers into the finished call */
     pthread_mutex_lock(&client->lock);
-    bool keep = client->idle_count < IDLE_MAX;
+    bool keep = multi != NULL && client->idle_count < IDLE_MAX;
     if (keep)
-        client->idle[client->idle_count++] = handle;
+        client->idle[client->idle_count++] = multi;
     pthread_mutex_unlock(&client->lock);
     if (!keep)
-        handle_done(&handle);
+        curl_multi_cleanup(multi);
 }
 
 /* Check the URL and name its peer, without userinfo, path and query: those may be secrets. */
@@ -441,26 +426,24 @@ static bool perform(struct http_client *client, struct transfer *t, struct error
     return rc == CURLE_OK || fail(t, rc, err);
 }
 
+/* The easy handle is new each time: one that is used again is left, by libcurl up to 8.1.0, with a
+ * pointer to the last reply's freed headers, which a reply that begins with a folded header makes
+ * it write to (https://github.com/curl/curl/issues/11101). */
 bool http_client_call(struct http_client *client, const struct http_call *call,
                       struct http_reply *ret, struct error *err)
 {
-    const struct handle handle = handle_take(client);
     struct transfer t = {
-        .easy = handle.easy,
-        .multi = handle.multi,
+        .easy = curl_easy_init(),
+        .multi = multi_take(client),
         .call = call,
         .cut = client->cut,
         .reply = {.body = {.max = call->max_reply_bytes},
                   .headers = {.max = REPLY_HEADERS_MAX_BYTES}},
     };
 
-    if (t.easy == NULL || t.multi == NULL) {
-        curl_easy_cleanup(t.easy);
-        curl_multi_cleanup(t.multi);
-        return error_oom(err);
-    }
-    bool ok = perform(client, &t, err);
-    handle_give(client, handle);
+    bool ok = t.easy != NULL && t.multi != NULL ? perform(client, &t, err) : error_oom(err);
+    curl_easy_cleanup(t.easy);
+    multi_give(client, t.multi);
     if (ok)
         *ret = t.reply;
     else

@@ -84,7 +84,7 @@ bool request_framing_check(const struct http_field *headers, size_t count, bool 
     for (size_t i = 0; i < ARRAY_SIZE(once); i++)
         if (count_of(headers, count, once[i]) > 1)
             return error_set(err, ERROR_BAD_REQUEST, "more than one %s header", once[i]);
-    if (length != NULL && !string_to_int64(length, 0, INT64_MAX, &n))
+    if (length != NULL && (*length == '-' || !string_to_int64(length, 0, INT64_MAX, &n))) /* "-0" */
         return error_set(err, ERROR_BAD_REQUEST, "Content-Length is not a number");
     if (encoding == NULL)
         return true;

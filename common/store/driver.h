@@ -50,7 +50,8 @@ extern const char store_path_safe[]; /* characters of an RFC 3986 path that need
 bool store_key_allowed(const struct store *store, const char *key, struct error *err) NODISCARD;
 /* Printable ASCII of 1..max bytes: what a header or an attribute can hold. */
 bool store_is_printable(const char *s, size_t max);
-/* "name\0value\0" onto info->metadata; more than STORE_METADATA_MAX are ERROR_UNAVAILABLE. */
+/* "name\0value\0" onto info->metadata, unless the value has a NUL; more than STORE_METADATA_MAX of
+ * the largest are ERROR_UNAVAILABLE. */
 bool store_info_add(struct store_info *info, const char *name, struct bytes value,
                     struct error *err) NODISCARD;
 bool store_is_metadata_name(const char *name);

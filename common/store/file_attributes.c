@@ -75,7 +75,7 @@ static bool read_one(int fd, const char *attribute, struct store_info *info, uns
     if (!store_is_printable(value, is_type ? STORE_CONTENT_TYPE_MAX - 1 : VALUE_MAX))
         return true;
     if (is_type) {
-        memcpy(info->content_type, value, (size_t)n + 1);
+        memcpy(info->content_type, value, strlen(value) + 1); /* there may be NULs within `n` */
         return true;
     }
     *count += 1;

@@ -107,13 +107,35 @@ static bool open_url(struct store *store, const struct store_options *options, s
     return open_bucket(store, options, err);
 }
 
+static void set_text(const char **text)
+{
+    if (*text == NULL)
+        *text = "";
+}
+
+/* With "" for every NULL. */
+static struct store_options complete(const struct store_options *options)
+{
+    struct store_options ret = *options;
+
+    set_text(&ret.url);
+    set_text(&ret.s3.endpoint);
+    set_text(&ret.s3.region);
+    set_text(&ret.s3.access_key);
+    set_text(&ret.s3.secret_key);
+    set_text(&ret.s3.session_token);
+    set_text(&ret.gcs.endpoint);
+    return ret;
+}
+
 struct store *store_open(const struct store_options *options, struct error *err)
 {
+    const struct store_options own = complete(options);
     struct store *store = calloc(1, sizeof(*store));
 
     if (store == NULL)
         error_oom(err);
-    else if (open_url(store, options, err))
+    else if (open_url(store, &own, err))
         return store;
     store_free(store);
     return NULL;

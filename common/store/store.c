@@ -204,10 +204,16 @@ void store_free(struct store *store)
 bool store_info_add(struct store_info *info, const char *name, struct bytes value,
                     struct error *err)
 {
+    /* nothing that put wrote, and it would be taken for the next name */
+    if (value.len > 0 && memchr(value.data, '\0', value.len) != NULL)
+        return true;
     info->metadata.max = STORE_METADATA_MAX * (METADATA_NAME_MAX + METADATA_VALUE_MAX + 2);
-    return buffer_append(&info->metadata, name, strlen(name) + 1, err) &&
-           buffer_append(&info->metadata, value.data, value.len, err) &&
-           buffer_append(&info->metadata, "", 1, err);
+    if (buffer_append(&info->metadata, name, strlen(name) + 1, err) &&
+        buffer_append(&info->metadata, value.data, value.len, err) &&
+        buffer_append(&info->metadata, "", 1, err))
+        return true;
+    return err->code == ERROR_TOO_LARGE ? error_set(err, ERROR_UNAVAILABLE, "too many metadata")
+                                        : false;
 }
 
 const char *store_info_metadata(const struct store_info *info, const char *name)

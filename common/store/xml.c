@@ -35,6 +35,9 @@ static void on_start(void *data, const char *name, const char **attributes)
 static void on_end(void *data, const char *name)
 {
     struct reader *r = data;
+
+    if (r->err.code != ERROR_NONE) /* Expat ends an empty element that on_start has stopped at */
+        return;
     const char *path = buffer_cstr(&r->path, &r->err);
     const char *text = path != NULL ? buffer_cstr(&r->text, &r->err) : NULL;
     size_t len = strlen(name);

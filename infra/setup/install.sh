@@ -1,11 +1,12 @@
 #!/bin/bash
 # Installs what Darkroom needs on Debian 12 or 13: nothing is done, quickly, when all of it is there.
 #
-#   install.sh [run|test|lint]
+#   install.sh [run|test|lint|fuzz]
 #
 #   run    (default) build both services and convert the model
 #   test   run, and what the unit and integration tests use
 #   lint   test, and the formatters and static analysers
+#   fuzz   test, and the compiler with libFuzzer
 #
 # As root, or as a user with sudo. Downloads are kept in ${XDG_CACHE_HOME:-~/.cache}/darkroom.
 set -euo pipefail
@@ -26,6 +27,7 @@ TEST_PACKAGES=(
     python3-swift python3-boto3 python3-cryptography
 )
 LINT_PACKAGES=(clang-format clang-tidy cppcheck shellcheck)
+FUZZ_PACKAGES=(clang libclang-rt-dev)
 
 # Debian 12's libheif has its codecs built in; Debian 13 ships them as plugins:
 # AVIF in (dav1d), AVIF out (aomenc), HEIC in (libde265).
@@ -273,6 +275,7 @@ main() {
     run) ;;
     test) packages+=("${TEST_PACKAGES[@]}") ;;
     lint) packages+=("${TEST_PACKAGES[@]}" "${LINT_PACKAGES[@]}") ;;
+    fuzz) packages+=("${TEST_PACKAGES[@]}" "${FUZZ_PACKAGES[@]}") ;;
     -h | --help)
         usage
         return

@@ -1,0 +1,63 @@
+/* Our own readers of image headers: what is refused before any codec sees it. */
+#include "fuzz.h"
+#include "image/internal.h"
+
+static const struct image_limits limits = {.max_pixels = 50000000, .max_decode_bytes = 256 << 20};
+
+static void check_jpeg(struct bytes data)
+{
+    struct jpeg_header h;
+    struct error err = {0};
+
+    if (!jpeg_header_read(data, &h, &err)) {
+        FUZZ_CHECK_ERROR(&err, ERROR_BAD_IMAGE);
+        return;
+    }
+    FUZZ_CHECK(h.width >= 1 && h.width <= 65535 && h.height >= 1 && h.height <= 65535);
+    FUZZ_CHECK(h.components >= 1 && h.components <= 255);
+    FUZZ_CHECK(h.samples >= (int64_t)h.width * h.height / 16);
+    FUZZ_CHECK(!h.progressive || h.coefficients);
+}
+
+static void check_tiff(struct bytes data)
+{
+    struct tiff_header h;
+    struct error err = {0};
+
+    if (!tiff_header_read(data, &h, &err)) {
+        FUZZ_CHECK_ERROR(&err, ERROR_BAD_IMAGE, ERROR_TOO_LARGE, ERROR_UNSUPPORTED_MEDIA);
+        return;
+    }
+    FUZZ_CHECK(h.width >= 1 && h.height >= 1 && h.pages >= 1 && h.bands >= 1 && h.bits >= 1);
+    FUZZ_CHECK(h.chunk >= 1);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct bytes in = bytes_of(data, size);
+    enum image_format format = image_sniff(in);
+    struct image_header h;
+    struct error err = {0};
+
+    if (size >= 2)
+        check_jpeg(in);
+    if (format == IMAGE_TIFF)
+        check_tiff(in);
+    icc_is_srgb(in);
+    if (format == IMAGE_HEIC || format == IMAGE_AVIF) {
+        FUZZ_CHECK(image_precheck(in, &limits, &err)); /* libheif's: not here */
+        return 0;
+    }
+    if (!image_probe(in, &limits, &h, &err)) {
+        FUZZ_CHECK_ERROR(&err, ERROR_BAD_IMAGE, ERROR_TOO_LARGE, ERROR_UNSUPPORTED_MEDIA);
+        FUZZ_CHECK((format == IMAGE_UNKNOWN) <= (err.code == ERROR_UNSUPPORTED_MEDIA));
+        err = (struct error){0};
+        FUZZ_CHECK(!image_precheck(in, &limits, &err));
+        return 0;
+    }
+    FUZZ_CHECK(h.format == format && format != IMAGE_UNKNOWN);
+    FUZZ_CHECK(h.width >= 1 && h.height >= 1 && h.pages >= 1 && h.bands >= 1 && h.bands <= 5);
+    FUZZ_CHECK((int64_t)h.width * h.height <= limits.max_pixels / h.pages);
+    FUZZ_CHECK(image_precheck(in, &limits, &err));
+    return 0;
+}
