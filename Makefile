@@ -130,6 +130,12 @@ unit: unit-binaries model ## run the unit tests
 integration: all $(BUILD)/store-probe model ## run the integration tests
 	@bash tests/run.sh integration
 
+.PHONY: faults
+faults: ## kill, cut, fill and damage everything: 50 rounds of 1,000 uploads, and every fault (SEED=n repeats)
+	@bash infra/setup/install.sh test
+	@$(MAKE) --no-print-directory -s -j$(shell nproc) all $(BUILD)/store-probe model
+	@FAULT_ROUNDS=$${FAULT_ROUNDS:-50} SEED=$(SEED) TESTS="-m faults tests/integration" bash tests/run.sh integration
+
 .PHONY: asan tsan
 asan: ## the same tests under AddressSanitizer and UBSan
 	@bash infra/setup/install.sh test

@@ -92,7 +92,7 @@ class Service:
         return self
 
     def is_alive(self):
-        assert self.process.poll() is None, f"{self.name} exited: {self.process.returncode}\n{self.log()}"
+        assert self.process.poll() is None, f"{self.name} exited: {self.process.returncode}\n{self.log()[-8000:]}"
         with contextlib.suppress(OSError, http.client.HTTPException):
             return self.get("/healthz").status == 200
 
@@ -103,7 +103,7 @@ class Service:
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout * SLOW)
         self.process = None
-        assert code == 0, f"{self.name} exited with {code}\n{self.log()}"
+        assert code == 0, f"{self.name} exited with {code}\n{self.log()[-8000:]}"
 
     def kill(self):
         self.process.kill()

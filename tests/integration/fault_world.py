@@ -3,7 +3,7 @@ while clients upload. Whatever was killed is started again, as a supervisor woul
 ever done to help.
 
     SEED=n          the random choices (default: new ones each time, printed at the end)
-    FAULT_ROUNDS=n  rounds in all (default: one of each kind)
+    FAULT_ROUNDS=n  rounds in all (default: three)
 """
 import collections
 import os
@@ -83,7 +83,7 @@ class World:
         service.kill()
         self.counts["kills of " + service.name] += 1
         path = self.folder / "outbox.db"
-        at = self.random.randrange(path.stat().st_size)
+        at = self.random.choice([0, self.random.randrange(path.stat().st_size)])
         with open(path, "r+b") as f:
             f.seek(at)
             f.write(self.random.randbytes(20_000))
@@ -244,7 +244,9 @@ def rounds():
     """What to run: (kind, number) of each round."""
     if SMALL:
         return [("directory", 0)]
-    return [(CYCLE[n % len(CYCLE)], n) for n in range(ROUND_COUNT or len(ROUNDS))]
+    if not ROUND_COUNT:
+        return [(kind, n) for n, kind in enumerate(("directory", "server" if network.why_not() else "network", "swift"))]
+    return [(CYCLE[n % len(CYCLE)], n) for n in range(ROUND_COUNT)]
 
 
 def play(kind, number, folder, services):

@@ -78,7 +78,8 @@ class Network:
         self.home = None
 
     def address(self, host):
-        return f"10.77.0.{2 + self.hosts.index(host)}"
+        """Of one of the hosts, or of "hub", where the tests are."""
+        return f"10.77.0.{1 + ['hub', *self.hosts].index(host)}"
 
     def namespace(self, host):
         return f"darkroom-{os.getpid()}-{self.number}-{host}"
@@ -126,13 +127,14 @@ class Network:
 
     def cut(self, a, b):
         """Packets between the two vanish, both ways: nobody is told."""
-        self._filter(a, "-A", "INPUT", "-s", self.address(b), "-j", "DROP")
-        self._filter(b, "-A", "INPUT", "-s", self.address(a), "-j", "DROP")
+        for here, there in ((a, b), (b, a)):
+            self._filter(here, "-A", "INPUT", "-s", self.address(there), "-j", "DROP")
 
     def unplug(self, host):
         _do("ip", "-n", self.namespace("hub"), "link", "set", host, "down")
 
     def mend(self):
+        for host in ("hub", *self.hosts):
+            self._filter(host, "-F", "INPUT")
         for host in self.hosts:
-            self._filter(host, "-F")
             _do("ip", "-n", self.namespace("hub"), "link", "set", host, "up")
