@@ -42,6 +42,7 @@ class World:
     storage = "a directory"
     immutable = True  # a result stays as it is, whatever duplicates come
     uploads = UPLOADS
+    ledger = ()
 
     def __init__(self, folder, services, seed):
         self.folder, self.random, self.counts = folder, random.Random(seed), collections.Counter()

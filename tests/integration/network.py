@@ -117,8 +117,11 @@ class Network:
             _enter(there.fileno())
 
     def __exit__(self, *_):
+        if self.home is None:
+            return
         _enter(self.home)
         os.close(self.home)
+        self.home = None
         for host in ("hub", *self.hosts):
             _try("ip", "netns", "del", self.namespace(host))
 

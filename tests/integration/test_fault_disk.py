@@ -4,10 +4,10 @@ acknowledged, and all is well once the disk is."""
 import contextlib
 import http.client
 import itertools
-import os
 
 import pytest
 
+import fault_world
 from conftest import Stack, wait_for
 from disk import CHANGE, DIE, EIO, ENOSPC, NAME, READ, SYNC, WRITE, Disk
 from images import coloured_jpeg
@@ -17,7 +17,7 @@ from models import tiny_model
 # once: the shim cannot be loaded before a sanitizer
 pytestmark = [pytest.mark.faults, pytest.mark.once]
 QUERY = "?width=64&height=64"
-STEP = 2 if os.environ.get("FAULT_ROUNDS") else 13  # of some 90 calls
+STEP = 2 if fault_world.ROUND_COUNT else 13  # of some 90 calls
 KILLED = 8  # temporaries that a service may leave behind when it is killed
 
 

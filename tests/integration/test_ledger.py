@@ -13,6 +13,7 @@ from ledger import Bucket, Directory, Ledger, content_id, drain
 from models import tiny_model
 from store_servers import servers
 
+pytestmark = pytest.mark.faults  # what they rely on
 QUERY = "?width=64&height=64"
 UPLOADS = 6
 

@@ -47,6 +47,7 @@ def operator(service, *arguments, status=0, **env):
 
 # ---- outages
 
+@pytest.mark.faults
 def test_classifier_down_for_long(tmp_path, stack):
     ledger = Ledger(stack.objects)
     stack.classify.stop()
@@ -304,6 +305,7 @@ CASES = [("running", how) for how in DAMAGE] + [
 
 
 @pytest.mark.parametrize("state, how", CASES)
+@pytest.mark.faults
 def test_damage(stack, state, how):
     """Set aside, salvaged, reconciled: nothing that was acknowledged is lost."""
     damage, suffix = DAMAGE[how]
@@ -336,6 +338,7 @@ def test_damage(stack, state, how):
     all_results(ledger)
 
 
+@pytest.mark.faults
 def test_damage_under_load(stack):
     """Again and again, while uploads and deliveries go on."""
     service, ledger = stack.preprocess, Ledger(stack.objects)

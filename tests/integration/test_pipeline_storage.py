@@ -99,6 +99,7 @@ OUTAGES = [("minio", "v4"), ("versitygw", "v4"), ("swift", "v2")]
 OUTAGES = [(name, signature) for name, signature in OUTAGES if not store_servers.why_not(name)]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("name,signature", OUTAGES)
 def test_storage_goes_away_and_comes_back(name, signature, tmp_path, services):
     """503 meanwhile, nothing that was acknowledged is lost, and nobody has to do anything."""
@@ -125,6 +126,7 @@ def test_storage_goes_away_and_comes_back(name, signature, tmp_path, services):
         stack.stop()
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("name,signature", OUTAGES)
 def test_sigterm_while_storage_is_silent(name, signature, tmp_path, services):
     """Calls to storage end with the grace period: 503, never a false 200, exit status 0 in time."""

@@ -10,6 +10,7 @@ from conftest import SLOW, free_port
 from faulty_storage import ETAG, FaultyStorage, answer, drip, error, reset, silence, stored
 from store_client import Store, StoreError, refused_to_open
 
+pytestmark = pytest.mark.faults
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIATESTTESTTEST", "AWS_SECRET_ACCESS_KEY": "a-secret-that-stays-here"}
 ENVIRONMENTS = {
     "v4": KEYS | {"STORAGE_URL": "s3://bucket"},
