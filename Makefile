@@ -183,6 +183,12 @@ bench-quick: ## the same in 30 s: whether it runs, not how fast
 	@$(MAKE) --no-print-directory -s -j$(shell nproc) VARIANT=release all bench-programs model
 	@timeout -k 10 120 $(PYTHON) tests/bench/bench.py --quick
 
+.PHONY: faults
+faults: ## kill, cut, fill and damage everything: 50 rounds of 1,000 uploads, and every fault (SEED=n repeats)
+	@bash infra/setup/install.sh test
+	@$(MAKE) --no-print-directory -s -j$(shell nproc) all $(BUILD)/store-probe model
+	@FAULT_ROUNDS=$${FAULT_ROUNDS:-50} SEED=$(SEED) TESTS="-m faults tests/integration" bash tests/run.sh integration
+
 .PHONY: asan tsan
 asan: ## the same tests under AddressSanitizer and UBSan
 	@bash infra/setup/install.sh test

@@ -9,6 +9,7 @@
 enum {
     RANGE_TEXT_MAX = 64,
     BUCKET_SEEN_MS = 60000, /* so long a bucket is taken to be still there */
+    SKEW_MIN_S = 240, /* S3 refuses from 15 minutes on; a HEAD is refused without saying why */
 };
 
 static bool unexpected(const struct http_reply *reply, struct error *err)
@@ -292,6 +293,23 @@ int64_t bucket_http_date(const char *text)
     const char *end = strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &tm);
 
     return end != NULL && *end == '\0' ? (int64_t)timegm(&tm) : -1;
+}
+
+bool bucket_refused_for_time(struct bucket *bucket, const struct bucket_attempt *attempt,
+                             const struct http_reply *reply, const char *code)
+{
+    char text[64];
+    int64_t theirs_s =
+        http_reply_header(reply, "date", text, sizeof(text)) ? bucket_http_date(text) : -1;
+    int64_t skew_s = theirs_s - clock_wall_ms() / 1000;
+    int64_t off_s = skew_s - atomic_load(&bucket->skew_s);
+
+    (void)attempt;
+    if (theirs_s < 0 ||
+        (strcmp(code, "RequestTimeTooSkewed") != 0 && off_s < SKEW_MIN_S && off_s > -SKEW_MIN_S))
+        return false;
+    atomic_store(&bucket->skew_s, skew_s);
+    return true;
 }
 
 const struct store_driver store_bucket_driver = {

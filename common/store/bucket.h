@@ -86,6 +86,10 @@ size_t bucket_reply_max(const struct bucket_call *call);
 void bucket_call_header(struct bucket_call *call, const char *name, const char *value);
 bool bucket_attempt_header(struct bucket_attempt *attempt, struct error *err, const char *name,
                            const char *fmt, ...) NODISCARD PRINTF_LIKE(4, 5);
+/* bucket_dialect.refused of those that sign a date: our clock is wrong, and from now on the
+ * server's is taken (bucket->skew_s). */
+bool bucket_refused_for_time(struct bucket *bucket, const struct bucket_attempt *attempt,
+                             const struct http_reply *reply, const char *code) NODISCARD;
 /* Seconds since 1970 of an HTTP date (RFC 9110, 5.6.7), or -1. */
 int64_t bucket_http_date(const char *text);
 

@@ -185,6 +185,7 @@ static bool libs3_send(struct bucket *bucket, const struct bucket_call *call,
                 .body = call->body,
                 .is_get = strcmp(call->method, "GET") == 0,
                 .max_reply_bytes = bucket_reply_max(call),
+                .skew_s = atomic_load(&bucket->skew_s),
             },
     };
 
@@ -270,20 +271,10 @@ static bool check_options(const struct store_options *options, const char *bucke
                                            S3_get_status_name(name));
 }
 
-static bool never_again(struct bucket *bucket, const struct bucket_attempt *attempt,
-                        const struct http_reply *reply, const char *code)
-{
-    (void)bucket;
-    (void)attempt;
-    (void)reply;
-    (void)code;
-    return false;
-}
-
 static const struct bucket_dialect libs3_dialect = {
     .metadata_prefix = S3_METADATA_HEADER_NAME_PREFIX,
     .send = libs3_send,
-    .refused = never_again,
+    .refused = bucket_refused_for_time,
     .close = libs3_close,
 };
 

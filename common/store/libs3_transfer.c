@@ -31,12 +31,13 @@ void libs3_transfer_enter(struct libs3_transfer *t)
     current = t;
 }
 
-/* libs3 uses the result at once, and only on this thread. */
+/* For the Date that is signed. libs3 uses the result at once, and only on this thread. */
 struct tm *libs3_gmtime(const time_t *time)
 {
     static _Thread_local struct tm tm;
+    time_t theirs = *time + (current != NULL ? (time_t)current->skew_s : 0);
 
-    return gmtime_r(time, &tm);
+    return gmtime_r(&theirs, &tm);
 }
 
 /* For keys, in the URL and in what is signed. `out` holds 3 * max + 1 bytes. 0: too long. */

@@ -14,6 +14,7 @@ struct libs3_transfer {
     struct bytes body;      /* of a PUT; borrowed */
     bool is_get;            /* its body matters */
     size_t max_reply_bytes; /* a longer body is ERROR_TOO_LARGE */
+    int64_t skew_s;         /* added to the time that is signed */
 
     size_t sent;
     void *multi; /* NULL: libs3 refused before anything was sent */

@@ -5,10 +5,7 @@
 
 #include <string.h>
 
-enum {
-    AUTHORIZATION_MAX = 4096,
-    SKEW_MIN_S = 240, /* S3 refuses from 15 minutes on; a HEAD is refused without saying why */
-};
+enum { AUTHORIZATION_MAX = 4096 };
 
 static struct sigv4_key key_of(const struct bucket *bucket)
 {
@@ -54,24 +51,6 @@ static bool prepare(struct bucket *bucket, struct bucket_attempt *attempt, struc
             bucket_attempt_header(attempt, err, "x-amz-security-token", "%s", key.session_token));
 }
 
-/* Our clock is wrong: from now on the server's is taken. */
-static bool refused(struct bucket *bucket, const struct bucket_attempt *attempt,
-                    const struct http_reply *reply, const char *code)
-{
-    char text[64];
-    int64_t theirs_s =
-        http_reply_header(reply, "date", text, sizeof(text)) ? bucket_http_date(text) : -1;
-    int64_t skew_s = theirs_s - clock_wall_ms() / 1000;
-    int64_t off_s = skew_s - atomic_load(&bucket->skew_s);
-
-    (void)attempt;
-    if (theirs_s < 0 ||
-        (strcmp(code, "RequestTimeTooSkewed") != 0 && off_s < SKEW_MIN_S && off_s > -SKEW_MIN_S))
-        return false;
-    atomic_store(&bucket->skew_s, skew_s);
-    return true;
-}
-
 static bool presign_get(struct bucket *bucket, const char *path, int64_t expires_s,
                         struct buffer *out, struct error *err)
 {
@@ -93,7 +72,7 @@ static const struct bucket_dialect s3_dialect = {
     .metadata_prefix = "x-amz-meta-",
     .if_absent = {"if-none-match", "*"},
     .prepare = prepare,
-    .refused = refused,
+    .refused = bucket_refused_for_time,
     .presign_get = presign_get,
 };
 

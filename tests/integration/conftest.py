@@ -11,6 +11,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -57,6 +58,7 @@ class Service:
 
     def __init__(self, name, folder, port=None, **env):
         self.name, self.folder, self.port = name, pathlib.Path(folder), port or free_port()
+        self.host, self.prefix = "127.0.0.1", []  # prefix: a command that runs the service
         self.log_path = self.folder / f"{name}-{self.port}.log"
         self.env = {
             "PATH": os.environ["PATH"], "HOST": "127.0.0.1", "PORT": str(self.port),
@@ -72,22 +74,25 @@ class Service:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def launch(self):
         """Start without waiting."""
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [BUILD / self.name], env=self.env, cwd=self.folder, stdout=log, stderr=log)
+                [*self.prefix, BUILD / self.name], env=self.env, cwd=self.folder, stdout=log, stderr=log)
         return self
 
     def start(self, timeout=10.0):
         self.launch()
-        wait_for(self.is_alive, f"{self.name} to answer\n{self.log()}", timeout)
+        return self.wait_alive(timeout)
+
+    def wait_alive(self, timeout=10.0):
+        wait_for(self.is_alive, f"{self.name} to answer\n{self.log()[-8000:]}", timeout)
         return self
 
     def is_alive(self):
-        assert self.process.poll() is None, f"{self.name} exited: {self.process.returncode}\n{self.log()}"
+        assert self.process.poll() is None, f"{self.name} exited: {self.process.returncode}\n{self.log()[-8000:]}"
         with contextlib.suppress(OSError, http.client.HTTPException):
             return self.get("/healthz").status == 200
 
@@ -98,7 +103,7 @@ class Service:
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout * SLOW)
         self.process = None
-        assert code == 0, f"{self.name} exited with {code}\n{self.log()}"
+        assert code == 0, f"{self.name} exited with {code}\n{self.log()[-8000:]}"
 
     def kill(self):
         self.process.kill()
@@ -117,7 +122,7 @@ class Service:
         return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
 
     def request(self, method, path, body=None, headers=None, timeout=30.0):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout * SLOW)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout * SLOW)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
@@ -222,6 +227,13 @@ def shared(tmp_path_factory):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "once: what a sanitizer build would only repeat")
+    config.addinivalue_line("markers", "faults: part of `make faults`")
+
+
+def pytest_terminal_summary(terminalreporter):
+    if "fault_world" in sys.modules:
+        for line in sys.modules["fault_world"].summary():
+            terminalreporter.write_line(line)
 
 
 def pytest_collection_modifyitems(config, items):

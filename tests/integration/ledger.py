@@ -1,7 +1,8 @@
-"""What the services promised, kept apart from them, and whether it was kept: checked against the
-directory of the file store alone, never by asking a service.
+"""What the services promised, kept apart from them, and whether it was kept: checked against what
+storage holds alone (the file store's directory, or a bucket through a client that is not ours), never
+by asking a service.
 
-    ledger = Ledger(stack.objects)
+    ledger = Ledger(stack.objects)  # or Ledger(Bucket(boto3 client, name, prefix))
     with Load(stack.preprocess, ledger, total=200): ...   # clients that upload until acknowledged
     drain(stack.preprocess)
     ledger.check()
@@ -16,75 +17,200 @@ import threading
 import time
 import urllib.parse
 
+from PIL import ImageStat
+
 from conftest import SLOW, Reply, wait_for
-from images import decode, encode, gradient, numbered_jpeg
+from images import colour_of, decode, encode, gradient, numbered_jpeg
 
 Attempt = collections.namedtuple("Attempt", "began status error connected")
+DEFAULTS = {"width": 256, "height": 256, "fit": "cover", "format": "jpeg", "quality": 90, "background": "ffffff"}
+
+
+def content_id(data, query=""):
+    """The contract's id of an upload, computed by other means than ours."""
+    asked = dict(urllib.parse.parse_qsl(query.lstrip("?")))
+    if asked.keys() & {"width", "height"}:
+        asked = {"width": 0, "height": 0} | asked
+    options = "".join(f"{name}={value}\n" for name, value in (DEFAULTS | asked).items())
+    return hashlib.sha256(b"darkroom-1\n" + options.encode() + data).hexdigest()
+
+
+class Directory:
+    """The file store, seen through the file system."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+
+    def uri(self, key):
+        return f"file://{self.folder.resolve()}/{key}"
+
+    def keys(self):
+        return {str(p.relative_to(self.folder)) for p in self.files()}
+
+    def files(self):
+        return [p for p in self.folder.rglob("*")
+                if p.is_file() and (self.folder / ".tmp") not in p.parents]
+
+    def read(self, key):
+        """The bytes, or None when there is no such object."""
+        path = self.folder / key
+        return path.read_bytes() if path.is_file() else None
+
+    def versions(self):
+        """key -> what changes when the object is written again, even with the same bytes."""
+        return {str(p.relative_to(self.folder)):
+                (p.stat().st_ino, p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).digest())
+                for p in self.files()}
+
+
+class Bucket:
+    """A bucket of an S3 server, seen through boto3. Objects are asked for by name: Swift loses entries of
+    its listings (not objects) when it is killed; what is listed is looked at, too."""
+
+    def __init__(self, client, name, prefix=""):
+        self.client, self.name, self.prefix = client, name, prefix
+
+    def uri(self, key):
+        return f"s3://{self.name}/{self.prefix}{key}"
+
+    def listed(self):
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=self.prefix)
+        return {entry["Key"][len(self.prefix):]: entry for page in pages for entry in page.get("Contents", [])}
+
+    def keys(self):
+        return set(self.listed())
+
+    def versions(self):
+        return {key: (entry["ETag"], entry["LastModified"]) for key, entry in self.listed().items()}
+
+    def read(self, key):
+        try:
+            return self.client.get_object(Bucket=self.name, Key=self.prefix + key)["Body"].read()
+        except self.client.exceptions.NoSuchKey:
+            return None
 
 
 class Ledger:
     """Every upload that was answered with 200. Thread-safe."""
 
-    def __init__(self, objects):
-        self.objects = pathlib.Path(objects)
+    def __init__(self, where):
+        self.view = where if hasattr(where, "keys") else Directory(where)
         self.began = time.time()
         self.acknowledged = {}  # id -> reply of the first 200
+        self.colours = {}  # id -> the number of its coloured_jpeg
         self.message_ids = collections.defaultdict(set)
         self.lock = threading.Lock()
 
     def __len__(self):
         return len(self.acknowledged)
 
-    def record(self, reply):
+    @property
+    def objects(self):
+        return self.view.folder
+
+    def record(self, reply, colour=None):
         assert reply.status == 200, reply
         promised = reply.json()
         assert {"id", "gcs_path", "message_id"} <= promised.keys(), reply
         with self.lock:
             first = self.acknowledged.setdefault(promised["id"], promised)
             self.message_ids[promised["id"]].add(promised["message_id"])
+            if colour is not None:
+                self.colours[promised["id"]] = colour
         assert first["gcs_path"] == promised["gcs_path"], "one upload, two objects"
         return promised
 
     def upload(self, service, data, query=""):
-        return self.record(service.upload(data, query))
+        promised = self.record(service.upload(data, query))
+        assert promised["id"] == content_id(data, query)
+        return promised
+
+    def key(self, promised):
+        """The object's key, from its URI."""
+        key = promised["gcs_path"].rsplit("/", 1)[1]
+        assert promised["gcs_path"] == self.view.uri(key), promised
+        return key
 
     def path(self, promised):
-        """The object's file, from its URI."""
-        uri = urllib.parse.urlsplit(promised["gcs_path"])
-        assert uri.scheme == "file", promised
-        path = pathlib.Path(urllib.parse.unquote(uri.path))
-        assert path.parent == self.objects.resolve(), promised
-        return path
+        """The object's file."""
+        return self.objects / self.key(promised)
 
     def missing(self):
         """The ids that have no result yet."""
+        listed = self.view.keys()
         return [i for i, p in self.acknowledged.items()
-                if not os.path.exists(f"{self.path(p)}.json")]
+                if self.key(p) + ".json" not in listed and self.view.read(self.key(p) + ".json") is None]
 
     def check(self, temporaries=0):
         """Each promise is kept, and nothing else lies around. `temporaries`: how many files a killed
         service may have left behind unfinished."""
-        for id, promised in self.acknowledged.items():
-            path = self.path(promised)
-            assert path.is_file(), f"lost: the object of {promised}"
-            assert len(path.read_bytes()) == promised["bytes"]
-            self.check_result(path, id)
-        for path in self.files():
-            assert path.suffix in (".jpg", ".png", ".webp", ".json"), f"what is {path}?"
-            if path.suffix != ".json":  # also those that nobody was told of
-                decode(path.read_bytes())
-            else:
-                assert path.with_suffix("").is_file(), f"{path} is no object's result"
-                self.check_result(path.with_suffix(""), path.name.split(".")[0])
-        self.check_temporaries(temporaries)
+        problems = self.problems()
+        assert not problems, f"{len(problems)} problems: {problems[:10]}"
+        if isinstance(self.view, Directory):
+            self.check_temporaries(temporaries)
 
-    def check_result(self, path, id):
-        results = list(self.objects.glob(f"**/{id}*.json"))
-        assert results == [pathlib.Path(f"{path}.json")], f"results of {id}: {results}"
-        result = json.loads(results[0].read_bytes())
-        assert result["gcs_path"] == f"file://{path}" and result["id"] == id, result
+    def problems(self):
+        """What is lost, doubled or otherwise wrong, in words."""
+        keys = self.view.keys()
+        results = collections.defaultdict(set)
+        for key in keys:
+            if key.endswith(".json"):
+                results[key.rsplit("/", 1)[-1].split(".")[0]].add(key)
+        checks = [(self.check_upload, id, promised, results[id]) for id, promised in self.acknowledged.items()]
+        known = {self.key(p) for p in self.acknowledged.values()}
+        checks += [(self.check_unknown, key)  # what nobody was told of
+                   for key in keys - known - {k + ".json" for k in known}]
+        return [wrong for check, *arguments in checks if (wrong := self.wrong(check, *arguments))]
+
+    @staticmethod
+    def wrong(check, *arguments):
+        try:
+            check(*arguments)
+        except AssertionError as e:
+            return str(e)
+        except (OSError, ValueError, KeyError, TypeError) as e:  # no picture, no JSON, or none of ours
+            return f"damaged: {arguments[0]}: {e!r}"
+        return None
+
+    def check_upload(self, id, promised, listed):
+        key = self.key(promised)
+        data = self.view.read(key)
+        assert data is not None, f"lost: the object of {promised}"
+        assert len(data) == promised["bytes"], f"not whole: the object of {promised}"
+        picture = decode(data)
+        assert picture.size == (promised["width"], promised["height"]), promised
+        assert listed <= {key + ".json"}, f"doubled: the result of {promised}: {listed}"
+        result = self.check_result(key)
+        if id in self.colours:
+            self.check_colour(picture, result, self.colours[id])
+
+    def check_unknown(self, key):
+        assert key.endswith((".jpg", ".png", ".webp", ".json")), f"what is {key}?"
+        data = self.view.read(key)
+        if data is None:  # listed alone: see Bucket
+            return
+        if key.endswith(".json"):
+            assert self.view.read(key[:-len(".json")]) is not None, f"{key} is no object's result"
+            self.check_result(key[:-len(".json")])
+        else:
+            decode(data)
+
+    def check_result(self, key):
+        data = self.view.read(key + ".json")
+        assert data is not None, f"lost: the result of {key}"
+        result = json.loads(data)
+        assert result["gcs_path"] == self.view.uri(key) and result["id"] == key.split(".")[0], result
         assert result["label"] and 0 < result["confidence"] <= 1, result
         assert result["source_etag"] and result["model_sha256"], result
+        return result
+
+    @staticmethod
+    def check_colour(picture, result, number):
+        """The bytes and the label are this upload's: none got another's."""
+        drawn, label = colour_of(number)
+        got = ImageStat.Stat(picture.convert("RGB")).mean
+        assert all(abs(a - b) < 6 for a, b in zip(got, drawn)), f"another picture: {got}, not {drawn}"
+        assert result["label"] == label, f"another picture's result: {result}, not {label}"
 
     def check_temporaries(self, most):
         left = list((self.objects / ".tmp").glob("*"))
@@ -93,13 +219,11 @@ class Ledger:
         assert not old, f"left by an earlier run: {old}"
 
     def files(self):
-        return [p for p in self.objects.rglob("*")
-                if p.is_file() and (self.objects / ".tmp") not in p.parents]
+        return self.view.files()
 
     def results(self):
-        """What must not change any more: name -> (inode, time, digest)."""
-        return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).digest())
-                for p in self.files() if p.suffix == ".json"}
+        """What must not change any more: key -> version."""
+        return {key: version for key, version in self.view.versions().items() if key.endswith(".json")}
 
 
 def drain(preprocess, timeout=60.0):
@@ -117,9 +241,12 @@ class Load:
     """Client threads, each uploading its share of `total` unique pictures, each picture until it is
     acknowledged: a refused or broken connection and 503 are tried again, any other answer fails."""
 
-    def __init__(self, service, ledger, total, threads=6, picture=None, first=0, patience=60.0):
+    def __init__(self, service, ledger, total, threads=6, picture=None, first=0, patience=60.0,
+                 coloured=None, query=""):
+        """`coloured`: a function from a number to a picture of images.colour_of(number)."""
         self.service, self.ledger, self.patience = service, ledger, patience * SLOW
         self.picture = picture or encode(gradient(), quality=85)
+        self.coloured, self.query = coloured, query
         self.numbers = iter(range(first, first + total))
         self.lock = threading.Lock()
         self.attempts, self.failures = [], []
@@ -153,16 +280,18 @@ class Load:
                     n = next(self.numbers, None)
                 if n is None:
                     return
-                self.upload(numbered_jpeg(n, self.picture))
+                data = self.coloured(n) if self.coloured else numbered_jpeg(n, self.picture)
+                self.upload(data, n if self.coloured else None)
         except Exception as e:  # noqa: BLE001 - reported by the main thread
             self.failures.append(repr(e))
 
-    def upload(self, data):
+    def upload(self, data, colour=None):
         deadline = time.monotonic() + self.patience
         while not self.stopped.is_set():
             reply = self.attempt(data)
             if reply is not None and reply.status == 200:
-                self.ledger.record(reply)
+                promised = self.ledger.record(reply, colour)
+                assert promised["id"] == content_id(data, self.query), promised
                 return
             assert reply is None or reply.status == 503, reply
             assert reply is None or reply.headers["Retry-After"], reply
@@ -171,11 +300,11 @@ class Load:
 
     def attempt(self, data):
         began, reply, error, connected = time.monotonic(), None, None, False
-        connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=30 * SLOW)
+        connection = http.client.HTTPConnection(self.service.host, self.service.port, timeout=30 * SLOW)
         try:
             connection.connect()
             connected = True
-            connection.request("POST", "/preprocess", data, {"Content-Type": "image/jpeg"})
+            connection.request("POST", "/preprocess" + self.query, data, {"Content-Type": "image/jpeg"})
             response = connection.getresponse()
             reply = Reply(response.status, response.headers, response.read())
         except (OSError, http.client.HTTPException) as e:

@@ -1,56 +1,23 @@
-"""Nothing is lost: processes killed at any moment, storage and outbox read-only or full."""
+"""Nothing is lost: storage and outbox read-only, full or gone."""
 import contextlib
 import itertools
 import os
-import random
 import signal
 import subprocess
 import time
 
 import pytest
 
+import store_servers
 from conftest import Service, Stack, wait_for
+from fault_world import s3_server
 from images import encode, gradient, numbered_jpeg
-from ledger import Ledger, Load, drain
+from ledger import Bucket, Ledger, all_results, drain
+from models import tiny_model
+from store_servers import servers
 
-UPLOADS = 200
-THREADS = 6
+pytestmark = pytest.mark.faults
 PICTURE = encode(gradient(), quality=85)
-
-
-@pytest.mark.parametrize("attempt", range(3))
-def test_kill_9(tmp_path, services, attempt):
-    seed = int(os.environ.get("DARKROOM_SEED", random.SystemRandom().randrange(10**6)))
-    print(f"DARKROOM_SEED={seed}")
-    rng = random.Random(seed)
-    stack = Stack(tmp_path)
-    services.append(stack)
-    ledger = Ledger(stack.objects)
-    stack.start()
-    with Load(stack.preprocess, ledger, UPLOADS, THREADS, PICTURE) as load:
-        kills = 0
-        while load.running() or kills < 8:  # also while the last events are being delivered
-            time.sleep(rng.uniform(0.01, 0.3))
-            victim = rng.choice([stack.preprocess, stack.classify])
-            victim.kill()
-            kills += 1
-            if rng.random() < 0.2:  # and again while it starts
-                victim.launch()
-                time.sleep(rng.uniform(0, 0.1))
-                victim.kill()
-                kills += 1
-            victim.start()
-    print(f"{kills} kills, {len(load.attempts)} attempts at {len(ledger)} uploads")
-    assert len(ledger) == UPLOADS
-    drain(stack.preprocess)
-    ledger.check(temporaries=kills * THREADS)
-
-    before = ledger.results()
-    for n in range(0, UPLOADS, 10):  # duplicates: the object, its event and its result again
-        ledger.upload(stack.preprocess, numbered_jpeg(n, PICTURE))
-    drain(stack.preprocess)
-    assert len(ledger) == UPLOADS
-    assert ledger.results() == before
 
 
 def test_old_temporaries_are_removed(tmp_path, services):
@@ -156,6 +123,43 @@ def test_store_refuses(tmp_path, small, services, how):
     assert stack.preprocess.get("/readyz").status == 200
     drain(stack.preprocess)
     ledger.check()
+
+
+@pytest.mark.parametrize("how", BREAKS)
+def test_storage_server_refuses(tmp_path, small, services, how):
+    """The disk is its, and so are the answers that it makes of that."""
+    name = s3_server()
+    if name is None:
+        pytest.skip("STORAGE SERVER'S DISK NOT TESTED: no S3 server at hand")
+    damage, mend = BREAKS[how]
+    try:
+        server = store_servers.SERVERS[name](small.path / "server")
+    except servers.Unavailable as e:
+        pytest.skip(f"STORAGE SERVER'S DISK NOT TESTED: {e}")
+    server.log_path = tmp_path / "server.log"
+    with server:
+        env = store_servers.s3_env(server)
+        stack = Stack(tmp_path, env, env | {"MODEL": tiny_model(tmp_path)})
+        services.append(stack)
+        ledger = Ledger(Bucket(servers.boto(server), server.bucket))
+        stack.start()
+        with frozen(stack.classify):
+            for n in range(8):
+                ledger.upload(stack.preprocess, numbered_jpeg(n, PICTURE))
+            damage(small)
+        for n in range(100, 104):
+            refused(stack.preprocess.upload(numbered_jpeg(n, PICTURE)))
+        assert stack.preprocess.get("/readyz").status == 503
+        wait_for(lambda: stack.preprocess.metric('events_total{outcome="endpoint_error"}') >= 2, "results to be refused")
+        assert stack.preprocess.get("/images/" + next(iter(ledger.acknowledged))).status == 200
+        assert len(ledger.missing()) == 8
+        mend(small)
+        for n in range(100, 104):
+            ledger.upload(stack.preprocess, numbered_jpeg(n, PICTURE))
+        all_results(ledger)
+        drain(stack.preprocess)
+        ledger.check()
+        stack.stop()
 
 
 def test_ready_again_without_a_request(tmp_path, small, services):

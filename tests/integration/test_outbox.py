@@ -1,16 +1,15 @@
 """The outbox in service: outages, refusals, dead letters, the operator's commands, damage."""
 import contextlib
-import http.server
 import json
 import os
 import random
 import subprocess
-import threading
 import time
 
 import pytest
 
 from conftest import BUILD, Service, free_port, wait_for
+from endpoint import Endpoint
 from images import encode, gradient, numbered_jpeg
 from ledger import Ledger, Load, all_results, drain
 
@@ -21,47 +20,6 @@ PENDING = "outbox_pending"
 
 def picture(n):
     return numbered_jpeg(n, PICTURE)
-
-
-class Endpoint:
-    """A push endpoint that answers as told: answer(envelope) -> status."""
-
-    def __init__(self, answer=lambda envelope: 204, port=0):
-        self.answer, self.received, self.lock = answer, [], threading.Lock()
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                envelope = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status = outer.answer(envelope)
-                with outer.lock:
-                    outer.received.append((time.monotonic(), envelope, status))
-                self.send_response(status)
-                if status != 204:
-                    self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def count(self, status=None):
-        with self.lock:
-            return sum(status in (None, s) for _, _, s in self.received)
-
-    def message_ids(self, status):
-        with self.lock:
-            return [e["message"]["messageId"] for _, e, s in self.received if s == status]
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture
@@ -89,6 +47,7 @@ def operator(service, *arguments, status=0, **env):
 
 # ---- outages
 
+@pytest.mark.faults
 def test_classifier_down_for_long(tmp_path, stack):
     ledger = Ledger(stack.objects)
     stack.classify.stop()
@@ -346,6 +305,7 @@ CASES = [("running", how) for how in DAMAGE] + [
 
 
 @pytest.mark.parametrize("state, how", CASES)
+@pytest.mark.faults
 def test_damage(stack, state, how):
     """Set aside, salvaged, reconciled: nothing that was acknowledged is lost."""
     damage, suffix = DAMAGE[how]
@@ -378,6 +338,7 @@ def test_damage(stack, state, how):
     all_results(ledger)
 
 
+@pytest.mark.faults
 def test_damage_under_load(stack):
     """Again and again, while uploads and deliveries go on."""
     service, ledger = stack.preprocess, Ledger(stack.objects)

@@ -5,14 +5,13 @@ import shutil
 import socket
 import subprocess
 
-import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
 from PIL import Image
 
 from conftest import BUILD, MODEL, SLOW, Service, wait_for
 from images import encode, gradient
+from models import tiny_model
 
 SERVICES = ["preprocess-service", "classify-service"]
 both = pytest.mark.parametrize("name", SERVICES)
@@ -304,30 +303,6 @@ def test_manifest_that_does_not_fit(tmp_path, model, changes, word):
     elif changes == {"output__drop_first": 2}:
         (model.parent / "imagenet_labels.txt").write_text("a\nb\nc\n")
     assert_refused(run("classify-service", tmp_path, MODEL=spoil(model, **changes)), "MODEL", word)
-
-
-def tiny_model(folder, output, shape, to=onnx.TensorProto.FLOAT):
-    """Mean of each channel of a 4 x 4 picture, reshaped and cast."""
-    nodes = [helper.make_node("GlobalAveragePool", ["in"], ["pooled"]),
-             helper.make_node("Reshape", ["pooled", "shape"], ["shaped"]),
-             helper.make_node("Cast", ["shaped"], [output], to=to)]
-    graph = helper.make_graph(
-        nodes, "tiny", [helper.make_tensor_value_info("in", onnx.TensorProto.FLOAT, ["N", 3, 4, 4])],
-        [helper.make_tensor_value_info(output, to, None)],
-        [numpy_helper.from_array(np.array(shape, np.int64), "shape")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
-    model.ir_version = 8
-    data = model.SerializeToString()
-    (folder / "tiny.onnx").write_bytes(data)
-    (folder / "tiny.txt").write_text("red, rouge\ngreen, vert\nblue, bleu\n")
-    manifest = {
-        "name": "tiny", "file": "tiny.onnx", "sha256": hashlib.sha256(data).hexdigest(),
-        "input": {"tensor": "in", "layout": "NCHW", "height": 4, "width": 4, "mean": [0, 0, 0],
-                  "std": [255, 255, 255], "resize": {"short_side": 4, "crop": "center"}},
-        "output": {"tensor": output, "activation": "none", "drop_first": 0}, "labels": {"file": "tiny.txt"},
-    }
-    (folder / "tiny.json").write_text(json.dumps(manifest))
-    return folder / "tiny.json"
 
 
 @pytest.mark.parametrize("shape, kind", [([3], onnx.TensorProto.FLOAT), ([1, 1, 3], onnx.TensorProto.FLOAT),

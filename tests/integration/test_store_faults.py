@@ -10,6 +10,7 @@ from conftest import SLOW, free_port
 from faulty_storage import ETAG, FaultyStorage, answer, drip, error, reset, silence, stored
 from store_client import Store, StoreError, refused_to_open
 
+pytestmark = pytest.mark.faults
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIATESTTESTTEST", "AWS_SECRET_ACCESS_KEY": "a-secret-that-stays-here"}
 ENVIRONMENTS = {
     "v4": KEYS | {"STORAGE_URL": "s3://bucket"},
@@ -266,15 +267,20 @@ def test_a_connection_that_was_closed_in_between(store, server):
     assert [r.body for r in server.requests] == [b"1", b"2"]
 
 
-def test_a_wrong_clock_is_corrected_once(server, tmp_path):
-    store = Store(tmp_path, **ENVIRONMENTS["v4"] | {"S3_ENDPOINT": server.endpoint})
+@pytest.mark.parametrize("name", ["v4", "v2"])
+def test_a_wrong_clock_is_corrected_once(server, tmp_path, name):
+    store = Store(tmp_path, **ENVIRONMENTS[name] | {"S3_ENDPOINT": server.endpoint})
     ahead = email.utils.format_datetime(
         datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=3), usegmt=True)
 
-    def only_their_time(connection, request):
-        when = datetime.datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(
+    def signed_time(request):
+        if name == "v2":
+            return email.utils.parsedate_to_datetime(request.headers.get("x-amz-date") or request.headers["date"])
+        return datetime.datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(
             tzinfo=datetime.timezone.utc)
-        off = abs((when - email.utils.parsedate_to_datetime(ahead)).total_seconds())
+
+    def only_their_time(connection, request):
+        off = abs((signed_time(request) - email.utils.parsedate_to_datetime(ahead)).total_seconds())
         step = stored(Date=ahead) if off < 60 else answer(403, Date=ahead) if request.method == "HEAD" \
             else error(403, "RequestTimeTooSkewed", Date=ahead)
         return step(connection, request)

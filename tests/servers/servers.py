@@ -61,10 +61,11 @@ class Server:
         self.port = port or free_port()
         self.log_path = self.folder / f"{self.name}.log"
         self.process = None
+        self.host, self.prefix = "127.0.0.1", []  # prefix: a command that runs the server
 
     @property
     def endpoint(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def command(self):
         raise NotImplementedError
@@ -88,7 +89,7 @@ class Server:
             if os.getppid() != parent:
                 os._exit(1)
 
-        command = [str(word) for word in self.command()]
+        command = [str(word) for word in [*self.prefix, *self.command()]]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=os.environ | self.environment(), stdin=subprocess.DEVNULL,
@@ -112,7 +113,7 @@ class Server:
 
     def is_ready(self):
         """Whether it answers at all, other than by a fault of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=5)
         with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
             connection.request("GET", self.ready_path)
             return connection.getresponse().status < 500
@@ -184,7 +185,7 @@ class Minio(Server):
         super().__init__(folder, port)
 
     def command(self):
-        return [self.binary, "server", self.folder / "data", "--address", f"127.0.0.1:{self.port}"]
+        return [self.binary, "server", self.folder / "data", "--address", f"{self.host}:{self.port}"]
 
     def environment(self):
         return {"MINIO_ROOT_USER": self.access_key, "MINIO_ROOT_PASSWORD": self.secret_key,
@@ -194,7 +195,7 @@ class Minio(Server):
         return "MinIO " + self.binary.name.partition("-")[2]
 
     def is_ready(self):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=5)
         with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
             connection.request("GET", self.ready_path)
             return connection.getresponse().status == 200
@@ -225,7 +226,7 @@ class Swift(Server):
             raise Unavailable(f"no Swift in {self.folder}: its file system has no extended attributes") from e
 
     def command(self):
-        return [PYTHON, HERE / "swift_server.py", self.folder, self.port]
+        return [PYTHON, HERE / "swift_server.py", self.folder, self.port, self.host]
 
     def version(self):
         return "Swift " + self.swift_version
@@ -245,11 +246,11 @@ class Versity(Server):
 
     @property
     def endpoint(self):
-        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self.certificate else 'http'}://{self.host}:{self.port}"
 
     def command(self):
         tls = ["--cert", self.certificate[0], "--key", self.certificate[1]] if self.certificate else []
-        return [self.binary, "--quiet", "--keep-alive", "--port", f"127.0.0.1:{self.port}", *tls,
+        return [self.binary, "--quiet", "--keep-alive", "--port", f"{self.host}:{self.port}", *tls,
                 "posix", self.folder / "data"]
 
     def environment(self):
@@ -262,7 +263,7 @@ class Versity(Server):
         pass  # a directory
 
     def is_ready(self):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 5):
+        with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 5):
             return True
         return False
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """OpenStack Swift with its S3 API, for tests: all of it in one process and one folder.
 
-    swift_server.py FOLDER PORT
+    swift_server.py FOLDER PORT [HOST]
 
 Needs Debian's python3-swift alone. The packages swift-proxy, swift-object and so on would add system
 services and configuration in /etc; all that they have beyond python3-swift is what stands here.
@@ -109,8 +109,8 @@ def cache_filter(*_, **__):
     return add_cache
 
 
-def listen(port=0):
-    return eventlet.listen(("127.0.0.1", port), backlog=512)
+def listen(port=0, host="127.0.0.1"):
+    return eventlet.listen((host, port), backlog=512)
 
 
 def write_ring(folder, name, port):
@@ -133,7 +133,7 @@ def serve(sock, app):
                          custom_pool=eventlet.GreenPool(512), socket_timeout=60, capitalize_response_headers=False)
 
 
-def main(folder, port):
+def main(folder, port, host="127.0.0.1"):
     folder = pathlib.Path(folder).resolve()
     (folder / DEVICE).mkdir(parents=True, exist_ok=True)
     sys.modules["swift_server"] = sys.modules["__main__"]  # for paste.filter_factory
@@ -153,8 +153,8 @@ def main(folder, port):
     for name, sock in sockets.items():
         eventlet.spawn(serve, sock, loadapp(str(folder / f"{name}.conf")))
     app = loadapp(str(folder / "proxy.conf"))
-    serve(listen(port), app)
+    serve(listen(port, host), app)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -1,0 +1,31 @@
+"""A model that the tests draw: quick, and right."""
+import hashlib
+import json
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+
+def tiny_model(folder, output="out", shape=(1, 3), to=onnx.TensorProto.FLOAT):
+    """Three classes, red, green and blue: the mean of each channel of a 4 x 4 picture, reshaped and cast."""
+    nodes = [helper.make_node("GlobalAveragePool", ["in"], ["pooled"]),
+             helper.make_node("Reshape", ["pooled", "shape"], ["shaped"]),
+             helper.make_node("Cast", ["shaped"], [output], to=to)]
+    graph = helper.make_graph(
+        nodes, "tiny", [helper.make_tensor_value_info("in", onnx.TensorProto.FLOAT, ["N", 3, 4, 4])],
+        [helper.make_tensor_value_info(output, to, None)],
+        [numpy_helper.from_array(np.array(shape, np.int64), "shape")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    data = model.SerializeToString()
+    (folder / "tiny.onnx").write_bytes(data)
+    (folder / "tiny.txt").write_text("red, rouge\ngreen, vert\nblue, bleu\n")
+    manifest = {
+        "name": "tiny", "file": "tiny.onnx", "sha256": hashlib.sha256(data).hexdigest(),
+        "input": {"tensor": "in", "layout": "NCHW", "height": 4, "width": 4, "mean": [0, 0, 0],
+                  "std": [255, 255, 255], "resize": {"short_side": 4, "crop": "center"}},
+        "output": {"tensor": output, "activation": "none", "drop_first": 0}, "labels": {"file": "tiny.txt"},
+    }
+    (folder / "tiny.json").write_text(json.dumps(manifest))
+    return folder / "tiny.json"
