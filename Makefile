@@ -64,6 +64,7 @@ FUZZ_SRC       := $(wildcard tests/fuzz/*.c)
 ALL_SRC        := $(COMMON_SRC) $(PREPROCESS_SRC) $(CLASSIFY_SRC) $(UNIT_SRC) $(PROBE_SRC) $(BENCH_SRC) \
                   $(FUZZ_SRC)
 
+comma := ,
 object = $(patsubst %.c,$(BUILD)/%.o,$(1))
 COMMON_LIB    = $(BUILD)/libcommon.a
 # the services' modules without their main(), for unit tests
@@ -112,6 +113,15 @@ $(BUILD)/unit/test_fuzz_%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay.o 
 $(BUILD)/bin/%: $(BUILD)/tests/fuzz/%.o $(SERVICES_LIB) $(COMMON_LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS) $(VIPS_LIBS) $(ONNX_LIBS)
+
+# memory that runs out (tests/unit/alloc_faults.h): our calls for memory go through the test
+$(BUILD)/unit/test_alloc_%: LDFLAGS_ALL += $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc \
+	realloc reallocarray aligned_alloc free strdup strndup vasprintf __vasprintf_chk realpath getline \
+	__getdelim fopen opendir fdopendir pthread_create)
+# calls to the kernel that fail (tests/unit/test_io_faults.c)
+$(BUILD)/unit/test_io_faults: LDFLAGS_ALL += $(patsubst %,-Wl$(comma)--wrap=%,open openat read pread \
+	write pwrite fsync fdatasync rename renameat renameat2 link linkat unlink unlinkat close fsetxattr \
+	ftruncate)
 
 # a store on stdin and stdout, for the conformance tests
 $(BUILD)/store-probe: $(call object,$(PROBE_SRC)) $(COMMON_LIB)

@@ -1,4 +1,5 @@
 /* POST /classify: an object's URI, or the image itself; answered with labels. */
+#include "base/json.h"
 #include "classify.h"
 #include "http/upload.h"
 
@@ -29,7 +30,10 @@ static bool read_uri(const struct app *app, const struct request *req,
 {
     if (req->body.len > JSON_BYTES_MAX)
         return error_set(err, ERROR_TOO_LARGE, "a JSON body of more than %d bytes", JSON_BYTES_MAX);
-    json_t *json = json_loadb((const char *)req->body.data, req->body.len, 0, NULL);
+    struct error why = {0};
+    json_t *json = json_read(req->body, 0, &why);
+    if (why.code == ERROR_OVERLOADED)
+        return error_oom(err);
     const char *uri = json_string_value(json_object_get(json, "gcs_path"));
     bool ok = uri != NULL ? store_set_find(app->readable, uri, &params->object.store,
                                            params->object.key, err)

@@ -1,6 +1,7 @@
 #include "result.h"
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/strings.h"
 #include "image/object_name.h"
 
@@ -48,7 +49,12 @@ bool result_find(const struct app *app, const struct result_subject *subject, in
                    &data, NULL, err))
         return err->code == ERROR_NOT_FOUND || err->code == ERROR_TOO_LARGE;
     /* what is no JSON, or of other bytes or another model, is replaced like an old result */
-    json_t *result = json_loadb((const char *)data.data, data.len, 0, NULL);
+    struct error why = {0};
+    json_t *result = json_read(buffer_view(&data), 0, &why);
+    if (why.code == ERROR_OVERLOADED) {
+        *err = why;
+        return false;
+    }
     if (says(result, "source_etag", subject->etag) &&
         says(result, "model_sha256", model_manifest(app->model)->sha256))
         *ret = result;

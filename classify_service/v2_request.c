@@ -1,3 +1,4 @@
+#include "base/json.h"
 #include "base/json_cost.h"
 #include "base/strings.h"
 #include "labels.h"
@@ -209,16 +210,16 @@ bool v2_request_read(const struct manifest *manifest, const struct request *req,
 {
     CLEANUP(v2_request_done) struct v2_request found = {0};
     struct bytes text = {0}, binary = {0};
-    json_error_t why;
+    struct error why = {0};
 
     if (!split_body(req, &text, &binary, err) || !charge(req, text, &found, err))
         return false;
-    found.json = json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, &why);
-    if (found.json == NULL && json_error_code(&why) == json_error_out_of_memory)
+    found.json = json_read(text, JSON_REJECT_DUPLICATES, &why);
+    if (why.code == ERROR_OVERLOADED)
         return error_oom(err);
     if (!json_is_object(found.json))
         return error_set(err, ERROR_BAD_REQUEST, "not a JSON object%s%.80s",
-                         found.json == NULL ? ": " : "", found.json == NULL ? why.text : "");
+                         found.json == NULL ? ": " : "", why.message);
     if (!read_id(&found, err) || !read_input(manifest, binary, &found, err) ||
         !read_output(manifest, &found, err))
         return false;

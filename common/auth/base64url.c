@@ -30,17 +30,23 @@ static int digit(uint8_t c)
     return c == '-' ? 62 : c == '_' ? 63 : -1;
 }
 
-bool base64url_decode(struct bytes text, struct buffer *out)
+static bool malformed(struct error *err)
 {
-    struct error ignored;
+    return error_set(err, ERROR_BAD_REQUEST, "not base64url");
+}
+
+bool base64url_decode(struct bytes text, struct buffer *out, struct error *err)
+{
     unsigned bits = 0, held = 0;
 
-    if (text.len % 4 == 1 || !buffer_reserve(out, text.len / 4 * 3 + 2, &ignored))
+    if (text.len % 4 == 1)
+        return malformed(err);
+    if (!buffer_reserve(out, text.len / 4 * 3 + 2, err))
         return false;
     for (size_t i = 0; i < text.len; i++) {
         int value = digit(text.data[i]);
         if (value < 0)
-            return false;
+            return malformed(err);
         held = (held << 6 | (unsigned)value) & 0xFFF;
         bits += 6;
         if (bits >= 8) {
@@ -48,5 +54,5 @@ bool base64url_decode(struct bytes text, struct buffer *out)
             out->data[out->len++] = (uint8_t)(held >> bits);
         }
     }
-    return (held & ((1U << bits) - 1)) == 0;
+    return (held & ((1U << bits) - 1)) == 0 || malformed(err);
 }

@@ -7,7 +7,7 @@
 
 /* Appended to out. */
 bool base64url_encode(struct bytes data, struct buffer *out, struct error *err) NODISCARD;
-/* Appended to out. False for anything else, or when it does not fit. */
-bool base64url_decode(struct bytes text, struct buffer *out) NODISCARD;
+/* Appended to out. ERROR_BAD_REQUEST for anything else; ERROR_TOO_LARGE. */
+bool base64url_decode(struct bytes text, struct buffer *out, struct error *err) NODISCARD;
 
 #endif

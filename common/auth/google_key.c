@@ -1,6 +1,7 @@
 #include "auth/google_key.h"
 
 #include "auth/base64url.h"
+#include "base/json.h"
 #include "base/strings.h"
 #include "base/url.h"
 
@@ -85,8 +86,9 @@ struct google_key *google_key_read(const char *path, struct error *err)
     if (!read_file(path, &text, err))
         return NULL;
     struct google_key *key = calloc(1, sizeof(*key));
-    json_t *json = json_loadb((const char *)text.data, text.len, 0, NULL);
-    bool ok = key != NULL ? fill(key, json, err) : error_oom(err);
+    struct error why = {0};
+    json_t *json = json_read(buffer_view(&text), 0, &why);
+    bool ok = key != NULL && why.code != ERROR_OVERLOADED ? fill(key, json, err) : error_oom(err);
     json_decref(json);
     OPENSSL_cleanse(text.data, text.len);
     if (ok)

@@ -2,6 +2,7 @@
 
 #include "auth/google_key.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/strings.h"
 #include "base/threads.h"
 
@@ -111,7 +112,8 @@ static bool ask_token_uri(const struct google_token *t, int64_t deadline_ms, str
 static bool read_reply(const struct http_reply *reply, char out[GOOGLE_TOKEN_MAX],
                        int64_t *lifetime_s, struct error *err)
 {
-    json_t *json = json_loadb((const char *)reply->body.data, reply->body.len, 0, NULL);
+    struct error malformed;
+    json_t *json = json_read(buffer_view(&reply->body), 0, &malformed);
     const char *text = json_string_value(json_object_get(json, "access_token"));
     size_t len = text != NULL ? strlen(text) : 0;
     bool ok = len > 0 && len < GOOGLE_TOKEN_MAX;

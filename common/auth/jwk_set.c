@@ -1,5 +1,7 @@
 #include "auth/jwk_set.h"
 
+#include "base/json.h"
+
 #include "auth/base64url.h"
 
 #include <openssl/bn.h>
@@ -67,12 +69,17 @@ static bool is_for_rs256(const json_t *jwk)
            strlen(kid) <= JWT_KID_MAX;
 }
 
-static BIGNUM *read_number(const json_t *jwk, const char *name, int bits_max)
+/* NULL for what is none; *err is set only when there was no memory for it. */
+static BIGNUM *read_number(const json_t *jwk, const char *name, int bits_max, struct error *err)
 {
+    struct error why = {0};
     CLEANUP(buffer_done) struct buffer n = BUFFER_MAX((size_t)bits_max / 8 + 8);
     const char *text = json_string_value(json_object_get(jwk, name));
 
-    if (text == NULL || !base64url_decode(bytes_from_str(text), &n) || n.len == 0)
+    bool ok = text != NULL && base64url_decode(bytes_from_str(text), &n, &why) && n.len > 0;
+    if (why.code == ERROR_OVERLOADED)
+        *err = why;
+    if (!ok)
         return NULL;
     return BN_bin2bn(n.data, (int)n.len, NULL);
 }
@@ -96,10 +103,10 @@ static EVP_PKEY *make_key(const BIGNUM *n, const BIGNUM *e)
 
 /* NULL unless it is a key that a signature can be believed of: with the exponent 1 anybody could
  * make one. */
-static EVP_PKEY *read_key(const json_t *jwk)
+static EVP_PKEY *read_key(const json_t *jwk, struct error *err)
 {
-    CLEANUP(free_number) BIGNUM *n = read_number(jwk, "n", RSA_BITS_MAX);
-    CLEANUP(free_number) BIGNUM *e = read_number(jwk, "e", EXPONENT_BITS_MAX);
+    CLEANUP(free_number) BIGNUM *n = read_number(jwk, "n", RSA_BITS_MAX, err);
+    CLEANUP(free_number) BIGNUM *e = read_number(jwk, "e", EXPONENT_BITS_MAX, err);
 
     if (n == NULL || e == NULL || BN_num_bits(n) < RSA_BITS_MIN || BN_num_bits(n) > RSA_BITS_MAX ||
         !BN_is_odd(n) || !BN_is_odd(e) || BN_is_one(e) || BN_num_bits(e) > EXPONENT_BITS_MAX)
@@ -122,7 +129,9 @@ static bool is_ambiguous(const json_t *keys, size_t index)
     return false;
 }
 
-static void read_keys(const json_t *keys, struct jwk_set *ret)
+/* All of them that can be used, or *err: keys that there was no memory for must not look like keys
+ * that the issuer has not. */
+static void read_keys(const json_t *keys, struct jwk_set *ret, struct error *err)
 {
     size_t i;
     json_t *jwk;
@@ -132,7 +141,7 @@ static void read_keys(const json_t *keys, struct jwk_set *ret)
         if (!is_for_rs256(jwk) || is_ambiguous(keys, i))
             continue;
         struct jwk *slot = &ret->keys[ret->count];
-        slot->key = read_key(jwk);
+        slot->key = read_key(jwk, err);
         if (slot->key == NULL)
             continue;
         snprintf(slot->kid, sizeof(slot->kid), "%s",
@@ -144,16 +153,22 @@ static void read_keys(const json_t *keys, struct jwk_set *ret)
 
 bool jwk_set_read(struct bytes json, struct jwk_set *ret, struct error *err)
 {
+    struct error why = {0};
     json_t *root = NULL;
 
     *ret = (struct jwk_set){0};
     if (json.len <= JWK_SET_MAX_BYTES)
-        root = json_loadb((const char *)json.data, json.len, JSON_REJECT_DUPLICATES, NULL);
+        root = json_read(json, JSON_REJECT_DUPLICATES, &why);
     const json_t *keys = json_object_get(root, "keys");
     bool bounded = json_is_array(keys) && json_array_size(keys) <= JWK_SET_MAX_KEYS;
     if (bounded)
-        read_keys(keys, ret);
+        read_keys(keys, ret, &why);
     json_decref(root);
+    if (why.code == ERROR_OVERLOADED) {
+        jwk_set_done(ret);
+        *err = why;
+        return false;
+    }
     if (!bounded)
         return error_set(err, ERROR_UNAVAILABLE, "not a key set of at most %d keys",
                          JWK_SET_MAX_KEYS);

@@ -1,5 +1,7 @@
 #include "auth/jwt.h"
 
+#include "base/json.h"
+
 #include "auth/base64url.h"
 
 #include <openssl/err.h>
@@ -25,14 +27,19 @@ static bool is_shallow(struct bytes json)
 static json_t *decode_object(struct bytes part, const char *what, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(JWT_MAX);
+    struct error why = {0};
     json_t *json = NULL;
 
-    if (base64url_decode(part, &text) && is_shallow(buffer_view(&text)))
-        json = json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, NULL);
+    if (base64url_decode(part, &text, &why) && is_shallow(buffer_view(&text)))
+        json = json_read(buffer_view(&text), JSON_REJECT_DUPLICATES, &why);
     if (json_is_object(json))
         return json;
     json_decref(json);
-    error_set(err, ERROR_UNAUTHORIZED, "the token's %s is not a JSON object in base64url", what);
+    if (why.code == ERROR_OVERLOADED)
+        *err = why;
+    else
+        error_set(err, ERROR_UNAUTHORIZED, "the token's %s is not a JSON object in base64url",
+                  what);
     return NULL;
 }
 
@@ -69,8 +76,10 @@ bool jwt_read(const char *text, struct jwt *ret, struct error *err)
         return error_set(err, ERROR_UNAUTHORIZED, "the token has not three parts");
     ret->signed_part = bytes_of(text, header_len + 1 + payload_len);
     ret->payload = bytes_of(payload, payload_len);
-    if (!base64url_decode(bytes_from_str(signature), &ret->signature))
-        return error_set(err, ERROR_UNAUTHORIZED, "the token's signature is not base64url");
+    if (!base64url_decode(bytes_from_str(signature), &ret->signature, err))
+        return err->code != ERROR_OVERLOADED
+                   ? error_set(err, ERROR_UNAUTHORIZED, "the token's signature is not base64url")
+                   : false;
     json_t *header = decode_object(bytes_of(text, header_len), "header", err);
     bool ok = header != NULL && check_header(header, ret, err);
     json_decref(header);

@@ -7,7 +7,7 @@
 
 bool config_mistake(struct buffer *mistakes, const char *fmt, ...)
 {
-    char line[512];
+    char line[CONFIG_MISTAKE_MAX];
     struct error err = {0};
     va_list args;
 

@@ -24,6 +24,8 @@ struct setting {
     const char *help;
 };
 
+enum { CONFIG_MISTAKE_MAX = 512 }; /* of one line */
+
 /* All mistakes are collected, one line each, so that they are reported together. */
 bool config_mistake(struct buffer *mistakes, const char *fmt, ...) PRINTF_LIKE(2, 3);
 

@@ -237,6 +237,8 @@ static void check_emulator(const char *endpoint_name, const char *endpoint, cons
         char *url = string_format("http://%s", *emulator);
         free(*emulator);
         *emulator = url;
+        if (url == NULL)
+            config_mistake(mistakes, "%s: out of memory", name);
     }
     check_endpoint(name, text(*emulator), mistakes);
 }
@@ -368,7 +370,12 @@ static void cut_slashes(char *url)
 
 bool settings_load(enum service_kind service, struct settings *ret, struct buffer *mistakes)
 {
+    struct error no_room = {0};
+
     *ret = (struct settings){0};
+    /* room for a first mistake: none must be lost for want of memory */
+    if (!buffer_reserve(mistakes, CONFIG_MISTAKE_MAX, &no_room))
+        return false;
     bool ok = config_read(table, ARRAY_SIZE(table), service, ret, mistakes);
     if (ret->workers == 0)
         ret->workers = cpu_count();

@@ -76,7 +76,9 @@ static bool read_header(const struct notification_request *req, const char *name
     if (value == NULL || *value == '\0')
         return error_set(err, ERROR_BAD_REQUEST, "the header %s is missing", name);
     if (!unquote(value, &plain, err))
-        return error_set(err, ERROR_BAD_REQUEST, "the header %s is too long", name);
+        return err->code == ERROR_TOO_LARGE
+                   ? error_set(err, ERROR_BAD_REQUEST, "the header %s is too long", name)
+                   : false;
     const char *text = buffer_cstr(&plain, err);
     if (text == NULL || !string_percent_decode(text, &decoded, err))
         return error_wrap(err, "the header %s", name);

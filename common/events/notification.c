@@ -1,3 +1,4 @@
+#include "base/json.h"
 #include "base/json_cost.h"
 #include "base/strings.h"
 #include "events/notification_internal.h"
@@ -6,19 +7,19 @@
 
 json_t *notification_parse(struct bytes text, const char *what, struct error *err)
 {
-    json_error_t why;
+    struct error why = {0};
 
     if (json_cost(text) > NOTIFICATION_COST_MAX) {
         error_set(err, ERROR_TOO_LARGE, "%s has too many JSON values", what);
         return NULL;
     }
-    json_t *ret = json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, &why);
+    json_t *ret = json_read(text, JSON_REJECT_DUPLICATES, &why);
 
-    if (ret == NULL && json_error_code(&why) == json_error_out_of_memory) {
-        error_oom(err);
+    if (why.code == ERROR_OVERLOADED) {
+        *err = why;
     } else if (!json_is_object(ret)) {
         error_set(err, ERROR_BAD_REQUEST, "%s is not a JSON object%s%.80s", what,
-                  ret == NULL ? ": " : "", ret == NULL ? why.text : "");
+                  ret == NULL ? ": " : "", why.message);
         json_decref(ret);
         return NULL;
     }

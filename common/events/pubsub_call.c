@@ -1,5 +1,6 @@
 #include "events/pubsub_call.h"
 
+#include "base/json.h"
 #include "base/strings.h"
 #include "http/client.h"
 
@@ -38,8 +39,8 @@ char *pubsub_url(const struct pubsub_options *options, struct error *err)
 /* The ids of a 200, one for each message: anything else is no confirmation. */
 static bool read_ids(const struct http_reply *reply, struct pubsub_call *call)
 {
-    CLEANUP(cleanup_json)
-    json_t *json = json_loadb((const char *)reply->body.data, reply->body.len, 0, NULL);
+    struct error malformed;
+    CLEANUP(cleanup_json) json_t *json = json_read(buffer_view(&reply->body), 0, &malformed);
     const json_t *ids = json_object_get(json, "messageIds");
 
     if (json_array_size(ids) != call->count)
@@ -56,8 +57,8 @@ static bool read_ids(const struct http_reply *reply, struct pubsub_call *call)
 /* "PERMISSION_DENIED" of {"error": {"status": "PERMISSION_DENIED"}}, else "". */
 static void status_name(const struct http_reply *reply, char out[STATUS_MAX])
 {
-    CLEANUP(cleanup_json)
-    json_t *json = json_loadb((const char *)reply->body.data, reply->body.len, 0, NULL);
+    struct error malformed;
+    CLEANUP(cleanup_json) json_t *json = json_read(buffer_view(&reply->body), 0, &malformed);
     const char *name = json_string_value(json_object_get(json_object_get(json, "error"), "status"));
 
     *out = '\0';
