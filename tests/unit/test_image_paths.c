@@ -121,8 +121,10 @@ static void assert_same(struct sample s, const struct image_options *o, const ch
     CLEANUP(image_result_done) struct image_result a = {0}, b = {0};
     struct error err = {0};
 
-    if (!run(false, sample_bytes(s), o, &a, &err) || !run(true, sample_bytes(s), o, &b, &err))
-        fail_msg("%s: %s", name, err.message);
+    if (!run(false, sample_bytes(s), o, &a, &err))
+        fail_msg("%s, directly: %s", name, err.message);
+    if (!run(true, sample_bytes(s), o, &b, &err))
+        fail_msg("%s, by libvips: %s", name, err.message);
     assert_int_equal(a.width, b.width);
     assert_int_equal(a.height, b.height);
     if (least > 0 ? psnr(&a, &b) < least : a.len != b.len || memcmp(a.data, b.data, a.len) != 0)
@@ -231,7 +233,7 @@ static struct bytes wide_profile(void)
 {
     const cmsCIExyY white = {0.3127, 0.329, 1};
     const cmsCIExyYTRIPLE p3 = {{0.68, 0.32, 1}, {0.265, 0.69, 1}, {0.15, 0.06, 1}};
-    cmsToneCurve *gamma = cmsBuildGamma(NULL, 2.2);
+    cmsToneCurve *gamma = cmsBuildGamma(NULL, 1.6);
     cmsToneCurve *curves[] = {gamma, gamma, gamma};
     struct bytes ret = saved_profile(cmsCreateRGBProfile(&white, &p3, curves));
 
@@ -260,9 +262,11 @@ static void test_profiles(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(profiles) * 4; i++) {
         static const int on[] = {0, 5, 9, 7};
         struct jpeg_kind kind = kinds[on[i % 4]];
+        char name[64];
 
         kind.profile = profiles[i / 4];
-        kind.name = "with a profile";
+        snprintf(name, sizeof(name), "%s, profile %zu", kind.name, i / 4);
+        kind.name = name;
         assert_kind(&kind, 152, 120);
     }
     for (size_t i = 0; i < ARRAY_SIZE(profiles); i++)
@@ -286,12 +290,14 @@ static void test_profile_counts(void **state)
     free((void *)(uintptr_t)wide.profile.data);
 }
 
-/* Other bytes anywhere: both ways refuse it with the same code, or make the same of it. */
+/* Other bytes anywhere: what libvips refuses is refused, with the same code; what both take gives
+ * the same. Directly some more is noticed: libjpeg-turbo looks closely where its input comes in
+ * pieces only, which for libvips is half of a file. */
 static void test_damage(void **state)
 {
     struct image_options o = options_of(24, 24, IMAGE_COVER, IMAGE_PNG);
     uint32_t seed = 1;
-    int refused = 0, taken = 0;
+    int refused = 0, taken = 0, more = 0;
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(kinds) * 60; i++) {
@@ -304,15 +310,16 @@ static void test_damage(void **state)
             ((uint8_t *)s.data)[2 + (seed >> 8) % (s.len - 2)] ^= (uint8_t)(1 + seed % 255);
         }
         bool ok = run(false, sample_bytes(s), &o, &a, &x);
-        bool same = run(true, sample_bytes(s), &o, &b, &y) == ok && x.code == y.code;
+        bool same = run(true, sample_bytes(s), &o, &b, &y) == ok ? x.code == y.code : !ok;
 
-        if (!same || (ok && psnr(&a, &b) < PROFILE_PSNR))
+        if (!same || (ok && psnr(&a, &b) < 999))
             fail_msg("%s, damage %zu: %d (%s) and %s", kinds[i / 60].name, i, ok, x.message,
                      y.message);
         taken += ok;
         refused += !ok;
+        more += !ok && y.code == ERROR_NONE;
     }
-    assert_true(taken > 50 && refused > 50);
+    assert_true(taken > 50 && refused > 50 && more < refused / 4);
 }
 
 /* Nothing of one image shows in another: a file without its own tables does not get those of the
