@@ -8,12 +8,14 @@
  *
  * This is the way of everything but ordinary JPEG (jpeg_fit.c). */
 #include "image/geometry.h"
+#include "image/jpeg.h"
 
-static bool load_shrunk_jpeg(struct bytes data, int factor, VipsImage **image, struct error *err)
+/* As small as the decoder's inverse DCT can make it. */
+static bool load_shrunk_jpeg(struct bytes data, int joined, VipsImage **image, struct error *err)
 {
     VipsImage *shrunk = NULL;
 
-    if (!image_load(data, IMAGE_JPEG, factor >= 8 ? 8 : factor >= 4 ? 4 : 2, &shrunk, err))
+    if (!image_load(data, IMAGE_JPEG, joined, &shrunk, err))
         return false;
     image_replace(image, shrunk);
     return true;
@@ -60,17 +62,23 @@ bool image_decode(const struct image_header *header, const struct fit_request *r
     CLEANUP_IMAGE VipsImage *image = NULL;
     struct bytes data = request->input->data;
     bool jpeg = header->format == IMAGE_JPEG;
-    int factor;
 
     if (!image_load(data, header->format, 1, &image, err) || !check_size(image, header, err) ||
         !geometry_plan(g, &(struct image_size){image->Xsize, image->Ysize},
                        vips_image_get_orientation(image), request, err))
         return false;
-    factor = geometry_spare(g);
-    if (factor > 1 && jpeg && !load_shrunk_jpeg(data, factor, &image, err))
+    g->joined = geometry_spare(g);
+    if (jpeg)
+        g->joined = jpeg_scale(g->joined);
+    if (jpeg && g->joined > 1 && !load_shrunk_jpeg(data, g->joined, &image, err))
         return false;
-    if (!prepare(&image, request, jpeg ? 1 : factor, err))
+    if (!prepare(&image, request, jpeg ? 1 : g->joined, err))
         return false;
+    /* libvips leaves out the pixel that stands for less than `joined` of a JPEG */
+    g->decoded = (struct image_size){image->Xsize, image->Ysize};
+    if (image->Xsize < g->width / g->joined || image->Ysize < g->height / g->joined ||
+        image->Bands != 3)
+        return error_set(err, ERROR_BAD_IMAGE, "the image contradicts its own header");
     *ret = TAKE_PTR(image);
     return true;
 }

@@ -41,8 +41,7 @@ static bool fit_by_libvips(struct image_worker *w, const struct fit_request *req
     if (!image_decode(header, request, &g, &image, err))
         return false;
     middle = clock_monotonic_s();
-    if (!geometry_begin(&g, &(struct image_size){image->Xsize, image->Ysize}, w, err) ||
-        !feed(image, request->input->cancelled, w, err) ||
+    if (!geometry_begin(&g, w, err) || !feed(image, request->input->cancelled, w, err) ||
         !geometry_finish(&g, w, request->background, ret, err))
         return false;
     ret->stages = (struct image_stages){

@@ -17,7 +17,11 @@ bool geometry_plan(struct geometry *g, const struct image_size *stored, int orie
 {
     int width = stored->width, height = stored->height;
 
-    *g = (struct geometry){.width = width, .height = height, .turn = turn_of(orientation)};
+    *g = (struct geometry){.width = width,
+                           .height = height,
+                           .joined = 1,
+                           .decoded = *stored,
+                           .turn = turn_of(orientation)};
     return g->turn.swap ? request->plan(request->context, height, width, &g->plan, err)
                         : request->plan(request->context, width, height, &g->plan, err);
 }
@@ -31,11 +35,6 @@ int geometry_spare(const struct geometry *g)
     return least < 2 ? 1 : least > MOST ? MOST : (int)least;
 }
 
-static double clamp(double n, double min, double max)
-{
-    return n < min ? min : n > max ? max : n;
-}
-
 /* Along one upright axis of the decoded picture, which has `length` pixels: [from, from + size)
  * become `out` pixels. */
 struct stretch {
@@ -43,14 +42,13 @@ struct stretch {
     int length, out;
 };
 
-/* Shrinking, a window is rounded to whole pixels: what needs no resize then gets none. Enlarging,
- * a fraction of a pixel is visible.
+/* What is not resized is not shifted by a fraction of a pixel either.
  * Only the pixels that the canvas shows are made: [skip, skip + shown) of `out`. */
 static struct stretch stretch(struct stretch s, int skip, int shown)
 {
-    if (s.out <= s.size || s.size >= s.length) {
-        s.size = clamp(round(s.size), 1, s.length);
-        s.from = clamp(round(s.from), 0, s.length - s.size);
+    if (round(s.size) == s.out) {
+        s.size = s.out;
+        s.from = fmin(round(s.from), s.length - s.size);
     }
     if (skip > 0) {
         double pixel = s.size / s.out;
@@ -67,24 +65,23 @@ static double start_of(const struct stretch *s, bool mirror)
     return mirror ? s->length - s->from - s->size : s->from;
 }
 
-static void make_resample(struct geometry *g, const struct image_size *decoded)
+static void make_resample(struct geometry *g)
 {
     const struct fit_plan *p = &g->plan;
-    double kx = (double)decoded->width / g->width, ky = (double)decoded->height / g->height;
-    struct stretch across = {.length = decoded->width}, down = {.length = decoded->height};
+    struct stretch across = {.length = g->decoded.width}, down = {.length = g->decoded.height};
     struct stretch *x = g->turn.swap ? &down : &across, *y = g->turn.swap ? &across : &down;
 
-    x->from = p->left * (g->turn.swap ? ky : kx);
-    x->size = p->window_width * (g->turn.swap ? ky : kx);
+    x->from = p->left / g->joined;
+    x->size = p->window_width / g->joined;
     x->out = p->width;
-    y->from = p->top * (g->turn.swap ? kx : ky);
-    y->size = p->window_height * (g->turn.swap ? kx : ky);
+    y->from = p->top / g->joined;
+    y->size = p->window_height / g->joined;
     y->out = p->height;
     *x = stretch(*x, -p->canvas_left, p->canvas_width);
     *y = stretch(*y, -p->canvas_top, p->canvas_height);
     g->resample = (struct resample_plan){
-        .src_width = decoded->width,
-        .src_height = decoded->height,
+        .src_width = g->decoded.width,
+        .src_height = g->decoded.height,
         .left = start_of(&across, g->turn.mirror_x),
         .top = start_of(&down, g->turn.mirror_y),
         .width = across.size,
@@ -94,12 +91,11 @@ static void make_resample(struct geometry *g, const struct image_size *decoded)
     };
 }
 
-bool geometry_begin(struct geometry *g, const struct image_size *decoded,
-                    struct image_worker *worker, struct error *err)
+bool geometry_begin(struct geometry *g, struct image_worker *worker, struct error *err)
 {
     struct resample_plan *r = &g->resample;
 
-    make_resample(g, decoded);
+    make_resample(g);
     r->out_stride = 3 * (size_t)r->out_width;
     if (!scratch_need(&worker->resized, r->out_stride * (size_t)r->out_height, err))
         return false;

@@ -12,6 +12,8 @@ struct turn {
 
 struct geometry {
     int width, height; /* of the file's picture, as stored */
+    int joined;        /* so many pixels a side become one on the way: decoders may set it, */
+    struct image_size decoded; /* and what that leaves, the last pixels maybe for fewer */
     struct turn turn;
     struct fit_plan plan;
     struct resample_plan resample; /* of what the decoder gives, as stored */
@@ -26,10 +28,8 @@ bool geometry_plan(struct geometry *g, const struct image_size *stored, int orie
  * the final, good resize); 1 for none. */
 int geometry_spare(const struct geometry *g);
 
-/* Then: the decoder will give decoded_width x decoded_height pixels (as stored), the same picture
- * or a smaller one. Gets worker->resample ready for its rows. ERROR_OVERLOADED. */
-bool geometry_begin(struct geometry *g, const struct image_size *decoded,
-                    struct image_worker *worker, struct error *err) NODISCARD;
+/* Gets worker->resample ready for the rows of the decoded picture. ERROR_OVERLOADED. */
+bool geometry_begin(struct geometry *g, struct image_worker *worker, struct error *err) NODISCARD;
 
 /* When all rows are fed: the picture, upright and on its canvas, the worker's until its next image.
  * ERROR_OVERLOADED. */

@@ -62,7 +62,7 @@ bool image_options_check(const struct image_options *options, struct error *err)
 
 enum { IMAGE_OPTIONS_TEXT_MAX = 160 };
 /* The canonical text that goes into the content id, all options with defaults filled in:
- * "darkroom-1\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\nquality=90\nbackground=ffffff\n". */
+ * "darkroom-2\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\nquality=90\nbackground=ffffff\n". */
 void image_options_text(const struct image_options *options, char out[IMAGE_OPTIONS_TEXT_MAX]);
 
 const char *image_format_name(enum image_format format);         /* "jpeg" */
@@ -133,9 +133,9 @@ void image_result_done(struct image_result *result);
 /* How a classifier wants its input. */
 struct image_tensor_spec {
     int width, height;     /* of the tensor */
-    int short_side;        /* a larger image is scaled so that its short side is this, then centre
-                              cropped; one of exactly width x height is taken as it is; a
-                              smaller one is scaled up so that it covers */
+    int short_side;        /* a larger image, and one that does not cover width x height, is scaled
+                              so that its short side is this, then centre cropped, like a stored
+                              one; any between is only cropped */
     bool nchw;             /* planes (NCHW) or interleaved (NHWC) */
     float mean[3], std[3]; /* out = (rgb - mean) / std, R first */
 };

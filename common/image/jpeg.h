@@ -22,6 +22,10 @@ bool jpeg_metadata_read(struct bytes data, struct scratch *scratch, struct jpeg_
 /* Whether jpeg_fit takes it: grey, YCbCr and RGB. The rest (CMYK, YCCK) goes through libvips. */
 bool jpeg_fits(const struct image_header *header);
 
+/* 1, 2, 4 or 8, at most `spare`: the smaller inverse DCTs, good box filters, that libjpeg-turbo has
+ * vector code for. */
+int jpeg_scale(int spare);
+
 /* As image_fit, for a JPEG whose header has been checked. The picture is the worker's. */
 bool jpeg_fit(struct image_worker *worker, const struct fit_request *request,
               const struct image_header *header, struct picture *ret, struct error *err) NODISCARD;

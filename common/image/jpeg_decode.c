@@ -42,6 +42,98 @@ void jpeg_decoder_done(struct jpeg_decoder *d)
     jpeg_destroy_decompress(&d->codec);
 }
 
+/* --- a second look --- */
+
+/* libjpeg-turbo's fast Huffman decoder, used wherever much data lies ahead, takes a code that does
+ * not exist for a zero without a word. What follows then hardly ever ends where the scan does: so
+ * when bytes are left over, all is read once more with so little ahead that the careful decoder
+ * does it. Bytes left over alone are no error: some cameras pad. */
+enum { CAREFUL_BYTES = 256 };
+
+static void source_nothing(j_decompress_ptr codec)
+{
+    (void)codec;
+}
+
+static boolean source_next(j_decompress_ptr codec)
+{
+    static const uint8_t end[] = {0xff, JPEG_EOI};
+    struct jpeg_decoder *d = codec->client_data;
+    size_t left = d->data.len - d->handed, count = left < CAREFUL_BYTES ? left : CAREFUL_BYTES;
+
+    d->source.next_input_byte = count > 0 ? d->data.data + d->handed : end;
+    d->source.bytes_in_buffer = count > 0 ? count : sizeof(end);
+    d->handed += count;
+    return TRUE;
+}
+
+static void source_skip(j_decompress_ptr codec, long count)
+{
+    struct jpeg_source_mgr *s = codec->src;
+
+    for (; count > (long)s->bytes_in_buffer; source_next(codec))
+        count -= (long)s->bytes_in_buffer;
+    if (count > 0) {
+        s->next_input_byte += count;
+        s->bytes_in_buffer -= (size_t)count;
+    }
+}
+
+static void careful_step(void *arg)
+{
+    struct jpeg_decoder *d = arg;
+    struct jpeg_decompress_struct *codec = &d->codec;
+
+    jpeg_create_decompress(codec);
+    codec->client_data = d;
+    codec->progress = &d->guard.progress;
+    d->source.init_source = source_nothing;
+    d->source.fill_input_buffer = source_next;
+    d->source.skip_input_data = source_skip;
+    d->source.resync_to_restart = jpeg_resync_to_restart;
+    d->source.term_source = source_nothing;
+    codec->src = &d->source;
+    jpeg_read_header(codec, TRUE);
+    codec->scale_denom = 8; /* only the codes matter */
+    jpeg_start_decompress(codec);
+    while (codec->output_scanline < codec->output_height) {
+        JSAMPROW row = d->rows->data;
+
+        jpeg_read_scanlines(codec, &row, 1);
+    }
+}
+
+static void finish_step(void *arg)
+{
+    struct jpeg_decoder *d = arg;
+
+    jpeg_finish_decompress(&d->codec);
+}
+
+static bool check_codes(struct jpeg_decoder *d, struct error *err)
+{
+    struct jpeg_decoder *careful;
+    bool ok;
+
+    if (jpeg_has_multiple_scans(&d->codec)) /* read to the end of the file already */
+        return true;
+    d->guard.lenient = true;
+    if (!jpeg_guard_run(&d->guard, finish_step, d) || d->guard.manager.num_warnings == 0)
+        return d->guard.state != JPEG_CANCELLED || failed(d, err);
+    careful = calloc(1, sizeof(*careful));
+    if (careful == NULL)
+        return error_oom(err);
+    careful->data = d->data;
+    careful->rows = d->rows; /* large enough: it held more of the same picture */
+    jpeg_guard_init(&careful->guard, (j_common_ptr)&careful->codec, d->guard.cancelled);
+    ok = jpeg_guard_run(&careful->guard, careful_step, careful) || failed(careful, err);
+    jpeg_decoder_done(careful);
+    free(careful);
+    return ok;
+}
+
+/* --- rows --- */
+
 static void start_step(void *arg)
 {
     struct jpeg_decoder *d = arg;
@@ -141,5 +233,5 @@ bool jpeg_decoder_read(struct jpeg_decoder *d, int denominator, struct resample 
     if (!jpeg_guard_run(&d->guard, start_step, d))
         return failed(d, err);
     return scratch_need(rows, (size_t)d->codec.output_width * PIXEL * ROWS, err) &&
-           (jpeg_guard_run(&d->guard, rows_step, d) || failed(d, err));
+           (jpeg_guard_run(&d->guard, rows_step, d) || failed(d, err)) && check_codes(d, err);
 }

@@ -15,6 +15,9 @@ struct jpeg_decoder {
     struct resample *resample;
     struct scratch *rows;
     double resample_s; /* of the time, what the resampler took */
+    /* for looking at every code: */
+    struct jpeg_source_mgr source;
+    size_t handed; /* bytes of `data` that the source has given */
 };
 
 /* Read the header. ERROR_BAD_IMAGE. */

@@ -11,16 +11,8 @@ bool jpeg_fits(const struct image_header *header)
     return header->format == IMAGE_JPEG && (header->bands == 1 || header->bands == 3);
 }
 
-static int divide_up(int n, int by)
+int jpeg_scale(int spare)
 {
-    return (n + by - 1) / by;
-}
-
-/* A smaller inverse DCT is a good box filter. libjpeg-turbo has vector code for these sizes. */
-static int denominator_of(const struct geometry *g)
-{
-    int spare = geometry_spare(g);
-
     return spare >= 8 ? 8 : spare >= 4 ? 4 : spare >= 2 ? 2 : 1;
 }
 
@@ -28,12 +20,11 @@ static int denominator_of(const struct geometry *g)
 static bool decode(struct jpeg_decoder *d, struct geometry *g, struct image_worker *w,
                    struct error *err)
 {
-    int denominator = denominator_of(g);
-    struct image_size decoded = {divide_up(g->width, denominator),
-                                 divide_up(g->height, denominator)};
-
-    return geometry_begin(g, &decoded, w, err) &&
-           jpeg_decoder_read(d, denominator, &w->resample, &w->rows, err);
+    g->joined = jpeg_scale(geometry_spare(g));
+    g->decoded.width = (g->width + g->joined - 1) / g->joined;
+    g->decoded.height = (g->height + g->joined - 1) / g->joined;
+    return geometry_begin(g, w, err) &&
+           jpeg_decoder_read(d, g->joined, &w->resample, &w->rows, err);
 }
 
 static bool same_header(const struct jpeg_decoder *d, const struct image_header *h)

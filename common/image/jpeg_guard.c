@@ -16,8 +16,10 @@ static void error_exit(j_common_ptr codec)
 
 static void emit_message(j_common_ptr codec, int level)
 {
-    if (level < 0)
+    if (level < 0 && !guard_of(codec)->lenient)
         error_exit(codec);
+    if (level < 0)
+        codec->err->num_warnings++;
 }
 
 static void ignore_message(j_common_ptr codec)
@@ -41,6 +43,7 @@ void jpeg_guard_init(struct jpeg_guard *guard, j_common_ptr codec, const atomic_
     guard->manager.output_message = ignore_message;
     guard->progress = (struct jpeg_progress_mgr){.progress_monitor = poll_cancelled};
     guard->cancelled = cancelled;
+    guard->lenient = false;
     guard->state = JPEG_FINE;
 }
 

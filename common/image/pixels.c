@@ -14,6 +14,16 @@ VipsArrayDouble *pixels_background(uint32_t background)
     return vips_array_double_new(rgb, 3);
 }
 
+/* libvips would only notice when it converts. Bytes 16 to 19 of a profile (ICC.1, 7.2.6). */
+static bool profile_fits(struct bytes profile, const VipsImage *image)
+{
+    const char *space = image->Type == VIPS_INTERPRETATION_CMYK ? "CMYK"
+                        : image->Bands < 3                      ? "GRAY"
+                                                                : "RGB ";
+
+    return profile.len > 128 && memcmp(profile.data + 16, space, 4) == 0;
+}
+
 /* An embedded profile that has something to say about these pixels. */
 static bool needs_profile(VipsImage *image)
 {
@@ -23,8 +33,7 @@ static bool needs_profile(VipsImage *image)
     if (vips_image_get_typeof(image, VIPS_META_ICC_NAME) == 0 ||
         vips_image_get_blob(image, VIPS_META_ICC_NAME, &data, &len) != 0)
         return false;
-    return !icc_is_srgb(bytes_of(data, len)) || image->Bands < 3 ||
-           image->Type == VIPS_INTERPRETATION_CMYK;
+    return profile_fits(bytes_of(data, len), image) && !icc_is_srgb(bytes_of(data, len));
 }
 
 bool pixels_to_srgb(VipsImage **image, struct error *err)

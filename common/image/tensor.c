@@ -5,19 +5,17 @@
 
 /* As struct image_tensor_spec says. An image between the two sizes (its short side is at most
  * short_side, yet it covers the tensor) is cropped without resampling.
- * What is larger is resized with a margin around the tensor, which is cut off afterwards: the
- * pixels are then those of a stored `cover` of short_side x short_side, whose own centre is
- * cropped. */
+ * Any other is resized with a margin around the tensor, which is not shown: the pixels are then
+ * those of a stored `cover` of short_side x short_side, whose own centre is cropped. */
 static bool plan_tensor(const void *context, int width, int height, struct fit_plan *ret,
                         struct error *err)
 {
     const struct image_tensor_spec *spec = context;
     int short_side = VIPS_MIN(width, height);
     double cover = fmax((double)spec->width / width, (double)spec->height / height);
-    double scale = fmax(cover, fmin(1, (double)spec->short_side / short_side));
-    int margin = short_side > spec->short_side
-                     ? (spec->short_side - VIPS_MAX(spec->width, spec->height)) / 2
-                     : 0;
+    bool resized = short_side > spec->short_side || cover > 1;
+    double scale = resized ? fmax(cover, (double)spec->short_side / short_side) : 1;
+    int margin = resized ? (spec->short_side - VIPS_MAX(spec->width, spec->height)) / 2 : 0;
     int w = spec->width + 2 * margin, h = spec->height + 2 * margin;
 
     (void)err;

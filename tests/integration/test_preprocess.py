@@ -24,7 +24,7 @@ def expected_id(data, **options):
     o = DEFAULTS | options
     if o["width"] is None and o["height"] is None:
         o["width"] = o["height"] = 256
-    text = (f"darkroom-1\nwidth={o['width'] or 0}\nheight={o['height'] or 0}\nfit={o['fit']}\n"
+    text = (f"darkroom-2\nwidth={o['width'] or 0}\nheight={o['height'] or 0}\nfit={o['fit']}\n"
             f"format={o['format']}\nquality={o['quality']}\nbackground={o['background'].lower()}\n")
     return hashlib.sha256(text.encode() + data).hexdigest()
 
