@@ -41,9 +41,12 @@ static bool open_database(const char *path, sqlite3 **ret, struct error *err)
 
     if (access(path, F_OK) != 0)
         return error_set(err, ERROR_NOT_FOUND, "there is no outbox at %s", path);
-    if (!outbox_wal_intact(path, 0))
+    enum outbox_verdict wal = outbox_wal_check(path, 0, err);
+    if (wal == OUTBOX_DAMAGED)
         return error_set(err, ERROR_UNAVAILABLE,
                          "%s-wal is damaged: the service recovers the outbox", path);
+    if (wal == OUTBOX_FAILED)
+        return false;
     if (!outbox_db_connect(path, 0, ADMIN_BUSY_MS, &handle, err) ||
         !outbox_db_exec(handle, "PRAGMA synchronous = FULL", err) ||
         !read_version(handle, &version, err))

@@ -10,10 +10,11 @@ static bool find_pending(struct outbox *o, struct request *r, bool *found, struc
 {
     sqlite3_stmt *s = o->db.sql[SQL_FIND];
     int code = bind_text(s, 1, r->event->id) ? sqlite3_step(s) : SQLITE_NOMEM;
+    const char *id = code == SQLITE_ROW ? (const char *)sqlite3_column_text(s, 0) : NULL;
 
-    *found = code == SQLITE_ROW;
+    *found = id != NULL;
     if (*found)
-        snprintf(r->event_id, sizeof(r->event_id), "%s", (const char *)sqlite3_column_text(s, 0));
+        snprintf(r->event_id, sizeof(r->event_id), "%s", id);
     else if (code != SQLITE_DONE)
         outbox_db_error(o->db.handle, "read", err);
     sqlite3_reset(s);

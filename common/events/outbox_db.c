@@ -72,9 +72,10 @@ bool outbox_db_connect(const char *path, int flags, int busy_ms, sqlite3 **ret, 
 {
     sqlite3 *handle = NULL;
 
-    if (sqlite3_open_v2(path, &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | flags, NULL) !=
-        SQLITE_OK) {
-        outbox_db_error(handle, "open", err);
+    int code =
+        sqlite3_open_v2(path, &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | flags, NULL);
+    if (code != SQLITE_OK) {
+        code == SQLITE_NOMEM ? error_oom(err) : outbox_db_error(handle, "open", err);
         sqlite3_close(handle);
         return false;
     }
@@ -125,8 +126,12 @@ static enum outbox_verdict quick_check(sqlite3 *handle, const char *path, struct
     if (sqlite3_prepare_v2(handle, "PRAGMA quick_check(1)", -1, &statement, NULL) == SQLITE_OK &&
         sqlite3_step(statement) == SQLITE_ROW) {
         const unsigned char *said = sqlite3_column_text(statement, 0);
-        bool ok = said != NULL && strcmp((const char *)said, "ok") == 0;
-        verdict = ok && !is_read_only_by_damage(handle, path) ? OUTBOX_OK : OUTBOX_DAMAGED;
+        if (said == NULL)
+            verdict = verdict_of(handle, "check", err); /* no memory */
+        else if (strcmp((const char *)said, "ok") != 0 || is_read_only_by_damage(handle, path))
+            verdict = OUTBOX_DAMAGED;
+        else
+            verdict = OUTBOX_OK;
     } else {
         verdict = verdict_of(handle, "check", err);
     }
@@ -150,7 +155,8 @@ static enum outbox_verdict create(sqlite3 *handle, const char *path, struct erro
     }
     char *sql = sqlite3_mprintf("PRAGMA page_size = %d; BEGIN IMMEDIATE; %s COMMIT;",
                                 OUTBOX_PAGE_SIZE, outbox_schema);
-    bool ok = sql != NULL && outbox_db_exec(handle, sql, err) && outbox_sync_directory(path, err);
+    bool ok = (sql != NULL || error_oom(err)) && outbox_db_exec(handle, sql, err) &&
+              outbox_sync_directory(path, err);
     sqlite3_free(sql);
     return ok ? OUTBOX_OK : OUTBOX_FAILED;
 }
@@ -206,9 +212,11 @@ enum outbox_verdict outbox_db_open(const char *path, struct outbox_db *ret, stru
     struct outbox_db db = {0};
 
     /* SQLite would delete a -wal without a database, and ignore a broken one. */
-    if ((files.db.size == 0 && (files.db.ino != 0 || files.wal.ino != 0 || files.shm.ino != 0)) ||
-        !outbox_wal_intact(path, outbox_shm_frames(path)))
+    if (files.db.size == 0 && (files.db.ino != 0 || files.wal.ino != 0 || files.shm.ino != 0))
         return OUTBOX_DAMAGED;
+    enum outbox_verdict wal = outbox_wal_check(path, outbox_shm_frames(path), err);
+    if (wal != OUTBOX_OK)
+        return wal;
     if (!outbox_db_connect(path, SQLITE_OPEN_CREATE, OUTBOX_BUSY_MS, &db.handle, err))
         return OUTBOX_FAILED;
     bool check = files.db.size <= ALWAYS_CHECKED_BYTES || files.wal.size > 0;

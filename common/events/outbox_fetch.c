@@ -27,7 +27,7 @@ static struct lease *lease_of(sqlite3_stmt *s)
     copy_text(row->traceparent, sizeof(row->traceparent), s, 5);
     row->attempts = sqlite3_column_int64(s, 6);
     row->created_ms = sqlite3_column_int64(s, 7);
-    if (row->gcs_path != NULL && row->content_type != NULL)
+    if (*row->event_id != '\0' && row->gcs_path != NULL && row->content_type != NULL)
         return lease;
     outbox_lease_free(lease);
     return NULL;

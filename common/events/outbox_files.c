@@ -135,13 +135,18 @@ static int64_t wal_frames(FILE *f)
     return committed;
 }
 
-bool outbox_wal_intact(const char *path, uint32_t min_frames)
+enum outbox_verdict outbox_wal_check(const char *path, uint32_t min_frames, struct error *err)
 {
     char name[4096];
 
     with_suffix(name, sizeof(name), path, "-wal");
     CLEANUP_FCLOSE FILE *f = fopen(name, "rbe");
-    return f == NULL ? min_frames == 0 : wal_frames(f) >= (int64_t)min_frames;
+    if (f == NULL && errno != ENOENT) { /* no memory, no descriptors: it may well be good */
+        error_set(err, ERROR_UNAVAILABLE, "outbox: open %s: %s", name, strerror(errno));
+        return OUTBOX_FAILED;
+    }
+    bool intact = f == NULL ? min_frames == 0 : wal_frames(f) >= (int64_t)min_frames;
+    return intact ? OUTBOX_OK : OUTBOX_DAMAGED;
 }
 
 /* Whether the -wal is of another generation than the -shm header says: after a power cut the latter

@@ -51,9 +51,12 @@ struct outbox_files outbox_files_stat(const char *path);
 bool outbox_files_replaced(const struct outbox_files *before, const struct outbox_files *now);
 bool outbox_files_written(const struct outbox_files *before, const struct outbox_files *now);
 
+enum outbox_verdict { OUTBOX_OK, OUTBOX_DAMAGED, OUTBOX_FAILED };
+
 /* Whether the -wal file can hold the commits that were acknowledged: SQLite itself silently ignores
- * everything from the first bad checksum on. `min_frames`: how many frames there must be. */
-bool outbox_wal_intact(const char *path, uint32_t min_frames);
+ * everything from the first bad checksum on. `min_frames`: how many frames there must be.
+ * OUTBOX_FAILED: it cannot be looked at. */
+enum outbox_verdict outbox_wal_check(const char *path, uint32_t min_frames, struct error *err);
 /* What the last process that had the database open knew of its -wal: the number of frames
  * committed. Only while this process has the database closed (POSIX locks). */
 uint32_t outbox_shm_frames(const char *path);
@@ -94,8 +97,6 @@ struct outbox_db {
     sqlite3_stmt *sql[SQL_COUNT];
 };
 
-enum outbox_verdict { OUTBOX_OK, OUTBOX_DAMAGED, OUTBOX_FAILED };
-
 /* SQL that makes the tables; also what a salvaged file gets. */
 extern const char outbox_schema[];
 
@@ -106,7 +107,8 @@ void outbox_db_abandon(struct outbox_db *db);
 void outbox_db_close(struct outbox_db *db);
 /* Read the whole file through a connection of its own. */
 enum outbox_verdict outbox_db_check(const char *path, struct error *err);
-/* sqlite3_open_v2 for reading and writing, with a busy timeout. */
+/* sqlite3_open_v2 for reading and writing, with a busy timeout. ERROR_UNAVAILABLE,
+ * ERROR_OVERLOADED. */
 bool outbox_db_connect(const char *path, int flags, int busy_ms, sqlite3 **ret,
                        struct error *err) NODISCARD;
 bool outbox_db_exec(sqlite3 *handle, const char *sql, struct error *err) NODISCARD;

@@ -87,6 +87,8 @@ static enum copied copy_in_order(sqlite3 *from, sqlite3 *to, const char *select)
     if (sqlite3_prepare_v2(from, select, -1, &row, NULL) == SQLITE_OK)
         while (ret != COPY_FAILED && (code = sqlite3_step(row)) == SQLITE_ROW)
             ret = insert_row(to, insert, row) ? COPIED_SOME : COPY_FAILED;
+    if (sqlite3_errcode(from) == SQLITE_NOMEM) /* what was not read may be readable */
+        ret = COPY_FAILED;
     sqlite3_finalize(row);
     sqlite3_finalize(insert);
     return code == SQLITE_DONE ? COPIED_ALL : ret;
@@ -109,29 +111,35 @@ static enum copied copy_rows(sqlite3 *from, sqlite3 *to)
 static enum copied copy_rows_of_file(const char *path, sqlite3 *to)
 {
     struct outbox_db from = {0};
-    struct error ignored;
+    struct error why;
 
-    if (access(path, F_OK) != 0 ||
-        !outbox_db_connect(path, 0, OUTBOX_BUSY_MS, &from.handle, &ignored))
+    if (access(path, F_OK) != 0)
         return COPIED_NOTHING;
+    if (!outbox_db_connect(path, 0, OUTBOX_BUSY_MS, &from.handle, &why))
+        return why.code == ERROR_OVERLOADED ? COPY_FAILED : COPIED_NOTHING;
     enum copied ret = copy_rows(from.handle, to);
     outbox_db_abandon(&from);
     return ret;
 }
 
-static bool copy_file(const char *from, const char *to)
+/* COPY_FAILED when it may succeed another time: no memory, no descriptor, a full disk. */
+static enum copied copy_file(const char *from, const char *to)
 {
     char chunk[COPY_CHUNK];
     CLEANUP_FCLOSE FILE *in = fopen(from, "rbe");
+    if (in == NULL)
+        return errno == ENOMEM || errno == EMFILE || errno == ENFILE ? COPY_FAILED : COPIED_NOTHING;
     CLEANUP_FCLOSE FILE *out = fopen(to, "wbe");
     size_t n;
 
-    if (in == NULL || out == NULL)
-        return false;
+    if (out == NULL)
+        return COPY_FAILED;
     while ((n = fread(chunk, 1, sizeof(chunk), in)) > 0)
         if (fwrite(chunk, 1, n, out) != n)
-            return false;
-    return ferror(in) == 0 && fflush(out) == 0;
+            return COPY_FAILED;
+    if (ferror(in) != 0)
+        return COPIED_NOTHING;
+    return fflush(out) == 0 ? COPIED_ALL : COPY_FAILED;
 }
 
 /* The first page names the tables' root pages. Every outbox is made by the same statements, so a
@@ -143,17 +151,20 @@ static enum copied copy_rows_past_header(const char *path, const struct names *n
     char wal[NAME_MAX_LEN];
     char wal_copy[NAME_MAX_LEN];
     CLEANUP_FCLOSE FILE *fresh = fopen(names->fresh, "rbe");
-    enum copied ret = COPIED_NOTHING;
 
     path_join(wal, path, "-wal");
     path_join(wal_copy, names->salvage, "-wal");
-    if (fresh != NULL && fread(page, 1, sizeof(page), fresh) == sizeof(page) &&
-        copy_file(path, names->salvage)) {
-        copy_file(wal, wal_copy);
+    if (fresh == NULL || fread(page, 1, sizeof(page), fresh) != sizeof(page))
+        return COPY_FAILED;
+    enum copied ret = copy_file(path, names->salvage);
+    if (ret == COPIED_ALL && copy_file(wal, wal_copy) == COPY_FAILED)
+        ret = COPY_FAILED;
+    if (ret == COPIED_ALL) {
         page[27] ^= 1;
         CLEANUP_CLOSE int fd = open(names->salvage, O_WRONLY | O_CLOEXEC);
-        if (fd >= 0 && pwrite(fd, page, sizeof(page), 0) == (ssize_t)sizeof(page))
-            ret = copy_rows_of_file(names->salvage, to);
+        ret = fd >= 0 && pwrite(fd, page, sizeof(page), 0) == (ssize_t)sizeof(page)
+                  ? copy_rows_of_file(names->salvage, to)
+                  : COPY_FAILED;
     }
     unlink_database(names->salvage);
     return ret;
@@ -172,7 +183,8 @@ static bool salvage(const char *path, const struct names *names, sqlite3 *live, 
     if (copied == COPIED_NOTHING)
         copied = copy_rows_past_header(path, names, to);
     if (copied == COPY_FAILED)
-        return outbox_db_error(to, "salvage", err);
+        return sqlite3_errcode(to) == SQLITE_OK ? error_oom(err)
+                                                : outbox_db_error(to, "salvage", err);
     return outbox_db_exec(to,
                           "UPDATE meta SET value = abs(random() / 2) + 1 WHERE key = 'reconcile';"
                           "COMMIT",
@@ -188,8 +200,8 @@ static bool build(const char *path, const struct names *names, sqlite3 *live, st
     char *sql =
         sqlite3_mprintf("PRAGMA page_size = %d; PRAGMA synchronous = FULL; BEGIN; %s COMMIT;",
                         OUTBOX_PAGE_SIZE, outbox_schema);
-    bool ok =
-        sql != NULL && outbox_db_exec(fresh, sql, err) && salvage(path, names, live, fresh, err);
+    bool ok = (sql != NULL || error_oom(err)) && outbox_db_exec(fresh, sql, err) &&
+              salvage(path, names, live, fresh, err);
     sqlite3_free(sql);
     sqlite3_close(fresh);
     return ok;

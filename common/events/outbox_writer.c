@@ -103,7 +103,10 @@ static bool verify(struct outbox *o, bool written, struct error *err)
         if (!recount(o, err))
             return o->suspect;
     }
-    if (!outbox_wal_intact(o->path, o->wal_frames) || !header_intact(o->db.handle)) {
+    enum outbox_verdict wal = outbox_wal_check(o->path, o->wal_frames, err);
+    if (wal == OUTBOX_FAILED)
+        return false;
+    if (wal == OUTBOX_DAMAGED || !header_intact(o->db.handle)) {
         o->suspect = true;
     } else if (written && !foreign) { /* by somebody who does not use SQLite */
         enum outbox_verdict verdict = outbox_db_check(o->path, err);

@@ -141,11 +141,13 @@ static bool parse_url(const char *text, char peer[PEER_MAX], bool *is_https, str
     for (const char *p = text; *p != '\0'; p++)
         if (*p <= ' ' || *p > '~')
             return error_set(err, ERROR_BAD_REQUEST, "a URL with a character to be encoded");
-    if (curl_url_set(url, CURLUPART_URL, text, CURLU_PATH_AS_IS) != CURLUE_OK ||
-        curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
-        curl_url_get(url, CURLUPART_HOST, &host, 0) != CURLUE_OK ||
-        curl_url_get(url, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) != CURLUE_OK)
-        return error_set(err, ERROR_BAD_REQUEST, "not a valid URL");
+    CURLUcode code = curl_url_set(url, CURLUPART_URL, text, CURLU_PATH_AS_IS);
+    code = code == CURLUE_OK ? curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) : code;
+    code = code == CURLUE_OK ? curl_url_get(url, CURLUPART_HOST, &host, 0) : code;
+    code = code == CURLUE_OK ? curl_url_get(url, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) : code;
+    if (code != CURLUE_OK)
+        return code == CURLUE_OUT_OF_MEMORY ? error_oom(err)
+                                            : error_set(err, ERROR_BAD_REQUEST, "not a valid URL");
     *is_https = strcmp(scheme, "https") == 0;
     if (!*is_https && strcmp(scheme, "http") != 0)
         return error_set(err, ERROR_BAD_REQUEST, "neither an http nor an https URL");

@@ -42,6 +42,7 @@ static void test_base64url(void **state)
         {"+/+/", NULL},     {"Zm 9v", NULL},    {"Zm9v\n", NULL},
         {"Zm9v\xff", NULL},
     };
+    struct error err = {0};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {

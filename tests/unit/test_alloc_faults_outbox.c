@@ -1,0 +1,312 @@
+/* Memory runs out in the outbox and the publishers, SQLite's included (see alloc_faults.h): nothing
+ * acknowledged is lost, and no database is taken for damaged that is not. */
+#include "alloc_faults.h"
+
+#include "base/clock.h"
+#include "events/outbox.h"
+#include "events/outbox_admin.h"
+#include "events/pubsub.h"
+#include "events/push.h"
+#include "http/client.h"
+
+#include <fcntl.h>
+#include <ftw.h>
+#include <glob.h>
+#include <sys/stat.h>
+
+static char dir[64];
+static char path[128];
+
+/* ---- helpers */
+
+static int remove_entry(const char *name, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st, (void)type, (void)ftw;
+    return remove(name);
+}
+
+static void remove_outbox(void)
+{
+    nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    assert_int_equal(mkdir(dir, 0700), 0);
+}
+
+static size_t files_like(const char *pattern)
+{
+    CLEANUP_FREE char *all = string_format("%s/a/%s", dir, pattern);
+    glob_t found;
+
+    if (all == NULL || glob(all, 0, NULL, &found) != 0)
+        return 0;
+    size_t count = found.gl_pathc;
+    globfree(&found);
+    return count;
+}
+
+static struct outbox *open_it(struct error *err)
+{
+    return outbox_open(&(struct outbox_options){.path = path, .max_pending = 1000}, err);
+}
+
+static bool add(struct outbox *o, int n, struct error *err)
+{
+    char event_id[UUID_LEN + 1];
+    char id[SHA256_HEX_LEN + 1];
+
+    snprintf(id, sizeof(id), "%064d", n);
+    if (!outbox_add(o,
+                    &(struct event){.gcs_path = "file:///data/x.jpg",
+                                    .id = id,
+                                    .content_type = "image/jpeg",
+                                    .traceparent = ""},
+                    clock_monotonic_ms() + 10000, event_id, err))
+        return false;
+    assert_int_equal(strlen(event_id), UUID_LEN);
+    return true;
+}
+
+/* ---- scenarios */
+
+static bool open_and_close(void *ctx, struct error *err)
+{
+    sqlite3_int64 before = sqlite3_memory_used();
+    struct outbox *o = open_it(err);
+
+    (void)ctx;
+    outbox_close(o);
+    assert_true(sqlite3_memory_used() <= before);
+    assert_int_equal(files_like("outbox.db.corrupt*"), 0);
+    return o != NULL;
+}
+
+/* From nothing, each time. */
+static bool create(void *ctx, struct error *err)
+{
+    remove_outbox();
+    return open_and_close(ctx, err);
+}
+
+static bool add_three(struct outbox *o, struct error *err)
+{
+    int added = 0;
+
+    for (int n = 0; n < 3; n++)
+        added += add(o, n, err);
+    assert_true(outbox_pending(o) >= added);
+    return added == 3;
+}
+
+/* Take what there is; each row once, and every way of settling it. */
+static bool settle_all(struct outbox *o, struct error *err)
+{
+    bool ok = true;
+
+    for (int n = 0; ok && outbox_pending(o) > 0; n++) {
+        CLEANUP(outbox_row_done) struct outbox_row row = {0};
+        if (!outbox_take(o, clock_monotonic_ms() + 50, &row))
+            return error_oom(err);
+        assert_int_equal(strlen(row.event_id), UUID_LEN);
+        assert_string_equal(row.gcs_path, "file:///data/x.jpg");
+        ok = n % 2 == 0 ? outbox_delivered(o, &row, err) : outbox_bury(o, &row, "reason", err);
+    }
+    return ok;
+}
+
+/* In an outbox that is open: what fails leaves it usable. */
+static bool use(void *ctx, struct error *err)
+{
+    struct outbox *o = ctx;
+    bool ok = add_three(o, err) && settle_all(o, err);
+
+    assert_int_equal(files_like("outbox.db.corrupt*"), 0);
+    assert_false(outbox_reconcile_needed(o));
+    return ok;
+}
+
+static bool list(struct error *err)
+{
+    FILE *null = __real_fopen("/dev/null", "w");
+    bool ok = outbox_admin_list(path, null, err);
+
+    fclose(null);
+    return ok;
+}
+
+static bool administer(void *ctx, struct error *err)
+{
+    int64_t count = 0;
+
+    (void)ctx;
+    return list(err) && outbox_admin_requeue(path, NULL, &count, err) &&
+           outbox_admin_purge(path, NULL, &count, err);
+}
+
+/* Three rows, then a damaged first page: all rows are found, whatever failed at first. */
+static bool recover(void *ctx, struct error *err)
+{
+    struct error first = {0};
+
+    (void)ctx;
+    int64_t pending = 0;
+    struct outbox *o = open_it(&first);
+    if (o != NULL) {
+        pending = outbox_pending(o);
+        outbox_close(o);
+    } else {
+        *err = first;
+    }
+    return o != NULL && (pending == 3 || error_set(err, ERROR_INTERNAL, "rows are lost"));
+}
+
+static void damage(void)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, "not a database at all", 21, 0), 21);
+    close(fd);
+}
+
+static bool damage_and_recover(void *ctx, struct error *err)
+{
+    long left = alloc_faults.left;
+    struct error setting_up = {0};
+
+    alloc_arm(0, alloc_faults.from_then_on);
+    remove_outbox();
+    struct outbox *o = open_it(&setting_up);
+    assert_non_null(o);
+    assert_true(add_three(o, &setting_up));
+    outbox_close(o);
+    damage();
+    alloc_arm(left, alloc_faults.from_then_on);
+    if (recover(ctx, err))
+        return true;
+    bool failed = alloc_faults.failed;
+    alloc_arm(0, alloc_faults.from_then_on);
+    if (!recover(ctx, &setting_up)) /* the next start finds all of them */
+        fail_msg("%s", setting_up.message);
+    alloc_faults.failed = failed;
+    return false;
+}
+
+/* ---- tests */
+
+static void test_open(void **state)
+{
+    (void)state;
+    alloc_faults_run("create", create, NULL);
+    alloc_faults_run("open", open_and_close, NULL);
+}
+
+static void test_use(void **state)
+{
+    struct error err = {0};
+
+    (void)state;
+    remove_outbox();
+    struct outbox *o = open_it(&err);
+    assert_non_null(o);
+    alloc_faults_run("add, take, settle", use, o);
+    outbox_close(o);
+    alloc_faults_run("operator's commands", administer, NULL);
+}
+
+static void test_recover(void **state)
+{
+    (void)state;
+    alloc_faults_run("recover", damage_and_recover, NULL);
+}
+
+static bool make_publishers(void *ctx, struct error *err)
+{
+    const struct push_options push = {.url = "http://127.0.0.1:1/",
+                                      .token = "t",
+                                      .ca_file = "",
+                                      .concurrency = 2,
+                                      .max_attempts = 2};
+    struct publisher *none = publisher_none_new(err);
+    if (none == NULL)
+        return false;
+    struct publisher *pushing = push_publisher_new(ctx, &push, err);
+    if (pushing != NULL) {
+        pushing->stop(pushing, clock_monotonic_ms() + 5000);
+        pushing->free(pushing);
+    }
+    none->free(none);
+    return pushing != NULL;
+}
+
+static void test_publishers(void **state)
+{
+    struct error err = {0};
+
+    (void)state;
+    remove_outbox();
+    struct outbox *o = open_it(&err);
+    assert_non_null(o);
+    outbox_wake(o);
+    alloc_faults_run("publishers", make_publishers, o);
+    outbox_close(o);
+}
+
+static bool publish(void *ctx, struct error *err)
+{
+    struct http_client *client = http_client_new(&(struct http_client_options){0}, err);
+    char message_id[MESSAGE_ID_MAX];
+    struct error refused = {0};
+
+    (void)ctx;
+    if (client == NULL)
+        return false;
+    const struct pubsub_options options = {
+        .endpoint = "http://127.0.0.1:1", .topic = "projects/p/topics/t", .client = client};
+    struct pubsub *pubsub = pubsub_new(&options, err);
+    if (pubsub != NULL) {
+        const struct pubsub_message message = {.data = bytes_from_str("data"),
+                                               .attributes = {{"a", "b"}}};
+        /* too late already: libcurl's own faults are test_alloc_faults_store.c's */
+        assert_false(
+            pubsub_publish(pubsub, &message, clock_monotonic_ms() - 1, message_id, &refused));
+        assert_true(error_is_passing(refused.code));
+        pubsub_stop(pubsub, clock_monotonic_ms() + 100);
+        pubsub_free(pubsub);
+    }
+    http_client_free(client);
+    return pubsub != NULL;
+}
+
+static void test_pubsub(void **state)
+{
+    (void)state;
+    alloc_faults_run("Pub/Sub", publish, NULL);
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    alloc_faults_hook();
+    /* in memory, if possible: what is tested is not whether the disk is quick */
+    snprintf(dir, sizeof(dir), "%s/test_alloc_faults.XXXXXX",
+             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    if (mkdtemp(dir) == NULL)
+        return -1;
+    snprintf(path, sizeof(path), "%s/a/outbox.db", dir);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    return nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        alloc_test(test_open),       alloc_test(test_use),    alloc_test(test_recover),
+        alloc_test(test_publishers), alloc_test(test_pubsub),
+    };
+
+    return cmocka_run_group_tests(tests, begin, end);
+}
