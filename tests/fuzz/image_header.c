@@ -38,6 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     enum image_format format = image_sniff(in);
     struct image_header h;
     struct error err = {0};
+    bool large;
 
     if (size >= 2)
         check_jpeg(in);
@@ -45,19 +46,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_tiff(in);
     icc_is_srgb(in);
     if (format == IMAGE_HEIC || format == IMAGE_AVIF) {
-        FUZZ_CHECK(image_precheck(in, &limits, &err)); /* libheif's: not here */
+        FUZZ_CHECK(image_precheck(in, NULL, &limits, &large, &err)); /* libheif's: not here */
         return 0;
     }
     if (!image_probe(in, &limits, &h, &err)) {
         FUZZ_CHECK_ERROR(&err, ERROR_BAD_IMAGE, ERROR_TOO_LARGE, ERROR_UNSUPPORTED_MEDIA);
         FUZZ_CHECK((format == IMAGE_UNKNOWN) <= (err.code == ERROR_UNSUPPORTED_MEDIA));
         err = (struct error){0};
-        FUZZ_CHECK(!image_precheck(in, &limits, &err));
+        FUZZ_CHECK(!image_precheck(in, NULL, &limits, &large, &err));
         return 0;
     }
     FUZZ_CHECK(h.format == format && format != IMAGE_UNKNOWN);
     FUZZ_CHECK(h.width >= 1 && h.height >= 1 && h.pages >= 1 && h.bands >= 1 && h.bands <= 5);
     FUZZ_CHECK((int64_t)h.width * h.height <= limits.max_pixels / h.pages);
-    FUZZ_CHECK(image_precheck(in, &limits, &err));
+    FUZZ_CHECK(image_precheck(in, NULL, &limits, &large, &err));
     return 0;
 }
