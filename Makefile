@@ -45,7 +45,7 @@ LDFLAGS_ALL += --coverage
 else ifeq ($(VARIANT),fuzz)
 CC           = clang
 CFLAGS_ALL  += -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined \
-               -fno-omit-frame-pointer
+               -fno-omit-frame-pointer -w # gcc judges
 LDFLAGS_ALL += -fsanitize=fuzzer-no-link,address,undefined
 else
 $(error VARIANT is release, asan, tsan, coverage or fuzz)

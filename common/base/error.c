@@ -1,5 +1,7 @@
 #include "base/error.h"
 
+#include "base/strings.h"
+
 #include <stdarg.h>
 #include <string.h>
 
@@ -13,7 +15,7 @@ static const struct {
 #undef X
 };
 
-/* A message that was cut does not end in the middle of a UTF-8 character: it goes into JSON. */
+/* A message that was cut does not end in the middle of a UTF-8 character. */
 static void drop_partial_character(struct error *err)
 {
     size_t len = strlen(err->message);
@@ -29,6 +31,17 @@ static void drop_partial_character(struct error *err)
         err->message[len - 1 - tail] = '\0';
 }
 
+/* Messages go into JSON, and may quote what a client sent, or cut it. */
+static void make_utf8(struct error *err)
+{
+    drop_partial_character(err);
+    if (string_is_utf8(bytes_from_str(err->message)))
+        return;
+    for (char *p = err->message; *p != '\0'; p++)
+        if ((unsigned char)*p >= 0x80)
+            *p = '?';
+}
+
 bool error_set(struct error *err, enum error_code code, const char *fmt, ...)
 {
     va_list args;
@@ -37,7 +50,7 @@ bool error_set(struct error *err, enum error_code code, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(err->message, sizeof(err->message), fmt, args);
     va_end(args);
-    drop_partial_character(err);
+    make_utf8(err);
     return false;
 }
 
@@ -56,7 +69,7 @@ bool error_wrap(struct error *err, const char *fmt, ...)
         snprintf(err->message + used + 2, sizeof(err->message) - used - 2, "%.*s",
                  (int)(sizeof(err->message) - used - 3), old);
     }
-    drop_partial_character(err);
+    make_utf8(err);
     return false;
 }
 

@@ -37,7 +37,7 @@ enum error_code {
 
 struct error {
     enum error_code code;
-    char message[256];
+    char message[256]; /* UTF-8, whatever was quoted */
 };
 
 /* Set *err. Always returns false, so `return error_set(...)` reads well. */

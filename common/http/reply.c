@@ -111,28 +111,14 @@ void reply_done(struct reply *reply)
     buffer_done(&reply->body);
 }
 
-/* JSON is UTF-8, and a message may quote (or cut) what a client sent. */
-static void copy_utf8(char *out, size_t size, const char *text)
-{
-    snprintf(out, size, "%s", text);
-    if (string_is_utf8(bytes_from_str(out)))
-        return;
-    for (; *out != '\0'; out++)
-        if ((unsigned char)*out >= 0x80)
-            *out = '?';
-}
-
 bool reply_problem(const struct error *err, const char *request_id, struct buffer *out,
                    struct error *oom)
 {
-    char detail[sizeof(err->message)];
-
-    copy_utf8(detail, sizeof(detail), reply_public_detail(err));
     json_t *json =
         json_pack("{s:o, s:s, s:i, s:s, s:s}", "type",
                   json_sprintf("urn:darkroom:problem:%s", error_slug(err->code)), "title",
-                  error_title(err->code), "status", error_http_status(err->code), "detail", detail,
-                  "request_id", request_id);
+                  error_title(err->code), "status", error_http_status(err->code), "detail",
+                  reply_public_detail(err), "request_id", request_id);
     CLEANUP_FREE char *text =
         json != NULL ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);

@@ -1,8 +1,22 @@
 /* Our own readers of image headers: what is refused before any codec sees it. */
 #include "fuzz.h"
-#include "image/internal.h"
+#include "image/jpeg.h"
 
 static const struct image_limits limits = {.max_pixels = 50000000, .max_decode_bytes = 256 << 20};
+
+static void check_metadata(struct bytes data)
+{
+    struct scratch scratch = {0};
+    struct jpeg_metadata m;
+    struct error err = {0};
+
+    FUZZ_CHECK(jpeg_metadata_read(data, &scratch, &m, &err));
+    FUZZ_CHECK(m.orientation >= 1 && m.orientation <= 8);
+    FUZZ_CHECK(m.profile.len < data.len);
+    if (m.profile.len > 0)
+        icc_is_srgb(m.profile);
+    scratch_done(&scratch);
+}
 
 static void check_jpeg(struct bytes data)
 {
@@ -17,6 +31,7 @@ static void check_jpeg(struct bytes data)
     FUZZ_CHECK(h.components >= 1 && h.components <= 255);
     FUZZ_CHECK(h.samples >= (int64_t)h.width * h.height / 16);
     FUZZ_CHECK(!h.progressive || h.coefficients);
+    check_metadata(data);
 }
 
 static void check_tiff(struct bytes data)
@@ -36,9 +51,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bytes in = bytes_of(data, size);
     enum image_format format = image_sniff(in);
+    const struct image_options options = image_options_default();
     struct image_header h;
+    bool large = false;
     struct error err = {0};
-    bool large;
 
     if (size >= 2)
         check_jpeg(in);
@@ -46,19 +62,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_tiff(in);
     icc_is_srgb(in);
     if (format == IMAGE_HEIC || format == IMAGE_AVIF) {
-        FUZZ_CHECK(image_precheck(in, NULL, &limits, &large, &err)); /* libheif's: not here */
+        FUZZ_CHECK(image_precheck(in, &options, &limits, &large, &err)); /* libheif's: not here */
         return 0;
     }
     if (!image_probe(in, &limits, &h, &err)) {
         FUZZ_CHECK_ERROR(&err, ERROR_BAD_IMAGE, ERROR_TOO_LARGE, ERROR_UNSUPPORTED_MEDIA);
         FUZZ_CHECK((format == IMAGE_UNKNOWN) <= (err.code == ERROR_UNSUPPORTED_MEDIA));
         err = (struct error){0};
-        FUZZ_CHECK(!image_precheck(in, NULL, &limits, &large, &err));
+        FUZZ_CHECK(!image_precheck(in, &options, &limits, &large, &err));
         return 0;
     }
     FUZZ_CHECK(h.format == format && format != IMAGE_UNKNOWN);
     FUZZ_CHECK(h.width >= 1 && h.height >= 1 && h.pages >= 1 && h.bands >= 1 && h.bands <= 5);
     FUZZ_CHECK((int64_t)h.width * h.height <= limits.max_pixels / h.pages);
-    FUZZ_CHECK(image_precheck(in, NULL, &limits, &large, &err));
+    FUZZ_CHECK(image_precheck(in, &options, &limits, &large, &err));
     return 0;
 }

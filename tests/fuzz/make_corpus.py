@@ -283,6 +283,9 @@ def images():
     frame = b"\xff\xc0\0\x11\x08\0\x08\0\x08\3\1\x22\0\2\x11\1\3\x11\1"
     jpeg = b"\xff\xd8" + frame + b"\xff\xda\0\x0c\3\1\0\2\x11\3\x11\0\x3f\0" + b"\x12\xff\0\x34\xff\xd0\x56" + b"\xff\xd9"
     heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    write("resample", "shrink", struct.pack(">9H", 0x1000, 0x0800, 0, 0xffff, 0, 0xffff, 0x0400, 0x0300, 5))
+    write("resample", "window", struct.pack(">9H", 0x0400, 0x0400, 0x4001, 0x8000, 0x1000, 0x2000, 0x0900, 0x0a00, 0) * 2)
+    write("resample", "thin", struct.pack(">9H", 0xfff0, 0, 0, 0xffff, 0, 0xffff, 0x0040, 0x0400, 1))
     for name, data in {"gif": gif, "tiff": tiff, "webp": webp, "jpeg": jpeg, "heic": heic,
                        "png": png(2, 2, 2, bytes(14))}.items():
         write("image_header", name, data)

@@ -6,7 +6,7 @@
 
 enum { OBJECT_MAX = 4096, LISTED_MAX = 1000, NO_PAUSE_MS = 2 };
 
-static const char token_text[] = "the-token";
+static const char token_text[] = "tHe-ToKeN", secret[] = "tHe-SeCrEt";
 
 static bool token(void *ctx, int64_t deadline_ms, char out[STORE_TOKEN_MAX], struct error *err)
 {
@@ -31,7 +31,7 @@ static struct store *open_store(bool google)
     options.s3.endpoint = options.gcs.endpoint = "http://127.0.0.1:9";
     options.s3.region = "us-east-1";
     options.s3.access_key = "the-key";
-    options.s3.secret_key = "the-secret";
+    options.s3.secret_key = secret;
     options.s3.session_token = "";
     options.gcs.token = token;
     options.gcs.token_expired = expired;
@@ -44,9 +44,7 @@ static void check_failure(const struct error *err)
 {
     FUZZ_CHECK_ERROR(err, ERROR_NOT_FOUND, ERROR_BAD_REQUEST, ERROR_TOO_LARGE, ERROR_RANGE,
                      ERROR_DEADLINE, ERROR_UNAVAILABLE);
-    FUZZ_CHECK(strstr(err->message, "the-") == NULL || strstr(err->message, "the-key") == NULL);
-    FUZZ_CHECK(strstr(err->message, "the-secret") == NULL &&
-               strstr(err->message, token_text) == NULL);
+    FUZZ_CHECK(strstr(err->message, secret) == NULL && strstr(err->message, token_text) == NULL);
 }
 
 static void check_info(const struct store_info *info)
@@ -136,11 +134,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bytes in = bytes_of(data, size);
     uint8_t what = fuzz_byte(&in);
-    struct store *store = open_store((what & 1) != 0);
     int call = what >> 1 & 7;
     /* no time for the pause before another attempt */
     int64_t deadline_ms = clock_monotonic_ms() + NO_PAUSE_MS;
 
+    /* a reply must not spell what messages must not hold */
+    if (memmem(data, size, "tHe-", 4) != NULL)
+        return 0;
+    struct store *store = open_store((what & 1) != 0);
     replies_begin(in);
     if (call < 2)
         check_get(store, deadline_ms, call == 1);

@@ -88,16 +88,23 @@ static void a_cut_message_is_still_utf8(void **state)
     }
 }
 
-static void bytes_that_are_no_text_are_kept(void **state)
+static void bytes_that_are_no_text_are_shown_as_such(void **state)
 {
-    char text[600];
+    char text[600], marks[sizeof(((struct error *)NULL)->message)];
     struct error err;
 
     (void)state;
     memset(text, 0x80, sizeof(text) - 1);
     text[sizeof(text) - 1] = '\0';
     error_set(&err, ERROR_BAD_REQUEST, "%s", text);
-    assert_int_equal(strlen(err.message), sizeof(err.message) - 1);
+    memset(marks, '?', sizeof(marks) - 1);
+    marks[sizeof(marks) - 1] = '\0';
+    assert_string_equal(err.message, marks);
+    error_set(&err, ERROR_BAD_REQUEST, "%.1s, a: \xc3\xa9", "\xc3\xa9"); /* cut by the caller */
+    assert_string_equal(err.message, "?, a: ??");
+    error_set(&err, ERROR_BAD_REQUEST, "b");
+    error_wrap(&err, "\xff");
+    assert_string_equal(err.message, "?: b");
 }
 
 int main(void)
@@ -107,7 +114,7 @@ int main(void)
         cmocka_unit_test(set_and_wrapped),
         cmocka_unit_test(long_messages_are_cut),
         cmocka_unit_test(a_cut_message_is_still_utf8),
-        cmocka_unit_test(bytes_that_are_no_text_are_kept),
+        cmocka_unit_test(bytes_that_are_no_text_are_shown_as_such),
     };
     return cmocka_run_group_tests_name("error", tests, NULL, NULL);
 }

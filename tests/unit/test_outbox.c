@@ -623,6 +623,15 @@ static void damage_header(void)
     overwrite(path, 0, 100);
 }
 
+/* A write version that no SQLite knows: all can be read, and nothing written. */
+static void damage_write_version(void)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    assert_int_equal(pwrite(fd, "\xfd", 1, 18), 1);
+    close(fd);
+}
+
 static void damage_first_page(void)
 {
     overwrite(path, 0, 4096);
@@ -749,6 +758,7 @@ static void test_damage_at_open(void **state)
 {
     static const struct damage damages[] = {
         {"header", damage_header, false, true, ROWS},
+        {"write version", damage_write_version, false, true, ROWS},
         {"first page", damage_first_page, false, true, ROWS},
         {"middle", damage_middle, false, true, ROWS / 2},
         {"all", damage_all, false, true, 0},

@@ -9,9 +9,9 @@
 static json_t *problem_of(enum error_code code, const char *message)
 {
     CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(8192);
-    struct error err = {.code = code}, oom = {0};
+    struct error err = {0}, oom = {0};
 
-    snprintf(err.message, sizeof(err.message), "%s", message);
+    error_set(&err, code, "%s", message);
     assert_true(reply_problem(&err, "the-id", &text, &oom));
     assert_int_equal(text.data[text.len - 1], '\n');
     json_t *json = json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, NULL);

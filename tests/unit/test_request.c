@@ -131,6 +131,7 @@ static void framing(void **state)
         {"list of lengths", false, false, 1, {{"Content-Length", "3, 3"}}},
         {"plus", false, false, 1, {{"Content-Length", "+3"}}},
         {"minus", false, false, 1, {{"Content-Length", "-3"}}},
+        {"minus nothing", false, false, 1, {{"Content-Length", "-0"}}},
         {"hex", false, false, 1, {{"Content-Length", "0x3"}}},
         {"no length", false, false, 1, {{"Content-Length", ""}}},
         {"too long", false, false, 1, {{"Content-Length", "99999999999999999999"}}},

@@ -228,6 +228,12 @@ static void test_types_and_metadata(void **state)
     setxattr(path_of(&f, "foreign"), "user.other", "x", 1, 0);
     assert_true(store_head(f.store, "foreign", soon(), &info, &f.err));
     assert_string_equal(info.content_type, "application/octet-stream");
+    char long_type[1000] = "a/b"; /* with NULs up to its end, which info does not hold */
+    long_type[sizeof(long_type) - 1] = 'c';
+    setxattr(path_of(&f, "foreign"), "user.darkroom.content-type", long_type, sizeof(long_type), 0);
+    assert_true(store_head(f.store, "foreign", soon(), &info, &f.err));
+    assert_string_equal(info.content_type, "a/b");
+    assert_non_null(strchr(info.etag, '-')); /* it is next to it */
     end(&f);
 }
 

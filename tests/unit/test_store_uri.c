@@ -267,6 +267,9 @@ static void test_storage_urls(void **state)
     assert_int_equal(mkdir("real", 0777), 0); /* the root itself may be reached by a link */
     snprintf(uri, sizeof(uri), "file://%s/real/k", folder);
     expect_opens("file:link", uri);
+    expect_opens("gs://bucket", "gs://bucket/k"); /* all other options are NULL */
+    expect_config("s3://bucket", "AWS_ACCESS_KEY_ID");
+    assert_null(store_open(&(struct store_options){0}, &(struct error){0}));
 
     expect_config("s3://", "bucket");
     expect_config("s3://Bucket", "bucket");

@@ -274,6 +274,14 @@ static void utf8(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
         if (string_is_utf8(bytes_of(bad[i].data, bad[i].len)))
             fail_msg("bad %zu", i);
+    /* what begins no character is no first byte, however many more follow */
+    for (unsigned first = 0x80; first <= 0xFF; first = first == 0xC1 ? 0xF5 : first + 1) {
+        uint8_t run[20];
+        memset(run, 0x80, sizeof(run));
+        run[0] = (uint8_t)first;
+        for (size_t len = 1; len <= sizeof(run); len++)
+            assert_false(string_is_utf8(bytes_of(run, len)));
+    }
 }
 
 static void prefixes_and_suffixes(void **state)

@@ -91,12 +91,28 @@ static void test_what_is_refused(void **state)
     assert_refused(wide);
 }
 
+/* Expat ends an empty element that we have stopped at. */
+static void test_an_element_with_too_long_a_name(void **state)
+{
+    char document[700] = "<A><";
+    struct seen seen = {0};
+    struct error err = {0};
+
+    (void)state;
+    memset(document + 4, 'x', 600);
+    strcat(document, "/></A>");
+    assert_false(xml_read(bytes_from_str(document), note, &seen, &err));
+    assert_int_equal(err.code, ERROR_UNAVAILABLE);
+    assert_string_equal(seen.text, "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_elements_and_their_text),
         cmocka_unit_test(test_the_visitor_stops),
         cmocka_unit_test(test_what_is_refused),
+        cmocka_unit_test(test_an_element_with_too_long_a_name),
     };
 
     return cmocka_run_group_tests_name("xml", tests, NULL, NULL);
