@@ -10,23 +10,32 @@ static void fill(uint8_t *rgb, size_t pixels, uint32_t colour)
     }
 }
 
-/* Row by row of the upright picture; a step along it is a pixel or a row of the stored one. */
-static void copy_turned(uint8_t *to, size_t to_stride, const struct resample_plan *from,
-                        struct turn t)
+struct turned turned_view(const uint8_t *rgb, struct image_size stored, struct turn turn)
 {
-    ptrdiff_t across = 3, down = (ptrdiff_t)from->out_stride;
-    int width = t.swap ? from->out_height : from->out_width;
-    int height = t.swap ? from->out_width : from->out_height;
-    const uint8_t *corner = from->out + (t.mirror_x ? 3 * (from->out_width - 1) : 0) +
-                            (t.mirror_y ? (from->out_height - 1) * down : 0);
+    ptrdiff_t pixel = 3, row = 3 * (ptrdiff_t)stored.width;
+    struct turned t = {.corner = rgb};
 
-    across = t.mirror_x ? -across : across;
-    down = t.mirror_y ? -down : down;
-    for (int y = 0; y < height; y++) {
-        const uint8_t *p = corner + y * (t.swap ? across : down);
+    if (turn.mirror_x) {
+        t.corner += (stored.width - 1) * pixel;
+        pixel = -pixel;
+    }
+    if (turn.mirror_y) {
+        t.corner += (stored.height - 1) * row;
+        row = -row;
+    }
+    t.across = turn.swap ? row : pixel;
+    t.down = turn.swap ? pixel : row;
+    return t;
+}
+
+static void copy_turned(uint8_t *to, size_t to_stride, const struct turned *from,
+                        struct image_size size)
+{
+    for (int y = 0; y < size.height; y++) {
+        const uint8_t *p = from->corner + y * from->down;
         uint8_t *q = to + (size_t)y * to_stride;
 
-        for (int x = 0; x < width; x++, q += 3, p += t.swap ? down : across) {
+        for (int x = 0; x < size.width; x++, q += 3, p += from->across) {
             q[0] = p[0];
             q[1] = p[1];
             q[2] = p[2];
@@ -40,8 +49,9 @@ bool geometry_finish(const struct geometry *g, struct image_worker *worker, uint
     const struct fit_plan *p = &g->plan;
     const struct turn t = g->turn;
     size_t stride = 3 * (size_t)p->canvas_width;
-    int width = t.swap ? g->resample.out_height : g->resample.out_width;
-    int height = t.swap ? g->resample.out_width : g->resample.out_height;
+    struct image_size made = {g->resample.out_width, g->resample.out_height};
+    struct turned view = turned_view(g->resample.out, made, t);
+    int width = t.swap ? made.height : made.width, height = t.swap ? made.width : made.height;
     int left = p->canvas_left > 0 ? p->canvas_left : 0, top = p->canvas_top > 0 ? p->canvas_top : 0;
     bool padded = width != p->canvas_width || height != p->canvas_height;
 
@@ -54,7 +64,7 @@ bool geometry_finish(const struct geometry *g, struct image_worker *worker, uint
     ret->rgb = worker->canvas.data;
     if (padded)
         fill(worker->canvas.data, (size_t)p->canvas_width * (size_t)p->canvas_height, background);
-    copy_turned(worker->canvas.data + (size_t)top * stride + 3 * (size_t)left, stride, &g->resample,
-                t);
+    copy_turned(worker->canvas.data + (size_t)top * stride + 3 * (size_t)left, stride, &view,
+                (struct image_size){width, height});
     return true;
 }

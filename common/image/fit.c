@@ -2,8 +2,8 @@
 #include "image/geometry.h"
 #include "image/jpeg.h"
 
-/* The picture's rows to the resampler. */
-static bool feed(const VipsImage *image, const atomic_bool *cancelled, struct image_worker *w,
+/* The picture's rows, upright, to the resampler. */
+static bool feed(const struct turned *picture, const atomic_bool *cancelled, struct image_worker *w,
                  struct error *err)
 {
     enum { ROWS_BETWEEN_LOOKS = 64 };
@@ -13,14 +13,13 @@ static bool feed(const VipsImage *image, const atomic_bool *cancelled, struct im
     if (!scratch_need(&w->rows, 4 * columns, err))
         return false;
     for (int y = r->first_row; y < r->last_row; y++) {
-        const uint8_t *p =
-            image->data + ((size_t)y * (size_t)image->Xsize + (size_t)r->first_col) * 3;
+        const uint8_t *p = picture->corner + y * picture->down + r->first_col * picture->across;
         uint8_t *rgbx = w->rows.data;
 
-        for (size_t x = 0; x < columns; x++) {
-            rgbx[4 * x] = p[3 * x];
-            rgbx[4 * x + 1] = p[3 * x + 1];
-            rgbx[4 * x + 2] = p[3 * x + 2];
+        for (size_t x = 0; x < columns; x++, p += picture->across) {
+            rgbx[4 * x] = p[0];
+            rgbx[4 * x + 1] = p[1];
+            rgbx[4 * x + 2] = p[2];
             rgbx[4 * x + 3] = 0;
         }
         if (y % ROWS_BETWEEN_LOOKS == 0 && !image_cancelled_check(cancelled, err))
@@ -30,6 +29,19 @@ static bool feed(const VipsImage *image, const atomic_bool *cancelled, struct im
     return true;
 }
 
+/* Whole pictures are turned before they are resized: the result then is the same, to the last bit,
+ * however the picture was stored. */
+static struct turned turn_upright(struct geometry *g, const VipsImage *image)
+{
+    struct image_size stored = {image->Xsize, image->Ysize};
+    struct turned view = turned_view(image->data, stored, g->turn);
+
+    if (g->turn.swap)
+        g->decoded = (struct image_size){stored.height, stored.width};
+    g->turn = (struct turn){0};
+    return view;
+}
+
 static bool fit_by_libvips(struct image_worker *w, const struct fit_request *request,
                            const struct image_header *header, struct picture *ret,
                            struct error *err)
@@ -37,11 +49,13 @@ static bool fit_by_libvips(struct image_worker *w, const struct fit_request *req
     CLEANUP_IMAGE VipsImage *image = NULL;
     double start = clock_monotonic_s(), middle;
     struct geometry g;
+    struct turned upright;
 
     if (!image_decode(header, request, &g, &image, err))
         return false;
     middle = clock_monotonic_s();
-    if (!geometry_begin(&g, w, err) || !feed(image, request->input->cancelled, w, err) ||
+    upright = turn_upright(&g, image);
+    if (!geometry_begin(&g, w, err) || !feed(&upright, request->input->cancelled, w, err) ||
         !geometry_finish(&g, w, request->background, ret, err))
         return false;
     ret->stages = (struct image_stages){

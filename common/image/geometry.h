@@ -10,6 +10,14 @@ struct turn {
     bool mirror_x, mirror_y, swap;
 };
 
+/* Stored pixels (RGB, row behind row), looked at upright: pixel (x, y) is at
+ * corner + x * across + y * down. */
+struct turned {
+    const uint8_t *corner;
+    ptrdiff_t across, down;
+};
+struct turned turned_view(const uint8_t *rgb, struct image_size stored, struct turn turn);
+
 struct geometry {
     int width, height; /* of the file's picture, as stored */
     int joined;        /* so many pixels a side become one on the way: decoders may set it, */

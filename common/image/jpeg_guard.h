@@ -17,7 +17,7 @@ struct jpeg_guard {
     struct jpeg_progress_mgr progress;
     jmp_buf escape;
     const atomic_bool *cancelled; /* may be NULL; polled whenever libjpeg tells its progress */
-    bool lenient; /* warnings are only counted (manager.num_warnings) */
+    bool lenient;                 /* warnings are only counted (manager.num_warnings) */
     enum { JPEG_FINE, JPEG_CANCELLED, JPEG_NO_MEMORY, JPEG_BROKEN } state;
 };
 

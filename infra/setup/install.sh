@@ -14,7 +14,7 @@ set -euo pipefail
 RUN_PACKAGES=(
     gcc libc6-dev make pkg-config
     libmicrohttpd-dev libjansson-dev libcurl4-openssl-dev libssl-dev libsqlite3-dev libs3-dev libxml2-dev libexpat1-dev
-    libvips-dev libjpeg62-turbo-dev libseccomp-dev
+    libvips-dev libjpeg62-turbo-dev liblcms2-dev libseccomp-dev
     python3 python3-onnx python3-flatbuffers python3-numpy
     ca-certificates curl jq
 )

@@ -24,6 +24,8 @@ OWNERS = {
     "microhttpd.h": r"common/http/server\.c",
     "curl/": r"common/(http/client.*|store/libs3_transfer)\.[ch]",
     "vips/": r"common/image/.*",
+    "jpeglib.h": r"common/image/jpeg_.*",
+    "lcms2.h": r"common/image/colours\.c",
     "onnxruntime": r"classify_service/model\.c",
     "libs3.h": r"common/store/libs3.*\.c",
     "expat.h": r"common/store/xml\.c",

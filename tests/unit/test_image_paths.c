@@ -1,7 +1,7 @@
 /* Two ways to decode a JPEG, directly and through libvips: the same pictures, the same errors.
  * Everything but the decoder is shared, so without a colour profile the results are equal to the
  * last byte; with one, colours are converted before resizing on one way and after it on the other,
- * which must stay under 1 / PROFILE_PSNR. */
+ * and pictures are turned before and after it: then so near. */
 #include "test_image_samples.h"
 
 #include "image/jpeg_guard.h"
@@ -10,7 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-static const double PROFILE_PSNR = 36; /* dB */
+static const double PROFILE_PSNR = 36, TURNED_PSNR = 50; /* dB */
 
 struct jpeg_kind {
     const char *name;
@@ -158,7 +158,10 @@ static void assert_kind(const struct jpeg_kind *kind, int width, int height)
         struct image_options o =
             options_of(boxes[i / 4][0], boxes[i / 4][1], (enum image_fit)(i % 4), IMAGE_PNG);
 
-        assert_same(s, &o, kind->name, kind->profile.len > 0 ? PROFILE_PSNR : 0);
+        assert_same(s, &o, kind->name,
+                    kind->profile.len > 0   ? PROFILE_PSNR
+                    : kind->orientation > 1 ? TURNED_PSNR
+                                            : 0);
     }
 }
 
@@ -322,6 +325,24 @@ static void test_damage(void **state)
     assert_true(taken > 50 && refused > 50 && more < refused / 4);
 }
 
+/* Some cameras pad the end of a scan: no error on either way. */
+static void test_padding_is_no_damage(void **state)
+{
+    struct image_options o = options_of(24, 24, IMAGE_COVER, IMAGE_PNG);
+
+    (void)state;
+    for (size_t i = 0; i < 8; i++) {
+        SAMPLE s = make_jpeg(&kinds[i], 300, 200);
+        struct sample padded = {malloc(s.len + 10), s.len + 10};
+
+        memcpy(padded.data, s.data, s.len - 2);
+        memset((uint8_t *)padded.data + s.len - 2, 0, 10);
+        memcpy((uint8_t *)padded.data + s.len + 8, "\xff\xd9", 2);
+        assert_same(padded, &o, kinds[i].name, 0);
+        free(padded.data);
+    }
+}
+
 /* Nothing of one image shows in another: a file without its own tables does not get those of the
  * file before. */
 static void test_no_state_is_left(void **state)
@@ -354,6 +375,7 @@ int main(void)
         cmocka_unit_test(test_profiles),
         cmocka_unit_test(test_profile_counts),
         cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_padding_is_no_damage),
         cmocka_unit_test(test_no_state_is_left),
     };
     return cmocka_run_group_tests_name("image_paths", tests, start_images, stop_images);
