@@ -38,14 +38,18 @@ static void test_sizes(void **state)
         {20000, 2, 100, 0, IMAGE_INSIDE, 100, 1},
         {20000, 2, 100, 0, IMAGE_COVER, 100, 1},
         {20000, 2, 4000, 4000, IMAGE_COVER, 4000, 4000},
+        {66000, 20, 64, 64, IMAGE_COVER, 64, 64},
+        {20, 66000, 64, 64, IMAGE_FILL, 64, 64},
     };
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct image_options o =
             options_of(cases[i].width, cases[i].height, cases[i].fit, IMAGE_JPEG);
-        SAMPLE s = save_sample(draw_plain(cases[i].source_width, cases[i].source_height, GREEN),
-                               i % 2 == 0 ? ".jpg" : ".png");
+        SAMPLE s = save_sample(
+            draw_plain(cases[i].source_width, cases[i].source_height, GREEN),
+            i % 2 == 0 && cases[i].source_width < 65500 && cases[i].source_height < 65500 ? ".jpg"
+                                                                                          : ".png");
         CLEANUP(image_result_done) struct image_result r = {0};
 
         transform_ok(s, &o, &r);
