@@ -32,7 +32,7 @@ def content_id(data, query=""):
     if asked.keys() & {"width", "height"}:
         asked = {"width": 0, "height": 0} | asked
     options = "".join(f"{name}={value}\n" for name, value in (DEFAULTS | asked).items())
-    return hashlib.sha256(b"darkroom-1\n" + options.encode() + data).hexdigest()
+    return hashlib.sha256(b"darkroom-2\n" + options.encode() + data).hexdigest()
 
 
 class Directory:

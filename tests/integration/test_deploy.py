@@ -337,7 +337,7 @@ def test_pubsub_by_the_real_gcloud(tmp_path):
         pytest.skip(f"THE DEPLOYMENT'S PUB/SUB PART WAS NOT TRIED: {reason}")
     with emulator as pubsub:
         cloud = Cloud(tmp_path, REAL_GCLOUD=GCLOUD, CLOUDSDK_CONFIG=str(tmp_path / "config"),
-                      CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB=f"http://{pubsub.host}/",
+                      CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB=f"http://{pubsub.place}/",
                       CLOUDSDK_AUTH_DISABLE_CREDENTIALS="true", CLOUDSDK_CORE_CHECK_GCE_METADATA="false",
                       CLOUDSDK_CORE_DISABLE_USAGE_REPORTING="true", PROJECT_NUMBER="123456789")
 

@@ -50,7 +50,7 @@ class Pipeline:
         self.watch_events = emulator.subscription(f"{self.name}-watch-events", self.events)
         self.watch_results = emulator.subscription(f"{self.name}-watch-results", self.results)
         self.watch_dead = emulator.subscription(f"{self.name}-watch-dead", self.dead)
-        pubsub = {"PUBSUB_EMULATOR_HOST": emulator.host, "GOOGLE_CLOUD_PROJECT": PROJECT}
+        pubsub = {"PUBSUB_EMULATOR_HOST": emulator.place, "GOOGLE_CLOUD_PROJECT": PROJECT}
         self.classify = Service("classify-service", folder, **pubsub, CLASS_TOPIC=f"{self.name}-img-classified")
         self.preprocess = Service("preprocess-service", folder, **pubsub, PREP_TOPIC=f"{self.name}-img-preprocessed")
         self.subscribe(100)  # an attempt that nobody listens to counts: the most there can be
@@ -231,7 +231,7 @@ def test_classify_is_killed(pipeline):
 def test_missing_topic(emulator, tmp_path, services):
     """503 and the object is kept; once the topic is there, the repeat is answered. The log tells the operator."""
     name = "t" + uuid.uuid4().hex[:8]
-    env = {"PUBSUB_EMULATOR_HOST": emulator.host, "EVENTS_URL": f"pubsub://projects/{PROJECT}/topics/{name}"}
+    env = {"PUBSUB_EMULATOR_HOST": emulator.place, "EVENTS_URL": f"pubsub://projects/{PROJECT}/topics/{name}"}
     services.append(Service("preprocess-service", tmp_path, **env))
     service = services[0].start()
     reply = service.upload(picture(1))

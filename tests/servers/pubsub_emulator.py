@@ -2,7 +2,7 @@
 pubsub-emulator; it needs Java).
 
     with PubsubEmulator(folder) as pubsub:
-        pubsub.host                                 what PUBSUB_EMULATOR_HOST takes
+        pubsub.place                                what PUBSUB_EMULATOR_HOST takes
         pubsub.topic("img-preprocessed")            -> "projects/darkroom-test/topics/img-preprocessed"
         pubsub.push("img-push", topic, "http://127.0.0.1:8001/pubsub", dead_letters=topic)
         pubsub.pull("img-watch")                    -> [Message], acknowledged
@@ -54,7 +54,7 @@ class PubsubEmulator(servers.Server):
         super().__init__(folder, port)
 
     @property
-    def host(self):
+    def place(self):
         return f"127.0.0.1:{self.port}"
 
     def command(self):
