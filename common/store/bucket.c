@@ -302,9 +302,8 @@ bool bucket_refused_for_time(struct bucket *bucket, const struct bucket_attempt 
     int64_t theirs_s =
         http_reply_header(reply, "date", text, sizeof(text)) ? bucket_http_date(text) : -1;
     int64_t skew_s = theirs_s - clock_wall_ms() / 1000;
-    int64_t off_s = skew_s - atomic_load(&bucket->skew_s);
+    int64_t off_s = skew_s - attempt->skew_s; /* others may have set ours right meanwhile */
 
-    (void)attempt;
     if (theirs_s < 0 ||
         (strcmp(code, "RequestTimeTooSkewed") != 0 && off_s < SKEW_MIN_S && off_s > -SKEW_MIN_S))
         return false;

@@ -30,7 +30,8 @@ struct bucket_attempt {
     char *path;                          /* "/bucket/key", percent-encoded */
     char *lines[BUCKET_HEADERS_MAX + 8]; /* "Name: value", NULL-terminated */
     size_t line_count;
-    bool prepared; /* false: it was never sent */
+    int64_t skew_s; /* bucket->skew_s when it began */
+    bool prepared;  /* false: it was never sent */
 };
 
 struct bucket;
@@ -39,8 +40,8 @@ struct bucket_dialect {
     const char *metadata_prefix; /* "x-amz-meta-" */
     struct sigv4_header if_absent;
     /* One attempt. True when a complete reply of any status arrived; errors of http_client_call. */
-    bool (*send)(struct bucket *bucket, const struct bucket_call *call, struct http_reply *ret,
-                 struct error *err);
+    bool (*send)(struct bucket *bucket, const struct bucket_attempt *attempt,
+                 struct http_reply *ret, struct error *err);
     /* Instead of `send`: by http/client. Add what each attempt carries besides the call's own
      * headers. */
     bool (*prepare)(struct bucket *bucket, struct bucket_attempt *attempt, struct error *err);

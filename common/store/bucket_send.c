@@ -75,7 +75,7 @@ static bool send_attempt(struct bucket *bucket, struct bucket_attempt *attempt,
     const struct bucket_call *call = attempt->call;
     attempt->prepared = bucket->dialect->send != NULL;
     if (attempt->prepared)
-        return bucket->dialect->send(bucket, call, ret, err);
+        return bucket->dialect->send(bucket, attempt, ret, err);
     attempt->path = bucket_path(bucket, call->key, err);
     if (attempt->path == NULL)
         return false;
@@ -235,7 +235,11 @@ bool bucket_send(struct bucket *bucket, const struct bucket_call *call, struct h
     bool refused = false;
 
     for (int i = 0;; i++) {
-        CLEANUP(attempt_done) struct bucket_attempt attempt = {.call = call};
+        CLEANUP(attempt_done)
+        struct bucket_attempt attempt = {
+            .call = call,
+            .skew_s = atomic_load(&bucket->skew_s),
+        };
         struct error why = {0};
         struct http_reply reply = {0};
         enum verdict verdict;

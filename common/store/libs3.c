@@ -171,10 +171,11 @@ static bool is_trimmed(const char *value)
     return *value != ' ' && value[strlen(value) - 1] != ' ';
 }
 
-static bool libs3_send(struct bucket *bucket, const struct bucket_call *call,
+static bool libs3_send(struct bucket *bucket, const struct bucket_attempt *attempt,
                        struct http_reply *ret, struct error *err)
 {
     struct libs3 *s = bucket->state;
+    const struct bucket_call *call = attempt->call;
     CLEANUP_FREE char *url = call->key != NULL ? NULL
                                                : string_format("%s%s/?%s", s->bucket->base,
                                                                s->bucket->root, call->query);
@@ -185,7 +186,7 @@ static bool libs3_send(struct bucket *bucket, const struct bucket_call *call,
                 .body = call->body,
                 .is_get = strcmp(call->method, "GET") == 0,
                 .max_reply_bytes = bucket_reply_max(call),
-                .skew_s = atomic_load(&bucket->skew_s),
+                .skew_s = attempt->skew_s,
             },
     };
 

@@ -26,7 +26,7 @@ static bool prepare(struct bucket *bucket, struct bucket_attempt *attempt, struc
     const struct sigv4_key key = key_of(bucket);
     char sha256[SHA256_HEX_LEN + 1], date[SIGV4_DATE_LEN];
     CLEANUP(buffer_done) struct buffer authorization = BUFFER_MAX(AUTHORIZATION_MAX);
-    const int64_t now_s = clock_wall_ms() / 1000 + atomic_load(&bucket->skew_s);
+    const int64_t now_s = clock_wall_ms() / 1000 + attempt->skew_s;
 
     if (!string_sha256_hex(&call->body, 1, sha256, err))
         return false;

@@ -1,13 +1,16 @@
 """Every fault of a storage server ends in the right error code within the deadline, and no partial
 object is ever taken for a whole one. S3 with both signatures, and GCS."""
 import base64
+import concurrent.futures
 import datetime
 import email.utils
+import threading
 
 import pytest
 
-from conftest import SLOW, free_port
+from conftest import SLOW, Service, free_port
 from faulty_storage import ETAG, FaultyStorage, answer, drip, error, reset, silence, stored
+from images import coloured_jpeg
 from store_client import Store, StoreError, refused_to_open
 
 pytestmark = pytest.mark.faults
@@ -359,3 +362,26 @@ def test_configuration_mistakes(tmp_path, env, words):
     for word in words:
         assert word in said
     assert KEYS["AWS_SECRET_ACCESS_KEY"] not in said
+
+
+def test_a_wrong_clock_is_corrected_for_all_who_ask_at_once(server, tmp_path, services):
+    """HEAD is refused without saying why: whoever hears it second, when the first has set the time right,
+    is not told either."""
+    ahead = email.utils.format_datetime(
+        datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=3), usegmt=True)
+    together = threading.Barrier(4)
+
+    def only_their_time(connection, request):
+        when = email.utils.parsedate_to_datetime(request.headers.get("x-amz-date") or request.headers["date"])
+        if abs((when - email.utils.parsedate_to_datetime(ahead)).total_seconds()) > 60:
+            together.wait(10)
+            return answer(403, Date=ahead)(connection, request)
+        if request.method == "HEAD":
+            return answer(404, b"", Date=ahead)(connection, request)
+        return (LISTING if request.method == "GET" else stored(Date=ahead))(connection, request)
+
+    server.script(only_their_time)
+    services.append(Service("preprocess-service", tmp_path, EVENTS_URL="none:", WORKERS=4,
+                            S3_ENDPOINT=server.endpoint, **ENVIRONMENTS["v2"]).start())
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert [r.status for r in pool.map(services[0].upload, map(coloured_jpeg, range(4)))] == [200] * 4
