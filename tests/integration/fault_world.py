@@ -49,7 +49,9 @@ class World:
         env = self.make_storage()
         self.stack = Stack(folder, env, env | {"MODEL": tiny_model(folder)})
         services.append(self.stack)
-        self.faults = [self.kill_service, self.kill_service, self.kill_service, self.damage_outbox]
+        self.faults = [self.kill_service] * 3
+        if self.random.random() < 0.3:  # not always: after it everything without a result is announced again
+            self.faults.append(self.damage_outbox)
 
     def make_storage(self):
         self.ledger = Ledger(Directory(self.folder / "objects"))
@@ -97,6 +99,11 @@ class World:
         for service in (self.stack.preprocess, self.stack.classify):
             assert service.process.poll() is None, f"{service.name} ended by itself: {service.process.returncode}"
 
+    def assert_untouched(self, before):
+        after = self.ledger.results()
+        changed = {key: (version, after.get(key)) for key, version in before.items() if after.get(key) != version}
+        assert not changed, f"{len(changed)} results were written again: {dict(list(changed.items())[:3])}"
+
     def run(self, fewest=10):
         uploads, faults = self.uploads, 0
         with Load(self.stack.preprocess, self.ledger, uploads, THREADS, coloured=coloured_jpeg, query=QUERY,
@@ -107,7 +114,7 @@ class World:
                 self.assert_nobody_gave_up()
                 faults += 1
         self.counts["attempts"] = len(load.attempts)
-        assert len(self.ledger) == uploads
+        assert len(self.ledger) == uploads, f"{len(self.ledger)} acknowledged"
         self.settle()
 
     def settle(self):
@@ -115,12 +122,12 @@ class World:
         before = self.ledger.results() if self.immutable else {}
         all_results(self.ledger, PATIENCE_S)
         drain(self.stack.preprocess, PATIENCE_S)
-        assert before.items() <= self.ledger.results().items()
+        self.assert_untouched(before)
         before = self.ledger.results()
         for n in range(0, len(self.ledger), 50):  # duplicates: the object, its event and its result again
             self.ledger.upload(self.stack.preprocess, coloured_jpeg(n), QUERY)
         drain(self.stack.preprocess, PATIENCE_S)
-        assert before.items() <= self.ledger.results().items()
+        self.assert_untouched(before)
         self.assert_nobody_gave_up()
         kills = sum(n for name, n in self.counts.items() if name.startswith("kills"))
         self.ledger.check(temporaries=kills * (THREADS + 4))
@@ -174,7 +181,7 @@ class OnSwift(OnServer):
 
     def start(self):
         super().start()
-        self.faults.remove(self.damage_outbox)
+        self.faults = [fault for fault in self.faults if fault != self.damage_outbox]
 
 
 class OnNetwork(OnServer):
@@ -238,7 +245,7 @@ class OnNetwork(OnServer):
 
 ROUNDS = {"directory": World, "server": OnServer, "network": OnNetwork, "swift": OnSwift}
 # Swift takes its time
-CYCLE = (*ROUNDS, "network", "directory", "server", "network", "directory", "server", "network", "server")
+CYCLE = (*ROUNDS, *("network", "directory", "server") * 7)
 
 
 def rounds():

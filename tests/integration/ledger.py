@@ -229,7 +229,8 @@ class Ledger:
 def drain(preprocess, timeout=60.0):
     """Wait until every event is delivered; none may have been given up."""
     wait_for(lambda: preprocess.metric("outbox_pending") == 0, "the outbox to be empty", timeout)
-    assert preprocess.metric("outbox_dead") == 0
+    dead = preprocess.metric("outbox_dead")
+    assert dead == 0, f"{dead} dead letters"
 
 
 def all_results(ledger, timeout=60.0):
