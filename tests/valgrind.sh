@@ -13,10 +13,10 @@ export G_SLICE=always-malloc G_DEBUG=gc-friendly
 memcheck=(valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=definite
     --errors-for-leak-kinds=definite --suppressions="$PWD/tests/valgrind.supp" --num-callers=25 --fair-sched=yes)
 
-# Wall-clock limits and measurements, and tests that do the same for longer, are no matter for memcheck: see the reasons.
+# What does the same thousands of times, or measures time.
 declare -A skip=(
-    [test_alloc_faults_outbox]="thousands of runs of what test_outbox does"
-    [test_alloc_faults_store]="thousands of runs of what test_store_file and test_client do"
+    [test_alloc_faults_outbox]="does what test_outbox does"
+    [test_alloc_faults_store]="does what test_store_file and test_client do"
 )
 
 unit() {
@@ -25,15 +25,22 @@ unit() {
         echo "skip  $name: ${skip[$name]}"
         return
     fi
-    if DARKROOM_SLOW=20 timeout 900 "${memcheck[@]}" "$build/unit/$name" >"$logs/$name.log" 2>&1; then
+    if timeout 900 "${memcheck[@]}" "$build/unit/$name" >"$logs/$name.log" 2>&1; then
         echo "ok    $name"
-    elif grep -q '^==' "$logs/$name.log"; then
-        echo "FAIL  $name"
-        grep '^==' "$logs/$name.log" | head -60
-        failed+=("$name")
-    else # a test that is too slow here fails without memcheck having anything to say
-        echo "slow  $name: $(grep -c 'FAILED  \] test' "$logs/$name.log") tests failed, no error of memcheck's"
+        return
     fi
+    # A test that is too slow here, or that must not find root's rights, stops half-way and frees nothing: then
+    # leaks say nothing.
+    if grep -q '^\[  FAILED' "$logs/$name.log"; then
+        timeout 900 "${memcheck[@]}" --leak-check=no "$build/unit/$name" >"$logs/$name.log" 2>&1
+        if ! grep -q '^==' "$logs/$name.log"; then
+            echo "ok    $name, but for leaks: $(grep -c '^\[  FAILED  \] test.*$' "$logs/$name.log") lines of failed tests"
+            return
+        fi
+    fi
+    echo "FAIL  $name"
+    grep '^==' "$logs/$name.log" | head -60
+    failed+=("$name")
 }
 
 integration() {
