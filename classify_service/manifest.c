@@ -1,12 +1,13 @@
 #include "manifest.h"
 
+#include "base/json.h"
+
 #include <errno.h>
-#include <jansson.h>
 #include <libgen.h>
 #include <math.h>
 #include <string.h>
 
-enum { SIDE_MAX = 4096, DROP_MAX = 1000 };
+enum { SIDE_MAX = 4096, DROP_MAX = 1000, FILE_MAX = 65536 };
 
 static bool invalid(struct error *err, const char *what)
 {
@@ -128,6 +129,8 @@ static bool read_labels(const char *path, struct manifest *ret, struct error *er
         if (number++ >= ret->drop_first && !add_label(ret, line, err))
             return false;
     }
+    if (!feof(f)) /* a missing label would shift all that follow */
+        return error_set(err, ERROR_CONFIG, "%s: %s", path, strerror(errno));
     return ret->label_count > 0 || error_set(err, ERROR_CONFIG, "%s: no labels", path);
 }
 
@@ -161,18 +164,35 @@ static bool read_json(const json_t *json, const char *folder, struct manifest *r
            read_labels(label_path, ret, err);
 }
 
+/* NULL: ERROR_CONFIG. */
+static json_t *load(const char *path, struct error *err)
+{
+    CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(FILE_MAX);
+    CLEANUP_FCLOSE FILE *f = fopen(path, "re");
+    struct error why = {0};
+
+    if (f == NULL)
+        error_set(&why, ERROR_CONFIG, "%s", strerror(errno));
+    json_t *json = NULL;
+    if (f != NULL && buffer_reserve(&text, FILE_MAX, &why)) {
+        text.len = fread(text.data, 1, FILE_MAX, f);
+        json = json_read(buffer_view(&text), JSON_REJECT_DUPLICATES, &why);
+    }
+    if (json == NULL)
+        error_set(err, ERROR_CONFIG, "%s: %s (`make model` makes the usual one)", path,
+                  why.message);
+    return json;
+}
+
 bool manifest_read(const char *path, struct manifest *ret, struct error *err)
 {
-    json_error_t where;
-
     *ret = (struct manifest){0};
     CLEANUP_FREE char *copy_of_path = strdup(path);
     if (copy_of_path == NULL)
         return error_oom(err);
-    json_t *json = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
+    json_t *json = load(path, err);
     if (json == NULL)
-        return error_set(err, ERROR_CONFIG, "%s: %s (`make model` makes the usual one)", path,
-                         where.text);
+        return false;
     bool ok = read_json(json, dirname(copy_of_path), ret, err);
     json_decref(json);
     if (ok)

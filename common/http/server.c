@@ -226,6 +226,8 @@ struct server *server_start(const struct server_options *options, struct error *
             return s;
         if (s->connections != NULL)
             error_set(err, ERROR_CONFIG, "libmicrohttpd did not start");
+        if (options->ready != NULL)
+            *options->ready = NULL;
         close(fd);
     }
     connections_free(s->connections);

@@ -47,7 +47,7 @@ static bool prepare(struct bucket *bucket, struct bucket_attempt *attempt, struc
     return text != NULL && bucket_attempt_header(attempt, err, "Authorization", "%s", text) &&
            bucket_attempt_header(attempt, err, "x-amz-date", "%s", date) &&
            bucket_attempt_header(attempt, err, "x-amz-content-sha256", "%s", sha256) &&
-           (*key.session_token == '\0' ||
+           (key.session_token == NULL || *key.session_token == '\0' ||
             bucket_attempt_header(attempt, err, "x-amz-security-token", "%s", key.session_token));
 }
 

@@ -58,7 +58,8 @@ class Service:
 
     def __init__(self, name, folder, port=None, **env):
         self.name, self.folder, self.port = name, pathlib.Path(folder), port or free_port()
-        self.host, self.prefix = "127.0.0.1", []  # prefix: a command that runs the service
+        # prefix: a command that runs the service; `make valgrind` has one
+        self.host, self.prefix = "127.0.0.1", os.environ.get("DARKROOM_UNDER", "").split()
         self.log_path = self.folder / f"{name}-{self.port}.log"
         self.env = {
             "PATH": os.environ["PATH"], "HOST": "127.0.0.1", "PORT": str(self.port),

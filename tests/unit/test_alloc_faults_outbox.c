@@ -43,6 +43,17 @@ static size_t files_like(const char *pattern)
     return count;
 }
 
+static size_t files_open(void)
+{
+    DIR *all = __real_opendir("/proc/self/fd");
+    size_t count = 0;
+
+    while (readdir(all) != NULL)
+        count++;
+    closedir(all);
+    return count;
+}
+
 static struct outbox *open_it(struct error *err)
 {
     return outbox_open(&(struct outbox_options){.path = path, .max_pending = 1000}, err);
@@ -115,11 +126,23 @@ static bool settle_all(struct outbox *o, struct error *err)
 /* In an outbox that is open: what fails leaves it usable. */
 static bool use(void *ctx, struct error *err)
 {
-    struct outbox *o = ctx;
-    bool ok = add_three(o, err) && settle_all(o, err);
+    long left = alloc_faults.left;
+    struct error later = {0};
 
-    assert_int_equal(files_like("outbox.db.corrupt*"), 0);
+    (void)ctx;
+    alloc_arm(0, alloc_faults.from_then_on);
+    struct outbox *o = open_it(&later);
+    assert_non_null(o);
+    alloc_arm(left, alloc_faults.from_then_on);
+    bool ok = add_three(o, err) && settle_all(o, err);
+    bool failed = alloc_faults.failed;
+    alloc_arm(0, alloc_faults.from_then_on);
+    if (!ok && !add_three(o, &later))
+        fail_msg("not usable any more: %s", later.message);
     assert_false(outbox_reconcile_needed(o));
+    outbox_close(o);
+    assert_int_equal(files_like("outbox.db.corrupt*"), 0);
+    alloc_faults.failed = failed;
     return ok;
 }
 
@@ -144,6 +167,7 @@ static bool administer(void *ctx, struct error *err)
 /* Three rows, then a damaged first page: all rows are found, whatever failed at first. */
 static bool recover(void *ctx, struct error *err)
 {
+    size_t descriptors = files_open();
     struct error first = {0};
 
     (void)ctx;
@@ -155,6 +179,7 @@ static bool recover(void *ctx, struct error *err)
     } else {
         *err = first;
     }
+    assert_int_equal(files_open(), descriptors);
     return o != NULL && (pending == 3 || error_set(err, ERROR_INTERNAL, "rows are lost"));
 }
 
@@ -201,14 +226,9 @@ static void test_open(void **state)
 
 static void test_use(void **state)
 {
-    struct error err = {0};
-
     (void)state;
     remove_outbox();
-    struct outbox *o = open_it(&err);
-    assert_non_null(o);
-    alloc_faults_run("add, take, settle", use, o);
-    outbox_close(o);
+    alloc_faults_run("add, take, settle", use, NULL);
     alloc_faults_run("operator's commands", administer, NULL);
 }
 

@@ -1,0 +1,345 @@
+/* Memory runs out in the HTTP client and the stores (see alloc_faults.h). Of libcurl the first
+ * allocations fail too, but what it loses itself then is not counted. */
+#include "alloc_faults.h"
+
+#include "base/clock.h"
+#include "base/strings.h"
+#include "http/client.h"
+#include "store/driver.h"
+#include "store/sigv4.h"
+#include "store/store_set.h"
+#include "store/xml.h"
+
+#include <arpa/inet.h>
+#include <ftw.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+/* ---- a server that has one object, in whatever bucket */
+
+static struct {
+    int listener, port;
+    atomic_bool stop;
+    pthread_t thread;
+} server;
+
+static void answer(int fd, const char *request)
+{
+    static const char listing[] = "<ListBucketResult><Contents><Key>a/b.jpg</Key><Size>5</Size>"
+                                  "</Contents><IsTruncated>false</IsTruncated></ListBucketResult>";
+    bool is_list = strstr(request, "list-type=2") != NULL || strstr(request, "prefix=") != NULL;
+    const char *body = strncmp(request, "GET ", 4) != 0 ? "" : is_list ? listing : "hello";
+    char reply[1024];
+
+    int len = snprintf(reply, sizeof(reply),
+                       "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %zu\r\n"
+                       "Content-Type: image/jpeg\r\nETag: \"e\"\r\nx-amz-meta-one: 1\r\nx-goog-meta-one: 1\r\n"
+                       "Last-Modified: Wed, 01 Jan 2025 00:00:00 GMT\r\n\r\n%s",
+                       strncmp(request, "HEAD", 4) == 0 ? 5 : strlen(body), body);
+    if (send(fd, reply, (size_t)len, MSG_NOSIGNAL) != len)
+        return;
+    shutdown(fd, SHUT_WR);
+    while (recv(fd, reply, sizeof(reply), 0) > 0)
+        ;
+}
+
+static void serve(int fd)
+{
+    char head[8192] = "";
+    size_t len = 0;
+
+    while (strstr(head, "\r\n\r\n") == NULL) {
+        ssize_t n = recv(fd, head + len, sizeof(head) - 1 - len, 0);
+        if (n <= 0)
+            return;
+        len += (size_t)n;
+        head[len] = '\0';
+    }
+    answer(fd, head);
+}
+
+static void *server_main(void *ctx)
+{
+    (void)ctx;
+    while (!server.stop) {
+        struct pollfd p = {.fd = server.listener, .events = POLLIN};
+        int fd = poll(&p, 1, 20) > 0 ? accept(server.listener, NULL, NULL) : -1;
+        if (fd < 0)
+            continue;
+        /* also when a test has failed and forgets a connection */
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){.tv_sec = 2},
+                   sizeof(struct timeval));
+        serve(fd);
+        close(fd);
+    }
+    return NULL;
+}
+
+static void server_start(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(a);
+
+    server.listener = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(server.listener, (struct sockaddr *)&a, sizeof(a)), 0);
+    assert_int_equal(listen(server.listener, 16), 0);
+    assert_int_equal(getsockname(server.listener, (struct sockaddr *)&a, &len), 0);
+    server.port = ntohs(a.sin_port);
+    assert_int_equal(pthread_create(&server.thread, NULL, server_main, NULL), 0);
+}
+
+/* While a fault is due: not enough for the pauses before other attempts. */
+static int64_t soon(void)
+{
+    return clock_monotonic_ms() + (alloc_faults.left > 0 ? 60 : 10000);
+}
+
+/* ---- pure parts */
+
+static bool see_element(void *ctx, const char *path, const char *text, struct error *err)
+{
+    (void)path, (void)text, (void)err;
+    ++*(int *)ctx;
+    return true;
+}
+
+static bool read_xml(void *ctx, struct error *err)
+{
+    int seen = 0;
+
+    if (!xml_read(bytes_from_str(ctx), see_element, &seen, err))
+        return false;
+    assert_int_equal(seen, 3);
+    return true;
+}
+
+static bool sign(void *ctx, struct error *err)
+{
+    CLEANUP(buffer_done) struct buffer header = BUFFER_MAX(65536);
+    CLEANUP(buffer_done) struct buffer url = BUFFER_MAX(65536);
+    const struct sigv4_key key = {"access", "secret", "token", "region", "s3"};
+    const struct sigv4_header headers[] = {{"x-one", "1"}, {"Range", "bytes=0-1"}};
+    const struct sigv4_request request = {.method = "GET",
+                                          .host = "h",
+                                          .path = "/b/k",
+                                          .query = "a=b&c=d",
+                                          .headers = headers,
+                                          .header_count = 2,
+                                          .payload_sha256 = "UNSIGNED-PAYLOAD",
+                                          .time_s = 1700000000};
+
+    (void)ctx;
+    return sigv4_authorization(&key, &request, &header, err) &&
+           sigv4_presign(&key, &request, 60, &url, err);
+}
+
+static void test_pure(void **state)
+{
+    char document[] = "<a><b>some text</b><c>x &amp; y</c></a>";
+
+    (void)state;
+    alloc_faults_run("XML", read_xml, document);
+    alloc_faults_run("SigV4", sign, NULL);
+}
+
+/* ---- the client */
+
+static bool call(void *ctx, struct error *err)
+{
+    static const char *const headers[] = {"X-One: 1", "X-Empty:", NULL};
+    struct http_client *client = http_client_new(&(struct http_client_options){0}, err);
+    CLEANUP(http_reply_done) struct http_reply reply = {0};
+    char etag[16];
+
+    if (client == NULL)
+        return false;
+    bool ok = http_client_call(client,
+                               &(struct http_call){.method = "GET",
+                                                   .url = ctx,
+                                                   .headers = headers,
+                                                   .deadline_ms = soon(),
+                                                   .max_reply_bytes = 100},
+                               &reply, err);
+    http_client_free(client);
+    if (!ok) {
+        assert_null(reply.body.data);
+        return false;
+    }
+    assert_int_equal(reply.status, 200);
+    assert_true(bytes_equal(buffer_view(&reply.body), bytes_from_str("hello")));
+    assert_true(http_reply_header(&reply, "etag", etag, sizeof(etag)));
+    return true;
+}
+
+static void test_client(void **state)
+{
+    CLEANUP_FREE char *url = string_format("http://127.0.0.1:%d/x", server.port);
+
+    (void)state;
+    alloc_faults_run("client", call, url);
+}
+
+/* ---- stores */
+
+static bool see_key(void *ctx, const char *key, uint64_t size)
+{
+    assert_int_equal(size, 5);
+    *(bool *)ctx = strcmp(key, "a/b.jpg") == 0;
+    return true;
+}
+
+static bool put(struct store *store, struct error *err)
+{
+    const struct store_metadata one = {"one", "1"};
+
+    return store_put(store,
+                     &(struct store_put){.key = "a/b.jpg",
+                                         .data = bytes_from_str("hello"),
+                                         .content_type = "image/jpeg",
+                                         .metadata = &one,
+                                         .metadata_count = 1,
+                                         .deadline_ms = soon()},
+                     NULL, err);
+}
+
+static bool get(struct store *store, struct error *err)
+{
+    CLEANUP(buffer_done) struct buffer data = {0};
+    CLEANUP(store_info_done) struct store_info info = {0};
+
+    if (!store_get(store,
+                   &(struct store_get){.key = "a/b.jpg", .max_bytes = 99, .deadline_ms = soon()},
+                   &data, &info, err))
+        return false;
+    assert_true(bytes_equal(buffer_view(&data), bytes_from_str("hello")));
+    assert_string_equal(store_info_metadata(&info, "one"), "1");
+    return true;
+}
+
+/* Everything that a store does. */
+static bool use_store(struct store *store, struct error *err)
+{
+    CLEANUP(store_info_done) struct store_info info = {0};
+    bool listed = false;
+
+    if (!put(store, err) || !get(store, err) || !store_head(store, "a/b.jpg", soon(), &info, err))
+        return false;
+    assert_int_equal(info.size, 5);
+    assert_string_equal(info.content_type, "image/jpeg");
+    if (!store_list(store, "a/", soon(), see_key, &listed, err))
+        return false;
+    assert_true(listed);
+    return store_delete(store, "a/b.jpg", soon(), err);
+}
+
+static bool open_and_use(void *ctx, struct error *err)
+{
+    struct store *store = store_open(ctx, err);
+    bool ok = store != NULL && use_store(store, err);
+
+    store_free(store);
+    return ok;
+}
+
+static bool presign(void *ctx, struct error *err)
+{
+    CLEANUP(buffer_done) struct buffer url = BUFFER_MAX(8192);
+    char uri[STORE_URI_MAX], key[STORE_KEY_MAX + 1];
+    struct store *found, *store = store_open(ctx, err);
+
+    if (store == NULL)
+        return false;
+    struct store_set *set = store_set_open(store, ctx, "bucket/some, other", err);
+    bool ok = set != NULL && store_presign_get(store, "a b", 60, &url, err) &&
+              store_uri(store, "some/a b", uri, err) && store_set_find(set, uri, &found, key, err);
+    store_set_free(set);
+    store_free(store);
+    return ok;
+}
+
+static bool token(void *ctx, int64_t deadline_ms, char out[STORE_TOKEN_MAX], struct error *err)
+{
+    (void)ctx, (void)deadline_ms, (void)err;
+    memcpy(out, "token", 6);
+    return true;
+}
+
+static void no_pause(struct store_options *o)
+{
+    struct error err = {0};
+
+    o->client = http_client_new(&(struct http_client_options){0}, &err);
+    assert_non_null(o->client);
+}
+
+static void test_buckets(void **state)
+{
+    CLEANUP_FREE char *endpoint = string_format("http://127.0.0.1:%d", server.port);
+    struct store_options s3 = {
+        .url = "s3://bucket",
+        .s3 = {
+            .endpoint = endpoint, .region = "r", .access_key = "access", .secret_key = "secret"}};
+    struct store_options gs = {.url = "gs://bucket", .gcs = {.endpoint = endpoint, .token = token}};
+
+    (void)state;
+    no_pause(&s3);
+    no_pause(&gs);
+    alloc_faults_run("s3", open_and_use, &s3);
+    alloc_faults_run("presigned URLs and sets", presign, &s3);
+    alloc_faults_run("gs", open_and_use, &gs);
+    http_client_free(s3.client);
+    http_client_free(gs.client);
+}
+
+static int remove_entry(const char *name, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st, (void)type, (void)ftw;
+    return remove(name);
+}
+
+static void test_directory(void **state)
+{
+    char dir[64];
+
+    (void)state;
+    snprintf(dir, sizeof(dir), "%s/test_alloc_faults.XXXXXX",
+             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    assert_non_null(mkdtemp(dir));
+    CLEANUP_FREE char *url = string_format("file:%s/x", dir);
+    struct store_options options = {.url = url};
+    alloc_faults_run("file", open_and_use, &options);
+    assert_int_equal(nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    signal(SIGPIPE, SIG_IGN);
+    alloc_faults_hook();
+    server_start();
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    server.stop = true;
+    pthread_join(server.thread, NULL);
+    close(server.listener);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        alloc_test(test_pure),
+        alloc_test(test_client),
+        alloc_test(test_buckets),
+        alloc_test(test_directory),
+    };
+
+    return cmocka_run_group_tests(tests, begin, end);
+}
