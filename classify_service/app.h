@@ -10,7 +10,6 @@
 
 struct app {
     struct service service; /* first: see service_of */
-    struct image_limits limits;
     struct model *model;
     struct store_set *readable; /* ALLOWED_BUCKETS */
     struct topic topic;         /* CLASS_TOPIC */

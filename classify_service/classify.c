@@ -8,7 +8,7 @@
 
 struct classify_job {
     const struct app *app;
-    struct bytes image;
+    struct image_work image;
     const float *tensor; /* instead of an image */
     size_t k;
     double queued_s;
@@ -31,7 +31,6 @@ static bool fill_input(struct classify_job *job, struct classify_worker *worker,
                        const atomic_bool *cancelled)
 {
     const struct manifest *manifest = model_manifest(job->app->model);
-    struct image_input input = {job->image, &job->app->limits, cancelled};
     struct image_tensor tensor = {.values = model_input(worker->tensors)};
 
     if (job->tensor != NULL) {
@@ -40,7 +39,8 @@ static bool fill_input(struct classify_job *job, struct classify_worker *worker,
         return all_finite(job->tensor, count) ||
                error_set(&job->err, ERROR_BAD_REQUEST, "the tensor has a value that is no number");
     }
-    if (!image_to_tensor(worker->images, &input, &manifest->input, &tensor, &job->err))
+    job->image.cancelled = cancelled;
+    if (!image_slot_to_tensor(worker->images, &job->image, &manifest->input, &tensor, &job->err))
         return false;
     metric_observe(METRIC_STAGE_DURATION, "stage=\"decode\"", tensor.stages.decode);
     metric_observe(METRIC_STAGE_DURATION, "stage=\"transform\"", tensor.stages.transform);
@@ -82,6 +82,8 @@ static bool run_job(const struct request *req, struct classify_job *job, struct 
     struct worker_job work = {.run = run, .arg = job, .large = job->large};
 
     job->queued_s = clock_monotonic_s();
+    job->image.deadline_ms = req->deadline_ms;
+    job->image.request_id = req->id;
     if (!worker_pool_run(job->app->service.pool, &work, req->deadline_ms, err))
         return false;
     if (!job->ok)
@@ -92,18 +94,18 @@ static bool run_job(const struct request *req, struct classify_job *job, struct 
 bool classify_image(const struct app *app, const struct request *req, struct bytes image, size_t k,
                     struct labels *ret, struct error *err)
 {
-    struct classify_job job = {.app = app, .image = image, .k = k, .labels = ret};
+    struct classify_job job = {.app = app, .image.data = image, .k = k, .labels = ret};
 
     /* the header tells what would be refused: no need to wait for a worker to hear it */
-    return image_precheck(image, NULL, &app->limits, &job.large, err) && run_job(req, &job, err);
+    return image_precheck(image, NULL, &app->service.images.limits, &job.large, err) && run_job(req, &job, err);
 }
 
 bool classify_scores(const struct app *app, const struct request *req, struct bytes image,
                      const float *tensor, float *scores, struct error *err)
 {
-    struct classify_job job = {.app = app, .image = image, .tensor = tensor, .scores = scores};
+    struct classify_job job = {.app = app, .image.data = image, .tensor = tensor, .scores = scores};
 
-    return (tensor != NULL || image_precheck(image, NULL, &app->limits, &job.large, err)) &&
+    return (tensor != NULL || image_precheck(image, NULL, &app->service.images.limits, &job.large, err)) &&
            run_job(req, &job, err);
 }
 

@@ -8,7 +8,7 @@
 /* A worker's state. */
 struct classify_worker {
     struct model_tensors *tensors;
-    struct image_worker *images;
+    struct image_slot *images;
 };
 
 /* Classify an image; the k best labels go to *ret. Errors of image_to_tensor and worker_pool_run.

@@ -7,27 +7,36 @@ static void worker_free(void *state)
 {
     struct classify_worker *worker = state;
 
-    image_worker_free(worker != NULL ? worker->images : NULL);
-    if (worker != NULL)
-        model_tensors_free(worker->tensors);
+    if (worker == NULL)
+        return;
+    image_slot_free(worker->images);
+    model_tensors_free(worker->tensors);
     free(worker);
 }
 
 static void *worker_new(void *ctx, struct error *err)
 {
+    struct app *app = ctx;
     struct classify_worker *worker = calloc(1, sizeof(*worker));
 
     if (worker == NULL) {
         error_oom(err);
         return NULL;
     }
-    worker->images = image_worker_new(err);
-    worker->tensors = worker->images != NULL ? model_tensors_new(ctx, err) : NULL;
+    worker->images = image_slot_new(&app->service.images, err);
+    worker->tensors = worker->images != NULL ? model_tensors_new(app->model, err) : NULL;
     if (worker->tensors == NULL) {
         worker_free(worker);
         return NULL;
     }
     return worker;
+}
+
+static void worker_begin(void *state)
+{
+    struct classify_worker *worker = state;
+
+    image_slot_begin(worker->images);
 }
 
 static bool open_topic(struct app *app, struct error *err)
@@ -46,18 +55,16 @@ static bool app_open(struct app *app, struct error *err)
 {
     const struct settings *s = &app->service.settings;
 
-    app->limits = (struct image_limits){
-        .max_pixels = s->max_pixels,
-        .max_decode_bytes = s->max_decode_bytes,
-    };
     app->model = model_open(s->model, err);
     if (app->model == NULL)
         return error_wrap(err, "MODEL");
+    app->service.images.output_max = image_tensor_bytes(&model_manifest(app->model)->input);
     if (!service_open(&app->service,
                       &(struct worker_pool_options){
                           .state_new = worker_new,
+                          .begin = worker_begin,
                           .state_free = worker_free,
-                          .ctx = app->model,
+                          .ctx = app,
                       },
                       err))
         return false;

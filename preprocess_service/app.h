@@ -4,7 +4,6 @@
 
 #include "events/outbox.h"
 #include "events/publisher.h"
-#include "image/image.h"
 #include "service/service.h"
 #include "service/topic.h"
 
@@ -13,7 +12,6 @@ struct retention;
 
 struct app {
     struct service service; /* first: see service_of */
-    struct image_limits limits;
     struct outbox *outbox; /* NULL unless events are pushed */
     struct topic topic;    /* of pubsub:// events */
     struct publisher *publisher;

@@ -8,9 +8,8 @@
 #include "image/object_name.h"
 
 struct transform_job {
-    struct bytes file;
+    struct image_work work;
     const struct image_options *options;
-    const struct image_limits *limits;
     double queued_s;
     struct image_result result;
     struct error err;
@@ -20,10 +19,10 @@ struct transform_job {
 static void transform(void *state, void *arg, const atomic_bool *cancelled)
 {
     struct transform_job *job = arg;
-    struct image_input input = {job->file, job->limits, cancelled};
 
+    job->work.cancelled = cancelled;
     metric_observe(METRIC_STAGE_DURATION, "stage=\"queue\"", clock_monotonic_s() - job->queued_s);
-    job->ok = image_transform(state, &input, job->options, &job->result, &job->err);
+    job->ok = image_slot_transform(state, &job->work, job->options, &job->result, &job->err);
     if (!job->ok)
         return;
     metric_observe(METRIC_STAGE_DURATION, "stage=\"decode\"", job->result.stages.decode);
@@ -36,15 +35,14 @@ static bool run_transform(const struct app *app, const struct request *req, stru
                           struct error *err)
 {
     struct transform_job job = {
-        .file = file,
+        .work = {.data = file, .deadline_ms = req->deadline_ms, .request_id = req->id},
         .options = options,
-        .limits = &app->limits,
         .queued_s = clock_monotonic_s(),
     };
     struct worker_job work = {.run = transform, .arg = &job};
 
     /* the header tells what would be refused: no need to wait for a worker to hear it */
-    if (!image_precheck(file, options, &app->limits, &work.large, err) ||
+    if (!image_precheck(file, options, &app->service.images.limits, &work.large, err) ||
         !worker_pool_run(app->service.pool, &work, req->deadline_ms, err))
         return false;
     if (job.ok)

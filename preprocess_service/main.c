@@ -90,27 +90,28 @@ static bool open_retention(struct app *app, struct error *err)
 
 static void *worker_new(void *ctx, struct error *err)
 {
-    (void)ctx;
-    return image_worker_new(err);
+    return image_slot_new(ctx, err);
+}
+
+static void worker_begin(void *state)
+{
+    image_slot_begin(state);
 }
 
 static void worker_free(void *state)
 {
-    image_worker_free(state);
+    image_slot_free(state);
 }
 
 static bool app_open(struct app *app, struct error *err)
 {
-    const struct settings *s = &app->service.settings;
-
-    app->limits = (struct image_limits){
-        .max_pixels = s->max_pixels,
-        .max_decode_bytes = s->max_decode_bytes,
-    };
+    app->service.images.output_max = IMAGE_RESULT_MAX;
     return service_open(&app->service,
                         &(struct worker_pool_options){
                             .state_new = worker_new,
+                            .begin = worker_begin,
                             .state_free = worker_free,
+                            .ctx = &app->service.images,
                         },
                         err) &&
            open_events(app, err) && open_retention(app, err);

@@ -31,7 +31,7 @@ static bool is_choice(const char *choices, const char *value)
     return false;
 }
 
-static bool read_bool(const char *value, bool *ret)
+bool config_bool(const char *value, bool *ret)
 {
     bool on = is_choice("on|true|1|yes", value);
 
@@ -49,7 +49,7 @@ static bool read_row(const struct setting *row, const char *value, void *field,
         return config_mistake(mistakes, "%s: not a whole number from %lld to %lld", row->name,
                               (long long)row->min, (long long)row->max);
     case SETTING_BOOL:
-        return read_bool(value, (bool *)field) ||
+        return config_bool(value, (bool *)field) ||
                config_mistake(mistakes, "%s: not on or off", row->name);
     case SETTING_CHOICE:
         if (!is_choice(row->choices, value))

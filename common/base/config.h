@@ -24,6 +24,9 @@ struct setting {
     const char *help;
 };
 
+/* on|off and their like, as SETTING_BOOL has them. False: neither. */
+bool config_bool(const char *value, bool *ret);
+
 enum { CONFIG_MISTAKE_MAX = 512 }; /* of one line */
 
 /* All mistakes are collected, one line each, so that they are reported together. */

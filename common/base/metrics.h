@@ -19,6 +19,7 @@
     X(METRIC_CONNECTIONS, "connections", GAUGE, "Open client connections")                         \
     X(METRIC_OUTBOX_PENDING, "outbox_pending", GAUGE, "Events not yet delivered")                  \
     X(METRIC_OUTBOX_DEAD, "outbox_dead", GAUGE, "Dead letters")                                    \
+    X(METRIC_SANDBOX_LOSSES, "sandbox_losses_total", COUNTER, "Sandboxed workers lost, by reason") \
     X(METRIC_EVENTS, "events_total", COUNTER, "Events by outcome")                                 \
     X(METRIC_EXPIRED, "objects_expired_total", COUNTER,                                            \
       "Objects and results deleted by RETENTION_DAYS")

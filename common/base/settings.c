@@ -134,6 +134,8 @@ static const struct setting table[] = {
     STRING("OIDC_JWKS_URL", BOTH, "https://www.googleapis.com/oauth2/v3/certs", oidc_jwks_url,
            "its keys: https://..., or http:// on loopback"),
 
+    BOOL("SANDBOX", BOTH, "on", sandbox,
+         "decode images in processes that can do nothing else (off: for debugging)"),
     STRING("MODEL", CLASS, "build/models/mobilenet_v2.json", model, "path of the model's manifest"),
     BOOL("ALLOW_EPHEMERAL", BOTH, "off", allow_ephemeral,
          "allow a file store or outbox on Cloud Run, where disks vanish"),

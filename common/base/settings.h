@@ -65,6 +65,7 @@ struct settings {
 
     char *model;
     bool allow_ephemeral;
+    bool sandbox;
 };
 
 /* Read and check the environment for one service. On false, every mistake has been appended to

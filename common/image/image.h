@@ -151,6 +151,9 @@ bool image_to_tensor(struct image_worker *worker, const struct image_input *inpu
                      struct error *err) NODISCARD;
 
 bool image_start(struct error *err) NODISCARD;
+/* Load now what is otherwise loaded when first needed (libvips and its codecs); what is missing is
+ * told then. Evaluates nothing, so that no thread is left behind: for a process that forks. */
+void image_preload(void);
 void image_stop(void);
 
 #endif

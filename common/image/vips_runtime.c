@@ -175,6 +175,14 @@ bool image_can_encode(enum image_format format)
     return heif.av1_encoder;
 }
 
+void image_preload(void)
+{
+    struct error ignored;
+
+    if (image_vips_start(&ignored))
+        (void)image_can_encode(IMAGE_AVIF);
+}
+
 bool image_cancelled_check(const atomic_bool *cancelled, struct error *err)
 {
     if (cancelled != NULL && atomic_load_explicit(cancelled, memory_order_relaxed))

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "service/image_process.h"
 
 #include <malloc.h>
 #include <signal.h>
@@ -54,6 +55,7 @@ static void block_signals(sigset_t *set)
     sigemptyset(set);
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
+    sigaddset(set, SIGCHLD); /* the zygote's end */
     pthread_sigmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of write(2), like a full disk */
@@ -68,6 +70,35 @@ static void log_settings(const struct service *service)
                            ? buffer_cstr(&text, &err)
                            : NULL;
     log_info("starting", F("settings", line != NULL ? line : err.message));
+}
+
+/* The zygote is forked before anything is in memory that is not for it, the settings included: so
+ * this one is looked at early. A value that is wrong is told of with the others. */
+static bool start_sandbox(struct service *service, int *status)
+{
+    const char *value = getenv("SANDBOX");
+    struct error err = {0};
+    bool on;
+
+    if (value != NULL && config_bool(value, &on) && !on)
+        return true;
+    service->sandbox = sandbox_start(&image_process_code, &err);
+    if (service->sandbox == NULL) {
+        fprintf(stderr, "%s: %s\n", service->name, err.message);
+        *status = 1;
+    }
+    return service->sandbox != NULL;
+}
+
+static bool check_sandbox(const struct service *service, struct error *err)
+{
+    struct error why = {0};
+
+    return service->sandbox == NULL || sandbox_check(service->sandbox, &why) ||
+           error_set(err, ERROR_CONFIG,
+                     "SANDBOX: this system cannot shut image decoding in (%s); SANDBOX=off does "
+                     "without",
+                     why.message);
 }
 
 bool service_begin(struct service *service, int argc, char **argv, int *status)
@@ -87,6 +118,9 @@ bool service_begin(struct service *service, int argc, char **argv, int *status)
         }
         return false;
     }
+    tune_malloc(); /* for the sandbox's processes, too */
+    if (!start_sandbox(service, status))
+        return false;
     if (!settings_load(service->kind, &service->settings, &mistakes)) {
         fprintf(stderr, "%s: configuration mistakes:\n%.*s", service->name, (int)mistakes.len,
                 (const char *)mistakes.data);
@@ -94,7 +128,6 @@ bool service_begin(struct service *service, int argc, char **argv, int *status)
         return false;
     }
     block_signals(&set);
-    tune_malloc();
     log_init(service->name, log_level_of(service->settings.log_level),
              strcmp(service->settings.log_format, "text") == 0 ? LOG_TEXT : LOG_JSON);
     service->budget.max = service->settings.body_budget_bytes;
@@ -118,6 +151,14 @@ bool service_open(struct service *service, const struct worker_pool_options *poo
     service->authorizer = authorizer_new(service->kind, &service->settings, &service->cut, err);
     if (service->authorizer == NULL)
         return false;
+    if (!check_sandbox(service, err))
+        return false;
+    service->images.sandbox = service->sandbox;
+    service->images.limits = (struct image_limits){
+        .max_pixels = service->settings.max_pixels,
+        .max_decode_bytes = service->settings.max_decode_bytes,
+    };
+    service->images.input_max = (size_t)service->settings.max_body_bytes;
     service->pool = worker_pool_new(&options, err);
     return service->pool != NULL;
 }
@@ -130,6 +171,7 @@ void service_done(struct service *service)
     store_free(service->store);
     storage_done(&service->storage);
     settings_done(&service->settings);
+    sandbox_stop(service->sandbox);
 }
 
 int service_fail(const struct error *err)
@@ -195,12 +237,25 @@ static struct server *start(struct service *service, const struct route *routes,
         err);
 }
 
+/* SIGTERM or SIGINT; SIGCHLD: the zygote is gone. */
+static int wait_for_end(struct service *service)
+{
+    sigset_t set;
+    int number = SIGCHLD;
+
+    block_signals(&set);
+    while (number == SIGCHLD) {
+        if (service->sandbox != NULL && !sandbox_alive(service->sandbox))
+            return SIGCHLD;
+        sigwait(&set, &number);
+    }
+    return number;
+}
+
 int service_serve(struct service *service, const struct route *routes, size_t count,
                   void (*stop)(struct service *service, int64_t deadline_ms))
 {
     struct error err = {0};
-    sigset_t set;
-    int signal_number = 0;
 
     metric_gauge_source(METRIC_WORKER_QUEUE_DEPTH, queue_depth, service->pool);
     metric_gauge_source(METRIC_WORKER_BUSY, busy, service->pool);
@@ -210,8 +265,9 @@ int service_serve(struct service *service, const struct route *routes, size_t co
     metric_gauge_source(METRIC_CONNECTIONS, connections, service->server);
     log_info("ready", F("version", DARKROOM_VERSION), F("port", server_port(service->server)));
 
-    block_signals(&set);
-    sigwait(&set, &signal_number);
+    int signal_number = wait_for_end(service);
+    if (signal_number == SIGCHLD)
+        log_error("the sandbox's zygote is gone: to be started again");
     int64_t deadline = clock_monotonic_ms() + service->settings.shutdown_grace_ms - LAST_MS;
     log_info("shutting down", F("signal", signal_number),
              F("inflight", server_inflight(service->server)));
@@ -223,5 +279,5 @@ int service_serve(struct service *service, const struct route *routes, size_t co
     metric_gauge_clear(METRIC_CONNECTIONS);
     server_stop(service->server);
     log_info("stopped");
-    return 0;
+    return signal_number == SIGCHLD ? 1 : 0;
 }

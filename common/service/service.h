@@ -6,6 +6,7 @@
 #include "base/settings.h"
 #include "http/server.h"
 #include "service/authorize.h"
+#include "service/image_slot.h"
 #include "service/readiness.h"
 #include "service/storage.h"
 #include "work/worker_pool.h"
@@ -21,6 +22,8 @@ struct service {
     struct clock_cut cut; /* set at shutdown: no call to storage or pusher outlasts it */
     struct storage storage;
     struct store *store;
+    struct sandbox *sandbox;   /* NULL: SANDBOX=off */
+    struct image_slots images; /* what the pool's threads share for image work */
     struct worker_pool *pool;
     struct readiness *readiness;
     struct authorizer *authorizer;
@@ -32,17 +35,21 @@ static inline const struct service *service_of(const struct app *app)
     return (const struct service *)app;
 }
 
-/* Answer --version and --help, read the settings, block the signals, set up log and allocator.
+/* Answer --version and --help, start the sandbox, read the settings, block the signals, set up log
+ * and allocator. The first thing that main does.
  * True: go on. False: exit with *status. */
 bool service_begin(struct service *service, int argc, char **argv, int *status) NODISCARD;
 
-/* Open what every service has: the store, and the worker pool with the given per-worker state. */
+/* Open what every service has: the store, and the worker pool with the given per-worker state; how
+ * image work is done is in service->images from then on, of which the caller sets output_max before.
+ * ERROR_CONFIG, too: this system cannot sandbox. */
 bool service_open(struct service *service, const struct worker_pool_options *pool,
                   struct error *err) NODISCARD;
 
 /* Serve until SIGTERM or SIGINT, then drain (the contract's invariant 7): /readyz and new work get
  * 503 while what was accepted is finished; then `stop` (may be NULL) ends the service's own
- * threads; then the listener closes. Returns the exit status. */
+ * threads; then the listener closes. Returns the exit status, which is 1 when
+ * the sandbox's zygote is gone: that ends the service in the same way. */
 int service_serve(struct service *service, const struct route *routes, size_t count,
                   void (*stop)(struct service *service, int64_t deadline_ms));
 

@@ -14,7 +14,7 @@ struct sandbox {
     pid_t zygote;
     int fd;
     pthread_mutex_t lock; /* one question at a time */
-    bool hello;           /* preload was heard of */
+    int heard;            /* of its two words, see sandbox_internal.h */
 };
 
 static pid_t fork_zygote(const struct sandbox_code *code, int *fd, struct error *err)
@@ -94,18 +94,26 @@ static bool receive(struct sandbox *sandbox, void *message, size_t len)
     return false;
 }
 
-static bool say_hello(struct sandbox *sandbox, struct error *err)
+/* Called locked. */
+static bool hear(struct sandbox *sandbox, int words, struct error *err)
 {
     struct sandbox_reply_message message;
 
-    if (sandbox->hello)
-        return true;
-    if (!receive(sandbox, &message, sizeof(message)))
-        return error_set(err, ERROR_UNAVAILABLE, "the sandbox's zygote is gone");
-    if (message.err.code != ERROR_NONE)
-        return error_set(err, ERROR_UNAVAILABLE, "%s", message.err.message);
-    sandbox->hello = true;
+    for (; sandbox->heard < words; sandbox->heard++) {
+        if (!receive(sandbox, &message, sizeof(message)))
+            return error_set(err, ERROR_UNAVAILABLE, "the sandbox's zygote is gone");
+        if (message.err.code != ERROR_NONE)
+            return error_set(err, ERROR_UNAVAILABLE, "%s", message.err.message);
+    }
     return true;
+}
+
+bool sandbox_check(struct sandbox *sandbox, struct error *err)
+{
+    pthread_mutex_lock(&sandbox->lock);
+    bool ok = hear(sandbox, 1, err);
+    pthread_mutex_unlock(&sandbox->lock);
+    return ok;
 }
 
 bool sandbox_fork(struct sandbox *sandbox, const struct sandbox_limits *limits,
@@ -118,7 +126,7 @@ bool sandbox_fork(struct sandbox *sandbox, const struct sandbox_limits *limits,
     message.what = ZYGOTE_FORK;
     message.limits = *limits;
     pthread_mutex_lock(&sandbox->lock);
-    bool ok = say_hello(sandbox, err);
+    bool ok = hear(sandbox, 2, err);
     if (ok)
         ok = (channel_send_fds(sandbox->fd, bytes_of(&message, sizeof(message)), fds, ZYGOTE_FDS) &&
               receive(sandbox, &reply, sizeof(reply))) ||

@@ -26,7 +26,8 @@ struct sandbox_call_message {
     uint8_t request[SANDBOX_REQUEST_MAX];
 };
 
-/* Sequence 0 says that a worker, or the zygote, is ready or has failed to be. */
+/* Sequence 0 says that a worker is ready or has failed to be. The zygote says so twice: that this
+ * system can sandbox, then that it is ready. */
 struct sandbox_reply_message {
     uint32_t sequence;
     uint32_t answer_len;
@@ -85,6 +86,8 @@ _Noreturn void sandbox_zygote_main(int fd, const struct sandbox_code *code, pid_
 _Noreturn void sandbox_worker_main(const struct sandbox_code *code,
                                    const struct sandbox_limits *limits, const int fds[ZYGOTE_FDS],
                                    pid_t zygote);
+/* Shut this process in as a worker is, say on the socket `fd` how that went, and end. */
+_Noreturn void sandbox_trial_main(int fd, pid_t zygote);
 /* Die with the parent; ends the process if it is gone already. */
 void sandbox_die_with(pid_t parent);
 

@@ -69,6 +69,19 @@ static void run(struct worker *w, const struct sandbox_call_message *call,
     memcpy(reply->answer, result.answer, sizeof(reply->answer));
 }
 
+_Noreturn void sandbox_trial_main(int fd, pid_t zygote)
+{
+    const struct sandbox_limits limits = {.memory_max = SIZE_MAX};
+    struct sandbox_reply_message reply = {0};
+
+    sandbox_die_with(zygote);
+    if (dup2(fd, SANDBOX_FD) < 0)
+        _exit(1);
+    (void)!sandbox_lock(&limits, zygote, &reply.err);
+    reply_with(&reply);
+    _exit(0);
+}
+
 _Noreturn void sandbox_worker_main(const struct sandbox_code *code,
                                    const struct sandbox_limits *limits, const int fds[ZYGOTE_FDS],
                                    pid_t zygote)

@@ -55,6 +55,37 @@ static bool preload(const struct sandbox_code *code, struct error *err)
     return (code->preload == NULL || code->preload(err)) && check_one_thread(err);
 }
 
+/* Whether a process can shut itself in on this system: one that does nothing else tries. */
+static bool try_sandbox(struct error *err)
+{
+    struct sandbox_reply_message reply = {0};
+    pid_t zygote = getpid(), pid;
+    int fds[2], status = 0;
+
+    if (!channel_pair(fds, err))
+        return false;
+    pid = fork();
+    if (pid == 0)
+        sandbox_trial_main(fds[1], zygote);
+    close(fds[1]);
+    bool told = pid > 0 && channel_receive(fds[0], &reply, sizeof(reply)) == (ssize_t)sizeof(reply);
+    close(fds[0]);
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (!told)
+        return error_set(err, ERROR_UNAVAILABLE, "no sandbox: a process was lost (status %d)",
+                         status);
+    *err = reply.err;
+    return err->code == ERROR_NONE || error_wrap(err, "no sandbox");
+}
+
+static bool say(int fd, const struct error *err)
+{
+    const struct sandbox_reply_message message = {.err = *err};
+
+    return channel_send(fd, &message, sizeof(message)) && err->code == ERROR_NONE;
+}
+
 static struct sandbox_zygote_reply fork_worker(const struct sandbox_code *code,
                                                const struct sandbox_zygote_message *message,
                                                const int fds[ZYGOTE_FDS])
@@ -87,7 +118,7 @@ static struct sandbox_zygote_reply end_worker(pid_t pid)
 
 _Noreturn void sandbox_zygote_main(int fd, const struct sandbox_code *code, pid_t parent)
 {
-    struct sandbox_reply_message hello = {0};
+    struct error err = {0};
     struct sandbox_zygote_message message;
     struct sandbox_zygote_reply reply;
     int fds[ZYGOTE_FDS];
@@ -96,9 +127,12 @@ _Noreturn void sandbox_zygote_main(int fd, const struct sandbox_code *code, pid_
     prctl(PR_SET_NAME, "darkroom-zygote");
     set_signals();
     wipe_environment();
-    if (!preload(code, &hello.err) && hello.err.code == ERROR_NONE)
-        hello.err.code = ERROR_INTERNAL;
-    if (!channel_send(fd, &hello, sizeof(hello)) || hello.err.code != ERROR_NONE)
+    (void)!try_sandbox(&err);
+    if (!say(fd, &err))
+        _exit(1);
+    if (!preload(code, &err) && err.code == ERROR_NONE)
+        err.code = ERROR_INTERNAL;
+    if (!say(fd, &err))
         _exit(1);
     /* false at the latest when the parent is gone */
     while (channel_receive_fds(fd, &message, sizeof(message), fds, ZYGOTE_FDS)) {

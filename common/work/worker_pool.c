@@ -150,6 +150,11 @@ static void *worker_main(void *arg)
     }
     pool->ready++;
     pthread_cond_signal(&pool->started);
+    if (ok && pool->options.begin != NULL) {
+        pthread_mutex_unlock(&pool->mutex);
+        pool->options.begin(state);
+        pthread_mutex_lock(&pool->mutex);
+    }
     if (ok)
         run_all(pool, state);
     pthread_mutex_unlock(&pool->mutex);

@@ -17,7 +17,7 @@ ALLOWED = {
     "events": {"http"},
     "auth": {"http"},
     "image": set(),
-    "service": {"http", "work", "store", "events", "auth"},
+    "service": {"http", "work", "store", "events", "auth", "image"},
 }
 # Third-party headers and the only places that may include them.
 OWNERS = {
