@@ -220,8 +220,14 @@ fuzz: ## fuzz for some 10 minutes, with clang (FUZZ_SECONDS=n a target, FUZZ_TAR
 
 fuzz-binaries: $(FUZZ_BIN)
 
+.PHONY: valgrind
+valgrind: ## memcheck over the unit tests and some requests to both services, about 20 minutes
+	@bash infra/setup/install.sh lint
+	@$(MAKE) --no-print-directory -s -j$(shell nproc) all unit-binaries model
+	@bash tests/valgrind.sh
+
 .PHONY: lint
-lint: ## warnings as errors, clang-format, clang-tidy, cppcheck, shellcheck
+lint: ## warnings as errors, clang-format, clang-tidy, cppcheck, gcc -fanalyzer, shellcheck
 	@bash infra/setup/install.sh lint
 	@bash tests/lint.sh
 

@@ -31,6 +31,28 @@ tidy() {
             -std=c17 -D_GNU_SOURCE -DDARKROOM_VERSION=\"lint\" -Icommon' tidy
 }
 
+# gcc -fanalyzer over our code (about a minute on 2 cores); what tests/analyzer.supp lists is known. Its shift check
+# takes a vector's elements for 2 bits wide.
+analyze() {
+    local flags found
+    flags=$(pkg-config --cflags libmicrohttpd jansson libjpeg vips libcurl openssl sqlite3 expat libonnxruntime |
+        sed 's/-I/-isystem /g')
+    # shellcheck disable=SC2086,SC2016
+    printf '%s\n' "${sources[@]}" | grep -v '^tests/' | LC_ALL=C xargs -P "$(nproc)" -n 1 sh -c \
+        'out=$('"${CC:-gcc}"' -fanalyzer -Wno-analyzer-shift-count-overflow -fdiagnostics-plain-output -O1 -std=c17 \
+            -pthread -D_GNU_SOURCE -DDARKROOM_VERSION=\"lint\" -Icommon '"$(printf '%s ' $flags)"' \
+            -c -o /dev/null "$1" 2>&1) || { echo "$out"; exit 1; }
+        printf "%s\n" "$out"' analyze >build/analyzer.log || { cat build/analyzer.log; return 1; }
+    # "file: In function 'name':" comes before a function's warnings
+    found=$(sed -nE "s/^(.*: )?In function '([^']+)'[:,]$/F - \2/p; s/^([^ :]+):[0-9:]+ warning: .*\[-Wanalyzer-(.*)\]$/W \1 \2/p" \
+        build/analyzer.log | awk '$1 == "F" { name = $3 } $1 == "W" { print $2, name, $3 }' | sort -u |
+        grep -vxFf <(grep -v '^#' tests/analyzer.supp | grep .)) || return 0
+    cat build/analyzer.log
+    echo "not in tests/analyzer.supp:"
+    echo "$found"
+    return 1
+}
+
 mkdir -p build
 check "warnings are errors" make -s -j"$(nproc)" WERROR=1 BUILD=build/lint all unit-binaries bench-programs
 check clang-format clang-format --dry-run --Werror "${sources[@]}" "${headers[@]}"
@@ -40,6 +62,7 @@ check cppcheck cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 \
     --enable=warning,performance,portability --suppress=missingIncludeSystem \
     --suppress=normalCheckLevelMaxBranches --suppress=memleak --suppress=resourceLeak \
     --suppress=uninitvar --suppress=legacyUninitvar --suppress=autoVariables -D_GNU_SOURCE -Icommon -j "$(nproc)" "${sources[@]}"
+check "gcc -fanalyzer" analyze
 check shellcheck shellcheck "${scripts[@]}"
 check "python compiles" /usr/bin/python3 -m compileall -q -f classify_service infra tests
 

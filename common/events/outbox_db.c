@@ -79,6 +79,12 @@ bool outbox_db_connect(const char *path, int flags, int busy_ms, sqlite3 **ret, 
         sqlite3_close(handle);
         return false;
     }
+    /* what cannot be opened for writing SQLite opens for reading, and its errors then look like
+     * damage */
+    if (sqlite3_db_readonly(handle, "main") == 1) {
+        sqlite3_close(handle);
+        return error_set(err, ERROR_UNAVAILABLE, "outbox: %s cannot be opened for writing", path);
+    }
     sqlite3_extended_result_codes(handle, 1);
     sqlite3_busy_timeout(handle, busy_ms);
     *ret = handle;

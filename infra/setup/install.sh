@@ -27,7 +27,7 @@ TEST_PACKAGES=(
     # and memcached's server packages would start daemons and keep them; the tests need none of those.
     python3-swift python3-boto3 python3-cryptography
 )
-LINT_PACKAGES=(clang-format clang-tidy cppcheck shellcheck)
+LINT_PACKAGES=(clang-format clang-tidy cppcheck shellcheck valgrind)
 FUZZ_PACKAGES=(clang libclang-rt-dev)
 
 # Debian 12's libheif has its codecs built in; Debian 13 ships them as plugins:
