@@ -44,7 +44,10 @@ unit() {
 }
 
 integration() {
-    local tests="tests/integration/test_preprocess.py tests/integration/test_classify.py"
+    local tests="tests/integration/test_pipeline.py::test_upload_push_result
+        tests/integration/test_preprocess.py::test_defaults_are_what_they_are_called
+        tests/integration/test_preprocess.py::test_malformed_uploads
+        tests/integration/test_classify.py::test_top_k"
     # shellcheck disable=SC2086
     DARKROOM_SLOW=20 DARKROOM_UNDER="${memcheck[*]} --log-file=$logs/service.%p.log" timeout 1500 \
         /usr/bin/python3 -m pytest -q -x --timeout=1200 -p no:cacheprovider \
