@@ -230,9 +230,8 @@ bool image_slot_transform(struct image_slot *slot, const struct image_work *work
 {
     struct image_input input = {work->data, &slot->slots->limits, work->cancelled};
 
-    return slot->slots->sandbox != NULL
-               ? sandboxed_transform(slot, work, options, ret, err)
-               : image_transform(slot->worker, &input, options, ret, err);
+    return slot->slots->sandbox != NULL ? sandboxed_transform(slot, work, options, ret, err)
+                                        : image_transform(slot->worker, &input, options, ret, err);
 }
 
 bool image_slot_to_tensor(struct image_slot *slot, const struct image_work *work,
