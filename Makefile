@@ -64,8 +64,9 @@ UNIT_SRC       := $(wildcard tests/unit/test_*.c)
 PROBE_SRC      := $(wildcard tests/store/*.c)
 BENCH_SRC      := $(wildcard tests/bench/*.c)
 FUZZ_SRC       := $(wildcard tests/fuzz/*.c)
+HOSTILE_SRC    := $(wildcard tests/hostile/*.c)
 ALL_SRC        := $(COMMON_SRC) $(PREPROCESS_SRC) $(CLASSIFY_SRC) $(UNIT_SRC) $(PROBE_SRC) $(BENCH_SRC) \
-                  $(FUZZ_SRC)
+                  $(FUZZ_SRC) $(HOSTILE_SRC)
 
 comma := ,
 object = $(patsubst %.c,$(BUILD)/%.o,$(1))
@@ -90,6 +91,14 @@ $(BUILD)/preprocess-service: $(call object,$(PREPROCESS_SRC)) $(COMMON_LIB)
 
 $(BUILD)/classify-service: $(call object,$(CLASSIFY_SRC)) $(COMMON_LIB)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(ONNX_LIBS)
+
+# the services with a decoder that images can take over (tests/hostile/decoder.c), for test_sandbox.py
+HOSTILE_BIN = $(BUILD)/hostile/preprocess-service $(BUILD)/hostile/classify-service
+$(BUILD)/hostile/preprocess-service: $(call object,$(PREPROCESS_SRC) $(HOSTILE_SRC)) $(COMMON_LIB)
+$(BUILD)/hostile/classify-service: $(call object,$(CLASSIFY_SRC) $(HOSTILE_SRC)) $(COMMON_LIB)
+$(HOSTILE_BIN):
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -Wl,--wrap=image_transform -Wl,--wrap=image_to_tensor -o $@ $^ $(LIBS) $(ONNX_LIBS)
 
 $(call object,$(CLASSIFY_SRC)): CFLAGS_ALL += $(ONNX_CFLAGS)
 
@@ -172,14 +181,14 @@ test: ## install, build, run every test; ends with a summary (TESTS=... for pyte
 	@bash tests/run.sh
 
 .PHONY: unit-binaries
-unit-binaries: $(UNIT_BIN) $(BUILD)/store-probe $(BUILD)/bench/load
+unit-binaries: $(UNIT_BIN) $(BUILD)/store-probe $(BUILD)/bench/load $(HOSTILE_BIN)
 
 .PHONY: unit
 unit: unit-binaries model ## run the unit tests
 	@bash tests/run.sh unit
 
 .PHONY: integration
-integration: all $(BUILD)/store-probe $(BUILD)/bench/load model ## run the integration tests
+integration: all $(BUILD)/store-probe $(BUILD)/bench/load $(HOSTILE_BIN) model ## run the integration tests
 	@bash tests/run.sh integration
 
 .PHONY: bench-programs bench bench-quick
@@ -237,7 +246,7 @@ show-hardening:
 
 .PHONY: format
 format: ## clang-format all C files
-	clang-format -i $(wildcard common/*/*.[ch] *_service/*.[ch] tests/unit/*.[ch] tests/store/*.c tests/bench/*.[ch] tests/fuzz/*.[ch])
+	clang-format -i $(wildcard common/*/*.[ch] *_service/*.[ch] tests/unit/*.[ch] tests/store/*.c tests/bench/*.[ch] tests/fuzz/*.[ch] tests/hostile/*.c)
 
 .PHONY: settings-table
 settings-table: all ## rewrite the README's table of settings from --help

@@ -97,7 +97,8 @@ bool classify_image(const struct app *app, const struct request *req, struct byt
     struct classify_job job = {.app = app, .image.data = image, .k = k, .labels = ret};
 
     /* the header tells what would be refused: no need to wait for a worker to hear it */
-    return image_precheck(image, NULL, &app->service.images.limits, &job.large, err) && run_job(req, &job, err);
+    return image_precheck(image, NULL, &app->service.images.limits, &job.large, err) &&
+           run_job(req, &job, err);
 }
 
 bool classify_scores(const struct app *app, const struct request *req, struct bytes image,
@@ -105,7 +106,8 @@ bool classify_scores(const struct app *app, const struct request *req, struct by
 {
     struct classify_job job = {.app = app, .image.data = image, .tensor = tensor, .scores = scores};
 
-    return (tensor != NULL || image_precheck(image, NULL, &app->service.images.limits, &job.large, err)) &&
+    return (tensor != NULL ||
+            image_precheck(image, NULL, &app->service.images.limits, &job.large, err)) &&
            run_job(req, &job, err);
 }
 

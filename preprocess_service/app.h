@@ -12,8 +12,8 @@ struct retention;
 
 struct app {
     struct service service; /* first: see service_of */
-    struct outbox *outbox; /* NULL unless events are pushed */
-    struct topic topic;    /* of pubsub:// events */
+    struct outbox *outbox;  /* NULL unless events are pushed */
+    struct topic topic;     /* of pubsub:// events */
     struct publisher *publisher;
     struct reconciler *reconciler; /* NULL without an outbox */
     struct retention *retention;   /* NULL without RETENTION_DAYS */

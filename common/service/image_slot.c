@@ -7,10 +7,16 @@
 
 #include <math.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 
 enum {
-    /* what a process takes beside MAX_DECODE_BYTES */
-    PROCESS_BYTES = 512 * 1024 * 1024,
+    /* What a process may have, in address space that can be written to. Found by bisection:
+     * decoding takes up to 1.9 times the estimate (WebP; 1.0 for AVIF, 0.9 for HEIC), 16 megapixels
+     * of WebP as the result 160 MB, 4 of AVIF 65 MB, and no more than 15 MB otherwise. Codecs start
+     * a thread a CPU, each with a stack. */
+    DECODE_FACTOR = 2,
+    OWN_BYTES = 256 * 1024 * 1024,
+    CPU_BYTES = 16 * 1024 * 1024,
     /* one that was taken over does not see later images for ever */
     CALLS_MAX = 10000,
     ATTEMPTS = 2,
@@ -59,6 +65,12 @@ size_t image_tensor_bytes(const struct image_tensor_spec *spec)
     return 3 * sizeof(float) * (size_t)spec->width * (size_t)spec->height;
 }
 
+static size_t memory_max(const struct image_slots *slots)
+{
+    return DECODE_FACTOR * (size_t)slots->limits.max_decode_bytes + OWN_BYTES +
+           CPU_BYTES * (size_t)get_nprocs_conf();
+}
+
 static bool need_process(struct image_slot *slot, struct error *err)
 {
     const struct image_slots *slots = slot->slots;
@@ -66,14 +78,13 @@ static bool need_process(struct image_slot *slot, struct error *err)
     if (slot->calls >= CALLS_MAX)
         end_process(slot);
     if (slot->process == NULL)
-        slot->process = sandbox_worker_new(
-            slots->sandbox,
-            &(struct sandbox_limits){
-                .input_max = slots->input_max,
-                .output_max = slots->output_max,
-                .memory_max = (size_t)slots->limits.max_decode_bytes + PROCESS_BYTES,
-            },
-            err);
+        slot->process = sandbox_worker_new(slots->sandbox,
+                                           &(struct sandbox_limits){
+                                               .input_max = slots->input_max,
+                                               .output_max = slots->output_max,
+                                               .memory_max = memory_max(slots),
+                                           },
+                                           err);
     return slot->process != NULL;
 }
 
@@ -230,9 +241,8 @@ bool image_slot_transform(struct image_slot *slot, const struct image_work *work
 {
     struct image_input input = {work->data, &slot->slots->limits, work->cancelled};
 
-    return slot->slots->sandbox != NULL
-               ? sandboxed_transform(slot, work, options, ret, err)
-               : image_transform(slot->worker, &input, options, ret, err);
+    return slot->slots->sandbox != NULL ? sandboxed_transform(slot, work, options, ret, err)
+                                        : image_transform(slot->worker, &input, options, ret, err);
 }
 
 bool image_slot_to_tensor(struct image_slot *slot, const struct image_work *work,

@@ -41,8 +41,8 @@ static inline const struct service *service_of(const struct app *app)
 bool service_begin(struct service *service, int argc, char **argv, int *status) NODISCARD;
 
 /* Open what every service has: the store, and the worker pool with the given per-worker state; how
- * image work is done is in service->images from then on, of which the caller sets output_max before.
- * ERROR_CONFIG, too: this system cannot sandbox. */
+ * image work is done is in service->images from then on, of which the caller sets output_max
+ * before. ERROR_CONFIG, too: this system cannot sandbox. */
 bool service_open(struct service *service, const struct worker_pool_options *pool,
                   struct error *err) NODISCARD;
 

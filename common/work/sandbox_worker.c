@@ -4,11 +4,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
-
-/* as the threads of the worker pool */
-enum { NICENESS = 5 };
 
 struct worker {
     const struct sandbox_code *code;
@@ -31,7 +27,6 @@ static void offer_to_oom_killer(void)
 static bool set_up(struct worker *w, const int fds[ZYGOTE_FDS], struct error *err)
 {
     offer_to_oom_killer();
-    (void)setpriority(PRIO_PROCESS, 0, NICENESS);
     w->input = sandbox_memory_map(fds[1], SANDBOX_INPUT_OFFSET + w->limits.input_max, false);
     w->output = sandbox_memory_map(fds[2], w->limits.output_max, true);
     if (w->input == NULL || w->output == NULL)

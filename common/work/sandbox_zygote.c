@@ -4,8 +4,12 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+
+/* as the threads of the worker pool; and preload shall not hold up the service's own start */
+enum { NICENESS = 5 };
 
 extern char **environ;
 
@@ -125,6 +129,7 @@ _Noreturn void sandbox_zygote_main(int fd, const struct sandbox_code *code, pid_
 
     sandbox_die_with(parent);
     prctl(PR_SET_NAME, "darkroom-zygote");
+    (void)setpriority(PRIO_PROCESS, 0, NICENESS);
     set_signals();
     wipe_environment();
     (void)!try_sandbox(&err);

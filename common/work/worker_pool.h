@@ -36,7 +36,8 @@ struct worker_pool_options {
     int workers;
     int queue_max;
     void *(*state_new)(void *ctx, struct error *err); /* may be NULL; run at the thread's start */
-    /* May be NULL; run after it, while the pool is in use already: what need not be ready at once */
+    /* May be NULL; run after it, while the pool is in use already: what need not be ready at once
+     */
     void (*begin)(void *state);
     void (*state_free)(void *state); /* at the thread's end; called with NULL state too */
     void *ctx;

@@ -60,6 +60,7 @@ class Service:
         self.name, self.folder, self.port = name, pathlib.Path(folder), port or free_port()
         # prefix: a command that runs the service; `make valgrind` has one
         self.host, self.prefix = "127.0.0.1", os.environ.get("DARKROOM_UNDER", "").split()
+        self.program = BUILD / name
         self.log_path = self.folder / f"{name}-{self.port}.log"
         self.env = {
             "PATH": os.environ["PATH"], "HOST": "127.0.0.1", "PORT": str(self.port),
@@ -81,7 +82,7 @@ class Service:
         """Start without waiting."""
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, BUILD / self.name], env=self.env, cwd=self.folder, stdout=log, stderr=log)
+                [*self.prefix, self.program], env=self.env, cwd=self.folder, stdout=log, stderr=log)
         return self
 
     def start(self, timeout=10.0):
@@ -147,11 +148,23 @@ class Service:
         return 0.0
 
     def memory_kb(self, field="Pss"):
-        """PSS of the process, from /proc/PID/smaps_rollup."""
-        for line in pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith(field + ":"):
-                return int(line.split()[1])
-        raise AssertionError(field)
+        """PSS of the process and of those that decode for it, from /proc/PID/smaps_rollup."""
+        total = 0
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has just ended
+                for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                    if line.startswith(field + ":"):
+                        total += int(line.split()[1])
+        return total
+
+    def processes(self):
+        """The service's pid, its zygote's, and those of its sandboxed workers."""
+        pids = [self.process.pid]
+        for pid in pids:
+            for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+                with contextlib.suppress(OSError):
+                    pids += map(int, task.read_text().split())
+        return pids
 
 
 class Stack:
