@@ -107,13 +107,6 @@ def metric(port, name):
     return float(found[1]) if found else 0.0
 
 
-def service_s(port):
-    """What the workers have spent so far, in seconds, and on how many images. Looked at around the
-    overload: what there is to wait for are the services of those ahead, as long as they take just then."""
-    stages = [metric(port, f'stage_duration_seconds_sum{{stage="{s}"}}') for s in ("decode", "transform", "encode")]
-    return sum(stages), metric(port, 'stage_duration_seconds_count{stage="decode"}')
-
-
 class Overload:
     def __init__(self, folder, workers=0, queue=64, progressive=True):
         self.cores = len(os.sched_getaffinity(0))
@@ -158,16 +151,13 @@ class Overload:
         port, result = self.service.port, {}
         result["unloaded"] = self.load("--connections", 1, "--seconds", capacity_s)
         before = self.capacity(capacity_s)
-        spent, images = service_s(port)
         rate = TIMES * figures.corrected(before["per_second"], before["seconds"], before["client_cpu_s"], self.cores)
         with Health(port) as health, Memory(self.service) as memory:
             end = time.monotonic() + WARMUP_S + seconds
             over = self.load("--connections", OUTSTANDING, "--rate", round(rate), "--seconds", seconds, "--warmup", WARMUP_S)
             recovery = self.recovery_s(end, result["unloaded"]["latency_ms"]["p99"])
-        later_spent, later_images = service_s(port)
-        mean_s = (later_spent - spent) / (later_images - images)
         after = self.capacity(capacity_s)
-        return result | {"capacity": [before, after], "mean_service_ms": 1e3 * mean_s, "overload": over,
+        return result | {"capacity": [before, after], "overload": over,
                          "workers": self.workers, "queue_max": self.queue, "recovery_s": recovery,
                          "health_ms": {"p99": health.percentile(0.99), "p50": health.percentile(0.5), "max": max(health.ms), "failed": health.failed,
                                        "asked": len(health.ms)}, "memory_mb": max(memory.mb)}
@@ -178,10 +168,16 @@ def capacity_of(result):
     return sum(run["corrected_per_second"] for run in result["capacity"]) / len(result["capacity"])
 
 
+def mean_service_ms(result):
+    """What an image takes of a worker during the overload, when none is ever idle, by the clock: what
+    there is to wait for are the services of those ahead."""
+    return 1e3 * result["workers"] / max(result["overload"]["per_second"], 1e-9)
+
+
 def bounds(result):
     """(what, measured, bound, whether it is met)"""
     over, capacity = result["overload"], capacity_of(result)
-    wait = result["unloaded"]["latency_ms"]["p99"] + (result["queue_max"] / result["workers"] + 1) * result["mean_service_ms"]
+    wait = result["unloaded"]["latency_ms"]["p99"] + (result["queue_max"] / result["workers"] + 1) * mean_service_ms(result)
     goodput = over["corrected_per_second"] / capacity
     health = result["health_ms"]
     broken = over["failed"] + over["without_retry_after"]
@@ -204,7 +200,7 @@ def report(result):
           f"offered {over['rate']:.0f}/s for {over['seconds']:.0f} s: {over['per_second']:.1f}/s answered 200 "
           f"({over['corrected_per_second']:.1f}/s less what others used of the CPUs), {over['refused']} refused "
           f"(p50 {over['refused_ms']['p50']:.1f} ms, max {over['refused_ms']['max']:.0f} ms), "
-          f"mean service {result['mean_service_ms']:.1f} ms, the client late by {over['late_ms']['p99']:.1f} ms at p99, "
+          f"mean service {mean_service_ms(result):.1f} ms, the client late by {over['late_ms']['p99']:.1f} ms at p99, "
           f"health at most {result['health_ms']['max']:.0f} ms\n")
     for what, measured, bound, met in bounds(result):
         print(f"{what:40} {measured:>12}   {bound:>10}   {'met' if met else 'short'}")
