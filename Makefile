@@ -199,6 +199,12 @@ bench: ## measure floors and services side by side, about 3 minutes (tests/bench
 	@$(MAKE) --no-print-directory -s -j$(shell nproc) VARIANT=release all bench-programs model
 	@timeout -k 10 360 $(PYTHON) tests/bench/bench.py
 
+.PHONY: overload
+overload: ## ten times what the service can do, about 90 s (tests/bench/README.md, "Overload")
+	@bash infra/setup/install.sh test
+	@$(MAKE) --no-print-directory -s -j$(shell nproc) VARIANT=release all $(BUILD)/bench/load
+	@timeout -k 10 180 $(PYTHON) tests/bench/overload.py
+
 bench-quick: ## the same in 30 s: whether it runs, not how fast
 	@bash infra/setup/install.sh test
 	@$(MAKE) --no-print-directory -s -j$(shell nproc) VARIANT=release all bench-programs model

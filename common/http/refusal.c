@@ -36,11 +36,12 @@ void refusal_send(int fd, const struct error *err, const char *request_id, const
     shutdown(fd, SHUT_WR);
 }
 
-/* One read into the void: the bytes discarded, 0 at the end of the stream. */
+/* One read into the void: the bytes discarded, 0 at the end of the stream. With MSG_TRUNC the
+ * kernel does not even copy them (tcp(7)). */
 static ssize_t discard(int fd)
 {
     uint8_t scratch[16384];
-    ssize_t n = recv(fd, scratch, sizeof(scratch), MSG_DONTWAIT);
+    ssize_t n = recv(fd, scratch, sizeof(scratch), MSG_DONTWAIT | MSG_TRUNC);
 
     return n < 0 && (errno == EAGAIN || errno == EINTR) ? 1 : n;
 }

@@ -137,8 +137,11 @@ static void *worker_main(void *arg)
     struct error err = {0};
     void *state = NULL;
     bool ok = true;
+    id_t thread = (id_t)syscall(SYS_gettid);
 
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICENESS);
+    /* from where the process is: absolute, a service that is niced itself would put its workers
+     * first */
+    setpriority(PRIO_PROCESS, thread, getpriority(PRIO_PROCESS, thread) + NICENESS);
     if (pool->options.state_new != NULL) {
         state = pool->options.state_new(pool->options.ctx, &err);
         ok = state != NULL;

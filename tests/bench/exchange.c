@@ -111,8 +111,7 @@ void exchange_begin(struct exchange *x, const struct sockaddr_in *server)
         send_more(x);
 }
 
-/* The value of a header field of the reply, or NULL. */
-static const char *field(const struct exchange *x, const char *name)
+const char *exchange_field(const struct exchange *x, const char *name)
 {
     const char *found = strcasestr(x->reply, name);
 
@@ -128,8 +127,8 @@ static void read_head(struct exchange *x)
         return;
     x->head_len = (size_t)(end - x->reply) + 4;
     x->status = x->reply_len > 12 ? atoi(x->reply + 9) : 0;
-    length = field(x, "\r\nContent-Length:");
-    connection = field(x, "\r\nConnection:");
+    length = exchange_field(x, "\r\nContent-Length:");
+    connection = exchange_field(x, "\r\nConnection:");
     x->body_len = length != NULL ? (size_t)strtoul(length, NULL, 10) : 0;
     if (connection != NULL && strncasecmp(connection + strspn(connection, " "), "close", 5) == 0)
         x->close = true;

@@ -53,5 +53,7 @@ void exchange_go_on(struct exchange *x, uint32_t events);
 
 /* The reply's body, NUL-terminated, while EXCHANGE_REPLIED. */
 const char *exchange_body(const struct exchange *x);
+/* The value of a header field of the reply, or NULL. `name` is like "\r\nRetry-After:". */
+const char *exchange_field(const struct exchange *x, const char *name);
 
 #endif

@@ -23,6 +23,8 @@ struct load {
     uint64_t run, counter;
     long begun;
     int busy;
+    struct exchange **idle; /* open loop: those without a request, the last one used last */
+    double start_s;
     bool measuring, over;
     struct load_stats stats;
 };
@@ -68,6 +70,28 @@ static void begin(struct load *l, struct exchange *x)
         die("port %d: no connection", l->options.port);
 }
 
+/* Open loop: begin what is due, as long as there are connections; what finds none goes later, and
+ * its latency counts from its own time all the same. The milliseconds until the next is due. */
+static int begin_due(struct load *l, double now)
+{
+    double left_s = 1;
+
+    while (may_begin(l)) {
+        double due = l->start_s + (double)l->begun / l->options.rate;
+        struct exchange *x;
+
+        left_s = due - now;
+        if (left_s > 0 || l->busy == l->options.connections)
+            break;
+        x = l->idle[l->options.connections - ++l->busy];
+        begin(l, x);
+        x->started_s = due;
+        if (l->measuring)
+            load_times_add(&l->stats.late, now - due);
+    }
+    return left_s <= 0 || left_s > 0.02 ? 20 : (int)(left_s * 1e3) + 1;
+}
+
 /* A request has ended as it should, its result included where that is waited for. What ends within
  * the window makes the throughput. Latency is of what began in it, however late it ends: otherwise
  * the slow ones would be left out. */
@@ -78,7 +102,7 @@ static void succeed(struct load *l, struct exchange *x)
     if (!l->over)
         l->stats.requests++;
     if (x->started_s >= l->stats.from_s)
-        load_stats_add(&l->stats, now_s() - x->started_s);
+        load_times_add(&l->stats.latency, now_s() - x->started_s);
 }
 
 /* At any time: nothing may fail. */
@@ -88,11 +112,21 @@ static void fail(struct load *l, int status)
     l->stats.failed++;
 }
 
+static void refused(struct load *l, const struct exchange *x)
+{
+    if (exchange_field(x, "\r\nRetry-After:") == NULL)
+        l->stats.without_retry_after++;
+    if (l->measuring && x->started_s >= l->stats.from_s)
+        load_times_add(&l->stats.refused, now_s() - x->started_s);
+}
+
 static void next(struct load *l, struct exchange *x)
 {
     l->stats.answered++;
     x->state = EXCHANGE_IDLE;
-    if (may_begin(l))
+    if (l->options.rate > 0)
+        l->idle[l->options.connections - l->busy--] = x;
+    else if (may_begin(l))
         begin(l, x);
     else
         l->busy--;
@@ -121,6 +155,10 @@ static bool take_reply(struct load *l, struct exchange *x)
     const char *body = exchange_body(x);
     const char *id;
 
+    if (x->status == 503 && l->options.rate > 0) {
+        refused(l, x);
+        return true;
+    }
     if (x->status != 200) {
         fail(l, x->status);
         return true;
@@ -155,22 +193,29 @@ static void advance(struct load *l, struct exchange *x, uint32_t events)
     }
 }
 
+static void begin_all(struct load *l)
+{
+    l->start_s = now_s();
+    if (l->options.warmup == 0)
+        start_measuring(l, l->start_s);
+    for (int i = 0; i < l->options.connections; i++) {
+        if (l->options.rate > 0) {
+            l->idle[i] = &l->connections[i];
+        } else if (may_begin(l)) {
+            begin(l, &l->connections[i]);
+            l->busy++;
+        }
+    }
+}
+
 static void run(struct load *l)
 {
     struct epoll_event events[64];
-    double start = now_s(), end = start + l->options.warmup + l->options.seconds;
+    double start = l->start_s, end = start + l->options.warmup + l->options.seconds;
+    int wait_ms = 20;
 
-    if (l->options.warmup == 0)
-        start_measuring(l, start);
-    l->busy = l->options.connections;
-    for (int i = 0; i < l->options.connections; i++) {
-        if (may_begin(l))
-            begin(l, &l->connections[i]);
-        else
-            l->busy--;
-    }
-    while (l->busy > 0) { /* until what was begun has ended */
-        int n = epoll_wait(l->epoll, events, 64, 20);
+    while (l->busy > 0 || (l->options.rate > 0 && !l->over)) { /* until what was begun has ended */
+        int n = epoll_wait(l->epoll, events, 64, wait_ms);
         double now = now_s();
 
         if (n < 0 && errno != EINTR)
@@ -185,6 +230,8 @@ static void run(struct load *l)
             else
                 advance(l, events[i].data.ptr, events[i].events);
         }
+        if (l->options.rate > 0)
+            wait_ms = begin_due(l, now);
         if (now > start + l->options.timeout) {
             fprintf(stderr, "given up after %.0f s: %ld of %ld requests have ended\n",
                     l->options.timeout, l->stats.answered, l->begun);
@@ -216,6 +263,7 @@ static void open_all(struct load *l)
         epoll_ctl(l->epoll, EPOLL_CTL_ADD, l->results.fd, &event);
     }
     l->connections = allocate((size_t)o->connections * sizeof(*l->connections));
+    l->idle = allocate((size_t)o->connections * sizeof(struct exchange *));
     for (int i = 0; i < o->connections; i++)
         exchange_init(&l->connections[i], l->epoll);
 }
@@ -225,6 +273,7 @@ static void close_all(struct load *l)
     for (int i = 0; i < l->options.connections; i++)
         exchange_done(&l->connections[i]);
     free(l->connections);
+    free(l->idle);
     if (l->options.results != NULL)
         results_close(&l->results);
     if (l->replies != NULL)
@@ -237,6 +286,7 @@ int main(int argc, char **argv)
     struct load load = {.options = load_options_read(argc, argv)};
 
     open_all(&load);
+    begin_all(&load);
     run(&load);
     load_stats_print(&load.stats, &load.options);
     close_all(&load);

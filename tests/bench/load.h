@@ -15,6 +15,7 @@ struct load_options {
     int connections;
     double seconds, warmup; /* seconds 0: until `count` requests are answered */
     double timeout;
+    double rate; /* arrivals a second, whatever becomes of them; 0: a closed loop */
     long count;
     bool multipart;
     const char *json;    /* a file with one body a line, instead of photographs */
@@ -26,19 +27,27 @@ struct load_options {
 
 struct load_options load_options_read(int argc, char **argv);
 
+struct load_times {
+    double *s; /* heap */
+    size_t count, room;
+};
+
 struct load_stats {
     double from_s, to_s; /* the window, once it is over */
     double cpu_from_s, cpu_to_s;
-    size_t requests;   /* that ended well within the window */
-    double *latency_s; /* heap: of those that began in it */
-    size_t latencies, room;
+    size_t requests;           /* that ended well within the window */
+    struct load_times latency; /* of those that began in it */
+    /* in an open loop, where 503 is an answer: */
+    struct load_times refused; /* how long it took */
+    struct load_times late;    /* how long after its time a request was begun */
+    long without_retry_after;
     long failures[LOAD_STATUS_MAX]; /* by status; 0: connections that broke */
     long failed;
     long answered; /* all of the run, before and after the window too */
 };
 
-void load_stats_add(struct load_stats *stats, double latency_s);
-/* One JSON object on a line. */
+void load_times_add(struct load_times *times, double s);
+/* One JSON object on a line. Frees the times. */
 void load_stats_print(struct load_stats *stats, const struct load_options *options);
 
 /* What is sent, made once. */

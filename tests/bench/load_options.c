@@ -7,9 +7,14 @@
 
 static const char usage[] =
     "load --port N [option]... [photo]...\n"
-    "A closed loop of uploads, each of them unique; one JSON object on stdout.\n"
+    "A loop of uploads, each of them unique; one JSON object on stdout. Closed (each connection "
+    "sends\n"
+    "its next request after a reply), or open: requests begin at their times, whatever became of "
+    "the\n"
+    "others, and latencies count from these times.\n"
     "  --path /preprocess      with a query, if need be\n"
-    "  --connections 8         one request at a time on each\n"
+    "  --connections 8         one request at a time on each: in an open loop the most at once\n"
+    "  --rate N                an open loop of N requests a second; a 503 is then no failure\n"
     "  --seconds 2             how long to measure, or\n"
     "  --count N               how many requests\n"
     "  --warmup 0              seconds before, not counted (with --seconds)\n"
@@ -27,6 +32,7 @@ enum {
     COUNT,
     WARMUP,
     TIMEOUT,
+    RATE,
     MULTIPART,
     JSON,
     REPLIES,
@@ -41,6 +47,7 @@ static const struct option table[] = {
     {"count", required_argument, NULL, COUNT},
     {"warmup", required_argument, NULL, WARMUP},
     {"timeout", required_argument, NULL, TIMEOUT},
+    {"rate", required_argument, NULL, RATE},
     {"multipart", no_argument, NULL, MULTIPART},
     {"json", required_argument, NULL, JSON},
     {"replies", required_argument, NULL, REPLIES},
@@ -72,6 +79,9 @@ static void set(struct load_options *o, int option, const char *text)
     case TIMEOUT:
         o->timeout = seconds_arg("--timeout", text);
         break;
+    case RATE:
+        o->rate = (double)number_arg("--rate", text, 1, 100000);
+        break;
     case MULTIPART:
         o->multipart = true;
         break;
@@ -101,7 +111,7 @@ struct load_options load_options_read(int argc, char **argv)
     o.photo_count = argc - optind;
     if (o.count > 0)
         o.seconds = o.warmup = 0;
-    if (o.port == 0 || (o.seconds <= 0 && o.count == 0) ||
+    if (o.port == 0 || (o.seconds <= 0 && o.count == 0) || (o.rate > 0 && o.seconds <= 0) ||
         (o.json == NULL) == (o.photo_count == 0)) {
         fputs(usage, stderr);
         exit(2);

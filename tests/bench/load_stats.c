@@ -4,15 +4,15 @@
 
 #include <stdlib.h>
 
-void load_stats_add(struct load_stats *s, double latency_s)
+void load_times_add(struct load_times *t, double s)
 {
-    if (s->latencies == s->room) {
-        s->room = s->room == 0 ? 4096 : 2 * s->room;
-        s->latency_s = realloc(s->latency_s, s->room * sizeof(*s->latency_s));
-        if (s->latency_s == NULL)
+    if (t->count == t->room) {
+        t->room = t->room == 0 ? 4096 : 2 * t->room;
+        t->s = realloc(t->s, t->room * sizeof(*t->s));
+        if (t->s == NULL)
             die("out of memory");
     }
-    s->latency_s[s->latencies++] = latency_s;
+    t->s[t->count++] = s;
 }
 
 static int compare(const void *a, const void *b)
@@ -32,13 +32,14 @@ static double percentile_ms(const double *sorted, size_t count, double p)
     return 1e3 * sorted[rank == 0 ? 0 : rank > count ? count - 1 : rank - 1];
 }
 
-static void print_latency(const char *name, double *values, size_t count)
+static void print_times(const char *name, struct load_times *t)
 {
-    if (count > 0)
-        qsort(values, count, sizeof(*values), compare);
+    if (t->count > 0)
+        qsort(t->s, t->count, sizeof(*t->s), compare);
     printf(", \"%s\": {\"p50\": %.3f, \"p95\": %.3f, \"p99\": %.3f, \"max\": %.3f}", name,
-           percentile_ms(values, count, 0.5), percentile_ms(values, count, 0.95),
-           percentile_ms(values, count, 0.99), percentile_ms(values, count, 1));
+           percentile_ms(t->s, t->count, 0.5), percentile_ms(t->s, t->count, 0.95),
+           percentile_ms(t->s, t->count, 0.99), percentile_ms(t->s, t->count, 1));
+    free(t->s);
 }
 
 void load_stats_print(struct load_stats *s, const struct load_options *options)
@@ -60,7 +61,12 @@ void load_stats_print(struct load_stats *s, const struct load_options *options)
     }
     printf("}, \"seconds\": %.6f, \"per_second\": %.3f, \"client_cpu_s\": %.6f", seconds,
            seconds > 0 ? (double)s->requests / seconds : 0, s->cpu_to_s - s->cpu_from_s);
-    print_latency("latency_ms", s->latency_s, s->latencies);
+    if (options->rate > 0) {
+        printf(", \"rate\": %.3f, \"refused\": %zu, \"without_retry_after\": %ld", options->rate,
+               s->refused.count, s->without_retry_after);
+        print_times("refused_ms", &s->refused);
+        print_times("late_ms", &s->late);
+    }
+    print_times("latency_ms", &s->latency);
     printf("}\n");
-    free(s->latency_s);
 }

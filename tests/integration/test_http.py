@@ -1,6 +1,8 @@
 """HTTP as both services speak it: routes, errors, framing, headers, bodies. Raw sockets where a client
 library would be too polite."""
+import ctypes
 import json
+import pathlib
 import re
 import shutil
 import socket
@@ -278,6 +280,39 @@ def test_a_length_beyond_all_numbers(server):
 def test_malformed_requests_do_no_harm(server, request_bytes):
     """libmicrohttpd answers these in its own ways; they must not reach a handler twice, nor hang."""
     assert statuses(exchange(server, request_bytes, half_close=True)) <= {200, 400, 505}
+    assert server.get("/healthz").status == 200
+
+
+def http_library(service):
+    """The version of libmicrohttpd that the service runs with: (0, 9, 75), (1, 0, 1)."""
+    maps = pathlib.Path(f"/proc/{service.process.pid}/maps").read_text()
+    version = ctypes.CDLL(re.search(r"(/\S*libmicrohttpd\.so\S*)", maps)[1]).MHD_get_version
+    version.restype = ctypes.c_char_p
+    major, minor, patch = version().decode().split(".")[:3]
+    return (int(major), int(minor), int(patch))
+
+
+@pytest.mark.parametrize("request_bytes", [
+    b"GET /healthz HTTP/1.1\nHost: x\n\n",
+    b"GET /healthz HTTP/1.1\r\nHost: x\nX: y\r\n\r\n",
+    POST + HOST + TYPE + b"X: y\nTransfer-Encoding: chunked\r\nContent-Length: 3" + CHUNKS,
+    POST + HOST + TYPE + b"Transfer-Encoding: chunked\r\n\r\n3\nabc\n0\n\n",
+    POST + HOST + TYPE + b"X: y\r\n Transfer-Encoding: chunked\r\nContent-Length: 13" + CHUNKS,
+    POST + HOST + TYPE + b"Transfer-Encoding:\r\n chunked\r\nContent-Length: 13" + CHUNKS,
+    POST + HOST + TYPE + b"X: y\0z\r\nContent-Length: 3\r\n\r\nabc",
+    POST + HOST + TYPE + b"Content-Length: 3\0\r\n\r\nabc",
+    b"GET /healthz\0 HTTP/1.1\r\nHost: x\r\n\r\n",
+], ids=["lf", "lf-after-a-field", "lf-before-a-field", "lf-in-chunks", "fold", "folded-encoding", "nul-in-a-field",
+        "nul-in-length", "nul-in-target"])
+def test_bare_lf_folds_and_nuls_are_refused(server, request_bytes):
+    """What other servers may take for the end of a line, or of a value. libmicrohttpd 0.9 takes some of it, too; from 1.0 on
+    it is 400, or the end of the connection, and what follows is never a request."""
+    data = exchange(server, request_bytes + b"GET /after HTTP/1.1\r\nHost: x\r\n\r\n", half_close=True)
+    if http_library(server) >= (1, 0, 0):
+        assert statuses(data) <= {400}, data
+        assert "/after" not in server.log()
+    else:
+        assert statuses(data) <= {200, 400, 404, 415}, data
     assert server.get("/healthz").status == 200
 
 
