@@ -208,6 +208,10 @@ def client():
     write("client", "head", "2HTTP/1.0 404 Not Found\r\nContent-Length: 9999999\r\n\r\n")
     write("client", "folded", "0HTTP/1.1 200 OK\nA: b\n c: d\n\tE\nf\n: g\n\nx")
     write("client", "http09", "0<html>")
+    write("client", "libs3", "4HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 5\r\n\r\nhello")
+    write("client", "libs3_error", "5HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\n\r\n"
+          "<Error><Code>AccessDenied</Code></Error>")
+    write("client", "libs3_folded", "6HTTP/1.1 200 OK\r\n a: b\r\nETag: \"e\"\r\n\r\n")
     write("client", "encoded", "0HTTP/1.1 200\r\nContent-Encoding: gzip\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n")
 
 
