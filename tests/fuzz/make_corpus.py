@@ -45,6 +45,7 @@ def request():
     write("request", "both_lengths", "1POST /classify\nContent-Length: 1\nTransfer-Encoding: chunked\n")
     write("request", "chunked_1_0", "0POST /pubsub\nTransfer-Encoding: Chunked\n")
     write("request", "twice", "1POST /pubsub\ncontent-length: 1\nContent-Length: 1\n")
+    write("request", "token", "1POST /pubsub\nAuthorization: bearer   tHe-ToKeN\nHost: a\n")
     write("request", "image", f"1HEAD /images/{'ab' * 32}.avif\nIf-None-Match: W/\"x\", \"abc\"\n")
     write("request", "infer", "1POST /v2/models/m/infer\nTransfer-Encoding: gzip, chunked\nOrigin: null\n")
     write("request", "results", "1DELETE /results/x/y\nContent-Length: -1\nHost: a\nHost: b\n")
