@@ -216,7 +216,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *ctx)
         t->headers_complete = false;
         return all;
     }
-    if (len == 0)
+    if (all > 0 && (line[0] == '\r' || line[0] == '\n')) /* one of blanks is a folded one */
         t->headers_complete = true;
     char *colon = memchr(line, ':', len);
     if (t->headers_complete || colon == NULL || colon == line) /* trailers are not for us */

@@ -204,6 +204,7 @@ static bool libs3_send(struct bucket *bucket, const struct bucket_attempt *attem
     libs3_transfer_enter(&r.transfer);
     start(s, call, context, &r);
     run(s, context, call->deadline_ms, &r);
+    libs3_transfer_done(&r.transfer);
     if (r.finished)
         keep_context(s, context);
     else

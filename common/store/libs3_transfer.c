@@ -110,12 +110,18 @@ static size_t on_body(char *data, size_t size, size_t count, void *ctx)
     return ok && buffer_append(&t->reply.body, data, len, &t->err) ? len : 0;
 }
 
-/* libs3's own reading of headers is not safe; ours comes after the transfer. */
+/* libs3's own reading of headers is not safe; ours comes after the transfer. To libcurl headers
+ * that end early are a reply. */
 static size_t on_header(char *data, size_t size, size_t count, void *ctx)
 {
-    (void)data;
-    (void)ctx;
-    return size * count;
+    struct libs3_transfer *t = ctx;
+    size_t len = size * count;
+
+    if (len >= 5 && memcmp(data, "HTTP/", 5) == 0) /* again after each 1xx */
+        t->headers_complete = false;
+    else if (len > 0 && (data[0] == '\r' || data[0] == '\n'))
+        t->headers_complete = true;
+    return len;
 }
 
 static bool adopt(struct libs3_transfer *t, CURL *easy)
@@ -135,6 +141,7 @@ static bool adopt(struct libs3_transfer *t, CURL *easy)
     SET(CURLOPT_LOW_SPEED_TIME, (long)SILENCE_S);
     SET(CURLOPT_QUICK_EXIT, 1L); /* a hanging name server cannot hold us past the deadline */
     SET(CURLOPT_HEADERFUNCTION, on_header);
+    SET(CURLOPT_HEADERDATA, t);
     SET(CURLOPT_WRITEFUNCTION, on_body);
     SET(CURLOPT_WRITEDATA, t);
     SET(CURLOPT_INFILESIZE_LARGE, (curl_off_t)t->body.len);
@@ -150,11 +157,24 @@ CURLMcode libs3_add_handle(CURLM *multi, CURL *easy)
 {
     if (current == NULL) /* not libs3's */
         return real_add_handle(multi, easy);
-    if (!adopt(current, easy))
+    /* libs3 uses its handles again, which is not safe (http/client.c): what runs is a copy */
+    CURL *copy = curl_easy_duphandle(easy);
+    if (copy == NULL || !adopt(current, copy)) {
+        curl_easy_cleanup(copy);
         return CURLM_OUT_OF_MEMORY;
+    }
     current->multi = multi;
-    current->easy = easy;
-    return real_add_handle(multi, easy);
+    current->easy = copy;
+    return real_add_handle(multi, copy);
+}
+
+void libs3_transfer_done(struct libs3_transfer *t)
+{
+    if (t->easy == NULL)
+        return;
+    curl_multi_remove_handle(t->multi, t->easy);
+    curl_easy_cleanup(t->easy);
+    t->easy = NULL;
 }
 
 CURLMsg *libs3_info_read(CURLM *multi, int *left)
@@ -180,12 +200,18 @@ static bool take_headers(struct libs3_transfer *t)
     t->reply.headers.max = HEADER_BYTES_MAX;
     for (size_t i = 0; (h = curl_easy_nextheader(t->easy, CURLH_HEADER, -1, h)) != NULL; i++) {
         size_t from = t->reply.headers.len;
+        if (*h->name == '\0') /* libcurl takes ": x" for a header */
+            continue;
         if (i == HTTP_REPLY_HEADERS_MAX)
             return error_set(&t->err, ERROR_UNAVAILABLE, "too many reply headers");
         if (!buffer_printf(&t->reply.headers, &t->err, "%s: %s\n", h->name, h->value))
             return false;
-        for (uint8_t *p = t->reply.headers.data + from; *p != ':'; p++)
+        uint8_t *p = t->reply.headers.data + from;
+        for (; *p != ':'; p++)
             *p = (uint8_t)tolower(*p);
+        /* libcurl leaves the line end in when it folds a line onto an empty value */
+        for (; p < t->reply.headers.data + t->reply.headers.len - 1; p++)
+            *p = *p == '\n' ? ' ' : *p;
     }
     return true;
 }
@@ -208,8 +234,8 @@ bool libs3_transfer_complete(struct libs3_transfer *t)
         error_set(&t->err, ERROR_UNAVAILABLE, "%s", curl_easy_strerror((CURLcode)t->result));
     return t->err.code == ERROR_NONE &&
            ((curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &t->reply.status) == CURLE_OK &&
-             t->reply.status > 0) ||
-            error_set(&t->err, ERROR_UNAVAILABLE, "no reply")) &&
+             t->reply.status >= 200 && t->headers_complete) ||
+            error_set(&t->err, ERROR_UNAVAILABLE, "no complete reply")) &&
            take_headers(t) &&
            (is_framed(t) || error_set(&t->err, ERROR_UNAVAILABLE, "a reply of unknown length"));
 }

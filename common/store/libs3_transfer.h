@@ -18,15 +18,18 @@ struct libs3_transfer {
 
     size_t sent;
     void *multi; /* NULL: libs3 refused before anything was sent */
-    void *easy;  /* not ours; gone after libs3's complete callback */
+    void *easy;  /* libs3_transfer_done */
     int result;
     bool ended; /* `result`, a CURLcode, is known */
+    bool headers_complete;
     struct error err;
     struct http_reply reply; /* the caller's (http_reply_done) */
 };
 
 /* What libs3 does on this thread belongs to `t`; NULL: to nobody. */
 void libs3_transfer_enter(struct libs3_transfer *t);
+/* When libs3 has completed the request, or is about to drop it. */
+void libs3_transfer_done(struct libs3_transfer *t);
 /* Until something moves, at most so long. */
 void libs3_transfer_wait(const struct libs3_transfer *t, int64_t ms);
 /* In libs3's complete callback: take over status and headers. True if the reply is complete;

@@ -1,7 +1,7 @@
-/* The HTTP client against a server that answers with the input: its first byte says how we ask, the
- * rest goes over the wire as it is, and then the connection ends. */
-#include "http/client.h"
+/* The HTTP clients (ours, and libs3) against a server that answers with the input: its first byte
+ * says how we ask, the rest goes over the wire as it is, and then the connection ends. */
 #include "fuzz.h"
+#include "store/bucket.h"
 
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -13,6 +13,7 @@ enum { REPLY_MAX = 4096, DEADLINE_MS = 5000 };
 static int listener = -1;
 static char url[64];
 static struct http_client *client;
+static struct store *libs3;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct bytes answer; /* under the mutex: the client may have gone before all of it is sent */
 
@@ -52,9 +53,9 @@ static void serve(int fd)
             break;
         sent += (size_t)n;
     }
-    /* an orderly end, which no unread byte of the request turns into a reset */
+    /* mostly an orderly end, which no unread byte of the request turns into a reset */
     shutdown(fd, SHUT_WR);
-    while (recv(fd, head, sizeof(head), 0) > 0)
+    while (recv(fd, head, sizeof(head), MSG_DONTWAIT) > 0)
         ;
 }
 
@@ -80,7 +81,15 @@ static void start(void)
     listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     FUZZ_CHECK(bind(listener, (struct sockaddr *)&address, len) == 0 && listen(listener, 16) == 0);
     FUZZ_CHECK(getsockname(listener, (struct sockaddr *)&address, &len) == 0);
-    snprintf(url, sizeof(url), "http://127.0.0.1:%d/x", ntohs(address.sin_port));
+    snprintf(url, sizeof(url), "http://127.0.0.1:%d", ntohs(address.sin_port));
+    libs3 = store_open(&(struct store_options){.url = "s3://bucket",
+                                               .s3 = {.endpoint = url,
+                                                      .region = "us-east-1",
+                                                      .access_key = "key",
+                                                      .secret_key = "secret",
+                                                      .signature = STORE_S3_V2}},
+                       &err);
+    FUZZ_CHECK(libs3 != NULL);
     client = http_client_new(&(struct http_client_options){.ca_file = ""}, &err);
     FUZZ_CHECK(client != NULL && pthread_create(&thread, NULL, run_server, NULL) == 0);
     pthread_detach(thread);
@@ -104,11 +113,36 @@ static void check_headers(struct bytes headers)
     FUZZ_CHECK(count <= HTTP_REPLY_HEADERS_MAX);
 }
 
+static bool call_ours(const char *method, struct http_reply *reply, struct error *err)
+{
+    const struct http_call call = {.method = method,
+                                   .url = url,
+                                   .body = bytes_of("data", strcmp(method, "PUT") == 0 ? 4 : 0),
+                                   .deadline_ms = clock_monotonic_ms() + DEADLINE_MS,
+                                   .max_reply_bytes = REPLY_MAX};
+
+    return http_client_call(client, &call, reply, err);
+}
+
+/* One attempt, as the driver makes it. */
+static bool call_libs3(const char *method, struct http_reply *reply, struct error *err)
+{
+    struct bucket *bucket = libs3->state;
+    const struct bucket_call call = {.method = method,
+                                     .key = "k",
+                                     .query = "",
+                                     .body = bytes_of("data", strcmp(method, "PUT") == 0 ? 4 : 0),
+                                     .deadline_ms = clock_monotonic_ms() + DEADLINE_MS};
+
+    return bucket->dialect->send(bucket, &call, reply, err);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char *const methods[] = {"GET", "PUT", "HEAD", "DELETE"};
     struct bytes in = bytes_of(data, size);
-    const char *method = methods[fuzz_byte(&in) % 4];
+    uint8_t how = fuzz_byte(&in);
+    const char *method = methods[how % 4];
     struct http_reply reply = {0};
     struct error err = {0};
     char value[64];
@@ -116,14 +150,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (client == NULL)
         start();
     set_answer(in);
-    const struct http_call call = {.method = method,
-                                   .url = url,
-                                   .body = bytes_of("data", strcmp(method, "PUT") == 0 ? 4 : 0),
-                                   .deadline_ms = clock_monotonic_ms() + DEADLINE_MS,
-                                   .max_reply_bytes = REPLY_MAX};
-    if (http_client_call(client, &call, &reply, &err)) {
+    bool ours = (how & 4) == 0;
+    if (ours ? call_ours(method, &reply, &err) : call_libs3(method, &reply, &err)) {
         FUZZ_CHECK(reply.status >= 200 && reply.status <= 999);
-        FUZZ_CHECK(reply.body.len <= REPLY_MAX);
+        FUZZ_CHECK(memmem(in.data, in.len, "\n\r", 2) != NULL ||
+                   memmem(in.data, in.len, "\n\n", 2) != NULL); /* the headers ended */
+        FUZZ_CHECK(reply.body.len <= (ours ? REPLY_MAX : 1 << 20));
         FUZZ_CHECK(strcmp(method, "HEAD") != 0 || reply.body.len == 0);
         check_headers(buffer_view(&reply.headers));
         if (http_reply_header(&reply, "ETag", value, sizeof(value)))

@@ -43,8 +43,7 @@ static void check_tiff(struct bytes data)
         FUZZ_CHECK_ERROR(&err, ERROR_BAD_IMAGE, ERROR_TOO_LARGE, ERROR_UNSUPPORTED_MEDIA);
         return;
     }
-    FUZZ_CHECK(h.width >= 1 && h.height >= 1 && h.pages >= 1 && h.bands >= 1 && h.bits >= 1);
-    FUZZ_CHECK(h.chunk >= 1);
+    FUZZ_CHECK(h.width >= 1 && h.height >= 1 && h.pages >= 1 && h.bits >= 1 && h.chunk >= 1);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

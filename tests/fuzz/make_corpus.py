@@ -45,6 +45,7 @@ def request():
     write("request", "both_lengths", "1POST /classify\nContent-Length: 1\nTransfer-Encoding: chunked\n")
     write("request", "chunked_1_0", "0POST /pubsub\nTransfer-Encoding: Chunked\n")
     write("request", "twice", "1POST /pubsub\ncontent-length: 1\nContent-Length: 1\n")
+    write("request", "token", "1POST /pubsub\nAuthorization: bearer   tHe-ToKeN\nHost: a\n")
     write("request", "image", f"1HEAD /images/{'ab' * 32}.avif\nIf-None-Match: W/\"x\", \"abc\"\n")
     write("request", "infer", "1POST /v2/models/m/infer\nTransfer-Encoding: gzip, chunked\nOrigin: null\n")
     write("request", "results", "1DELETE /results/x/y\nContent-Length: -1\nHost: a\nHost: b\n")
@@ -208,6 +209,10 @@ def client():
     write("client", "head", "2HTTP/1.0 404 Not Found\r\nContent-Length: 9999999\r\n\r\n")
     write("client", "folded", "0HTTP/1.1 200 OK\nA: b\n c: d\n\tE\nf\n: g\n\nx")
     write("client", "http09", "0<html>")
+    write("client", "libs3", "4HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 5\r\n\r\nhello")
+    write("client", "libs3_error", "5HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\n\r\n"
+          "<Error><Code>AccessDenied</Code></Error>")
+    write("client", "libs3_folded", "6HTTP/1.1 200 OK\r\n a: b\r\nETag: \"e\"\r\n\r\n")
     write("client", "encoded", "0HTTP/1.1 200\r\nContent-Encoding: gzip\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n")
 
 

@@ -1,5 +1,6 @@
 /* A request's head: "METHOD path" and header lines, the first byte being the version. */
 #include "../../classify_service/app.h"
+#include "base/log.h"
 #include "fuzz.h"
 #include "http/cors.h"
 #include "image/object_name.h"
@@ -87,6 +88,48 @@ static void check_cors(const char *origins, const struct request *req)
                     strcasecmp(origin, "https://b.example") == 0));
 }
 
+static char push_token[] = "tHe-ToKeN", none[] = "";
+static struct authorizer *authorizer;
+
+static void free_authorizer(void)
+{
+    authorizer_free(authorizer);
+}
+
+static void start(void)
+{
+    static const struct settings settings = {.push_token = push_token,
+                                             .push_audience = none,
+                                             .push_service_account = none,
+                                             .auth_audience = none,
+                                             .auth_emails = none,
+                                             .cors_origins = none};
+    struct error err = {0};
+
+    log_init("fuzz", LOG_ERROR, LOG_TEXT);
+    authorizer = authorizer_new(SERVICE_CLASSIFY, &settings, NULL, &err);
+    FUZZ_CHECK(authorizer != NULL);
+    atexit(free_authorizer);
+}
+
+/* Who comes in has said the token, once, behind one "Bearer". */
+static void check_authorize(struct request req)
+{
+    const char *given = request_header(&req, "Authorization");
+    struct error err = {0};
+
+    req.route = "/pubsub";
+    req.id = "id";
+    if (authorize(authorizer, &req, &err)) {
+        FUZZ_CHECK(count_of(&req, "Authorization") == 1);
+        FUZZ_CHECK(strncasecmp(given, "Bearer ", 7) == 0);
+        FUZZ_CHECK(strcmp(given + 7 + strspn(given + 7, " "), push_token) == 0);
+    } else {
+        FUZZ_CHECK_ERROR(&err, ERROR_UNAUTHORIZED);
+        FUZZ_CHECK(strstr(err.message, push_token) == NULL);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bytes in = bytes_of(data, size);
@@ -102,6 +145,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         headers[i] = (struct http_field){fields.field[i].name, fields.field[i].value};
     const struct request req = {
         .method = method, .path = path, .headers = headers, .header_count = fields.count};
+    if (authorizer == NULL)
+        start();
+    check_authorize(req);
     check_framing(&req, http_1_0);
     check_values(&req);
     check_routes(preprocess_routes, preprocess_route_count, &req);

@@ -375,6 +375,7 @@ static const char *const cut_short[] = {
     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n",
     "HTTP/1.1 100 Continue\r\n\r\n",
     "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n",
+    "HTTP/1.1 200 OK\r\nA: b\r\n \r\n",
     "hello, not HTTP\r\n\r\n",
 };
 

@@ -469,6 +469,9 @@ static void faults_end_in_the_right_error(void **state)
         {OK_HEAD "Connection: close\r\n\r\nhello", ERROR_UNAVAILABLE, 4, false},
         {OK_HEAD "Connection: close\r\n\r\n", ERROR_UNAVAILABLE, 4, false},
         {"not HTTP\r\nConnection: close\r\n\r\n", ERROR_UNAVAILABLE, 4, false},
+        {OK_HEAD "Content-Length: 0\r\nConnection: close\r\n", ERROR_UNAVAILABLE, 4, false},
+        {"HTTP/1.1 199 Soon\r\nETag: \"e\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+         ERROR_UNAVAILABLE, 4, false},
         {OK_HEAD "Content-Length: 101\r\nConnection: close\r\n\r\n"
                  "0123456789012345678901234567890123456789012345678901234567890123456789"
                  "0123456789012345678901234567890",
