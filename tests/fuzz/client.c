@@ -134,7 +134,9 @@ static bool call_libs3(const char *method, struct http_reply *reply, struct erro
                                      .body = bytes_of("data", strcmp(method, "PUT") == 0 ? 4 : 0),
                                      .deadline_ms = clock_monotonic_ms() + DEADLINE_MS};
 
-    return bucket->dialect->send(bucket, &call, reply, err);
+    const struct bucket_attempt attempt = {.call = &call};
+
+    return bucket->dialect->send(bucket, &attempt, reply, err);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
