@@ -1,8 +1,11 @@
 """The bench's own parts, where a defect would not show: uploads that repeat, wrong arithmetic, missing figures."""
+import http.server
 import io
 import json
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from PIL import Image
@@ -89,6 +92,57 @@ def test_json_bodies_in_turn(stack, pictures, tmp_path):
                tmp_path / "labels")
     assert (got["requests"], got["failed"]) == (9, 0)
     assert all(json.loads(line)["label"] for line in (tmp_path / "labels").read_text().splitlines())
+
+
+# ---- its open loop
+
+class Slow(http.server.BaseHTTPRequestHandler):
+    """503 to everybody, after 0.3 s; to the others among them without saying when to come back."""
+    protocol_version = "HTTP/1.1"
+    seen = 0
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        time.sleep(0.3)
+        Slow.seen += 1
+        self.send_response(503)
+        if Slow.seen % 2:
+            self.send_header("Retry-After", "1")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def slow_port():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def test_an_open_loop_does_not_wait_for_replies(slow_port, pictures):
+    """40 a second for a second, though each takes 0.3 s on any of its connections."""
+    got = load(slow_port, "--rate", 40, "--seconds", 1, "--connections", 100, *pictures)
+    assert 38 <= got["answered"] <= 41 and got["failed"] == got["requests"] == 0
+    assert got["refused"] == got["answered"] and abs(got["without_retry_after"] - got["refused"] / 2) <= 2
+    assert 300 <= got["refused_ms"]["p50"] < 600 * SLOW
+
+
+def test_an_open_loop_counts_from_the_planned_time(slow_port, pictures):
+    """With one connection 40 a second have to wait, and the wait counts."""
+    got = load(slow_port, "--rate", 40, "--seconds", 2, "--connections", 1, *pictures)
+    assert got["refused"] <= 7
+    assert got["refused_ms"]["max"] > 1200 and got["late_ms"]["max"] > 900
+
+
+def test_an_open_loop_tells_accepted_from_refused(preprocess, pictures):
+    got = load(preprocess.port, "--rate", 20, "--seconds", 1, "--connections", 50, *pictures)
+    assert got["requests"] >= 10 and got["refused"] == got["failed"] == 0 and got["latency_ms"]["p50"] > 0
 
 
 # ---- the arithmetic, on made-up numbers
