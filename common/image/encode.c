@@ -90,6 +90,7 @@ static bool encode_by_libvips(const struct encode_request *request, const struct
 {
     const struct image_options *options = request->options;
     size_t size = 3 * (size_t)picture->width * (size_t)picture->height;
+    const atomic_bool *cancelled = request->cancelled;
 
     if (!image_vips_start(err))
         return false;
@@ -100,8 +101,7 @@ static bool encode_by_libvips(const struct encode_request *request, const struct
         return image_vips_failed(err, ERROR_INTERNAL, "no image could be made");
     bare->Type = VIPS_INTERPRETATION_sRGB;
     if (request->cancelled != NULL) {
-        g_signal_connect(bare, "eval", G_CALLBACK(stop_when_cancelled),
-                         (void *)(uintptr_t)&request->cancelled);
+        g_signal_connect(bare, "eval", G_CALLBACK(stop_when_cancelled), &cancelled);
         vips_image_set_progress(bare, TRUE);
     }
     if (save(bare, options, data, len) == 0) {

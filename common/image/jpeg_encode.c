@@ -41,13 +41,14 @@ static boolean grow_output(j_compress_ptr codec)
     size_t old = e->out->size;
     uint8_t *data = old < LAST_BYTES ? realloc(e->out->data, 2 * old) : NULL;
 
-    if (data == NULL)
-        jpeg_guard_leave(&e->guard, JPEG_NO_MEMORY);
-    e->out->data = data;
-    e->out->size = 2 * old;
-    e->destination.next_output_byte = data + old;
-    e->destination.free_in_buffer = old;
-    return TRUE;
+    if (data != NULL) {
+        e->out->data = data;
+        e->out->size = 2 * old;
+        e->destination.next_output_byte = data + old;
+        e->destination.free_in_buffer = old;
+        return TRUE;
+    }
+    jpeg_guard_leave(&e->guard, JPEG_NO_MEMORY);
 }
 
 static void end_output(j_compress_ptr codec)

@@ -54,7 +54,11 @@ static bool attack_exec(void)
 
 static bool attack_fork(void)
 {
-    return fork() >= 0;
+    pid_t pid = fork();
+
+    if (pid == 0)
+        _exit(0);
+    return pid > 0;
 }
 
 static bool attack_kill(void)

@@ -349,6 +349,7 @@ def test_a_system_that_cannot(tmp_path, services, name):
     assert service.post_image(ROUTES[name], PICTURE).status == 200
 
 
+@pytest.mark.once  # and LeakSanitizer wants to fork
 @each
 @pytest.mark.parametrize("argument", ["--help", "--version", "--outbox", "--nonsense"])
 def test_no_zygote_for_commands(tmp_path, name, argument):

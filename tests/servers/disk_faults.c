@@ -1,6 +1,6 @@
-/* LD_PRELOAD: what a disk does wrong, on demand, for one process. Which call fails, and how, stands in
- * the file that $DISK_FAULTS names, shared with the test (tests/integration/disk.py). Standard input,
- * output and error are left alone. */
+/* LD_PRELOAD: what a disk does wrong, on demand, for one process. Which call fails, and how, stands
+ * in the file that $DISK_FAULTS names, shared with the test (tests/integration/disk.py). Standard
+ * input, output and error are left alone. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,12 +19,12 @@ enum { DIE = -1 };
 
 /* As disk.py packs it. */
 struct control {
-    int ops;           /* any of the above; 0: nothing fails */
-    int error;         /* errno, or DIE */
-    atomic_int skip;   /* so many calls succeed first */
-    atomic_int count;  /* then so many fail */
-    atomic_int failed; /* so many have */
-    int torn;          /* half of a failing write is written */
+    int ops;                              /* any of the above; 0: nothing fails */
+    int error;                            /* errno, or DIE */
+    atomic_int skip;                      /* so many calls succeed first */
+    atomic_int count;                     /* then so many fail */
+    atomic_int failed;                    /* so many have */
+    int torn;                             /* half of a failing write is written */
     char pattern[4096 - 6 * sizeof(int)]; /* fnmatch, of the file's path */
 };
 

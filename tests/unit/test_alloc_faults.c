@@ -450,9 +450,10 @@ static void test_harness(void **state)
     long before = alloc_faults.live_count;
 
     (void)state;
-    void *volatile p = string_format("x");
+    void *volatile x = string_format("x");
     assert_int_equal(alloc_faults.live_count, before + 1);
-    p = realloc(p, 100000);
+    void *volatile p = realloc(x, 100000);
+    assert_non_null(p);
     assert_int_equal(alloc_faults.live_count, before + 1);
     alloc_arm(1, false);
     void *larger = realloc(p, 200000);
