@@ -48,7 +48,8 @@ LDFLAGS_ALL += --coverage
 else ifeq ($(VARIANT),fuzz)
 CC           = clang
 CFLAGS_ALL  += -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined \
-               -fno-omit-frame-pointer -w # gcc judges
+               -fno-omit-frame-pointer -Wno-everything -Werror=int-conversion \
+               -Werror=incompatible-pointer-types -Werror=implicit-function-declaration
 LDFLAGS_ALL += -fsanitize=fuzzer-no-link,address,undefined
 else
 $(error VARIANT is release, asan, tsan, coverage or fuzz)
