@@ -43,6 +43,7 @@ class World:
     immutable = True  # a result stays as it is, whatever duplicates come
     uploads = UPLOADS
     ledger = ()
+    slowest_start_s = 0.0
 
     def __init__(self, folder, services, seed):
         self.folder, self.random, self.counts = folder, random.Random(seed), collections.Counter()
@@ -66,6 +67,11 @@ class World:
     def pause(self, most):
         time.sleep(self.random.uniform(0, most))
 
+    def revive(self, service):
+        began = time.monotonic()
+        service.start(PATIENCE_S)
+        self.slowest_start_s = max(self.slowest_start_s, time.monotonic() - began)
+
     # ---- faults
 
     def kill_service(self):
@@ -78,7 +84,7 @@ class World:
             self.pause(0.1)
             victim.kill()
             self.counts["kills of " + victim.name] += 1
-        victim.start()
+        self.revive(victim)
 
     def damage_outbox(self):
         """Killed, and its file has garbage in it: what is lost is found again in the store."""
@@ -91,7 +97,7 @@ class World:
             f.seek(at)
             f.write(self.random.randbytes(20_000))
         self.counts["damaged outboxes"] += 1
-        service.start()
+        self.revive(service)
 
     # ---- a round
 
@@ -240,7 +246,7 @@ class OnNetwork(OnServer):
 
     def wait_until_up(self):
         for service in (self.stack.preprocess, self.stack.classify):
-            service.wait_alive()
+            service.wait_alive(PATIENCE_S)
 
 
 ROUNDS = {"directory": World, "server": OnServer, "network": OnNetwork, "swift": OnSwift}
@@ -265,7 +271,8 @@ def play(kind, number, folder, services):
         world.start()
         world.run()
     finally:
-        print(f"{time.monotonic() - began:.1f} s, {dict(world.counts)}, {len(world.ledger)} acknowledged")
+        print(f"{time.monotonic() - began:.1f} s, {dict(world.counts)}, {len(world.ledger)} acknowledged, "
+              f"slowest start {world.slowest_start_s:.2f} s")
         world.stop()
     TOTALS.update(world.counts)
     TOTALS.update(rounds=1, uploads=len(world.ledger))
