@@ -26,7 +26,7 @@ COMMON = {
     "AWS_ACCESS_KEY_ID": "-", "AWS_SECRET_ACCESS_KEY": "-", "AWS_SESSION_TOKEN": "-", "GCS_ENDPOINT": "-",
     "STORAGE_EMULATOR_HOST": "-", "GCE_METADATA_HOST": "-", "GOOGLE_APPLICATION_CREDENTIALS": "-",
     "AUTH_AUDIENCE": "-", "AUTH_EMAILS": "-", "OIDC_ISSUER": "https://accounts.google.com",
-    "OIDC_JWKS_URL": "https://www.googleapis.com/oauth2/v3/certs", "PUSH_TOKEN": "-", "ALLOW_EPHEMERAL": "off", "GOOGLE_CLOUD_PROJECT": "-", "PUBSUB_ENDPOINT": "-",
+    "OIDC_JWKS_URL": "https://www.googleapis.com/oauth2/v3/certs", "PUSH_TOKEN": "-", "ALLOW_EPHEMERAL": "off", "SANDBOX": "on", "GOOGLE_CLOUD_PROJECT": "-", "PUBSUB_ENDPOINT": "-",
     "PUBSUB_EMULATOR_HOST": "-",
 }
 OWN = {
@@ -94,7 +94,7 @@ MISTAKES = {
     "PORT": ["0", "65536", "x", "80 ", "-1", "1e3"], "LOG_LEVEL": ["loud", "INFO"], "LOG_FORMAT": ["xml"],
     "MAX_BODY_BYTES": ["0", "1k", "99999999999999999999"], "MAX_PIXELS": ["0", "-5"], "MAX_DECODE_BYTES": ["1"],
     "MAX_CONNECTIONS": ["0"], "MAX_INFLIGHT": ["0"], "BODY_BUDGET_BYTES": ["5"], "WORKERS": ["-1", "many"],
-    "QUEUE_MAX": ["0"], "REQUEST_TIMEOUT_MS": ["1"], "SHUTDOWN_GRACE_MS": ["0"], "ALLOW_EPHEMERAL": ["maybe"],
+    "QUEUE_MAX": ["0"], "REQUEST_TIMEOUT_MS": ["1"], "SHUTDOWN_GRACE_MS": ["0"], "ALLOW_EPHEMERAL": ["maybe"], "SANDBOX": ["maybe"],
     "STORAGE_URL": ["ftp://x", "data", "/data", "http://x/y"], "GOOGLE_CLOUD_PROJECT": ["a/b", "A"],
     "PUBSUB_ENDPOINT": ["host", "http://h/path"],
 }

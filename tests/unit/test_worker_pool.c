@@ -587,6 +587,30 @@ static void what_is_accepted_runs_once(void **state)
     worker_pool_free(storm.pool);
 }
 
+static atomic_int begun;
+
+static void begin_slowly(void *state)
+{
+    (void)state;
+    usleep(100000);
+    atomic_fetch_add(&begun, 1);
+}
+
+/* What need not be ready at once holds up neither the start nor, for ever, a job. */
+static void each_thread_begins_in_its_own_time(void **state)
+{
+    struct worker_pool_options options = {.workers = 3, .queue_max = 8, .begin = begin_slowly};
+    struct error err = {0};
+    int64_t start_ms = clock_monotonic_ms();
+    struct worker_pool *pool = worker_pool_new(&options, &err);
+
+    (void)state;
+    assert_non_null(pool);
+    assert_true(atomic_load(&begun) < 3 || clock_monotonic_ms() - start_ms >= 100);
+    worker_pool_free(pool);
+    assert_int_equal(atomic_load(&begun), 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -605,6 +629,7 @@ int main(void)
         cmocka_unit_test(each_worker_has_its_state),
         cmocka_unit_test(a_state_that_cannot_be_made_fails_the_pool),
         cmocka_unit_test(what_is_accepted_runs_once),
+        cmocka_unit_test(each_thread_begins_in_its_own_time),
     };
     return cmocka_run_group_tests_name("worker_pool", tests, NULL, NULL);
 }
