@@ -200,10 +200,10 @@ static bool take_headers(struct libs3_transfer *t)
     t->reply.headers.max = HEADER_BYTES_MAX;
     for (size_t i = 0; (h = curl_easy_nextheader(t->easy, CURLH_HEADER, -1, h)) != NULL; i++) {
         size_t from = t->reply.headers.len;
-        if (*h->name == '\0') /* libcurl takes ": x" for a header */
-            continue;
         if (i == HTTP_REPLY_HEADERS_MAX)
             return error_set(&t->err, ERROR_UNAVAILABLE, "too many reply headers");
+        if (*h->name == '\0') /* libcurl takes ": x" for a header */
+            continue;
         if (!buffer_printf(&t->reply.headers, &t->err, "%s: %s\n", h->name, h->value))
             return false;
         uint8_t *p = t->reply.headers.data + from;
