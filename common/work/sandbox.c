@@ -126,11 +126,14 @@ bool sandbox_fork(struct sandbox *sandbox, const struct sandbox_limits *limits,
     message.what = ZYGOTE_FORK;
     message.limits = *limits;
     pthread_mutex_lock(&sandbox->lock);
-    bool ok = hear(sandbox, 2, err);
-    if (ok)
-        ok = (channel_send_fds(sandbox->fd, bytes_of(&message, sizeof(message)), fds, ZYGOTE_FDS) &&
-              receive(sandbox, &reply, sizeof(reply))) ||
+    bool ok = hear(sandbox, 1, err);
+    if (ok && !channel_send_fds(sandbox->fd, bytes_of(&message, sizeof(message)), fds, ZYGOTE_FDS))
+        ok = error_set(err, ERROR_UNAVAILABLE, "the sandbox's zygote is gone");
+    if (ok && hear(sandbox, 2, err)) /* the first question makes it preload */
+        ok = receive(sandbox, &reply, sizeof(reply)) ||
              error_set(err, ERROR_UNAVAILABLE, "the sandbox's zygote is gone");
+    else
+        ok = false;
     pthread_mutex_unlock(&sandbox->lock);
     if (ok && reply.pid < 0)
         return error_set(err, ERROR_UNAVAILABLE, "fork: %s", strerror(-reply.pid));

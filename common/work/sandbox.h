@@ -69,8 +69,8 @@ struct sandbox_limits { /* bytes */
 };
 
 /* Fork the zygote. For the main thread, before any other runs. Waits for nothing: sandbox_check
- * tells whether this system can sandbox, sandbox_worker_new whether `preload` went well. `code`
- * must stay. NULL: ERROR_UNAVAILABLE. */
+ * tells whether this system can sandbox, sandbox_worker_new whether `preload` went well, which runs
+ * when the first worker is asked for. `code` must stay. NULL: ERROR_UNAVAILABLE. */
 struct sandbox *sandbox_start(const struct sandbox_code *code, struct error *err) NODISCARD;
 /* Whether a process can shut itself in here: the zygote tries that first, before `preload`, and
  * this waits until it has. ERROR_UNAVAILABLE says what is missing. Thread-safe. */

@@ -90,6 +90,15 @@ static bool say(int fd, const struct error *err)
     return channel_send(fd, &message, sizeof(message)) && err->code == ERROR_NONE;
 }
 
+static bool say_preloaded(int fd, const struct sandbox_code *code)
+{
+    struct error err = {0};
+
+    if (!preload(code, &err) && err.code == ERROR_NONE)
+        err.code = ERROR_INTERNAL;
+    return say(fd, &err);
+}
+
 static struct sandbox_zygote_reply fork_worker(const struct sandbox_code *code,
                                                const struct sandbox_zygote_message *message,
                                                const int fds[ZYGOTE_FDS])
@@ -126,6 +135,7 @@ _Noreturn void sandbox_zygote_main(int fd, const struct sandbox_code *code, pid_
     struct sandbox_zygote_message message;
     struct sandbox_zygote_reply reply;
     int fds[ZYGOTE_FDS];
+    bool loaded = false;
 
     sandbox_die_with(parent);
     prctl(PR_SET_NAME, "darkroom-zygote");
@@ -135,12 +145,12 @@ _Noreturn void sandbox_zygote_main(int fd, const struct sandbox_code *code, pid_
     (void)!try_sandbox(&err);
     if (!say(fd, &err))
         _exit(1);
-    if (!preload(code, &err) && err.code == ERROR_NONE)
-        err.code = ERROR_INTERNAL;
-    if (!say(fd, &err))
-        _exit(1);
     /* false at the latest when the parent is gone */
     while (channel_receive_fds(fd, &message, sizeof(message), fds, ZYGOTE_FDS)) {
+        /* not earlier: it would only compete with the service's own start */
+        if (!loaded && !say_preloaded(fd, code))
+            _exit(1);
+        loaded = true;
         reply = message.what == ZYGOTE_FORK ? fork_worker(code, &message, fds)
                                             : end_worker(message.pid);
         for (size_t i = 0; i < ZYGOTE_FDS; i++)
