@@ -5,7 +5,7 @@
 #include <string.h>
 
 enum {
-    ROWS = 16,        /* decoded at a time */
+    ROWS = 2,         /* decoded at a time: few, so that the resize finds them in the L1 cache */
     SKIP_IMCUS = 64,  /* skipped at a time, between two looks at `cancelled` */
     EDGE_COLUMNS = 4, /* beside what is wanted: smooth upsampling looks one sample beyond */
     PIXEL = 4,

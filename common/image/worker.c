@@ -37,8 +37,7 @@ void image_worker_trim(struct image_worker *w)
     trim(&w->profile);
     trim(&w->encoded);
     resample_trim(&w->resample, KEEP_BYTES);
-    if (w->colours.profile.size > KEEP_BYTES)
-        colours_done(&w->colours);
+    colours_trim(&w->colours, KEEP_BYTES);
 }
 
 struct image_worker *image_worker_new(struct error *err)

@@ -17,14 +17,21 @@ struct scratch {
 bool scratch_need(struct scratch *s, size_t size, struct error *err) NODISCARD;
 void scratch_done(struct scratch *s);
 
-/* The transform for one embedded profile; see colours.c. */
+/* The transforms for the last few embedded profiles; see colours.c. */
+enum { COLOURS_KEPT = 4 };
 struct colours {
-    void *context, *transform; /* lcms's */
-    struct scratch profile;
-    size_t profile_len;
-    int bands;
+    void *context; /* lcms's */
+    struct colour_profile {
+        struct scratch data;
+        size_t len;
+        int bands;       /* of the file: 1 or 3; 0: nothing is kept here */
+        void *transform; /* lcms's; NULL: the profile does not work */
+    } kept[COLOURS_KEPT];
+    size_t next; /* the one to be given up */
 };
 void colours_done(struct colours *c);
+/* Give back the profiles larger than that. */
+void colours_trim(struct colours *c, size_t keep_bytes);
 
 struct jpeg_encoder;
 
