@@ -160,7 +160,7 @@ def test_operator(tmp_path, services, endpoint, live):
     wait_for(lambda: sorted(endpoint.message_ids(204)) == sorted(ids[1:]), "all requeued ones", 5)
     drain(service)
     assert operator(service, "purge") == "0 purged\n"
-    assert operator(service, "list").splitlines()[-1] == "0 pending, 0 dead"
+    wait_for(lambda: operator(service, "list").splitlines()[-1] == "0 pending, 0 dead", "the last commit")
 
 
 @pytest.mark.parametrize("live", [True, False], ids=["live", "stopped"])
@@ -331,7 +331,7 @@ def test_damage(stack, state, how):
     all_results(ledger)
     drain(service)
     ledger.check()
-    assert operator(service, "list").splitlines()[-1].startswith("0 pending, 0 dead")
+    wait_for(lambda: operator(service, "list").splitlines()[-1].startswith("0 pending, 0 dead"), "the last commit")
     service.stop()
     service.start()  # and the new one is whole
     ledger.upload(service, picture(5000))

@@ -15,7 +15,7 @@ MARGIN_S = 0.2  # sent this long before the signal, a request's headers have bee
 @pytest.fixture(scope="module")
 def slow_picture():
     """Some 50 ms of work: at any moment several requests are waiting or in progress."""
-    return encode(gradient(2400, 1600), quality=90)
+    return encode(gradient(4000, 3000), quality=90, progressive=True)
 
 
 def terminate(service):
