@@ -50,7 +50,7 @@ static struct load_body *read_photos(const struct load_options *o, size_t *count
     return bodies;
 }
 
-/* The lines stay where they were read; they are never freed. */
+/* The lines stay where they were read: the first one begins the memory of all. */
 static struct load_body *read_lines(const struct load_options *o, size_t *count)
 {
     size_t len, lines = 0;
@@ -84,6 +84,7 @@ struct load_body *load_bodies_make(const struct load_options *options, size_t *c
 
 void load_bodies_free(struct load_body *bodies, size_t count)
 {
+    free(bodies[0].line.iov_base);
     for (size_t i = 0; i < count; i++) {
         photo_done(&bodies[i].photo);
         free(bodies[i].head);
