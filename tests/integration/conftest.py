@@ -147,10 +147,10 @@ class Service:
                 return float(line.rsplit(" ", 1)[1])
         return 0.0
 
-    def memory_kb(self, field="Pss"):
-        """PSS of the process and of those that decode for it, from /proc/PID/smaps_rollup."""
+    def memory_kb(self, field="Pss", pids=None):
+        """PSS of the process and of those that decode for it (or of `pids`), from /proc/PID/smaps_rollup."""
         total = 0
-        for pid in self.processes():
+        for pid in pids or self.processes():
             with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has just ended
                 for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                     if line.startswith(field + ":"):

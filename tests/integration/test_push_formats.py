@@ -316,12 +316,13 @@ def test_deep_nesting(classify, text):
 @pytest.mark.parametrize("text", ["[", "[],", '{"":0},'])
 def test_too_many_values(classify, text):
     """A tree takes far more memory than its text."""
-    before = classify.memory_kb("Rss")
+    service = [classify.process.pid]  # those that decode may still be starting
+    before = classify.memory_kb("Rss", service)
     body = '{"Records":[' + text * (900_000 // len(text)) + "0]}"
     assert_problem(push(classify, body), 413)
     assert_problem(push(classify, {"message": {"data": b64(body[:700_000])}}), 413)
     assert_problem(push(classify, body, **{"Content-Type": "application/cloudevents+json"}), 413)
-    assert classify.memory_kb("Rss") - before < (24 if SLOW == 1 else 64) * 1024
+    assert classify.memory_kb("Rss", service) - before < (24 if SLOW == 1 else 64) * 1024
     assert classify.metric("body_bytes_in_flight") == 0
 
 

@@ -283,6 +283,8 @@ def test_workers_have_nothing(preprocess):
     """No environment, no file, one socket. (Only root may look: they cannot be traced.)"""
     preprocess.upload(PICTURE)
     looked = 0
+    wait_for(lambda: all("\nSeccomp:\t2\n" in pathlib.Path(f"/proc/{pid}/status").read_text()
+                         for pid in workers(preprocess)), "the other worker, too, to shut itself in")
     for pid in workers(preprocess):
         folder = pathlib.Path(f"/proc/{pid}")
         with contextlib.suppress(PermissionError):
