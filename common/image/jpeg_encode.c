@@ -2,6 +2,7 @@
 #include "image/jpeg_guard.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     FIRST_BYTES = 64 * 1024,
@@ -115,8 +116,12 @@ static void write_rows(void *arg)
         JSAMPROW rows[ROWS];
         JDIMENSION count = 0;
 
-        for (JDIMENSION y = e->codec.next_scanline; count < ROWS && y < e->codec.image_height; y++)
-            rows[count++] = (JSAMPROW)(uintptr_t)(p->rgb + y * line); /* libjpeg only reads them */
+        for (JDIMENSION y = e->codec.next_scanline; count < ROWS && y < e->codec.image_height;
+             y++) {
+            const uint8_t *row = p->rgb + y * line;
+
+            memcpy(&rows[count++], &row, sizeof(row)); /* libjpeg only reads them */
+        }
         jpeg_write_scanlines(&e->codec, rows, count);
     }
     jpeg_finish_compress(&e->codec);

@@ -34,11 +34,12 @@ static void answer(int fd, const char *request)
     const char *body = strncmp(request, "GET ", 4) != 0 ? "" : is_list ? listing : "hello";
     char reply[1024];
 
-    int len = snprintf(reply, sizeof(reply),
-                       "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %zu\r\n"
-                       "Content-Type: image/jpeg\r\nETag: \"e\"\r\nx-amz-meta-one: 1\r\nx-goog-meta-one: 1\r\n"
-                       "Last-Modified: Wed, 01 Jan 2025 00:00:00 GMT\r\n\r\n%s",
-                       strncmp(request, "HEAD", 4) == 0 ? 5 : strlen(body), body);
+    int len = snprintf(
+        reply, sizeof(reply),
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %zu\r\n"
+        "Content-Type: image/jpeg\r\nETag: \"e\"\r\nx-amz-meta-one: 1\r\nx-goog-meta-one: 1\r\n"
+        "Last-Modified: Wed, 01 Jan 2025 00:00:00 GMT\r\n\r\n%s",
+        strncmp(request, "HEAD", 4) == 0 ? 5 : strlen(body), body);
     if (send(fd, reply, (size_t)len, MSG_NOSIGNAL) != len)
         return;
     shutdown(fd, SHUT_WR);
