@@ -99,7 +99,7 @@ $(BUILD)/hostile/preprocess-service: $(call object,$(PREPROCESS_SRC) $(HOSTILE_S
 $(BUILD)/hostile/classify-service: $(call object,$(CLASSIFY_SRC) $(HOSTILE_SRC)) $(COMMON_LIB)
 $(HOSTILE_BIN):
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -Wl,--wrap=image_transform -Wl,--wrap=image_to_tensor -o $@ $^ $(LIBS) $(ONNX_LIBS)
+	$(CC) $(LDFLAGS_ALL) -Wl,--wrap=image_transform -Wl,--wrap=image_to_pixels -o $@ $^ $(LIBS) $(ONNX_LIBS)
 
 $(call object,$(CLASSIFY_SRC)): CFLAGS_ALL += $(ONNX_CFLAGS)
 

@@ -58,7 +58,7 @@ static bool app_open(struct app *app, struct error *err)
     app->model = model_open(s->model, err);
     if (app->model == NULL)
         return error_wrap(err, "MODEL");
-    app->service.images.output_max = image_tensor_bytes(&model_manifest(app->model)->input);
+    app->service.images.output_max = image_pixels_bytes(&model_manifest(app->model)->input);
     if (!service_open(&app->service,
                       &(struct worker_pool_options){
                           .state_new = worker_new,

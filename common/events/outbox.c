@@ -140,7 +140,8 @@ static bool run_request(struct outbox *o, struct request *r, int64_t deadline_ms
     thread_cond_init(&r->changed);
     pthread_mutex_lock(&o->lock);
     TAILQ_INSERT_TAIL(&o->queue, r, link);
-    pthread_cond_signal(&o->work);
+    if (!o->busy)
+        outbox_turn_commit(o);
     bool done = wait_for_request(o, r, deadline_ms);
     pthread_mutex_unlock(&o->lock);
     pthread_cond_destroy(&r->changed);
@@ -190,16 +191,21 @@ bool outbox_take(struct outbox *o, int64_t deadline_ms, struct outbox_row *ret)
     pthread_mutex_lock(&o->lock);
     o->takers++;
     while (!o->woken && (lease = take_ready(o)) == NULL) {
-        pthread_cond_signal(&o->work);
-        if (pthread_cond_timedwait(&o->ready_changed, &o->lock, &ts) != 0 &&
-            clock_left_ms(deadline_ms) == 0)
+        if (!o->busy && outbox_wants_fetch(o, clock_monotonic_ms())) {
+            outbox_turn_fetch(o);
+            continue;
+        }
+        if (clock_left_ms(deadline_ms) == 0)
             break;
+        outbox_call_writer(o);
+        pthread_cond_timedwait(&o->ready_changed, &o->lock, &ts);
     }
     o->takers--;
     if (lease != NULL) {
         *ret = lease->row;
         lease->row.gcs_path = NULL;
         lease->row.content_type = NULL;
+        outbox_call_taker(o); /* for the next one */
     }
     pthread_mutex_unlock(&o->lock);
     return lease != NULL;
@@ -226,8 +232,8 @@ void outbox_put_back(struct outbox *o, const struct outbox_row *row)
         TAILQ_REMOVE(&o->taken, lease, link);
         outbox_lease_free(lease);
         o->leases--;
-        o->fetch_at_ms = 0;
-        pthread_cond_signal(&o->work);
+        o->fetch_now = true;
+        pthread_cond_signal(&o->ready_changed);
     }
     pthread_mutex_unlock(&o->lock);
 }
@@ -250,9 +256,7 @@ static bool settle(struct outbox *o, const struct outbox_row *row, const struct 
             o->settle_at_ms = clock_monotonic_ms() + OUTBOX_SETTLE_MS;
         if (request->kind != REQUEST_DELIVERED) /* rare, and operators look for it */
             o->settle_at_ms = 0;
-        if (o->settlement_count == 1 || o->settlement_count == OUTBOX_SETTLE_MAX ||
-            o->settle_at_ms == 0)
-            pthread_cond_signal(&o->work);
+        outbox_call_writer(o);
     }
     pthread_mutex_unlock(&o->lock);
     return lease != NULL || error_set(err, ERROR_INTERNAL, "a row that was not taken is settled");

@@ -33,21 +33,26 @@ static struct lease *lease_of(sqlite3_stmt *s)
     return NULL;
 }
 
-static void fetch_range(struct outbox *o, int64_t from_ms, int64_t to_ms, int64_t limit,
+/* Whether there may be more than these. */
+static bool fetch_range(struct outbox *o, int64_t from_ms, int64_t to_ms, int64_t limit,
                         struct lease_list *found)
 {
     sqlite3_stmt *s = o->db.sql[SQL_DUE];
     struct lease *lease;
+    int64_t rows = 0;
     int code = SQLITE_NOMEM;
 
     if (sqlite3_bind_int64(s, 1, from_ms) == SQLITE_OK &&
         sqlite3_bind_int64(s, 2, to_ms) == SQLITE_OK &&
         sqlite3_bind_int64(s, 3, limit) == SQLITE_OK)
-        while ((code = sqlite3_step(s)) == SQLITE_ROW && (lease = lease_of(s)) != NULL)
+        while ((code = sqlite3_step(s)) == SQLITE_ROW && (lease = lease_of(s)) != NULL) {
             TAILQ_INSERT_TAIL(found, lease, link);
+            rows++;
+        }
     if (code != SQLITE_DONE && code != SQLITE_ROW)
         outbox_note_damage(o);
     sqlite3_reset(s);
+    return rows == limit;
 }
 
 static int64_t next_due_ms(struct outbox *o, int64_t wall_ms)
@@ -74,11 +79,12 @@ static bool is_leased(const struct lease_list *list, int64_t seq)
     return false;
 }
 
-static void make_ready(struct outbox *o, struct lease_list *found, int64_t next_ms)
+static void make_ready(struct outbox *o, struct lease_list *found, bool more, int64_t next_ms)
 {
     struct lease *lease;
 
     pthread_mutex_lock(&o->lock);
+    o->fetch_now = o->fetch_now || more;
     o->fetch_at_ms = next_ms;
     while ((lease = TAILQ_FIRST(found)) != NULL) {
         TAILQ_REMOVE(found, lease, link);
@@ -89,9 +95,7 @@ static void make_ready(struct outbox *o, struct lease_list *found, int64_t next_
         }
         TAILQ_INSERT_TAIL(&o->ready, lease, link);
         o->leases++;
-        o->fetch_at_ms = 0;
     }
-    pthread_cond_broadcast(&o->ready_changed);
     pthread_mutex_unlock(&o->lock);
 }
 
@@ -101,13 +105,14 @@ void outbox_fetch(struct outbox *o, int64_t leases)
     int64_t wall_ms = o->wall_ms();
     int64_t limit = leases + OUTBOX_FETCH_ROWS;
     int64_t wait_ms = OUTBOX_TICK_MS;
+    bool more = false;
 
     if (o->db.handle != NULL && !o->suspect) {
-        fetch_range(o, INT64_MIN, wall_ms, limit, &found);
-        fetch_range(o, wall_ms + OUTBOX_BACKOFF_MAX_MS + 1, INT64_MAX, limit, &found);
+        more = fetch_range(o, INT64_MIN, wall_ms, limit, &found);
+        more |= fetch_range(o, wall_ms + OUTBOX_BACKOFF_MAX_MS + 1, INT64_MAX, limit, &found);
         int64_t due_ms = next_due_ms(o, wall_ms);
         if (due_ms < wall_ms + wait_ms)
             wait_ms = due_ms - wall_ms;
     }
-    make_ready(o, &found, clock_monotonic_ms() + wait_ms);
+    make_ready(o, &found, more, clock_monotonic_ms() + wait_ms);
 }

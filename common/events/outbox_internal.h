@@ -1,7 +1,7 @@
 /* What the outbox's own files share. Nobody else includes this.
  *
  *   outbox.c          the callers' side: requests and leases, under `lock`
- *   outbox_writer.c   the thread that alone uses the database: when what is done, damage noticed
+ *   outbox_writer.c   turns at the database, one at a time: when what is done, damage noticed
  *   outbox_batch.c    one transaction for many requests
  *   outbox_fetch.c    due rows into memory
  *   outbox_db.c       SQLite: opening, schema, statements
@@ -174,7 +174,9 @@ struct outbox {
     pthread_t writer;
 
     pthread_mutex_t lock; /* everything down to the next remark */
+    bool busy;            /* it is somebody's turn at the database */
     pthread_cond_t work;  /* for the writer */
+    int64_t wake_at_ms;   /* when it looks for work by itself; INT64_MIN: it does not sleep */
     pthread_cond_t ready_changed;
     struct request_list queue;       /* waited for; not yet started */
     struct request_list settlements; /* not waited for; not yet started */
@@ -183,8 +185,10 @@ struct outbox {
     struct lease_list ready; /* fetched, to be taken */
     struct lease_list taken;
     int64_t leases;
-    int64_t takers; /* threads waiting in outbox_take */
-    int64_t fetch_at_ms;
+    int64_t takers;      /* threads waiting in outbox_take */
+    bool fetch_now;      /* there may be due rows beyond `ready` */
+    int64_t fetch_at_ms; /* as fetch_now, from then on */
+    bool checkpoint_due;
     bool woken;
     bool stopping;
     struct outbox_counts counts; /* committed */
@@ -192,7 +196,7 @@ struct outbox {
     int64_t settling_dead;
     int64_t reconcile_reported;
 
-    /* the writer's own */
+    /* of whose turn it is */
     struct outbox_db db;
     struct request_list unsettled; /* settlements whose commit failed, tried again */
     struct outbox_files files;     /* as we last left them */
@@ -205,6 +209,16 @@ struct outbox {
 };
 
 void *outbox_writer_main(void *outbox);
+/* Whether a taker should fetch rows. Called locked. */
+bool outbox_wants_fetch(const struct outbox *outbox, int64_t now_ms);
+/* A turn at the database, when it is nobody's: commit all that waits, or fetch. Called locked;
+ * unlocks meanwhile. */
+void outbox_turn_commit(struct outbox *outbox);
+void outbox_turn_fetch(struct outbox *outbox);
+/* See to it that the writer does what is due in time. Called locked. */
+void outbox_call_writer(struct outbox *outbox);
+/* Wake one taker if there is a row for it, or to be fetched. Called locked. */
+void outbox_call_taker(struct outbox *outbox);
 /* Open the database and read the counts, recovering it if need be. Before the writer runs. */
 bool outbox_writer_start(struct outbox *outbox, struct error *err) NODISCARD;
 /* To be called when SQLite failed, before the next use of the connection. */

@@ -32,7 +32,7 @@ static bool recount(struct outbox *o, struct error *err)
     }
     pthread_mutex_lock(&o->lock);
     o->counts = counts;
-    o->fetch_at_ms = 0;
+    o->fetch_now = true;
     pthread_mutex_unlock(&o->lock);
     return true;
 }
@@ -163,7 +163,7 @@ static bool commit_batch(struct outbox *o, struct request_list *batch, struct ou
     for (int attempt = 0; attempt < 2; attempt++) {
         if (!make_usable(o, false, err))
             return false;
-        *counts = o->counts; /* only this thread changes them */
+        *counts = o->counts; /* nobody else changes them */
         bool ok = outbox_batch_commit(o, batch, counts, err);
         remember_files(o); /* deleted meanwhile? then the commit is made again, in a new file */
         if (!o->suspect)
@@ -205,14 +205,11 @@ static void finish_batch(struct outbox *o, struct request_list *batch, const str
     }
 }
 
-/* After the callers have their answers. */
 static void checkpoint(struct outbox *o)
 {
     int frames = 0;
     int copied = 0;
 
-    if (o->wal_frames < OUTBOX_CHECKPOINT_FRAMES)
-        return;
     /* On failure the -wal grows and the next commit tries again. */
     if (sqlite3_wal_checkpoint_v2(o->db.handle, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames,
                                   &copied) != SQLITE_OK)
@@ -231,46 +228,11 @@ static void run_batch(struct outbox *o, struct request_list *batch)
     pthread_mutex_lock(&o->lock);
     if (ok) {
         o->counts = counts;
-        o->fetch_at_ms = 0;
+        o->fetch_now = true;
+        o->checkpoint_due = o->wal_frames >= OUTBOX_CHECKPOINT_FRAMES;
     }
     finish_batch(o, batch, ok ? NULL : &err);
     pthread_mutex_unlock(&o->lock);
-    if (ok)
-        checkpoint(o);
-}
-
-/* ---- the thread */
-
-static bool wants_fetch(const struct outbox *o, int64_t now_ms)
-{
-    return o->takers > 0 && TAILQ_EMPTY(&o->ready) && now_ms >= o->fetch_at_ms &&
-           o->leases < OUTBOX_LEASES_MAX && !o->woken;
-}
-
-/* When settlements are to be committed even if nothing else is. */
-static int64_t settle_at_ms(const struct outbox *o)
-{
-    if (o->settlement_count == 0)
-        return INT64_MAX;
-    return o->settlement_count < OUTBOX_SETTLE_MAX ? o->settle_at_ms : 0;
-}
-
-/* With the lock held, which is free meanwhile. */
-static void wait_for_work(struct outbox *o)
-{
-    for (;;) {
-        int64_t now_ms = clock_monotonic_ms();
-        int64_t settle_ms = settle_at_ms(o);
-        int64_t until_ms = o->tick_at_ms < settle_ms ? o->tick_at_ms : settle_ms;
-
-        if (o->stopping || !TAILQ_EMPTY(&o->queue) || now_ms >= until_ms || wants_fetch(o, now_ms))
-            return;
-        if (o->takers > 0 && TAILQ_EMPTY(&o->ready) && o->fetch_at_ms > now_ms &&
-            o->fetch_at_ms < until_ms)
-            until_ms = o->fetch_at_ms;
-        struct timespec ts = clock_timespec(until_ms);
-        pthread_cond_timedwait(&o->work, &o->lock, &ts);
-    }
 }
 
 static void tick(struct outbox *o)
@@ -282,6 +244,66 @@ static void tick(struct outbox *o)
     o->tick_at_ms = clock_monotonic_ms() + OUTBOX_TICK_MS;
     if (make_usable(o, thorough, &ignored))
         o->commits_seen = o->commits;
+}
+
+/* ---- turns */
+
+static bool may_fetch(const struct outbox *o)
+{
+    return o->takers > 0 && TAILQ_EMPTY(&o->ready) && o->leases < OUTBOX_LEASES_MAX && !o->woken;
+}
+
+bool outbox_wants_fetch(const struct outbox *o, int64_t now_ms)
+{
+    return may_fetch(o) && (o->fetch_now || now_ms >= o->fetch_at_ms);
+}
+
+/* When settlements are to be committed even if nothing else is. */
+static int64_t settle_at_ms(const struct outbox *o)
+{
+    if (o->settlement_count == 0)
+        return INT64_MAX;
+    return o->settlement_count < OUTBOX_SETTLE_MAX ? o->settle_at_ms : 0;
+}
+
+static bool has_work(const struct outbox *o)
+{
+    return o->stopping || o->checkpoint_due || !TAILQ_EMPTY(&o->queue);
+}
+
+static int64_t writer_due_ms(const struct outbox *o)
+{
+    int64_t settle_ms = settle_at_ms(o);
+    int64_t due_ms = o->tick_at_ms < settle_ms ? o->tick_at_ms : settle_ms;
+
+    if (has_work(o))
+        return 0;
+    return may_fetch(o) && o->fetch_at_ms < due_ms ? o->fetch_at_ms : due_ms;
+}
+
+void outbox_call_writer(struct outbox *o)
+{
+    if (!o->busy && writer_due_ms(o) < o->wake_at_ms)
+        pthread_cond_signal(&o->work);
+}
+
+void outbox_call_taker(struct outbox *o)
+{
+    if (!TAILQ_EMPTY(&o->ready) || outbox_wants_fetch(o, clock_monotonic_ms()))
+        pthread_cond_signal(&o->ready_changed);
+}
+
+static void begin_turn(struct outbox *o)
+{
+    o->busy = true;
+    pthread_mutex_unlock(&o->lock);
+}
+
+static void end_turn(struct outbox *o)
+{
+    pthread_mutex_lock(&o->lock);
+    o->busy = false;
+    outbox_call_writer(o);
 }
 
 /* Everything that waits; called locked. */
@@ -299,6 +321,56 @@ static void take_batch(struct outbox *o, struct request_list *batch)
     }
 }
 
+void outbox_turn_commit(struct outbox *o)
+{
+    struct request_list batch = TAILQ_HEAD_INITIALIZER(batch);
+
+    take_batch(o, &batch);
+    begin_turn(o);
+    run_batch(o, &batch);
+    end_turn(o);
+    outbox_call_taker(o);
+}
+
+void outbox_turn_fetch(struct outbox *o)
+{
+    int64_t leases = o->leases;
+
+    o->fetch_now = false;
+    begin_turn(o);
+    outbox_fetch(o, leases);
+    end_turn(o);
+}
+
+static void turn_tick(struct outbox *o)
+{
+    begin_turn(o);
+    tick(o);
+    end_turn(o);
+    outbox_call_taker(o);
+}
+
+static void turn_checkpoint(struct outbox *o)
+{
+    o->checkpoint_due = false;
+    begin_turn(o);
+    checkpoint(o);
+    end_turn(o);
+}
+
+/* ---- the thread: what no caller does, because nobody waits for it or somebody else is at work */
+
+/* With the lock held, which is free meanwhile. */
+static void wait_for_turn(struct outbox *o)
+{
+    while (o->busy || writer_due_ms(o) > clock_monotonic_ms()) {
+        o->wake_at_ms = o->busy ? INT64_MAX : writer_due_ms(o); /* a turn's end calls */
+        struct timespec ts = clock_timespec(o->wake_at_ms);
+        pthread_cond_timedwait(&o->work, &o->lock, &ts);
+    }
+    o->wake_at_ms = INT64_MIN;
+}
+
 void *outbox_writer_main(void *arg)
 {
     struct outbox *o = arg;
@@ -306,24 +378,19 @@ void *outbox_writer_main(void *arg)
 
     pthread_mutex_lock(&o->lock);
     while (!last) {
-        struct request_list batch = TAILQ_HEAD_INITIALIZER(batch);
-
-        wait_for_work(o);
+        wait_for_turn(o);
         int64_t now_ms = clock_monotonic_ms();
-        bool ticking = now_ms >= o->tick_at_ms;
-        bool fetching = wants_fetch(o, now_ms);
-        int64_t leases = o->leases;
         last = o->stopping;
-        if (ticking || last || !TAILQ_EMPTY(&o->queue) || now_ms >= settle_at_ms(o))
-            take_batch(o, &batch);
-        pthread_mutex_unlock(&o->lock);
-        if (ticking)
-            tick(o);
-        if (!TAILQ_EMPTY(&batch))
-            run_batch(o, &batch);
-        if (fetching)
-            outbox_fetch(o, leases);
-        pthread_mutex_lock(&o->lock);
+        if (now_ms >= o->tick_at_ms && !last)
+            turn_tick(o);
+        else if (o->checkpoint_due && !last)
+            turn_checkpoint(o);
+        else if (last || !TAILQ_EMPTY(&o->queue) || now_ms >= settle_at_ms(o))
+            outbox_turn_commit(o);
+        else if (outbox_wants_fetch(o, now_ms)) {
+            outbox_turn_fetch(o);
+            outbox_call_taker(o);
+        }
     }
     pthread_mutex_unlock(&o->lock);
     return NULL;

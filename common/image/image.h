@@ -140,15 +140,15 @@ struct image_tensor_spec {
     float mean[3], std[3]; /* out = (rgb - mean) / std, R first */
 };
 
-struct image_tensor {
-    float *values; /* 3 * width * height, the caller's */
-    struct image_stages stages;
-};
-
-/* Decode into ret->values. Transparency is flattened onto white. Errors as image_transform. */
-bool image_to_tensor(struct image_worker *worker, const struct image_input *input,
-                     const struct image_tensor_spec *spec, struct image_tensor *ret,
+/* 3 * width * height */
+size_t image_pixels_bytes(const struct image_tensor_spec *spec);
+/* Decode to the tensor's pixels: image_pixels_bytes of the caller's, rows from the top, R first.
+ * Transparency is flattened onto white. Errors as image_transform. */
+bool image_to_pixels(struct image_worker *worker, const struct image_input *input,
+                     const struct image_tensor_spec *spec, uint8_t *rgb, struct image_stages *ret,
                      struct error *err) NODISCARD;
+/* The tensor of them: as many floats, the caller's. */
+void image_tensor_fill(const uint8_t *rgb, const struct image_tensor_spec *spec, float *values);
 
 bool image_start(struct error *err) NODISCARD;
 /* Load now what is otherwise loaded when first needed (libvips and its codecs); what is missing is

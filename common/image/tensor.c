@@ -1,7 +1,7 @@
-#include "base/clock.h"
 #include "image/internal.h"
 
 #include <math.h>
+#include <string.h>
 
 /* As struct image_tensor_spec says. An image between the two sizes (its short side is at most
  * short_side, yet it covers the tensor) is cropped without resampling.
@@ -34,23 +34,43 @@ static bool plan_tensor(const void *context, int width, int height, struct fit_p
     return true;
 }
 
-/* out = in * scale + offset. GCC's -O2 does not vectorise these loops by itself. */
-__attribute__((optimize("O3"))) static void to_planes(const uint8_t *restrict rgb, size_t pixels,
-                                                      const float scale[3], const float offset[3],
-                                                      float *restrict tensor)
-{
-    float *restrict r = tensor, *restrict g = tensor + pixels, *restrict b = tensor + 2 * pixels;
+/* out = in * scale + offset. GCC's -O2 does not vectorise these loops by itself, and only SSSE3 can
+ * take every third byte at once: 25 instead of 79 us for 224 x 224. */
+#define VECTORISED __attribute__((optimize("O3")))
 
-    for (size_t i = 0; i < pixels; i++) {
-        r[i] = (float)rgb[3 * i] * scale[0] + offset[0];
-        g[i] = (float)rgb[3 * i + 1] * scale[1] + offset[1];
-        b[i] = (float)rgb[3 * i + 2] * scale[2] + offset[2];
+#define TO_PLANES(name, attribute)                                                                 \
+    attribute static void name(const uint8_t *restrict rgb, size_t pixels, const float scale[3],   \
+                               const float offset[3], float *restrict tensor)                      \
+    {                                                                                              \
+        float *restrict r = tensor, *restrict g = tensor + pixels,                                 \
+                        *restrict b = tensor + 2 * pixels;                                         \
+                                                                                                   \
+        for (size_t i = 0; i < pixels; i++) {                                                      \
+            r[i] = (float)rgb[3 * i] * scale[0] + offset[0];                                       \
+            g[i] = (float)rgb[3 * i + 1] * scale[1] + offset[1];                                   \
+            b[i] = (float)rgb[3 * i + 2] * scale[2] + offset[2];                                   \
+        }                                                                                          \
     }
+
+TO_PLANES(to_planes_portable, VECTORISED)
+#ifdef __x86_64__
+TO_PLANES(to_planes_ssse3, VECTORISED __attribute__((target("ssse3"))))
+#endif
+
+static void to_planes(const uint8_t *rgb, size_t pixels, const float scale[3],
+                      const float offset[3], float *tensor)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("ssse3")) {
+        to_planes_ssse3(rgb, pixels, scale, offset, tensor);
+        return;
+    }
+#endif
+    to_planes_portable(rgb, pixels, scale, offset, tensor);
 }
 
-__attribute__((optimize("O3"))) static void to_pixels(const uint8_t *restrict rgb, size_t pixels,
-                                                      const float scale[3], const float offset[3],
-                                                      float *restrict tensor)
+VECTORISED static void to_pixels(const uint8_t *restrict rgb, size_t pixels, const float scale[3],
+                                 const float offset[3], float *restrict tensor)
 {
     for (size_t i = 0; i < 3 * pixels; i += 3) {
         tensor[i] = (float)rgb[i] * scale[0] + offset[0];
@@ -59,8 +79,12 @@ __attribute__((optimize("O3"))) static void to_pixels(const uint8_t *restrict rg
     }
 }
 
-static void convert(const uint8_t *rgb, size_t pixels, const struct image_tensor_spec *spec,
-                    float *tensor)
+size_t image_pixels_bytes(const struct image_tensor_spec *spec)
+{
+    return 3 * (size_t)spec->width * (size_t)spec->height;
+}
+
+void image_tensor_fill(const uint8_t *rgb, const struct image_tensor_spec *spec, float *values)
 {
     float scale[3], offset[3];
 
@@ -68,11 +92,11 @@ static void convert(const uint8_t *rgb, size_t pixels, const struct image_tensor
         scale[c] = 1 / spec->std[c];
         offset[c] = -spec->mean[c] / spec->std[c];
     }
-    (spec->nchw ? to_planes : to_pixels)(rgb, pixels, scale, offset, tensor);
+    (spec->nchw ? to_planes : to_pixels)(rgb, image_pixels_bytes(spec) / 3, scale, offset, values);
 }
 
-bool image_to_tensor(struct image_worker *worker, const struct image_input *input,
-                     const struct image_tensor_spec *spec, struct image_tensor *ret,
+bool image_to_pixels(struct image_worker *worker, const struct image_input *input,
+                     const struct image_tensor_spec *spec, uint8_t *rgb, struct image_stages *ret,
                      struct error *err)
 {
     struct fit_request request = {plan_tensor, spec, 0xffffff, input};
@@ -80,11 +104,8 @@ bool image_to_tensor(struct image_worker *worker, const struct image_input *inpu
     bool ok = image_fit(worker, &request, &picture, err);
 
     if (ok) {
-        double start = clock_monotonic_s();
-
-        convert(picture.rgb, (size_t)spec->width * (size_t)spec->height, spec, ret->values);
-        ret->stages = picture.stages;
-        ret->stages.transform += clock_monotonic_s() - start;
+        memcpy(rgb, picture.rgb, image_pixels_bytes(spec));
+        *ret = picture.stages;
     }
     image_worker_trim(worker);
     return ok;

@@ -44,20 +44,20 @@ static bool transform(struct image_worker *worker, const struct image_input *inp
     return true;
 }
 
-static bool to_tensor(struct image_worker *worker, const struct image_input *input,
+static bool to_pixels(struct image_worker *worker, const struct image_input *input,
                       const struct image_request *request, struct sandbox_result *result,
                       struct error *err)
 {
     const struct image_tensor_spec *spec = &request->spec;
-    struct image_tensor tensor = {.values = (float *)(void *)result->output};
-    size_t size = image_tensor_bytes(spec);
+    struct image_stages stages;
+    size_t size = image_pixels_bytes(spec);
 
     if (size > result->output_max)
         return error_set(err, ERROR_INTERNAL, "a tensor that large");
-    if (!image_to_tensor(worker, input, spec, &tensor, err))
+    if (!image_to_pixels(worker, input, spec, result->output, &stages, err))
         return false;
     result->output_len = size;
-    answer(result, &(struct image_answer){spec->width, spec->height, tensor.stages});
+    answer(result, &(struct image_answer){spec->width, spec->height, stages});
     return true;
 }
 
@@ -70,7 +70,7 @@ static bool run(void *state, const struct sandbox_task *task, struct sandbox_res
         return error_set(err, ERROR_INTERNAL, "a request of another length");
     memcpy(&request, task->request.data, sizeof(request));
     struct image_input input = {task->input, &request.limits, task->cancelled};
-    bool ok = (request.what == IMAGE_TRANSFORM ? transform : to_tensor)(state, &input, &request,
+    bool ok = (request.what == IMAGE_TRANSFORM ? transform : to_pixels)(state, &input, &request,
                                                                         result, err);
     if (!ok && err->code == ERROR_OVERLOADED)
         _exit(IMAGE_PROCESS_OUT_OF_MEMORY);

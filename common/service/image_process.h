@@ -7,10 +7,10 @@
 #include "work/sandbox.h"
 
 struct image_request {
-    enum { IMAGE_TRANSFORM, IMAGE_TO_TENSOR } what;
+    enum { IMAGE_TRANSFORM, IMAGE_TO_PIXELS } what;
     struct image_limits limits;
     struct image_options options;  /* to transform */
-    struct image_tensor_spec spec; /* to make a tensor; its floats are the output */
+    struct image_tensor_spec spec; /* of a tensor, whose pixels are the output */
 };
 
 struct image_answer {

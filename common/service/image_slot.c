@@ -60,11 +60,6 @@ void image_slot_free(struct image_slot *slot)
     free(slot);
 }
 
-size_t image_tensor_bytes(const struct image_tensor_spec *spec)
-{
-    return 3 * sizeof(float) * (size_t)spec->width * (size_t)spec->height;
-}
-
 static size_t memory_max(const struct image_slots *slots)
 {
     return DECODE_FACTOR * (size_t)slots->limits.max_decode_bytes + OWN_BYTES +
@@ -211,27 +206,26 @@ static bool sandboxed_transform(struct image_slot *slot, const struct image_work
     return true;
 }
 
-static bool sandboxed_to_tensor(struct image_slot *slot, const struct image_work *work,
-                                const struct image_tensor_spec *spec, struct image_tensor *ret,
-                                struct error *err)
+/* *rgb: image_pixels_bytes, which is as large as it has to be and so never grows. */
+static bool sandboxed_to_pixels(struct image_slot *slot, const struct image_work *work,
+                                const struct image_tensor_spec *spec, uint8_t *rgb,
+                                struct image_stages *ret, struct error *err)
 {
-    const size_t size = image_tensor_bytes(spec);
-    /* the caller's memory, which is large enough and so never grows */
-    struct sandbox_reply reply = {
-        .output = {.data = (uint8_t *)ret->values, .cap = size, .max = size}};
+    const size_t size = image_pixels_bytes(spec);
+    struct sandbox_reply reply = {.output = {.data = rgb, .cap = size, .max = size}};
     struct image_answer answer;
     struct image_request request;
     double started = clock_monotonic_s();
 
     memset(&request, 0, sizeof(request));
-    request.what = IMAGE_TO_TENSOR;
+    request.what = IMAGE_TO_PIXELS;
     request.limits = slot->slots->limits;
     request.spec = *spec;
     if (!call(slot, work, &request, &reply, err))
         return false;
     if (!take_answer(&reply, clock_monotonic_s() - started, &answer) || reply.output.len != size)
         return distrust(slot, work, err);
-    ret->stages = answer.stages;
+    *ret = answer.stages;
     return true;
 }
 
@@ -250,7 +244,16 @@ bool image_slot_to_tensor(struct image_slot *slot, const struct image_work *work
                           struct error *err)
 {
     struct image_input input = {work->data, &slot->slots->limits, work->cancelled};
+    CLEANUP_FREE uint8_t *rgb = malloc(image_pixels_bytes(spec));
 
-    return slot->slots->sandbox != NULL ? sandboxed_to_tensor(slot, work, spec, ret, err)
-                                        : image_to_tensor(slot->worker, &input, spec, ret, err);
+    if (rgb == NULL)
+        return error_oom(err);
+    if (!(slot->slots->sandbox != NULL
+              ? sandboxed_to_pixels(slot, work, spec, rgb, &ret->stages, err)
+              : image_to_pixels(slot->worker, &input, spec, rgb, &ret->stages, err)))
+        return false;
+    double started = clock_monotonic_s();
+    image_tensor_fill(rgb, spec, ret->values);
+    ret->stages.transform += clock_monotonic_s() - started;
+    return true;
 }

@@ -13,8 +13,10 @@
 
 /* Of results: 16 megapixels that no format makes smaller. */
 enum { IMAGE_RESULT_MAX = 64 * 1024 * 1024 };
-/* Of a tensor. */
-size_t image_tensor_bytes(const struct image_tensor_spec *spec);
+struct image_tensor {
+    float *values; /* image_pixels_bytes of them, the caller's */
+    struct image_stages stages;
+};
 
 /* Shared by all slots, read-only once they exist. */
 struct image_slots {
@@ -38,8 +40,8 @@ struct image_work {
     const char *request_id; /* for the log */
 };
 
-/* image_transform and image_to_tensor with their errors, and ERROR_UNAVAILABLE: there is no process
- * and none can be started. */
+/* image_transform, and image_to_pixels with image_tensor_fill, with their errors, and
+ * ERROR_UNAVAILABLE: there is no process and none can be started. */
 bool image_slot_transform(struct image_slot *slot, const struct image_work *work,
                           const struct image_options *options, struct image_result *ret,
                           struct error *err) NODISCARD;

@@ -175,18 +175,20 @@ static void check_size(const struct image_options *options, const struct image_r
 
 static void check_tensor(struct bytes data, bool must)
 {
+    static uint8_t pixels[3 * SIDE * SIDE];
     static float values[3 * SIDE * SIDE];
     const struct image_tensor_spec spec = {
         .width = SIDE, .height = SIDE, .short_side = SIDE + 3, .nchw = true, .std = {1, 1, 1}};
     const struct image_input input = {.data = data, .limits = &limits};
-    struct image_tensor tensor = {.values = values};
+    struct image_stages stages;
     struct error err = {0};
 
-    if (!image_to_tensor(worker, &input, &spec, &tensor, &err)) {
+    if (!image_to_pixels(worker, &input, &spec, pixels, &stages, &err)) {
         check_failure(&err);
         FUZZ_CHECK(!must);
         return;
     }
+    image_tensor_fill(pixels, &spec, values);
     for (size_t i = 0; i < ARRAY_SIZE(values); i++)
         FUZZ_CHECK(isfinite(values[i]) && values[i] >= 0 && values[i] <= 255.5F);
 }

@@ -19,12 +19,12 @@ bool __real_image_transform(struct image_worker *worker, const struct image_inpu
 bool __wrap_image_transform(struct image_worker *worker, const struct image_input *input,
                             const struct image_options *options, struct image_result *ret,
                             struct error *err);
-bool __real_image_to_tensor(struct image_worker *worker, const struct image_input *input,
-                            const struct image_tensor_spec *spec, struct image_tensor *ret,
-                            struct error *err);
-bool __wrap_image_to_tensor(struct image_worker *worker, const struct image_input *input,
-                            const struct image_tensor_spec *spec, struct image_tensor *ret,
-                            struct error *err);
+bool __real_image_to_pixels(struct image_worker *worker, const struct image_input *input,
+                            const struct image_tensor_spec *spec, uint8_t *rgb,
+                            struct image_stages *ret, struct error *err);
+bool __wrap_image_to_pixels(struct image_worker *worker, const struct image_input *input,
+                            const struct image_tensor_spec *spec, uint8_t *rgb,
+                            struct image_stages *ret, struct error *err);
 
 static bool attack_open(void)
 {
@@ -146,12 +146,12 @@ bool __wrap_image_transform(struct image_worker *worker, const struct image_inpu
            (!is_attack(input->data, "lie") || memset(ret->data, 'x', ret->len) != NULL);
 }
 
-bool __wrap_image_to_tensor(struct image_worker *worker, const struct image_input *input,
-                            const struct image_tensor_spec *spec, struct image_tensor *ret,
-                            struct error *err)
+bool __wrap_image_to_pixels(struct image_worker *worker, const struct image_input *input,
+                            const struct image_tensor_spec *spec, uint8_t *rgb,
+                            struct image_stages *ret, struct error *err)
 {
     /* past what is shared with the service */
     for (size_t i = 0; is_attack(input->data, "overrun-output"); i++)
-        ((volatile float *)ret->values)[i] = 1;
-    return survive(input->data, err) && __real_image_to_tensor(worker, input, spec, ret, err);
+        ((volatile uint8_t *)rgb)[i] = 1;
+    return survive(input->data, err) && __real_image_to_pixels(worker, input, spec, rgb, ret, err);
 }

@@ -37,7 +37,8 @@ static bool transform_once(void *ctx, struct error *err)
 
 static bool tensor_once(void *ctx, struct error *err)
 {
-    static float values[3 * 32 * 32];
+    static uint8_t pixels[3 * 32 * 32];
+    struct image_stages stages;
     const struct image_tensor_spec spec = {32, 32, 40, true, {0}, {1, 1, 1}};
     struct image_worker *worker = image_worker_new(err);
     struct image_input input = test_input(sample_bytes(picture));
@@ -45,7 +46,7 @@ static bool tensor_once(void *ctx, struct error *err)
     (void)ctx;
     if (worker == NULL)
         return false;
-    bool ok = image_to_tensor(worker, &input, &spec, &(struct image_tensor){.values = values}, err);
+    bool ok = image_to_pixels(worker, &input, &spec, pixels, &stages, err);
     image_worker_free(worker);
     return ok;
 }

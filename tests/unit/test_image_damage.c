@@ -15,13 +15,13 @@ static bool decodes(struct bytes data, enum error_code *code)
 {
     struct image_options o = options_of(32, 32, IMAGE_COVER, IMAGE_JPEG);
     CLEANUP(image_result_done) struct image_result r = {0};
-    static float values[3 * 32 * 32];
-    struct image_tensor tensor = {.values = values};
+    static uint8_t pixels[3 * 32 * 32];
+    struct image_stages stages;
     struct image_input input = test_input(data);
     struct error a = {0}, b = {0};
     bool ok = image_transform(test_worker, &input, &o, &r, &a);
 
-    assert_int_equal(image_to_tensor(test_worker, &input, &test_spec, &tensor, &b), ok);
+    assert_int_equal(image_to_pixels(test_worker, &input, &test_spec, pixels, &stages, &b), ok);
     assert_int_equal(a.code, b.code);
     *code = a.code;
     return ok;
@@ -191,8 +191,8 @@ static void test_cancelled_before(void **state)
     struct image_result r = {0};
     struct error err = {0};
     atomic_bool cancelled = true;
-    float values[3 * 32 * 32];
-    struct image_tensor tensor = {.values = values};
+    uint8_t pixels[3 * 32 * 32];
+    struct image_stages stages;
     struct image_input input = {sample_bytes(s), &test_limits, &cancelled};
 
     (void)state;
@@ -200,7 +200,7 @@ static void test_cancelled_before(void **state)
     assert_int_equal(err.code, ERROR_DEADLINE);
     assert_null(r.data);
     err.code = ERROR_NONE;
-    assert_false(image_to_tensor(test_worker, &input, &test_spec, &tensor, &err));
+    assert_false(image_to_pixels(test_worker, &input, &test_spec, pixels, &stages, &err));
     assert_int_equal(err.code, ERROR_DEADLINE);
 }
 

@@ -17,17 +17,19 @@ static const struct image_tensor_spec imagenet = {
 static const struct image_tensor_spec plain = {
     .width = SIDE, .height = SIDE, .short_side = 256, .nchw = true, .std = {1, 1, 1}};
 
+static uint8_t pixels[3 * PLANE];
 static float tensor[3 * PLANE];
 
 static void to_tensor(struct sample s, const struct image_tensor_spec *spec)
 {
     struct error err = {0};
     struct image_input input = test_input(sample_bytes(s));
-    struct image_tensor out = {.values = tensor};
+    struct image_stages stages;
 
-    if (!image_to_tensor(test_worker, &input, spec, &out, &err))
+    if (!image_to_pixels(test_worker, &input, spec, pixels, &stages, &err))
         fail_msg("%s: %s", error_slug(err.code), err.message);
-    assert_true(out.stages.decode > 0);
+    assert_true(stages.decode > 0);
+    image_tensor_fill(pixels, spec, tensor);
 }
 
 static struct rgb at(int x, int y)
@@ -182,14 +184,14 @@ static void test_errors(void **state)
     struct image_limits small = {.max_pixels = 1000, .max_decode_bytes = 1 << 20};
     SAMPLE s = save_sample(draw_plain(100, 100, RED), ".png");
     struct image_input input = {sample_bytes(s), &small, NULL};
-    struct image_tensor out = {.values = tensor};
+    struct image_stages stages;
     struct error err = {0};
 
     (void)state;
-    assert_false(image_to_tensor(test_worker, &input, &plain, &out, &err));
+    assert_false(image_to_pixels(test_worker, &input, &plain, pixels, &stages, &err));
     assert_int_equal(err.code, ERROR_TOO_LARGE);
     input.data = bytes_of("text", 4);
-    assert_false(image_to_tensor(test_worker, &input, &plain, &out, &err));
+    assert_false(image_to_pixels(test_worker, &input, &plain, pixels, &stages, &err));
     assert_int_equal(err.code, ERROR_UNSUPPORTED_MEDIA);
 }
 
