@@ -1,6 +1,7 @@
 /* The outbox: events that are stored but not yet delivered, in one SQLite file (WAL,
- * synchronous=FULL). One writer thread groups the commits of concurrent callers, so that N waiting
- * requests cost one fsync. Delivery is events/push.c's; this file only keeps the rows.
+ * synchronous=FULL). One thread at a time is at the database: a caller that finds it free commits
+ * at once; what comes meanwhile waits and goes into one commit together, so that N waiting requests
+ * cost one fsync. Delivery is events/push.c's; this file only keeps the rows.
  *
  * A row is pending or dead (a dead letter). Delivered rows are deleted.
  *

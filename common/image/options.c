@@ -124,9 +124,6 @@ bool image_output_check(const struct image_options *asked, int width, int height
 
 bool image_options_check(const struct image_options *options, struct error *err)
 {
-    if (!image_can_encode(options->format))
-        return error_set(err, ERROR_BAD_REQUEST, "format: this server cannot write %s",
-                         image_format_name(options->format));
     /* an unset dimension is at least 1, and checked again when it is known */
     return image_output_check(options, VIPS_MAX(options->width, 1), VIPS_MAX(options->height, 1),
                               err);

@@ -82,7 +82,12 @@ static bool transform(struct image_worker *worker, const struct image_input *inp
     struct image_result result = {0};
     double start;
 
-    if (!image_options_check(options, err) || !image_fit(worker, &request, &picture, err))
+    if (!image_options_check(options, err))
+        return false;
+    if (!image_can_encode(options->format))
+        return error_set(err, ERROR_BAD_REQUEST, "format: this server cannot write %s",
+                         image_format_name(options->format));
+    if (!image_fit(worker, &request, &picture, err))
         return false;
     start = clock_monotonic_s();
     if (!image_encode(worker, &(struct encode_request){options, input->cancelled}, &picture,

@@ -94,6 +94,11 @@ static bool receive(struct sandbox *sandbox, void *message, size_t len)
     return false;
 }
 
+static bool is_gone(struct error *err)
+{
+    return error_set(err, ERROR_UNAVAILABLE, "the sandbox's zygote is gone");
+}
+
 /* Called locked. */
 static bool hear(struct sandbox *sandbox, int words, struct error *err)
 {
@@ -101,7 +106,7 @@ static bool hear(struct sandbox *sandbox, int words, struct error *err)
 
     for (; sandbox->heard < words; sandbox->heard++) {
         if (!receive(sandbox, &message, sizeof(message)))
-            return error_set(err, ERROR_UNAVAILABLE, "the sandbox's zygote is gone");
+            return is_gone(err);
         if (message.err.code != ERROR_NONE)
             return error_set(err, ERROR_UNAVAILABLE, "%s", message.err.message);
     }
@@ -126,14 +131,12 @@ bool sandbox_fork(struct sandbox *sandbox, const struct sandbox_limits *limits,
     message.what = ZYGOTE_FORK;
     message.limits = *limits;
     pthread_mutex_lock(&sandbox->lock);
-    bool ok = hear(sandbox, 1, err);
-    if (ok && !channel_send_fds(sandbox->fd, bytes_of(&message, sizeof(message)), fds, ZYGOTE_FDS))
-        ok = error_set(err, ERROR_UNAVAILABLE, "the sandbox's zygote is gone");
-    if (ok && hear(sandbox, 2, err)) /* the first question makes it preload */
-        ok = receive(sandbox, &reply, sizeof(reply)) ||
-             error_set(err, ERROR_UNAVAILABLE, "the sandbox's zygote is gone");
-    else
-        ok = false;
+    bool ok =
+        hear(sandbox, 1, err) &&
+        (channel_send_fds(sandbox->fd, bytes_of(&message, sizeof(message)), fds, ZYGOTE_FDS) ||
+         is_gone(err)) &&
+        hear(sandbox, 2, err) && /* the first question makes it preload */
+        (receive(sandbox, &reply, sizeof(reply)) || is_gone(err));
     pthread_mutex_unlock(&sandbox->lock);
     if (ok && reply.pid < 0)
         return error_set(err, ERROR_UNAVAILABLE, "fork: %s", strerror(-reply.pid));
