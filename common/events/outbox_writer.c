@@ -327,7 +327,8 @@ void outbox_turn_commit(struct outbox *o)
 
     take_batch(o, &batch);
     begin_turn(o);
-    run_batch(o, &batch);
+    if (!TAILQ_EMPTY(&batch))
+        run_batch(o, &batch);
     end_turn(o);
     outbox_call_taker(o);
 }
@@ -356,6 +357,7 @@ static void turn_checkpoint(struct outbox *o)
     begin_turn(o);
     checkpoint(o);
     end_turn(o);
+    outbox_call_taker(o);
 }
 
 /* ---- the thread: what no caller does, because nobody waits for it or somebody else is at work */
@@ -381,13 +383,15 @@ void *outbox_writer_main(void *arg)
         wait_for_turn(o);
         int64_t now_ms = clock_monotonic_ms();
         last = o->stopping;
-        if (now_ms >= o->tick_at_ms && !last)
+        if (now_ms >= o->tick_at_ms && !last) {
             turn_tick(o);
-        else if (o->checkpoint_due && !last)
+            if (!o->busy && !TAILQ_EMPTY(&o->unsettled))
+                outbox_turn_commit(o);
+        } else if (o->checkpoint_due && !last) {
             turn_checkpoint(o);
-        else if (last || !TAILQ_EMPTY(&o->queue) || now_ms >= settle_at_ms(o))
+        } else if (last || !TAILQ_EMPTY(&o->queue) || now_ms >= settle_at_ms(o)) {
             outbox_turn_commit(o);
-        else if (outbox_wants_fetch(o, now_ms)) {
+        } else if (outbox_wants_fetch(o, now_ms)) {
             outbox_turn_fetch(o);
             outbox_call_taker(o);
         }

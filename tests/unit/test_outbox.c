@@ -566,6 +566,82 @@ static void test_disk_full(void **state)
     outbox_close(outbox);
 }
 
+static bool database_is_empty(struct outbox *outbox)
+{
+    sqlite3 *handle = NULL;
+    sqlite3_stmt *statement = NULL;
+    bool ret;
+
+    (void)outbox;
+    assert_int_equal(sqlite3_open(path, &handle), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(handle, "SELECT 1 FROM event", -1, &statement, NULL),
+                     SQLITE_OK);
+    ret = sqlite3_step(statement) == SQLITE_DONE;
+    sqlite3_finalize(statement);
+    sqlite3_close(handle);
+    return ret;
+}
+
+/* Without another add or settlement, whose commit it could share. */
+static void test_a_settlement_is_tried_again(void **state)
+{
+    struct outbox *outbox = open_default();
+    struct error err = {0};
+    struct rlimit normal;
+
+    (void)state;
+    add(outbox, 1);
+    CLEANUP(outbox_row_done) struct outbox_row row = take(outbox);
+    getrlimit(RLIMIT_FSIZE, &normal);
+    signal(SIGXFSZ, SIG_IGN);
+    struct rlimit tight = {.rlim_cur = (rlim_t)size_of("-wal"), .rlim_max = normal.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &tight);
+    bool delivered = outbox_delivered(outbox, &row, &err);
+    sleep_ms(100);
+    setrlimit(RLIMIT_FSIZE, &normal);
+    signal(SIGXFSZ, SIG_DFL);
+
+    assert_true(delivered);
+    assert_true(wait_until(database_is_empty, outbox, 3000));
+    outbox_close(outbox);
+}
+
+enum { ONE_AT_A_TIME = 5000 };
+
+/* Rows wait for takers and takers for rows: none of either is left waiting for a tick. */
+static void *take_all(void *arg)
+{
+    struct error err = {0};
+
+    for (;;) {
+        CLEANUP(outbox_row_done) struct outbox_row row = {0};
+        if (!take_within(arg, 2000, &row))
+            return NULL;
+        if (atoi(row.id) >= ONE_AT_A_TIME)
+            assert_true(clock_wall_ms() - row.created_ms < 800);
+        assert_true(outbox_delivered(arg, &row, &err));
+    }
+}
+
+static void test_takers_wake_at_once(void **state)
+{
+    struct outbox *outbox = open_default();
+    pthread_t takers[4];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(takers); i++)
+        assert_int_equal(pthread_create(&takers[i], NULL, take_all, outbox), 0);
+    add_many(outbox, 0, 4000, 8);
+    for (int i = 0; i < 50; i++) { /* one at a time, to threads that all sleep */
+        add(outbox, ONE_AT_A_TIME + i);
+        sleep_ms(20);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(takers); i++)
+        pthread_join(takers[i], NULL);
+    assert_int_equal(outbox_pending(outbox), 0);
+    outbox_close(outbox);
+}
+
 /* ---- opening */
 
 static void assert_cannot_open(const char *at, const char *why)
@@ -1002,6 +1078,8 @@ int main(void)
         TEST(test_an_add_is_withdrawn_at_its_deadline),
         TEST(test_acknowledged_adds_survive_kill),
         TEST(test_disk_full),
+        TEST(test_a_settlement_is_tried_again),
+        TEST(test_takers_wake_at_once),
         TEST(test_lock),
         TEST(test_files_that_are_refused),
         TEST(test_damage_at_open),
