@@ -6,7 +6,6 @@
 #include "service/image_process.h"
 
 #include <malloc.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 
@@ -24,14 +23,6 @@ enum {
                                  thumbnails cost no page faults */
     TRIM_BYTES = 1024 * 1024, /* of free memory an arena keeps at its end */
 };
-
-/* Threads that wake do not put others off their core: a request waits for storage some ten times,
- * and each time a decoder would lose its caches to it. Where it cannot be had it is done without.
- */
-static void tune_scheduler(void)
-{
-    sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
-}
 
 static void tune_malloc(void)
 {
@@ -130,8 +121,7 @@ bool service_begin(struct service *service, int argc, char **argv, int *status)
         }
         return false;
     }
-    tune_scheduler();
-    tune_malloc(); /* both for the sandbox's processes, too */
+    tune_malloc(); /* for the sandbox's processes, too */
     if (!start_sandbox(service, status))
         return false;
     if (!settings_load(service->kind, &service->settings, &mistakes)) {
