@@ -140,8 +140,10 @@ static bool run_request(struct outbox *o, struct request *r, int64_t deadline_ms
     thread_cond_init(&r->changed);
     pthread_mutex_lock(&o->lock);
     TAILQ_INSERT_TAIL(&o->queue, r, link);
-    if (!o->busy)
+    if (!o->busy && !outbox_writer_first(o))
         outbox_turn_commit(o);
+    else
+        outbox_call_writer(o);
     bool done = wait_for_request(o, r, deadline_ms);
     pthread_mutex_unlock(&o->lock);
     pthread_cond_destroy(&r->changed);
@@ -191,10 +193,12 @@ bool outbox_take(struct outbox *o, int64_t deadline_ms, struct outbox_row *ret)
     pthread_mutex_lock(&o->lock);
     o->takers++;
     while (!o->woken && (lease = take_ready(o)) == NULL) {
-        if (!o->busy && outbox_wants_fetch(o, clock_monotonic_ms())) {
+        bool wanted = outbox_wants_fetch(o, clock_monotonic_ms());
+        if (wanted && !o->busy) {
             outbox_turn_fetch(o);
             continue;
         }
+        o->fetch_asked = wanted;
         if (clock_left_ms(deadline_ms) == 0)
             break;
         outbox_call_writer(o);

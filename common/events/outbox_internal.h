@@ -187,6 +187,7 @@ struct outbox {
     int64_t leases;
     int64_t takers;      /* threads waiting in outbox_take */
     bool fetch_now;      /* there may be due rows beyond `ready` */
+    bool fetch_asked;    /* by a taker, of whoever commits just now */
     int64_t fetch_at_ms; /* as fetch_now, from then on */
     bool checkpoint_due;
     bool woken;
@@ -211,6 +212,9 @@ struct outbox {
 void *outbox_writer_main(void *outbox);
 /* Whether a taker should fetch rows. Called locked. */
 bool outbox_wants_fetch(const struct outbox *outbox, int64_t now_ms);
+/* Whether the writer's turn comes before a caller's, so that it is not kept away for ever. Called
+ * locked. */
+bool outbox_writer_first(const struct outbox *outbox);
 /* A turn at the database, when it is nobody's: commit all that waits, or fetch. Called locked;
  * unlocks meanwhile. */
 void outbox_turn_commit(struct outbox *outbox);

@@ -281,6 +281,11 @@ static int64_t writer_due_ms(const struct outbox *o)
     return may_fetch(o) && o->fetch_at_ms < due_ms ? o->fetch_at_ms : due_ms;
 }
 
+bool outbox_writer_first(const struct outbox *o)
+{
+    return o->checkpoint_due || clock_monotonic_ms() >= o->tick_at_ms;
+}
+
 void outbox_call_writer(struct outbox *o)
 {
     if (!o->busy && writer_due_ms(o) < o->wake_at_ms)
@@ -321,6 +326,19 @@ static void take_batch(struct outbox *o, struct request_list *batch)
     }
 }
 
+/* For a taker that finds the database taken again and again. */
+static void fetch_if_asked(struct outbox *o)
+{
+    pthread_mutex_lock(&o->lock);
+    bool fetch = o->fetch_asked && outbox_wants_fetch(o, clock_monotonic_ms());
+    int64_t leases = o->leases;
+    o->fetch_asked = false;
+    o->fetch_now = o->fetch_now && !fetch;
+    pthread_mutex_unlock(&o->lock);
+    if (fetch)
+        outbox_fetch(o, leases);
+}
+
 void outbox_turn_commit(struct outbox *o)
 {
     struct request_list batch = TAILQ_HEAD_INITIALIZER(batch);
@@ -329,6 +347,7 @@ void outbox_turn_commit(struct outbox *o)
     begin_turn(o);
     if (!TAILQ_EMPTY(&batch))
         run_batch(o, &batch);
+    fetch_if_asked(o);
     end_turn(o);
     outbox_call_taker(o);
 }
