@@ -140,19 +140,17 @@ $(BUILD)/store-probe: $(call object,$(PROBE_SRC)) $(COMMON_LIB)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
 # the bench's programs (tests/bench/README.md); a floor is meant to be as fast as its code can be
-BENCH_PROGRAMS = $(addprefix $(BUILD)/bench/,load sink cold-start floor-codec floor-vips floor-model \
-                 floor-front floor-durable)
+BENCH_PROGRAMS = $(addprefix $(BUILD)/bench/,load sink cold-start floor floor-vips floor-front)
 bench_object = $(patsubst %,$(BUILD)/tests/bench/%.o,$(1))
 $(BUILD)/bench/load: $(call bench_object,load load_options load_body load_stats exchange photo results)
 $(BUILD)/bench/sink: $(call bench_object,sink)
 $(BUILD)/bench/cold-start: $(call bench_object,cold_start)
-$(BUILD)/bench/floor-codec: $(call bench_object,floor_codec floor_decode floor_loop)
+$(BUILD)/bench/floor: $(call bench_object,floor floor_codec floor_decode floor_durable floor_model floor_loop) \
+                      $(BUILD)/classify_service/manifest.o
 $(BUILD)/bench/floor-vips: $(call bench_object,floor_vips floor_loop)
-$(BUILD)/bench/floor-model: $(call bench_object,floor_model floor_loop) $(BUILD)/classify_service/manifest.o
 $(BUILD)/bench/floor-front: $(call bench_object,floor_front)
-$(BUILD)/bench/floor-durable: $(call bench_object,floor_durable floor_loop)
-$(BUILD)/bench/floor-codec $(BUILD)/bench/floor-vips: BENCH_LIBS = $(VIPS_LIBS) -ljpeg
-$(BUILD)/bench/floor-model: BENCH_LIBS = $(ONNX_LIBS)
+$(BUILD)/bench/floor: BENCH_LIBS = $(VIPS_LIBS) -ljpeg $(ONNX_LIBS)
+$(BUILD)/bench/floor-vips: BENCH_LIBS = $(VIPS_LIBS) -ljpeg
 $(BUILD)/tests/bench/floor_model.o: CFLAGS_ALL += $(ONNX_CFLAGS) -Iclassify_service
 $(BUILD)/tests/bench/floor_%.o: CFLAGS_ALL += -O3
 $(BENCH_PROGRAMS): $(call bench_object,program) $(COMMON_LIB)

@@ -29,7 +29,9 @@ FLOORS = {
     "d": "libvips thumbnail + save, 500 px",
     "e": "durable put, then grouped commit, 8 threads",
     "put": "durable put alone, 8 threads",
+    "a+e": "(a), then (e), in one loop, 8 threads",
     "tensor": "decode + crop + tensor, 500 px",
+    "tensor+b": "that, then (b), in one loop",
     "stored_tensor": "the same of a stored image, 256 px",
     "a_2mp": "codec (a), 2 MP", "a_12mp": "codec (a), 12 MP",
     "d_2mp": "libvips (d), 2 MP", "d_12mp": "libvips (d), 12 MP",
@@ -98,7 +100,7 @@ class Bench:
         self.note(name, got["per_second"], got["cpu_ms"])
 
     def codec(self, name, kind, seconds, photos):
-        self.floor(name, "floor-codec", kind, CORES, seconds, self.stored[0], *photos)
+        self.floor(name, "floor", kind, CORES, seconds, self.stored[0], *photos)
 
     def vips(self, name, seconds, photos):
         self.floor(name, "floor-vips", CORES, seconds, *self.stored_as, *photos)
@@ -106,7 +108,7 @@ class Bench:
     def durable(self, what, threads, seconds):
         folder = self.folder / "durable"
         folder.mkdir(exist_ok=True)
-        return ("floor-durable", what, threads, seconds, folder, self.stored_bytes)
+        return ("floor", what, threads, seconds, folder, self.stored_bytes)
 
     def load(self, program, connections, seconds, *arguments, busy=()):
         """One slice of load on a service: what the client says, corrected, and the service's CPU time."""
@@ -156,11 +158,14 @@ class Bench:
         self.note("c", front["per_second"], front["cpu_ms_per_request"] + front["client_cpu_ms_per_request"])
         self.floor("e", *self.durable("both", 8, 0.4 * unit))
         self.floor("put", *self.durable("put", 8, 0.3 * unit))
+        folder, size = self.durable("both", 8, 0)[-2:]
+        self.floor("a+e", "floor", "jpeg+both", 8, 0.5 * unit, folder, size, self.stored[0], *small)
         self.vips("d", 0.6 * unit, small)
         got["preprocess_64"] = self.slice("preprocess", 64, 1.2 * unit)
         self.codec("tensor", "tensor", 0.5 * unit, small)
         got["classify_8"] = self.slice("classify", 8, 1.4 * unit)
-        self.floor("b", "floor-model", CORES, 0.6 * unit, processes.MODEL)
+        self.floor("b", "floor", "model", CORES, 0.6 * unit, processes.MODEL)
+        self.floor("tensor+b", "floor", "tensor+model", CORES, 0.5 * unit, processes.MODEL, "-", *small)
         got["classify_64"] = self.slice("classify", 64, 1.2 * unit)
         self.codec("stored_tensor", "tensor", 0.3 * unit, self.stored)
         got["joined_8"] = self.slice("joined", 8, 1.5 * unit)

@@ -1,11 +1,5 @@
-/* Floor (a): JPEG in, JPEG out, by hand, encoded like a given file (its quantisation tables,
- * sampling and kind of Huffman tables): one that the service has stored.
- *     floor-codec jpeg THREADS SECONDS LIKE photo...
- * The decode floor of the classifier: JPEG in, a 224 x 224 tensor out, as common/image/tensor.c
- * samples it.
- *     floor-codec tensor THREADS SECONDS - photo... */
 #include "floor_decode.h"
-#include "floor_loop.h"
+#include "floor_steps.h"
 #include "image/image.h"
 #include "program.h"
 
@@ -148,27 +142,16 @@ static struct input read_input(const char *path)
     return input;
 }
 
-int main(int argc, char **argv)
+struct floor_step floor_codec_step(bool tensor, const char *like, char *const *paths, size_t count)
 {
-    struct inputs in = {0};
+    static struct inputs in;
 
-    if (argc < 6)
-        die("usage: floor-codec jpeg|tensor THREADS SECONDS LIKE photo...");
-    in.tensor = strcmp(argv[1], "tensor") == 0;
-    if (!in.tensor)
-        in.like = read_input(argv[4]);
-    in.count = (size_t)argc - 5;
-    in.files = allocate(in.count * sizeof(*in.files));
-    for (size_t i = 0; i < in.count; i++)
-        in.files[i] = read_input(argv[5 + i]);
-    floor_loop_run(&(struct floor_loop){
-        .name = argv[1],
-        .threads = (int)number_arg("THREADS", argv[2], 1, FLOOR_THREADS_MAX),
-        .seconds = seconds_arg("SECONDS", argv[3]),
-        .begin = begin,
-        .step = step,
-        .end = end,
-        .ctx = &in,
-    });
-    return 0;
+    in.tensor = tensor;
+    if (!tensor)
+        in.like = read_input(like);
+    in.count = count;
+    in.files = allocate(count * sizeof(*in.files));
+    for (size_t i = 0; i < count; i++)
+        in.files[i] = read_input(paths[i]);
+    return (struct floor_step){begin, step, end, &in};
 }

@@ -1,9 +1,6 @@
-/* Floor (e): what makes an upload durable, through the services' own store and outbox: one object
- * put, one event committed (grouped with those of the other threads), or one after the other.
- * floor-durable put|commit|both THREADS SECONDS FOLDER BYTES */
 #include "base/clock.h"
 #include "events/outbox.h"
-#include "floor_loop.h"
+#include "floor_steps.h"
 #include "program.h"
 #include "store/store.h"
 
@@ -77,43 +74,36 @@ static void end(void *state)
     (void)state;
 }
 
-int main(int argc, char **argv)
+static atomic_ullong counter;
+static struct durable durable = {.counter = &counter};
+
+struct floor_step floor_durable_step(bool put, bool commit, const char *folder, size_t len)
 {
-    atomic_ullong counter = 0;
-    struct durable d = {.counter = &counter};
+    struct durable *d = &durable;
     char url[4096], path[4096];
     struct error err = {0};
 
-    if (argc != 6)
-        die("usage: floor-durable put|commit|both THREADS SECONDS FOLDER BYTES");
-    d.put = strcmp(argv[1], "commit") != 0;
-    d.commit = strcmp(argv[1], "put") != 0;
-    snprintf(url, sizeof(url), "file:%s/objects", argv[4]);
-    snprintf(path, sizeof(path), "%s/outbox.db", argv[4]);
-    d.store = store_open(&(struct store_options){.url = url}, &err);
-    d.outbox =
-        d.store != NULL
+    d->put = put;
+    d->commit = commit;
+    snprintf(url, sizeof(url), "file:%s/objects", folder);
+    snprintf(path, sizeof(path), "%s/outbox.db", folder);
+    d->store = store_open(&(struct store_options){.url = url}, &err);
+    d->outbox =
+        d->store != NULL
             ? outbox_open(&(struct outbox_options){.path = path, .max_pending = 10000000}, &err)
             : NULL;
-    if (d.outbox == NULL)
+    if (d->outbox == NULL)
         die("%s", err.message);
-    size_t len = (size_t)number_arg("BYTES", argv[5], 1, 100000000);
     uint8_t *data = allocate(len);
     memset(data, 0x5a, len);
-    d.object = bytes_of(data, len);
-    if (getrandom(&d.run, sizeof(d.run), 0) != (ssize_t)sizeof(d.run))
+    d->object = bytes_of(data, len);
+    if (getrandom(&d->run, sizeof(d->run), 0) != (ssize_t)sizeof(d->run))
         die("no randomness");
-    floor_loop_run(&(struct floor_loop){
-        .name = argv[1],
-        .threads = (int)number_arg("THREADS", argv[2], 1, FLOOR_THREADS_MAX),
-        .seconds = seconds_arg("SECONDS", argv[3]),
-        .begin = begin,
-        .step = step,
-        .end = end,
-        .ctx = &d,
-    });
-    outbox_close(d.outbox);
-    store_free(d.store);
-    free(data);
-    return 0;
+    return (struct floor_step){begin, step, end, d};
+}
+
+void floor_durable_close(void)
+{
+    outbox_close(durable.outbox);
+    store_free(durable.store);
 }

@@ -24,26 +24,35 @@ static double process_cpu_s(void)
     return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
+static void run_once(const struct floor_loop *loop, void *const *states, size_t i)
+{
+    for (int k = 0; k < FLOOR_STEPS_MAX && loop->steps[k].step != NULL; k++)
+        loop->steps[k].step(states[k], i);
+}
+
 static void *run(void *arg)
 {
     struct runner *r = arg;
     const struct floor_loop *loop = r->loop;
-    void *state = loop->begin(loop->ctx, r->index);
+    void *states[FLOOR_STEPS_MAX] = {0};
     size_t i = (size_t)r->index * 7919; /* so that not all begin with the same input */
     double from, until;
 
+    for (int k = 0; k < FLOOR_STEPS_MAX && loop->steps[k].step != NULL; k++)
+        states[k] = loop->steps[k].begin(loop->steps[k].ctx, r->index);
     for (until = now_s() + loop->seconds / 10; now_s() < until;)
-        loop->step(state, i++);
+        run_once(loop, states, i++);
     pthread_barrier_wait(r->start);
     from = now_s();
     r->cpu_from_s = process_cpu_s();
     until = from + loop->seconds;
     do {
-        loop->step(state, i++);
+        run_once(loop, states, i++);
         r->count++;
     } while (now_s() < until);
     r->seconds = now_s() - from;
-    loop->end(state);
+    for (int k = 0; k < FLOOR_STEPS_MAX && loop->steps[k].step != NULL; k++)
+        loop->steps[k].end(states[k]);
     return NULL;
 }
 

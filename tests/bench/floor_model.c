@@ -1,7 +1,4 @@
-/* Floor (b): ONNX Runtime and nothing else, on tensors that are ready, with the options of
- * classify_service/model.c: one session, one thread a Run.
- * floor-model THREADS SECONDS MANIFEST */
-#include "floor_loop.h"
+#include "floor_steps.h"
 #include "manifest.h"
 #include "program.h"
 
@@ -111,30 +108,15 @@ static void end(void *state)
     free(t);
 }
 
-int main(int argc, char **argv)
+struct floor_step floor_model_step(const char *manifest)
 {
-    struct engine e = {0};
+    static struct engine e;
     struct error err;
 
-    if (argc != 4)
-        die("usage: floor-model THREADS SECONDS MANIFEST");
-    if (!manifest_read(argv[3], &e.manifest, &err))
+    if (!manifest_read(manifest, &e.manifest, &err))
         die("%s", err.message);
     e.inputs = manifest_input_count(&e.manifest);
     e.outputs = e.manifest.label_count + (size_t)e.manifest.drop_first;
     open_session(&e);
-    floor_loop_run(&(struct floor_loop){
-        .name = "model",
-        .threads = (int)number_arg("THREADS", argv[1], 1, FLOOR_THREADS_MAX),
-        .seconds = seconds_arg("SECONDS", argv[2]),
-        .begin = begin,
-        .step = step,
-        .end = end,
-        .ctx = &e,
-    });
-    e.ort->ReleaseMemoryInfo(e.memory);
-    e.ort->ReleaseSession(e.session);
-    e.ort->ReleaseEnv(e.env);
-    manifest_done(&e.manifest);
-    return 0;
+    return (struct floor_step){begin, step, end, &e};
 }

@@ -79,10 +79,7 @@ int main(int argc, char **argv)
         .name = "vips",
         .threads = (int)number_arg("THREADS", argv[1], 1, FLOOR_THREADS_MAX),
         .seconds = seconds_arg("SECONDS", argv[2]),
-        .begin = begin,
-        .step = step,
-        .end = end,
-        .ctx = &in,
+        .steps = {{begin, step, end, &in}},
     });
     return 0;
 }

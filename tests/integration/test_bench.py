@@ -153,7 +153,8 @@ def slices(per_second, p50=10.0, p99=15.0, **more):
             "client_cpu_ms_per_request": 1.0, "latency_ms": {"p50": p50, "p95": p50, "p99": p99}} | more
 
 
-FLOORS = {"a": 1000, "c": 1000, "e": 2000, "d": 100, "tensor": 1000, "b": 500, "stored_tensor": 1000, "put": 1000}
+FLOORS = {"a": 1000, "c": 1000, "e": 2000, "d": 100, "tensor": 1000, "b": 500, "stored_tensor": 1000, "put": 1000, "a+e": 500,
+          "tensor+b": 300}
 
 
 def one_round(**more):
@@ -182,6 +183,7 @@ def test_costs_in_series_add_up():
 def test_bounds():
     got = verdicts([one_round()])
     assert got["/preprocess 500 px, 8 connections, vs 1/(a + c + e)"] == (pytest.approx(0.75), "short")
+    assert got["(a) and (e) in one loop, vs 1/(a + e)"] == (pytest.approx(0.75), "")
     assert got["/preprocess vs libvips (d)"] == (pytest.approx(3.0), "met")
     assert got["/classify raw, 8 connections, vs 1/(decode + b)"] == (pytest.approx(0.9), "short")
     # 1 + 1 + 0.5 + 1 + 2 + 1 ms

@@ -1,0 +1,24 @@
+/* What floors are made of. Each is opened once, and dies when it cannot be. */
+#ifndef DARKROOM_BENCH_FLOOR_STEPS_H
+#define DARKROOM_BENCH_FLOOR_STEPS_H
+
+#include "floor_loop.h"
+
+#include <stdbool.h>
+
+/* JPEG in, JPEG out, by hand, encoded like a given file (its quantisation tables, sampling and kind
+ * of Huffman tables): one that the service has stored. `tensor`: a 224 x 224 tensor out, as
+ * common/image/tensor.c samples it. */
+struct floor_step floor_codec_step(bool tensor, const char *like, char *const *paths, size_t count);
+
+/* What makes an upload durable, through the services' own store and outbox: one object put, one
+ * event committed (grouped with those of the other threads), or one after the other. */
+struct floor_step floor_durable_step(bool put, bool commit, const char *folder,
+                                     size_t object_bytes);
+void floor_durable_close(void); /* when it was opened */
+
+/* ONNX Runtime and nothing else, on tensors that are ready, with the options of
+ * classify_service/model.c: one session, one thread a Run. */
+struct floor_step floor_model_step(const char *manifest);
+
+#endif
