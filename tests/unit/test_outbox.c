@@ -528,26 +528,39 @@ static void test_acknowledged_adds_survive_kill(void **state)
     free(seen);
 }
 
+/* The -wal cannot grow; returns the limit that was. */
+static struct rlimit fill_disk(void)
+{
+    struct rlimit normal;
+
+    getrlimit(RLIMIT_FSIZE, &normal);
+    struct rlimit tight = {.rlim_cur = (rlim_t)size_of("-wal"), .rlim_max = normal.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &tight);
+    return normal;
+}
+
+static void empty_disk(const struct rlimit *normal)
+{
+    setrlimit(RLIMIT_FSIZE, normal);
+    signal(SIGXFSZ, SIG_DFL);
+}
+
 static void test_disk_full(void **state)
 {
     struct outbox *outbox = open_default();
     char event_id[UUID_LEN + 1];
     struct error err = {0};
-    struct rlimit normal;
 
     (void)state;
     add_many(outbox, 0, 5, 1);
     CLEANUP(outbox_row_done) struct outbox_row row = take(outbox);
-    getrlimit(RLIMIT_FSIZE, &normal);
-    signal(SIGXFSZ, SIG_IGN);
-    struct rlimit tight = {.rlim_cur = (rlim_t)size_of("-wal"), .rlim_max = normal.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &tight);
+    struct rlimit normal = fill_disk();
     bool delivered = outbox_delivered(outbox, &row, &err);
     bool added = try_add(outbox, 10, event_id, &err);
     struct outbox_row other = {0};
     bool taken = take_within(outbox, 2000, &other); /* deliveries go on */
-    setrlimit(RLIMIT_FSIZE, &normal);
-    signal(SIGXFSZ, SIG_DFL);
+    empty_disk(&normal);
 
     assert_true(delivered);
     assert_false(added);
@@ -587,19 +600,14 @@ static void test_a_settlement_is_tried_again(void **state)
 {
     struct outbox *outbox = open_default();
     struct error err = {0};
-    struct rlimit normal;
 
     (void)state;
     add(outbox, 1);
     CLEANUP(outbox_row_done) struct outbox_row row = take(outbox);
-    getrlimit(RLIMIT_FSIZE, &normal);
-    signal(SIGXFSZ, SIG_IGN);
-    struct rlimit tight = {.rlim_cur = (rlim_t)size_of("-wal"), .rlim_max = normal.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &tight);
+    struct rlimit normal = fill_disk();
     bool delivered = outbox_delivered(outbox, &row, &err);
     sleep_ms(100);
-    setrlimit(RLIMIT_FSIZE, &normal);
-    signal(SIGXFSZ, SIG_DFL);
+    empty_disk(&normal);
 
     assert_true(delivered);
     assert_true(wait_until(database_is_empty, outbox, 3000));
