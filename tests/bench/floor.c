@@ -1,5 +1,7 @@
-/* The floors that are loops of our own (README.md), alone and one after the other in one loop,
- * where each finds the caches as the other left them: floor jpeg THREADS SECONDS LIKE photo...
+/* The floors that are loops of our own (README.md), alone, and one after the other in one loop,
+ * where each finds the caches as the other left them.
+ *
+ *     floor jpeg THREADS SECONDS LIKE photo...
  *     floor tensor THREADS SECONDS LIKE photo...
  *     floor put|commit|both THREADS SECONDS FOLDER BYTES
  *     floor model THREADS SECONDS MANIFEST

@@ -18,8 +18,8 @@ struct floor_loop {
     const char *name;
     int threads;
     double seconds; /* after a tenth of it as a warm-up */
-    struct floor_step
-        steps[FLOOR_STEPS_MAX]; /* one after the other; those without `step` are none */
+    /* one after the other; those without `step` are none */
+    struct floor_step steps[FLOOR_STEPS_MAX];
 };
 
 /* Run it and print one JSON object on a line. */
