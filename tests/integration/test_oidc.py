@@ -213,7 +213,7 @@ def test_refused_before_the_body(guarded):
 
 def test_reasons_are_logged_without_the_token(start):
     service = start(**PUSH)
-    tokens = [pushing(exp=NOW - 3600), pushing(STRANGER), pushing(email="eve@example.com"), "abc.def.ghi"]
+    tokens = [pushing(exp=NOW - 3600), pushing(STRANGER), pushing(email="eve@example.com"), "xyzzy-header.xyzzy-claims.xyzzy-signature"]
     for token in tokens:
         assert push(service, b"x", **bearer(token)).status in (401, 403)
     reasons = [line["reason"] for line in service.log_lines() if line["message"] == "refused"]
