@@ -140,10 +140,12 @@ static bool run_request(struct outbox *o, struct request *r, int64_t deadline_ms
     thread_cond_init(&r->changed);
     pthread_mutex_lock(&o->lock);
     TAILQ_INSERT_TAIL(&o->queue, r, link);
-    if (!o->busy && !outbox_writer_first(o))
-        outbox_turn_commit(o);
-    else
+    if (!o->busy && !outbox_writer_first(o)) {
+        outbox_turn(o, outbox_commit);
+        outbox_call_taker(o);
+    } else {
         outbox_call_writer(o);
+    }
     bool done = wait_for_request(o, r, deadline_ms);
     pthread_mutex_unlock(&o->lock);
     pthread_cond_destroy(&r->changed);
@@ -195,7 +197,7 @@ bool outbox_take(struct outbox *o, int64_t deadline_ms, struct outbox_row *ret)
     while (!o->woken && (lease = take_ready(o)) == NULL) {
         bool wanted = outbox_wants_fetch(o, clock_monotonic_ms());
         if (wanted && !o->busy) {
-            outbox_turn_fetch(o);
+            outbox_turn(o, outbox_fetch);
             continue;
         }
         o->fetch_asked = wanted;

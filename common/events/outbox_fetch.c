@@ -99,14 +99,17 @@ static void make_ready(struct outbox *o, struct lease_list *found, bool more, in
     pthread_mutex_unlock(&o->lock);
 }
 
-void outbox_fetch(struct outbox *o, int64_t leases)
+void outbox_fetch(struct outbox *o)
 {
     struct lease_list found = TAILQ_HEAD_INITIALIZER(found);
     int64_t wall_ms = o->wall_ms();
-    int64_t limit = leases + OUTBOX_FETCH_ROWS;
     int64_t wait_ms = OUTBOX_TICK_MS;
     bool more = false;
 
+    pthread_mutex_lock(&o->lock);
+    int64_t limit = o->leases + OUTBOX_FETCH_ROWS;
+    o->fetch_now = false;
+    pthread_mutex_unlock(&o->lock);
     if (o->db.handle != NULL && !o->suspect) {
         more = fetch_range(o, INT64_MIN, wall_ms, limit, &found);
         more |= fetch_range(o, wall_ms + OUTBOX_BACKOFF_MAX_MS + 1, INT64_MAX, limit, &found);

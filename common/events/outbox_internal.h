@@ -215,10 +215,11 @@ bool outbox_wants_fetch(const struct outbox *outbox, int64_t now_ms);
 /* Whether the writer's turn comes before a caller's, so that it is not kept away for ever. Called
  * locked. */
 bool outbox_writer_first(const struct outbox *outbox);
-/* A turn at the database, when it is nobody's: commit all that waits, or fetch. Called locked;
- * unlocks meanwhile. */
-void outbox_turn_commit(struct outbox *outbox);
-void outbox_turn_fetch(struct outbox *outbox);
+/* A turn at the database, when it is nobody's. Called locked; `work` runs unlocked. */
+void outbox_turn(struct outbox *outbox, void (*work)(struct outbox *outbox));
+/* Work for a turn: commit all that waits; put due rows on `ready`. */
+void outbox_commit(struct outbox *outbox);
+void outbox_fetch(struct outbox *outbox);
 /* See to it that the writer does what is due in time. Called locked. */
 void outbox_call_writer(struct outbox *outbox);
 /* Wake one taker if there is a row for it, or to be fetched. Called locked. */
@@ -231,8 +232,6 @@ void outbox_note_damage(struct outbox *outbox);
  * its `err` is set. *counts: in: before, out: after. */
 bool outbox_batch_commit(struct outbox *outbox, struct request_list *batch,
                          struct outbox_counts *counts, struct error *err) NODISCARD;
-/* Put due rows on `ready`; `leases`: how many rows were leased when the lock was last held. */
-void outbox_fetch(struct outbox *outbox, int64_t leases);
 void outbox_lease_free(struct lease *lease);
 
 #endif

@@ -210,6 +210,9 @@ static void checkpoint(struct outbox *o)
     int frames = 0;
     int copied = 0;
 
+    pthread_mutex_lock(&o->lock);
+    o->checkpoint_due = false;
+    pthread_mutex_unlock(&o->lock);
     /* On failure the -wal grows and the next commit tries again. */
     if (sqlite3_wal_checkpoint_v2(o->db.handle, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames,
                                   &copied) != SQLITE_OK)
@@ -298,24 +301,22 @@ void outbox_call_taker(struct outbox *o)
         pthread_cond_signal(&o->ready_changed);
 }
 
-static void begin_turn(struct outbox *o)
+void outbox_turn(struct outbox *o, void (*work)(struct outbox *outbox))
 {
     o->busy = true;
     pthread_mutex_unlock(&o->lock);
-}
-
-static void end_turn(struct outbox *o)
-{
+    work(o);
     pthread_mutex_lock(&o->lock);
     o->busy = false;
     outbox_call_writer(o);
 }
 
-/* Everything that waits; called locked. */
+/* Everything that waits. */
 static void take_batch(struct outbox *o, struct request_list *batch)
 {
     struct request *r;
 
+    pthread_mutex_lock(&o->lock);
     TAILQ_CONCAT(batch, &o->unsettled, link);
     TAILQ_CONCAT(batch, &o->settlements, link);
     TAILQ_CONCAT(batch, &o->queue, link);
@@ -324,59 +325,22 @@ static void take_batch(struct outbox *o, struct request_list *batch)
     {
         r->started = true;
     }
-}
-
-/* For a taker that finds the database taken again and again. */
-static void fetch_if_asked(struct outbox *o)
-{
-    pthread_mutex_lock(&o->lock);
-    bool fetch = o->fetch_asked && outbox_wants_fetch(o, clock_monotonic_ms());
-    int64_t leases = o->leases;
-    o->fetch_asked = false;
-    o->fetch_now = o->fetch_now && !fetch;
     pthread_mutex_unlock(&o->lock);
-    if (fetch)
-        outbox_fetch(o, leases);
 }
 
-void outbox_turn_commit(struct outbox *o)
+void outbox_commit(struct outbox *o)
 {
     struct request_list batch = TAILQ_HEAD_INITIALIZER(batch);
 
     take_batch(o, &batch);
-    begin_turn(o);
     if (!TAILQ_EMPTY(&batch))
         run_batch(o, &batch);
-    fetch_if_asked(o);
-    end_turn(o);
-    outbox_call_taker(o);
-}
-
-void outbox_turn_fetch(struct outbox *o)
-{
-    int64_t leases = o->leases;
-
-    o->fetch_now = false;
-    begin_turn(o);
-    outbox_fetch(o, leases);
-    end_turn(o);
-}
-
-static void turn_tick(struct outbox *o)
-{
-    begin_turn(o);
-    tick(o);
-    end_turn(o);
-    outbox_call_taker(o);
-}
-
-static void turn_checkpoint(struct outbox *o)
-{
-    o->checkpoint_due = false;
-    begin_turn(o);
-    checkpoint(o);
-    end_turn(o);
-    outbox_call_taker(o);
+    pthread_mutex_lock(&o->lock);
+    bool fetch = o->fetch_asked && outbox_wants_fetch(o, clock_monotonic_ms());
+    o->fetch_asked = false;
+    pthread_mutex_unlock(&o->lock);
+    if (fetch)
+        outbox_fetch(o);
 }
 
 /* ---- the thread: what no caller does, because nobody waits for it or somebody else is at work */
@@ -403,17 +367,17 @@ void *outbox_writer_main(void *arg)
         int64_t now_ms = clock_monotonic_ms();
         last = o->stopping;
         if (now_ms >= o->tick_at_ms && !last) {
-            turn_tick(o);
-            if (!o->busy && !TAILQ_EMPTY(&o->unsettled))
-                outbox_turn_commit(o);
+            outbox_turn(o, tick);
+            if (!TAILQ_EMPTY(&o->unsettled))
+                outbox_turn(o, outbox_commit);
         } else if (o->checkpoint_due && !last) {
-            turn_checkpoint(o);
+            outbox_turn(o, checkpoint);
         } else if (last || !TAILQ_EMPTY(&o->queue) || now_ms >= settle_at_ms(o)) {
-            outbox_turn_commit(o);
+            outbox_turn(o, outbox_commit);
         } else if (outbox_wants_fetch(o, now_ms)) {
-            outbox_turn_fetch(o);
-            outbox_call_taker(o);
+            outbox_turn(o, outbox_fetch);
         }
+        outbox_call_taker(o);
     }
     pthread_mutex_unlock(&o->lock);
     return NULL;
