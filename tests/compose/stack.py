@@ -92,7 +92,7 @@ class Stack:
     def up(self, *profile):
         self.compose(*profile, "up", "-d", timeout=600)
 
-    def ready(self, *services, timeout=60):
+    def ready(self, *services, timeout=180):
         for service in services or SERVICES:
             wait_for(lambda s=service: self.get(s, "/readyz") == 200, f"{service} to be ready", timeout)
 
@@ -120,7 +120,7 @@ class Stack:
     def object(self, key):
         return self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
 
-    def result(self, key, timeout=60):
+    def result(self, key, timeout=180):
         """The result object of `key`, read from the bucket itself."""
         def look():
             with contextlib.suppress(self.s3.exceptions.NoSuchKey):
