@@ -13,6 +13,7 @@
 
 /* Of results: 16 megapixels that no format makes smaller. */
 enum { IMAGE_RESULT_MAX = 64 * 1024 * 1024 };
+
 struct image_tensor {
     float *values; /* image_pixels_bytes of them, the caller's */
     struct image_stages stages;

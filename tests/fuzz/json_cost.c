@@ -1,31 +1,9 @@
 /* The bound on the memory that JSON takes when it is parsed. */
 #include "base/json_cost.h"
+#include "../unit/test_counted_malloc.h"
 #include "fuzz.h"
 
 #include <jansson.h>
-
-static size_t held, peak;
-
-static void *count_malloc(size_t size)
-{
-    size_t *block = malloc(size + sizeof(max_align_t));
-
-    if (block == NULL)
-        return NULL;
-    *block = size;
-    held += size + 16; /* the allocator's own share */
-    peak = held > peak ? held : peak;
-    return (char *)block + sizeof(max_align_t);
-}
-
-static void count_free(void *data)
-{
-    if (data == NULL)
-        return;
-    size_t *block = (void *)((char *)data - sizeof(max_align_t));
-    held -= *block + 16;
-    free(block);
-}
 
 /* What a parser takes before it has read anything. */
 enum { FIXED = 512 };

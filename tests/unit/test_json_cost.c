@@ -1,4 +1,5 @@
 #include "base/json_cost.h"
+#include "test_counted_malloc.h"
 
 #include <jansson.h>
 #include <setjmp.h>
@@ -6,29 +7,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-static size_t held, peak;
-
-static void *count_malloc(size_t size)
-{
-    size_t *block = malloc(size + sizeof(max_align_t));
-
-    if (block == NULL)
-        return NULL;
-    *block = size;
-    held += size + 16; /* the allocator's own share */
-    peak = held > peak ? held : peak;
-    return (char *)block + sizeof(max_align_t);
-}
-
-static void count_free(void *data)
-{
-    if (data == NULL)
-        return;
-    size_t *block = (void *)((char *)data - sizeof(max_align_t));
-    held -= *block + 16;
-    free(block);
-}
 
 /* What the parser really takes stays below the bound, and not absurdly far. */
 static void test_bound(void **state)

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "events/pubsub_call.h"
 #include "http/client.h"
+#include "test_http_request.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -50,25 +51,6 @@ static struct {
     json_t *taken;            /* data -> attributes of every message that was taken */
     int again;                /* messages taken more than once */
 } server = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static bool read_request(int fd, char *text)
-{
-    size_t len = 0;
-    const char *end;
-    const char *length;
-
-    for (;;) {
-        ssize_t n = recv(fd, text + len, REQUEST_MAX - 1 - len, 0);
-        if (n <= 0)
-            return false;
-        len += (size_t)n;
-        text[len] = '\0';
-        if ((end = strstr(text, "\r\n\r\n")) != NULL &&
-            (length = strcasestr(text, "Content-Length: ")) != NULL &&
-            len >= (size_t)(end + 4 - text) + (size_t)atoi(length + 16))
-            return true;
-    }
-}
 
 /* "id-<data>" for each message: so a wrong id is seen. */
 static json_t *take_messages(const json_t *body, bool take)
@@ -146,7 +128,7 @@ static void *connection_main(void *arg)
     int fd = (int)(intptr_t)arg;
     char *text = malloc(REQUEST_MAX);
 
-    while (text != NULL && read_request(fd, text) && answer_request(fd, text))
+    while (text != NULL && read_request(fd, text, REQUEST_MAX) && answer_request(fd, text))
         ;
     free(text);
     close(fd);

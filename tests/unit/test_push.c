@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "events/notification.h"
 #include "events/push.h"
+#include "test_http_request.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -42,25 +43,6 @@ static struct endpoint {
     char last[REQUEST_MAX];
 } endpoint;
 
-static bool read_request(int fd, char *text)
-{
-    size_t len = 0;
-    const char *end;
-    const char *length;
-
-    for (;;) {
-        ssize_t n = recv(fd, text + len, REQUEST_MAX - 1 - len, 0);
-        if (n <= 0)
-            return false;
-        len += (size_t)n;
-        text[len] = '\0';
-        if ((end = strstr(text, "\r\n\r\n")) != NULL &&
-            (length = strcasestr(text, "Content-Length: ")) != NULL &&
-            len >= (size_t)(end + 4 - text) + (size_t)atoi(length + 16))
-            return true;
-    }
-}
-
 static bool answer_request(int fd, const char *text)
 {
     char reply[128];
@@ -87,7 +69,7 @@ static void *connection_main(void *arg)
     int fd = (int)(intptr_t)arg;
     char *text = malloc(REQUEST_MAX);
 
-    while (text != NULL && read_request(fd, text) && answer_request(fd, text))
+    while (text != NULL && read_request(fd, text, REQUEST_MAX) && answer_request(fd, text))
         ;
     free(text);
     close(fd);
