@@ -9,6 +9,10 @@ enum {
     SKIP_IMCUS = 64,  /* skipped at a time, between two looks at `cancelled` */
     EDGE_COLUMNS = 4, /* beside what is wanted: smooth upsampling looks one sample beyond */
     PIXEL = 4,
+    /* libjpeg-turbo writes rows that are aligned to its vectors (of 32 bytes) past the caches, and
+     * the resize would wait for memory: so all begin half a vector beyond */
+    ROW_ALIGN = 32,
+    ROW_SHIFT = 16,
 };
 
 static bool failed(const struct jpeg_decoder *d, struct error *err)
@@ -168,13 +172,26 @@ static void skip_to(struct jpeg_decoder *d, JDIMENSION row, JDIMENSION imcu)
     }
 }
 
+static size_t row_bytes(const struct jpeg_decoder *d)
+{
+    size_t len = (size_t)d->codec.output_width * PIXEL;
+
+    return (len + ROW_ALIGN - 1) / ROW_ALIGN * ROW_ALIGN;
+}
+
+static uint8_t *row_at(const struct jpeg_decoder *d, size_t i)
+{
+    size_t aligned = ROW_ALIGN - (uintptr_t)d->rows->data % ROW_ALIGN;
+
+    return d->rows->data + aligned + ROW_SHIFT + i * row_bytes(d);
+}
+
 static JDIMENSION read_rows(struct jpeg_decoder *d)
 {
-    size_t line = (size_t)d->codec.output_width * PIXEL;
     JSAMPROW rows[ROWS];
 
     for (size_t i = 0; i < ROWS; i++)
-        rows[i] = d->rows->data + i * line;
+        rows[i] = row_at(d, i);
     return jpeg_read_scanlines(&d->codec, rows, ROWS);
 }
 
@@ -183,8 +200,7 @@ static void feed_rows(struct jpeg_decoder *d, JDIMENSION left)
 {
     JDIMENSION first = (JDIMENSION)d->resample->first_row;
     JDIMENSION last = (JDIMENSION)d->resample->last_row;
-    size_t line = (size_t)d->codec.output_width * PIXEL;
-    const uint8_t *column = d->rows->data + ((size_t)d->resample->first_col - (size_t)left) * PIXEL;
+    size_t column = ((size_t)d->resample->first_col - (size_t)left) * PIXEL;
 
     while (d->codec.output_scanline < last) {
         JDIMENSION top = d->codec.output_scanline, count = read_rows(d);
@@ -192,7 +208,7 @@ static void feed_rows(struct jpeg_decoder *d, JDIMENSION left)
 
         for (JDIMENSION i = 0; i < count; i++) {
             if (top + i >= first && top + i < last)
-                resample_row(d->resample, column + i * line);
+                resample_row(d->resample, row_at(d, i) + column);
         }
         d->resample_s += clock_monotonic_s() - start;
     }
@@ -232,6 +248,6 @@ bool jpeg_decoder_read(struct jpeg_decoder *d, int denominator, struct resample 
     d->codec.out_color_space = JCS_EXT_RGBX;
     if (!jpeg_guard_run(&d->guard, start_step, d))
         return failed(d, err);
-    return scratch_need(rows, (size_t)d->codec.output_width * PIXEL * ROWS, err) &&
+    return scratch_need(rows, ROW_ALIGN + ROW_SHIFT + ROWS * row_bytes(d), err) &&
            (jpeg_guard_run(&d->guard, rows_step, d) || failed(d, err)) && check_codes(d, err);
 }
