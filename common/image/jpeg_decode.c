@@ -9,10 +9,9 @@ enum {
     SKIP_IMCUS = 64,  /* skipped at a time, between two looks at `cancelled` */
     EDGE_COLUMNS = 4, /* beside what is wanted: smooth upsampling looks one sample beyond */
     PIXEL = 4,
-    /* libjpeg-turbo writes rows that are aligned to its vectors (of 32 bytes) past the caches, and
-     * the resize would wait for memory: so all begin half a vector beyond */
+    /* libjpeg-turbo writes rows that are aligned to its vectors (16 or 32 bytes) past the caches,
+     * and the resize would wait for memory: so all of them begin a pixel beyond */
     ROW_ALIGN = 32,
-    ROW_SHIFT = 16,
 };
 
 static bool failed(const struct jpeg_decoder *d, struct error *err)
@@ -183,7 +182,7 @@ static uint8_t *row_at(const struct jpeg_decoder *d, size_t i)
 {
     size_t aligned = ROW_ALIGN - (uintptr_t)d->rows->data % ROW_ALIGN;
 
-    return d->rows->data + aligned + ROW_SHIFT + i * row_bytes(d);
+    return d->rows->data + aligned + PIXEL + i * row_bytes(d);
 }
 
 static JDIMENSION read_rows(struct jpeg_decoder *d)
@@ -248,6 +247,6 @@ bool jpeg_decoder_read(struct jpeg_decoder *d, int denominator, struct resample 
     d->codec.out_color_space = JCS_EXT_RGBX;
     if (!jpeg_guard_run(&d->guard, start_step, d))
         return failed(d, err);
-    return scratch_need(rows, ROW_ALIGN + ROW_SHIFT + ROWS * row_bytes(d), err) &&
+    return scratch_need(rows, ROW_ALIGN + PIXEL + ROWS * row_bytes(d), err) &&
            (jpeg_guard_run(&d->guard, rows_step, d) || failed(d, err)) && check_codes(d, err);
 }
