@@ -121,8 +121,8 @@ struct sandbox_reply {
     struct buffer output;
     uint8_t answer[SANDBOX_ANSWER_MAX];
     size_t answer_len;
-    /* Always set, for the caller to count and log. A worker that was lost while idle is told of by
-     * the next call, which need not fail for it. */
+    /* Always set, for the caller to count and log. A worker that was lost while idle, or killed
+     * before it was ready, is told of by the next call, which need not fail for it. */
     struct sandbox_loss loss;
 };
 

@@ -141,8 +141,10 @@ static bool take_error(const struct error *theirs, struct error *err)
     return true;
 }
 
-/* Wait for a new worker's word. Past the caller's deadline it may go on getting ready. */
-static bool get_ready(struct sandbox_worker *w, int64_t deadline_ms, struct error *err)
+/* Wait for a new worker's word. Past the caller's deadline it may go on getting ready. *loss is set
+ * when it was lost. */
+static bool get_ready(struct sandbox_worker *w, int64_t deadline_ms, struct sandbox_loss *loss,
+                      struct error *err)
 {
     struct sandbox_reply_message message;
     bool last = deadline_ms >= w->start_deadline_ms;
@@ -156,19 +158,39 @@ static bool get_ready(struct sandbox_worker *w, int64_t deadline_ms, struct erro
         return true;
     }
     told = told && take_error(&message.err, err);
-    struct sandbox_loss loss;
-    (void)!discard(w, &loss);
+    (void)!discard(w, loss);
     if (!told)
         return error_set(err, ERROR_UNAVAILABLE, "a new sandboxed worker was lost (%s, %d)",
-                         sandbox_loss_name(loss.reason), loss.detail);
+                         sandbox_loss_name(loss->reason), loss->detail);
     err->code = ERROR_UNAVAILABLE;
     return error_wrap(err, "no sandbox");
+}
+
+/* Start one if there is none. What somebody kills before it is ready is no call's fault: it is
+ * replaced. *loss is set when one was lost. */
+static bool start_and_get_ready(struct sandbox_worker *w, int64_t deadline_ms,
+                                struct sandbox_loss *loss, struct error *err)
+{
+    for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+        struct sandbox_loss last = {0};
+
+        if (w->fd < 0 && !start(w, err))
+            return false;
+        if (get_ready(w, deadline_ms, &last, err))
+            return true;
+        if (last.reason != SANDBOX_KEPT)
+            *loss = last;
+        if (last.reason != SANDBOX_KILLED)
+            return false;
+    }
+    return false;
 }
 
 struct sandbox_worker *sandbox_worker_new(struct sandbox *sandbox,
                                           const struct sandbox_limits *limits, struct error *err)
 {
     struct sandbox_worker *w = calloc(1, sizeof(*w));
+    struct sandbox_loss ignored;
 
     if (w == NULL) {
         (void)error_oom(err);
@@ -178,8 +200,8 @@ struct sandbox_worker *sandbox_worker_new(struct sandbox *sandbox,
     if (limits->input_max > SIZE_MAX / 2)
         (void)error_set(err, ERROR_TOO_LARGE, "a sandbox that large");
     else if (sandbox_memory_new(&w->input, SANDBOX_INPUT_OFFSET + limits->input_max, err) &&
-             sandbox_memory_new(&w->output, limits->output_max, err) && start(w, err) &&
-             get_ready(w, w->start_deadline_ms, err))
+             sandbox_memory_new(&w->output, limits->output_max, err) &&
+             start_and_get_ready(w, INT64_MAX, &ignored, err))
         return w;
     sandbox_worker_free(w);
     return NULL;
@@ -211,7 +233,7 @@ static bool ensure_worker(struct sandbox_worker *w, int64_t deadline_ms, struct 
             return true;
         (void)!replace(w, n > 0 ? SANDBOX_NONSENSE : SANDBOX_KEPT, loss);
     }
-    return (w->fd >= 0 || start(w, err)) && get_ready(w, deadline_ms, err);
+    return start_and_get_ready(w, deadline_ms, loss, err);
 }
 
 static bool hand_over(struct sandbox_worker *w, const struct sandbox_job *job)

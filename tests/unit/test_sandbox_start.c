@@ -223,6 +223,44 @@ static void the_parent_does_not_wait_for_preload(void **state)
     assert_int_equal(status_of(start_slowly, NULL), 0);
 }
 
+static bool state_takes_its_time(void **state, struct error *err)
+{
+    (void)state;
+    (void)err;
+    usleep(50000);
+    return true;
+}
+
+static void kill_what_starts(int fd)
+{
+    static const struct sandbox_code code = {.state_new = state_takes_its_time, .run = run_job};
+    struct sandbox *sandbox = started(&code);
+    struct sandbox_worker *worker = worker_of(sandbox, 4096);
+    struct sandbox_reply reply = {.output = BUFFER_MAX(4096)};
+    struct error err = {0};
+
+    (void)fd;
+    for (int i = 0; i < 5; i++) {
+        if (call(worker, "crash", &reply, &err)) /* the next one is being started */
+            _exit(1);
+        kill(sandbox_worker_pid(worker), SIGKILL);
+        if (!call(worker, "echo", &reply, &err))
+            _exit((int)write(2, err.message, strlen(err.message)));
+        if (reply.loss.reason != SANDBOX_KILLED)
+            _exit(3);
+    }
+    buffer_done(&reply.output);
+    sandbox_worker_free(worker);
+    sandbox_stop(sandbox);
+}
+
+/* By whomever: the next call gets another one. */
+static void killed_before_it_is_ready(void **state)
+{
+    (void)state;
+    assert_int_equal(status_of(kill_what_starts, NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +268,7 @@ int main(void)
         cmocka_unit_test(it_works_among_restrictions),
         cmocka_unit_test(without_seccomp_nothing_starts),
         cmocka_unit_test(the_parent_does_not_wait_for_preload),
+        cmocka_unit_test(killed_before_it_is_ready),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
