@@ -7,7 +7,7 @@
 enum { EVENT_TRACEPARENT_MAX = 56 };
 
 struct event {
-    const char *gcs_path;     /* object URI */
+    const char *gcs_path;     /* object URI, with the id in it */
     const char *id;           /* content id, 64 hex digits */
     const char *content_type; /* of the object */
     const char *traceparent;  /* W3C Trace Context, or "" */

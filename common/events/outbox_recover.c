@@ -7,7 +7,9 @@
 #include <sys/stat.h>
 #include <time.h>
 
-enum { NAME_MAX_LEN = 4096, COPY_CHUNK = 65536, COLUMNS = 12 };
+enum { NAME_MAX_LEN = 4096, COPY_CHUNK = 65536 };
+/* of ALL_COLUMNS: from EVENT_ID to TRACEPARENT they are texts of ours */
+enum { EVENT_ID = 1, ID, GCS_PATH, CONTENT_TYPE, TRACEPARENT, COLUMNS = 12 };
 
 #define ALL_COLUMNS                                                                                \
     "seq, event_id, id, gcs_path, content_type, traceparent, created_ms, attempts, not_before_ms," \
@@ -52,9 +54,40 @@ static void aside_name(const char *path, char out[NAME_MAX_LEN])
         snprintf(out, NAME_MAX_LEN, "%s.corrupt-%s-%d", path, stamp, i);
 }
 
-/* One row into the new file, under its own number or, if that is taken, under the next. */
+static bool is_printable(struct bytes text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.data[i] < ' ' || text.data[i] == 0x7f)
+            return false;
+    }
+    return string_is_utf8(text);
+}
+
+static struct bytes text_of(sqlite3_stmt *row, int column)
+{
+    const void *data = sqlite3_column_blob(row, column);
+
+    return bytes_of(data, (size_t)sqlite3_column_bytes(row, column));
+}
+
+/* SQLite takes any bytes for text: garbage that begins within a row leaves one that can be read. */
+static bool is_plausible(sqlite3_stmt *row)
+{
+    struct bytes id = text_of(row, ID);
+    struct bytes gcs_path = text_of(row, GCS_PATH);
+
+    for (int i = EVENT_ID; i <= TRACEPARENT; i++)
+        if (sqlite3_column_type(row, i) != SQLITE_TEXT || !is_printable(text_of(row, i)))
+            return false;
+    return id.len > 0 && memmem(gcs_path.data, gcs_path.len, id.data, id.len) != NULL;
+}
+
+/* One row into the new file, under its own number or, if that is taken, under the next. One that is
+ * damaged is left out: reconciling finds its image. */
 static bool insert_row(sqlite3 *to, sqlite3_stmt *insert, sqlite3_stmt *row)
 {
+    if (!is_plausible(row))
+        return true;
     for (int i = 0; i < COLUMNS; i++)
         if (sqlite3_bind_value(insert, i + 1, sqlite3_column_value(row, i)) != SQLITE_OK)
             return false;
@@ -65,7 +98,7 @@ static bool insert_row(sqlite3 *to, sqlite3_stmt *insert, sqlite3_stmt *row)
         code = sqlite3_step(insert);
         sqlite3_reset(insert);
     }
-    /* A row that breaks a constraint is a damaged one. */
+    /* one that breaks a constraint is damaged, too */
     return code == SQLITE_DONE || (code & 0xff) == SQLITE_CONSTRAINT;
 }
 

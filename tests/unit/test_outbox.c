@@ -872,6 +872,23 @@ static void test_damage_at_open(void **state)
     }
 }
 
+/* Rows that SQLite can read, and nobody else. */
+static void test_garbage_in_rows(void **state)
+{
+    (void)state;
+    prepare_files(true);
+    run_sql("UPDATE event SET gcs_path = CAST(X'66696C65FF80' AS TEXT) WHERE seq = 10;"
+            "UPDATE event SET content_type = 'image/jp' || char(7) WHERE seq = 20;"
+            "UPDATE event SET traceparent = 'x' || char(0) WHERE seq = 30;"
+            "UPDATE event SET gcs_path = substr(gcs_path, 1, 40) WHERE seq = 40;"
+            "UPDATE event SET event_id = replace(event_id, '-', char(127)) WHERE seq = 50;");
+    damage_header();
+    struct outbox *outbox = open_default();
+    assert_int_equal(outbox_pending(outbox), ROWS - 5);
+    assert_true(outbox_reconcile_needed(outbox));
+    outbox_close(outbox);
+}
+
 static void copy_file(const char *from, const char *to)
 {
     char command[512];
@@ -1094,6 +1111,7 @@ int main(void)
         TEST(test_lock),
         TEST(test_files_that_are_refused),
         TEST(test_damage_at_open),
+        TEST(test_garbage_in_rows),
         TEST(test_an_old_shm_is_no_damage),
         TEST(test_damage_while_open),
         TEST(test_reconcile_asked_for_meanwhile_stays),
