@@ -75,23 +75,32 @@ static bool verify(const struct manifest *manifest, struct bytes data, struct er
     return true;
 }
 
-/* ONNX Runtime's own start-up, which takes as long as reading and hashing the model. */
-struct environment {
-    struct model *model;
+/* The model's bytes, read and hashed while ONNX Runtime starts, which takes longer. Not the other
+ * way round: its thousand small blocks would come from an arena of the thread, which glibc grows
+ * page by page, with a call to the kernel for each. */
+struct model_file {
+    const struct manifest *manifest;
+    struct buffer data;
     pthread_t thread;
     struct error err;
     bool ok;
 };
 
-static void *make_environment(void *arg)
+static void *get_file(void *arg)
 {
-    struct environment *e = arg;
+    struct model_file *file = arg;
 
-    e->ok = check(e->model,
-                  e->model->ort->CreateEnvWithCustomLogger(log_ort, NULL, ORT_LOGGING_LEVEL_WARNING,
-                                                           "model", &e->model->env),
-                  ERROR_CONFIG, &e->err);
+    file->ok = read_file(file->manifest->file, &file->data, &file->err) &&
+               verify(file->manifest, buffer_view(&file->data), &file->err);
     return NULL;
+}
+
+static bool make_environment(struct model *m, struct error *err)
+{
+    return check(m,
+                 m->ort->CreateEnvWithCustomLogger(log_ort, NULL, ORT_LOGGING_LEVEL_WARNING,
+                                                   "model", &m->env),
+                 ERROR_CONFIG, err);
 }
 
 /* Workers are the parallelism: one thread per Run, and none that spins. */
@@ -164,23 +173,20 @@ static bool try_output(struct model *m, struct error *err)
     return ok;
 }
 
-static bool load(struct model *m, const char *manifest_path, struct error *err)
+static bool load(struct model *m, struct model_file *file, struct error *err)
 {
-    CLEANUP(buffer_done) struct buffer file = BUFFER_MAX(MODEL_FILE_MAX);
-    struct environment environment = {.model = m};
-
     m->ort = OrtGetApiBase()->GetApi(ORT_API_VERSION);
     if (m->ort == NULL)
         return error_set(err, ERROR_CONFIG, "ONNX Runtime is older than this program needs");
-    if (!thread_start(&environment.thread, make_environment, &environment, err))
+    if (!thread_start(&file->thread, get_file, file, err))
         return false;
-    bool ok = manifest_read(manifest_path, &m->manifest, err) &&
-              read_file(m->manifest.file, &file, err) &&
-              verify(&m->manifest, buffer_view(&file), err);
-    pthread_join(environment.thread, NULL);
-    if (ok && !environment.ok)
-        *err = environment.err;
-    return ok && environment.ok && make_session(m, buffer_view(&file), err) && try_output(m, err);
+    bool ok = make_environment(m, err);
+    pthread_join(file->thread, NULL);
+    if (!file->ok) {
+        *err = file->err;
+        return false;
+    }
+    return ok && make_session(m, buffer_view(&file->data), err) && try_output(m, err);
 }
 
 struct model *model_open(const char *manifest_path, struct error *err)
@@ -191,7 +197,10 @@ struct model *model_open(const char *manifest_path, struct error *err)
         error_oom(err);
         return NULL;
     }
-    if (load(m, manifest_path, err))
+    struct model_file file = {.manifest = &m->manifest, .data = BUFFER_MAX(MODEL_FILE_MAX)};
+    bool ok = manifest_read(manifest_path, &m->manifest, err) && load(m, &file, err);
+    buffer_done(&file.data);
+    if (ok)
         return m;
     model_free(m);
     return NULL;
