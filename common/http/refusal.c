@@ -61,15 +61,33 @@ void refusal_linger(int fd, int64_t max_bytes)
     }
 }
 
-/* Let no new connection into the backlog: who tries is not answered, tries again a second later,
- * and is refused then. Without it, some would come between the last accept and the close, to be
- * reset. */
+/* Let no new connection into the backlog: who tries (SYN without ACK, RFC 9293) is not answered,
+ * tries again a second later, and is refused then. Without it, some would come between the last
+ * accept and the close, to be reset. Who has had our answer may still complete the handshake. */
 static void drop_newcomers(int listen_fd)
 {
-    struct sock_filter drop = {.code = BPF_RET | BPF_K, .k = 0};
-    const struct sock_fprog program = {.len = 1, .filter = &drop};
+    enum { FLAGS = 13, SYN = 0x02, ACK = 0x10 }; /* of the TCP header, where the filter begins */
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, FLAGS),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, SYN | ACK),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYN, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    const struct sock_fprog program = {.len = ARRAY_SIZE(code), .filter = code};
 
     setsockopt(listen_fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+}
+
+/* The next of the backlog, or of the handshakes that were under way; -1: there is none. */
+static int next_newcomer(int listen_fd)
+{
+    enum { HANDSHAKE_MS = 20 };
+    struct pollfd p = {.fd = listen_fd, .events = POLLIN};
+
+    return poll(&p, 1, HANDSHAKE_MS) > 0
+               ? accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)
+               : -1;
 }
 
 void refusal_of_backlog(int listen_fd, const struct error *err, int linger_ms)
@@ -80,8 +98,8 @@ void refusal_of_backlog(int listen_fd, const struct error *err, int linger_ms)
     char id[UUID_LEN + 1];
 
     drop_newcomers(listen_fd);
-    while (clients != NULL && count < BACKLOG_MAX) {
-        int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    while (clients != NULL && count < BACKLOG_MAX && clock_left_ms(deadline) > 0) {
+        int fd = next_newcomer(listen_fd);
         if (fd < 0 || !string_uuid(id))
             break;
         refusal_send(fd, err, id, "");
