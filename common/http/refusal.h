@@ -18,8 +18,9 @@ void refusal_send(int fd, const struct error *err, const char *request_id, const
 /* Send FIN, then read and discard until the client closes, REFUSAL_LINGER_MS or max_bytes. */
 void refusal_linger(int fd, int64_t max_bytes);
 
-/* Answer every connection waiting in the backlog of a listening, non-blocking socket and close it;
- * returns after at most linger_ms. */
+/* Answer every connection waiting in the backlog of a listening, non-blocking socket, and those
+ * whose handshake is under way, and close it; returns after at most linger_ms and the 20 ms that a
+ * handshake is given. */
 void refusal_of_backlog(int listen_fd, const struct error *err, int linger_ms);
 
 #endif
