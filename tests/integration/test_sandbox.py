@@ -4,6 +4,7 @@ tests/unit/test_sandbox*.c; the attacks here are in tests/hostile/decoder.c."""
 import contextlib
 import ctypes
 import http.client
+import operator
 import os
 import pathlib
 import platform
@@ -91,11 +92,10 @@ class Traffic:
             thread.join(60 * SLOW)
         assert not self.bad, self.bad[:3]
 
-    def goes_on(self, n=2):
-        """Each client's request of now has been answered, and n - 1 more of each."""
-        before = list(self.each)
-        wait_for(lambda: self.bad or all(now >= then + n for now, then in zip(self.each, before)),
-                 "traffic to go on", 30)
+    def goes_on(self):
+        """Each client's request of now has been answered, and two more of each."""
+        enough = [n + 3 for n in self.each]
+        wait_for(lambda: self.bad or all(map(operator.ge, self.each, enough)), "traffic to go on", 30)
         assert not self.bad, self.bad[:3]
 
 
