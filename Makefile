@@ -24,6 +24,8 @@ VIPS_LIBS  := $(shell pkg-config --libs vips 2>/dev/null)
 # Only classify_service/model.c uses ONNX Runtime.
 ONNX_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags libonnxruntime 2>/dev/null))
 ONNX_LIBS   := $(shell pkg-config --libs libonnxruntime 2>/dev/null)
+# An executable runs with the release it was linked with, and no other: a new one is a reason to link again.
+ONNX_FILE   := $(wildcard $(shell pkg-config --variable=libdir libonnxruntime 2>/dev/null)/libonnxruntime.so)
 
 CPPFLAGS_ALL = -D_GNU_SOURCE -DDARKROOM_VERSION='"$(VERSION)"' -Icommon $(CPPFLAGS)
 CFLAGS_ALL   = -std=c17 -pthread -g $(WARNINGS) $(HARDENING) $(PKG_CFLAGS) $(CFLAGS)
@@ -102,6 +104,7 @@ $(HOSTILE_BIN):
 	$(CC) $(LDFLAGS_ALL) -Wl,--wrap=image_transform -Wl,--wrap=image_to_pixels -o $@ $^ $(LIBS) $(ONNX_LIBS)
 
 $(call object,$(CLASSIFY_SRC)): CFLAGS_ALL += $(ONNX_CFLAGS)
+$(BUILD)/classify_service/model.o $(BUILD)/tests/bench/floor_model.o: $(ONNX_FILE)
 
 # embedded by .incbin, which -MMD does not see
 $(BUILD)/preprocess_service/main.o: preprocess_service/openapi.json
@@ -157,14 +160,23 @@ $(BENCH_PROGRAMS): $(call bench_object,program) $(COMMON_LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(BENCH_LIBS) $(LIBS)
 
-$(BUILD)/%.o: %.c
+$(BUILD)/%.o: %.c | libraries
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 -include $(patsubst %.o,%.d,$(call object,$(ALL_SRC)))
 
+.PHONY: libraries
+libraries:
+	@bash infra/setup/check_libraries.sh $(CC)
+
+.PHONY: deps
+deps: ## install what the build needs (as root)
+	@bash infra/setup/install.sh run
+
 .PHONY: run
 run: ## install, build, get the model, start both services and label a first image (PHOTO=path)
+	@bash infra/run.sh --check-ports
 	@bash infra/setup/install.sh run
 	@$(MAKE) --no-print-directory -s -j$(shell nproc) all model
 	@bash infra/run.sh
