@@ -7,6 +7,7 @@ raw values. A pickle can name any function to call; this reader knows four names
 
 from __future__ import annotations
 
+import math
 import pickle
 import struct
 from collections import OrderedDict
@@ -40,10 +41,12 @@ class Description:
     strides: tuple[int, ...]
 
     def view(self, values: np.ndarray) -> np.ndarray:
+        if min(self.shape, default=1) < 1 or math.prod(self.shape) > len(values):
+            raise ModelError("a tensor is empty or larger than its storage")
         places = np.array(self.offset)
         for size, stride in zip(self.shape, self.strides):
             places = places[..., None] + np.arange(size) * stride
-        if places.size and not 0 <= places.min() <= places.max() < len(values):
+        if not 0 <= places.min() <= places.max() < len(values):
             raise ModelError("a tensor reaches outside its storage")
         return values[places]
 
