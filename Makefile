@@ -3,6 +3,8 @@
 VARIANT ?= release
 BUILD    = build/$(VARIANT)
 PYTHON   = /usr/bin/python3
+# empty: MobileNetV2, or EfficientNet-Lite0 where that is not to be had
+MODEL_NAME ?=
 MODEL_PRECISION ?= int8
 
 CC      ?= gcc
@@ -182,8 +184,8 @@ run: ## install, build, get the model, start both services and label a first ima
 	@bash infra/run.sh
 
 .PHONY: model
-model: ## get and convert the model (MODEL_PRECISION=int8|fp32) into build/models
-	@$(PYTHON) classify_service/models/make_model.py --out build/models --precision $(MODEL_PRECISION)
+model: ## get and convert the model (MODEL_NAME=mobilenet_v2|efficientnet_lite0, MODEL_PRECISION=int8|fp32) into build/models
+	@$(PYTHON) -B classify_service/models/make_model.py --out build/models --name '$(MODEL_NAME)' --precision '$(MODEL_PRECISION)'
 
 .PHONY: test
 test: ## install, build, run every test; ends with a summary (TESTS=... for pytest)
@@ -280,7 +282,8 @@ coverage: ## line coverage of the unit and integration tests
 image: model ## build the container images darkroom-preprocess and darkroom-classify
 	@for service in preprocess classify; do \
 		docker build -f $${service}_service/Dockerfile -t darkroom-$$service --build-arg VERSION=$(VERSION) \
-			--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) . || exit 1; \
+			--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
+			--build-arg MODEL_NAME='$(MODEL_NAME)' . || exit 1; \
 	done
 
 .PHONY: compose-test
