@@ -97,7 +97,7 @@ as_root() {
     elif command -v sudo >/dev/null; then
         sudo "$@"
     else
-        die "not root and no sudo: run this as root:  $(printf '%q ' "$@")"
+        die "this takes root, and there is no sudo: run this as root:  make deps"
     fi
 }
 
@@ -160,6 +160,12 @@ install_packages() { # RELEASE PACKAGE…
 
 # --- ONNX Runtime ----------------------------------------------------------------
 
+# Puts a file into the cache: whole or not at all.
+keep() { # FILE NAME
+    cp "$1" "$2.partial"
+    mv -f "$2.partial" "$2"
+}
+
 has_sha256() { # FILE SHA256
     [[ -f $1 ]] && sha256sum --check --status <<<"$2  $1"
 }
@@ -174,8 +180,8 @@ fetch_onnxruntime_wheel() { # FILE MACHINE SCRATCH
     /usr/bin/python3 -m pip download --quiet --disable-pip-version-check --no-cache-dir --retries 2 \
         --no-deps --require-hashes --only-binary=:all: --python-version 3.11 --platform "manylinux_2_28_$machine" \
         --dest "$scratch/wheel" --requirement "$scratch/requirements.txt" ||
-        die "pip could not fetch onnxruntime $ONNXRUNTIME_VERSION; its errors are above. Can it reach a package index?"
-    mv -f "$scratch"/wheel/onnxruntime-*.whl "$wheel"
+        die "pip could not fetch onnxruntime $ONNXRUNTIME_VERSION; its errors are above. PIP_INDEX_URL names another package index."
+    keep "$scratch"/wheel/onnxruntime-*.whl "$wheel"
 }
 
 # These two print this machine's own Debian sources (same mirror, options and keys) with the
@@ -239,7 +245,7 @@ release $ONNXRUNTIME_VERSION or earlier there yourself: $header"
     (cd "$apt/download" && apt_get "${options[@]}" download libonnxruntime-dev) ||
         die "apt-get could not fetch libonnxruntime-dev of Debian $ONNXRUNTIME_HEADER_RELEASE; its errors are above"
     dpkg-deb --extract "$apt"/download/libonnxruntime-dev_*.deb "$apt/package"
-    mv -f "$apt/package/usr/include/onnxruntime/onnxruntime_c_api.h" "$header"
+    keep "$apt/package/usr/include/onnxruntime/onnxruntime_c_api.h" "$header"
 }
 
 onnxruntime_pc() {
