@@ -58,7 +58,7 @@ ifdef WERROR
 CFLAGS_ALL  += -Werror
 endif
 
-COMMON_SRC     := $(wildcard common/*/*.c)
+COMMON_SRC     := $(wildcard common/*/*.c common/*/*/*.c)
 PREPROCESS_SRC := $(wildcard preprocess_service/*.c)
 CLASSIFY_SRC   := $(wildcard classify_service/*.c)
 UNIT_SRC       := $(wildcard tests/unit/test_*.c)
@@ -251,7 +251,7 @@ show-hardening:
 
 .PHONY: format
 format: ## clang-format all C files
-	clang-format -i $(wildcard common/*/*.[ch] *_service/*.[ch] tests/unit/*.[ch] tests/store/*.c tests/bench/*.[ch] tests/fuzz/*.[ch] tests/hostile/*.c)
+	clang-format -i $(wildcard common/*/*.[ch] common/*/*/*.[ch] *_service/*.[ch] tests/unit/*.[ch] tests/store/*.c tests/bench/*.[ch] tests/fuzz/*.[ch] tests/hostile/*.c)
 
 .PHONY: settings-table
 settings-table: all ## rewrite the README's table of settings from --help
