@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/strings.h"
 #include "base/threads.h"
-#include "http/client.h"
+#include "client/http_client.h"
 
 #include <openssl/evp.h>
 #include <string.h>

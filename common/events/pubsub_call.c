@@ -2,7 +2,7 @@
 
 #include "base/json.h"
 #include "base/strings.h"
-#include "http/client.h"
+#include "client/http_client.h"
 
 #include <jansson.h>
 #include <string.h>

@@ -4,8 +4,8 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/threads.h"
+#include "client/http_client.h"
 #include "events/envelope.h"
-#include "http/client.h"
 
 #include <string.h>
 

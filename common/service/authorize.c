@@ -3,7 +3,7 @@
 #include "auth/oidc.h"
 #include "base/log.h"
 #include "base/strings.h"
-#include "http/client.h"
+#include "client/http_client.h"
 
 #include <string.h>
 #include <strings.h>

@@ -3,8 +3,8 @@
 #ifndef DARKROOM_SERVICE_GOOGLE_H
 #define DARKROOM_SERVICE_GOOGLE_H
 
-#include "auth/google_token.h"
 #include "base/settings.h"
+#include "client/google_token.h"
 
 /* Settings and client must outlive it; google_token_free. NULL: ERROR_CONFIG. */
 struct google_token *google_open(const struct settings *settings, struct http_client *client,

@@ -1,7 +1,7 @@
 #include "service/topic.h"
 
 #include "base/strings.h"
-#include "http/client.h"
+#include "client/http_client.h"
 #include "service/google.h"
 
 #include <string.h>

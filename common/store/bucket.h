@@ -3,7 +3,7 @@
 #ifndef DARKROOM_STORE_BUCKET_H
 #define DARKROOM_STORE_BUCKET_H
 
-#include "http/client.h"
+#include "client/http_client.h"
 #include "store/driver.h"
 #include "store/sigv4.h"
 

@@ -157,7 +157,8 @@ CURLMcode libs3_add_handle(CURLM *multi, CURL *easy)
 {
     if (current == NULL) /* not libs3's */
         return real_add_handle(multi, easy);
-    /* libs3 uses its handles again, which is not safe (http/client.c): what runs is a copy */
+    /* libs3 uses its handles again, which is not safe (client/http_client.c): what runs is a copy
+     */
     CURL *copy = curl_easy_duphandle(easy);
     if (copy == NULL || !adopt(current, copy)) {
         curl_easy_cleanup(copy);

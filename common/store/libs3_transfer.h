@@ -7,7 +7,7 @@
 #ifndef DARKROOM_STORE_LIBS3_TRANSFER_H
 #define DARKROOM_STORE_LIBS3_TRANSFER_H
 
-#include "http/client.h"
+#include "client/http_client.h"
 
 struct libs3_transfer {
     const char *url;        /* instead of libs3's; NULL: that one */

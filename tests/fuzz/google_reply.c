@@ -1,7 +1,7 @@
 /* What Google may answer: the first byte says whom we asked (the metadata server for a token, the
  * issuer for its keys, Pub/Sub), the rest is replies (replies.h). */
-#include "auth/google_token.h"
 #include "auth/jwks.h"
+#include "client/google_token.h"
 #include "events/pubsub_call.h"
 #include "replies.h"
 

@@ -3,11 +3,11 @@
 #include "alloc_faults.h"
 
 #include "base/clock.h"
+#include "client/http_client.h"
 #include "events/outbox.h"
 #include "events/outbox_admin.h"
 #include "events/pubsub.h"
 #include "events/push.h"
-#include "http/client.h"
 
 #include <fcntl.h>
 #include <ftw.h>

@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 #include "base/strings.h"
-#include "http/client.h"
+#include "client/http_client.h"
 #include "store/driver.h"
 #include "store/sigv4.h"
 #include "store/store_set.h"

@@ -1,6 +1,6 @@
 /* http/client against a scripted server: a thread that runs one function per connection. */
 #include "base/clock.h"
-#include "http/client.h"
+#include "client/http_client.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

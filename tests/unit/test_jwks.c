@@ -2,7 +2,7 @@
  * scripted server thread, on a clock of our own. */
 #include "auth/jwks.h"
 #include "base/clock.h"
-#include "http/client.h"
+#include "client/http_client.h"
 #include "test_jwt_builders.h"
 
 #include <setjmp.h>

@@ -8,8 +8,8 @@
  *
  * A client may be used from many threads at once: easy handles are pooled, at most one per call
  * in progress, and keep their connections. The process should ignore SIGPIPE. */
-#ifndef DARKROOM_HTTP_CLIENT_H
-#define DARKROOM_HTTP_CLIENT_H
+#ifndef DARKROOM_CLIENT_HTTP_CLIENT_H
+#define DARKROOM_CLIENT_HTTP_CLIENT_H
 
 #include "base/bytes.h"
 #include "base/clock.h"

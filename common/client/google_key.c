@@ -1,4 +1,4 @@
-#include "auth/google_key.h"
+#include "client/google_key.h"
 
 #include "auth/base64url.h"
 #include "base/json.h"

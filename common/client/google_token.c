@@ -1,10 +1,10 @@
-#include "auth/google_token.h"
+#include "client/google_token.h"
 
-#include "auth/google_key.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/strings.h"
 #include "base/threads.h"
+#include "client/google_key.h"
 
 #include <jansson.h>
 #include <openssl/crypto.h>

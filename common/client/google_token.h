@@ -6,10 +6,10 @@
  * A token is cached until shortly before it expires. One caller at a time fetches: while the old
  * token is good the others go on with it, otherwise they wait, each until its own deadline.
  * Thread-safe. */
-#ifndef DARKROOM_AUTH_GOOGLE_TOKEN_H
-#define DARKROOM_AUTH_GOOGLE_TOKEN_H
+#ifndef DARKROOM_CLIENT_GOOGLE_TOKEN_H
+#define DARKROOM_CLIENT_GOOGLE_TOKEN_H
 
-#include "http/client.h"
+#include "client/http_client.h"
 
 enum { GOOGLE_TOKEN_MAX = 4096 };
 #define GOOGLE_METADATA_HOST "metadata.google.internal"

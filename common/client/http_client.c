@@ -1,4 +1,4 @@
-#include "http/client.h"
+#include "client/http_client.h"
 
 #include "base/clock.h"
 #include "base/strings.h"

@@ -1,7 +1,7 @@
 /* A service account's key file, and the signed assertion (JWT, RS256) that is exchanged for a
  * token. Private to common/auth. */
-#ifndef DARKROOM_AUTH_GOOGLE_KEY_H
-#define DARKROOM_AUTH_GOOGLE_KEY_H
+#ifndef DARKROOM_CLIENT_GOOGLE_KEY_H
+#define DARKROOM_CLIENT_GOOGLE_KEY_H
 
 #include "base/bytes.h"
 
