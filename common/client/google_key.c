@@ -1,6 +1,6 @@
 #include "client/google_key.h"
 
-#include "auth/base64url.h"
+#include "base/base64url.h"
 #include "base/json.h"
 #include "base/strings.h"
 #include "base/url.h"

@@ -2,9 +2,9 @@
  * See alloc_faults.h. */
 #include "alloc_faults.h"
 
-#include "auth/base64url.h"
 #include "auth/jwks.h"
 #include "auth/oidc.h"
+#include "base/base64url.h"
 #include "base/clock.h"
 #include "base/json_cost.h"
 #include "base/log.h"

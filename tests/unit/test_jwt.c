@@ -1,7 +1,7 @@
 /* Tokens: their form, their signature, their claims. Keys are made here. */
-#include "auth/base64url.h"
 #include "auth/jwk_set.h"
 #include "auth/oidc.h"
+#include "base/base64url.h"
 #include "base/clock.h"
 #include "test_jwt_builders.h"
 

@@ -1,7 +1,7 @@
 /* RFC 4648, section 5, as JOSE writes it: no padding, no white space, and unused bits zero, so that
  * every value has one spelling. Pure and thread-safe. */
-#ifndef DARKROOM_AUTH_BASE64URL_H
-#define DARKROOM_AUTH_BASE64URL_H
+#ifndef DARKROOM_BASE_BASE64URL_H
+#define DARKROOM_BASE_BASE64URL_H
 
 #include "base/bytes.h"
 
