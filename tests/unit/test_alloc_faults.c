@@ -2,7 +2,7 @@
  * See alloc_faults.h. */
 #include "alloc_faults.h"
 
-#include "auth/jwks.h"
+#include "auth/jwks_cache.h"
 #include "auth/oidc.h"
 #include "base/base64url.h"
 #include "base/clock.h"

@@ -1,6 +1,6 @@
 /* The issuer's keys: when they are fetched, how long they are good, and who waits. Against a
  * scripted server thread, on a clock of our own. */
-#include "auth/jwks.h"
+#include "auth/jwks_cache.h"
 #include "base/clock.h"
 #include "client/http_client.h"
 #include "test_jwt_builders.h"

@@ -1,4 +1,4 @@
-#include "auth/jwks.h"
+#include "auth/jwks_cache.h"
 
 #include "base/clock.h"
 #include "base/strings.h"

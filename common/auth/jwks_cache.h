@@ -6,8 +6,8 @@
  * every 30 s whoever sends how many. When that fails, known keys stay good for 24 h past their
  * max-age, and the next attempt is 30 s later (1, 2, 4, … s as long as there are no keys at all).
  */
-#ifndef DARKROOM_AUTH_JWKS_H
-#define DARKROOM_AUTH_JWKS_H
+#ifndef DARKROOM_AUTH_JWKS_CACHE_H
+#define DARKROOM_AUTH_JWKS_CACHE_H
 
 #include "auth/jwk_set.h"
 
