@@ -9,7 +9,7 @@
 #ifndef DARKROOM_AUTH_JWKS_CACHE_H
 #define DARKROOM_AUTH_JWKS_CACHE_H
 
-#include "auth/jwk_set.h"
+#include "auth/jwks.h"
 
 struct jwks;
 struct http_client;

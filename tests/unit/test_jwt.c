@@ -1,5 +1,5 @@
 /* Tokens: their form, their signature, their claims. Keys are made here. */
-#include "auth/jwk_set.h"
+#include "auth/jwks.h"
 #include "auth/oidc.h"
 #include "base/base64url.h"
 #include "base/clock.h"

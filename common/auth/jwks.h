@@ -1,7 +1,7 @@
 /* A set of public keys as an issuer publishes it (RFC 7517). Immutable once read, so it may be used
  * from many threads. */
-#ifndef DARKROOM_AUTH_JWK_SET_H
-#define DARKROOM_AUTH_JWK_SET_H
+#ifndef DARKROOM_AUTH_JWKS_H
+#define DARKROOM_AUTH_JWKS_H
 
 #include "auth/jwt.h"
 

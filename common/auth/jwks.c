@@ -1,4 +1,4 @@
-#include "auth/jwk_set.h"
+#include "auth/jwks.h"
 
 #include "base/json.h"
 
