@@ -1,10 +1,10 @@
-/* The image work that runs in sandboxed processes (work/sandbox.h), and the messages about it: both
- * sides are one program, so they are structs. What comes back is judged in image_slot.c. */
+/* The image work that runs in sandboxed processes (sandbox/sandbox.h), and the messages about it:
+ * both sides are one program, so they are structs. What comes back is judged in image_slot.c. */
 #ifndef DARKROOM_SERVICE_IMAGE_PROCESS_H
 #define DARKROOM_SERVICE_IMAGE_PROCESS_H
 
 #include "image/image.h"
-#include "work/sandbox.h"
+#include "sandbox/sandbox.h"
 
 struct image_request {
     enum { IMAGE_TRANSFORM, IMAGE_TO_PIXELS } what;

@@ -9,7 +9,7 @@
 #define DARKROOM_SERVICE_IMAGE_SLOT_H
 
 #include "image/image.h"
-#include "work/sandbox.h"
+#include "sandbox/sandbox.h"
 
 /* Of results: 16 megapixels that no format makes smaller. */
 enum { IMAGE_RESULT_MAX = 64 * 1024 * 1024 };

@@ -3,7 +3,7 @@
 #define DARKROOM_TEST_SANDBOX_HARM_H
 
 #include "base/clock.h"
-#include "work/sandbox_internal.h"
+#include "sandbox/sandbox_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 #include "base/clock.h"
-#include "work/sandbox_internal.h"
+#include "sandbox/sandbox_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-#include "work/sandbox_internal.h"
+#include "sandbox/sandbox_internal.h"
 
 #include <errno.h>
 #include <grp.h>

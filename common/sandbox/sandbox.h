@@ -20,8 +20,8 @@
  * (ERROR_UNAVAILABLE) and sandbox_alive says so: the process is to end and be started again, since
  * one with threads cannot fork a new zygote. It is the child of the thread that called
  * sandbox_start, which gets SIGCHLD and must outlive it. Nothing outlives this process. */
-#ifndef DARKROOM_WORK_SANDBOX_H
-#define DARKROOM_WORK_SANDBOX_H
+#ifndef DARKROOM_SANDBOX_SANDBOX_H
+#define DARKROOM_SANDBOX_SANDBOX_H
 
 #include "base/bytes.h"
 

@@ -1,8 +1,8 @@
 /* Shared by the files of the sandbox: what goes over its sockets, and its shared memory. */
-#ifndef DARKROOM_WORK_SANDBOX_INTERNAL_H
-#define DARKROOM_WORK_SANDBOX_INTERNAL_H
+#ifndef DARKROOM_SANDBOX_SANDBOX_INTERNAL_H
+#define DARKROOM_SANDBOX_SANDBOX_INTERNAL_H
 
-#include "work/sandbox.h"
+#include "sandbox/sandbox.h"
 
 #include <sys/types.h>
 
