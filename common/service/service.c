@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "service/image_process.h"
+#include "workers/image_job.h"
 
 #include <malloc.h>
 #include <signal.h>

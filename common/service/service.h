@@ -6,10 +6,10 @@
 #include "base/settings.h"
 #include "http/server.h"
 #include "service/authorize.h"
-#include "service/image_slot.h"
 #include "service/readiness.h"
 #include "service/storage.h"
-#include "work/worker_pool.h"
+#include "workers/image_worker.h"
+#include "workers/worker_pool.h"
 
 /* The first member of each service's struct app. Filled in by service_begin and by the service's
  * own start-up; read-only once serving. */

@@ -9,7 +9,7 @@
 #include "http/server.h"
 #include "image/resample.h"
 #include "test_image_samples.h"
-#include "work/worker_pool.h"
+#include "workers/worker_pool.h"
 
 #include <sys/stat.h>
 

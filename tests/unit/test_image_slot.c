@@ -1,8 +1,8 @@
 /* Image work in a process that says what it likes: a worker that was taken over. */
 #include "base/clock.h"
 #include "base/log.h"
-#include "service/image_process.h"
-#include "service/image_slot.h"
+#include "workers/image_job.h"
+#include "workers/image_worker.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 #include "base/clock.h"
-#include "work/worker_pool.h"
+#include "workers/worker_pool.h"
 
 #include <pthread.h>
 #include <semaphore.h>

@@ -1,6 +1,6 @@
-#include "service/image_process.h"
+#include "workers/image_job.h"
 
-#include "service/image_slot.h"
+#include "workers/image_worker.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* The image work that runs in sandboxed processes (sandbox/sandbox.h), and the messages about it:
  * both sides are one program, so they are structs. What comes back is judged in image_slot.c. */
-#ifndef DARKROOM_SERVICE_IMAGE_PROCESS_H
-#define DARKROOM_SERVICE_IMAGE_PROCESS_H
+#ifndef DARKROOM_WORKERS_IMAGE_JOB_H
+#define DARKROOM_WORKERS_IMAGE_JOB_H
 
 #include "image/image.h"
 #include "sandbox/sandbox.h"

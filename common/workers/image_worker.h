@@ -5,8 +5,8 @@
  * crashes, makes a forbidden system call, or has no memory left; 503 at the deadline. Each loss is
  * counted (sandbox_losses_total) and logged with the request's id. Nothing that comes back is
  * trusted: every length is checked, and so is what the result says it is. */
-#ifndef DARKROOM_SERVICE_IMAGE_SLOT_H
-#define DARKROOM_SERVICE_IMAGE_SLOT_H
+#ifndef DARKROOM_WORKERS_IMAGE_WORKER_H
+#define DARKROOM_WORKERS_IMAGE_WORKER_H
 
 #include "image/image.h"
 #include "sandbox/sandbox.h"

@@ -1,4 +1,4 @@
-#include "work/worker_pool.h"
+#include "workers/worker_pool.h"
 
 #include "base/clock.h"
 #include "base/threads.h"

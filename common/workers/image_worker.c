@@ -1,9 +1,9 @@
-#include "service/image_slot.h"
+#include "workers/image_worker.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "service/image_process.h"
+#include "workers/image_job.h"
 
 #include <math.h>
 #include <string.h>

@@ -14,8 +14,8 @@
  * there a small one waits for at most one large service before its turn comes.
  *
  * Threads run at nice +5, so that I/O threads (health checks!) come first. Thread-safe. */
-#ifndef DARKROOM_WORK_WORKER_POOL_H
-#define DARKROOM_WORK_WORKER_POOL_H
+#ifndef DARKROOM_WORKERS_WORKER_POOL_H
+#define DARKROOM_WORKERS_WORKER_POOL_H
 
 #include "base/error.h"
 
