@@ -1,4 +1,4 @@
-#include "../../preprocess_service/content_id.h"
+#include "objects/content_id.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

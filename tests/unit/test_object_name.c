@@ -1,4 +1,4 @@
-#include "image/object_name.h"
+#include "objects/object_name.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

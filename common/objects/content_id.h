@@ -1,7 +1,7 @@
 /* The id of a result: what it was made from. The same upload with the same options is the same
  * object, so that retries and duplicates are harmless. */
-#ifndef DARKROOM_PREPROCESS_CONTENT_ID_H
-#define DARKROOM_PREPROCESS_CONTENT_ID_H
+#ifndef DARKROOM_OBJECTS_CONTENT_ID_H
+#define DARKROOM_OBJECTS_CONTENT_ID_H
 
 #include "base/strings.h"
 #include "image/image.h"

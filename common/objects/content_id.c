@@ -1,4 +1,4 @@
-#include "content_id.h"
+#include "objects/content_id.h"
 
 bool content_id(const struct image_options *options, struct bytes original,
                 char out[SHA256_HEX_LEN + 1], struct error *err)

@@ -1,8 +1,8 @@
 /* How our objects are called: "<prefix><id>.<ext>", where id is 64 lower-case hex digits and ext
  * that of an output format; a result is the object's key + ".json". Shared by both services. Pure.
  */
-#ifndef DARKROOM_IMAGE_OBJECT_NAME_H
-#define DARKROOM_IMAGE_OBJECT_NAME_H
+#ifndef DARKROOM_OBJECTS_OBJECT_NAME_H
+#define DARKROOM_OBJECTS_OBJECT_NAME_H
 
 #include "base/strings.h"
 #include "image/image.h"
