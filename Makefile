@@ -21,7 +21,7 @@ PKG_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKGS) vips
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 # The services load libvips when they need it (common/image/vips_api.h); tests are linked to it.
 VIPS_LIBS  := $(shell pkg-config --libs vips 2>/dev/null)
-# Only classify_service/model.c uses ONNX Runtime.
+# Only common/model/model.c uses ONNX Runtime.
 ONNX_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags libonnxruntime 2>/dev/null))
 ONNX_LIBS   := $(shell pkg-config --libs libonnxruntime 2>/dev/null)
 
@@ -101,7 +101,7 @@ $(HOSTILE_BIN):
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -Wl,--wrap=image_transform -Wl,--wrap=image_to_pixels -o $@ $^ $(LIBS) $(ONNX_LIBS)
 
-$(call object,$(CLASSIFY_SRC)): CFLAGS_ALL += $(ONNX_CFLAGS)
+$(BUILD)/common/model/%.o: CFLAGS_ALL += $(ONNX_CFLAGS)
 
 # embedded by .incbin, which -MMD does not see
 $(BUILD)/preprocess_service/main.o: preprocess_service/openapi.json
@@ -146,12 +146,12 @@ $(BUILD)/bench/load: $(call bench_object,load load_options load_body load_stats 
 $(BUILD)/bench/sink: $(call bench_object,sink)
 $(BUILD)/bench/cold-start: $(call bench_object,cold_start)
 $(BUILD)/bench/floor: $(call bench_object,floor floor_codec floor_decode floor_durable floor_model floor_loop) \
-                      $(BUILD)/classify_service/manifest.o
+                      $(BUILD)/common/model/manifest.o
 $(BUILD)/bench/floor-vips: $(call bench_object,floor_vips floor_loop)
 $(BUILD)/bench/floor-front: $(call bench_object,floor_front)
 $(BUILD)/bench/floor: BENCH_LIBS = $(VIPS_LIBS) -ljpeg $(ONNX_LIBS)
 $(BUILD)/bench/floor-vips: BENCH_LIBS = $(VIPS_LIBS) -ljpeg
-$(BUILD)/tests/bench/floor_model.o: CFLAGS_ALL += $(ONNX_CFLAGS) -Iclassify_service
+$(BUILD)/tests/bench/floor_model.o: CFLAGS_ALL += $(ONNX_CFLAGS)
 $(BUILD)/tests/bench/floor_%.o: CFLAGS_ALL += -O3
 $(BENCH_PROGRAMS): $(call bench_object,program) $(COMMON_LIB)
 	@mkdir -p $(@D)

@@ -3,7 +3,7 @@
 #define DARKROOM_CLASSIFY_APP_H
 
 #include "image/image.h"
-#include "model.h"
+#include "model/model.h"
 #include "service/service.h"
 #include "service/topic.h"
 #include "store/store_set.h"

@@ -1,5 +1,5 @@
 #include "base/log.h"
-#include "labels.h"
+#include "model/labels.h"
 #include "v2.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 #include "base/json.h"
 #include "base/json_cost.h"
 #include "base/strings.h"
-#include "labels.h"
+#include "model/labels.h"
 #include "v2.h"
 
 #include <string.h>

@@ -18,7 +18,7 @@ struct floor_step floor_durable_step(bool put, bool commit, const char *folder,
 void floor_durable_close(void); /* when it was opened */
 
 /* ONNX Runtime and nothing else, on tensors that are ready, with the options of
- * classify_service/model.c: one session, one thread a Run. */
+ * common/model/model.c: one session, one thread a Run. */
 struct floor_step floor_model_step(const char *manifest);
 
 #endif

@@ -3,11 +3,11 @@
  * their own. */
 #include "alloc_faults.h"
 
-#include "../../classify_service/labels.h"
 #include "../../classify_service/v2.h"
 #include "base/clock.h"
 #include "http/server.h"
 #include "image/resample.h"
+#include "model/labels.h"
 #include "test_image_samples.h"
 #include "workers/worker_pool.h"
 

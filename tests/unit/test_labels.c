@@ -1,4 +1,4 @@
-#include "../../classify_service/labels.h"
+#include "model/labels.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

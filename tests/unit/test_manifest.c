@@ -1,4 +1,4 @@
-#include "../../classify_service/manifest.h"
+#include "model/manifest.h"
 
 #include <jansson.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
-#include "../../classify_service/labels.h"
-#include "../../classify_service/model.h"
+#include "model/labels.h"
+#include "model/model.h"
 
 #include <math.h>
 #include <pthread.h>

@@ -1,4 +1,4 @@
-#include "labels.h"
+#include "model/labels.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 /* A classifier: one ONNX Runtime session (nobody else includes ONNX Runtime), shared by all
  * workers; each worker runs it on tensors of its own that are allocated once. */
-#ifndef DARKROOM_CLASSIFY_MODEL_H
-#define DARKROOM_CLASSIFY_MODEL_H
+#ifndef DARKROOM_MODEL_MODEL_H
+#define DARKROOM_MODEL_MODEL_H
 
-#include "manifest.h"
+#include "model/manifest.h"
 
 struct model;
 struct model_tensors;

@@ -1,4 +1,4 @@
-#include "manifest.h"
+#include "model/manifest.h"
 
 #include "base/json.h"
 

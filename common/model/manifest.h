@@ -1,7 +1,7 @@
 /* A model's manifest: which file, how its input is made, what its output means (models/README.md
  * explains the fields). */
-#ifndef DARKROOM_CLASSIFY_MANIFEST_H
-#define DARKROOM_CLASSIFY_MANIFEST_H
+#ifndef DARKROOM_MODEL_MANIFEST_H
+#define DARKROOM_MODEL_MANIFEST_H
 
 #include "base/strings.h"
 #include "image/image.h"

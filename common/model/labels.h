@@ -1,8 +1,8 @@
 /* What a classification says: the best labels, and their JSON. */
-#ifndef DARKROOM_CLASSIFY_LABELS_H
-#define DARKROOM_CLASSIFY_LABELS_H
+#ifndef DARKROOM_MODEL_LABELS_H
+#define DARKROOM_MODEL_LABELS_H
 
-#include "manifest.h"
+#include "model/manifest.h"
 
 #include <jansson.h>
 
