@@ -145,8 +145,7 @@ bench_object = $(patsubst %,$(BUILD)/tests/bench/%.o,$(1))
 $(BUILD)/bench/load: $(call bench_object,load load_options load_body load_stats exchange photo results)
 $(BUILD)/bench/sink: $(call bench_object,sink)
 $(BUILD)/bench/cold-start: $(call bench_object,cold_start)
-$(BUILD)/bench/floor: $(call bench_object,floor floor_codec floor_decode floor_durable floor_model floor_loop) \
-                      $(BUILD)/common/model/manifest.o
+$(BUILD)/bench/floor: $(call bench_object,floor floor_codec floor_decode floor_durable floor_model floor_loop)
 $(BUILD)/bench/floor-vips: $(call bench_object,floor_vips floor_loop)
 $(BUILD)/bench/floor-front: $(call bench_object,floor_front)
 $(BUILD)/bench/floor: BENCH_LIBS = $(VIPS_LIBS) -ljpeg $(ONNX_LIBS)
