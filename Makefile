@@ -19,7 +19,7 @@ HARDENING = -fstack-protector-strong -fstack-clash-protection -fPIE $(BRANCHES)
 # Third-party headers by -isystem: our warnings are about our code.
 PKG_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKGS) vips 2>/dev/null))
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
-# The services load libvips when they need it (common/image/vips_api.h); tests are linked to it.
+# The services load libvips when they need it (common/image/read/vips_api.h); tests are linked to it.
 VIPS_LIBS  := $(shell pkg-config --libs vips 2>/dev/null)
 # Only common/model/model.c uses ONNX Runtime.
 ONNX_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags libonnxruntime 2>/dev/null))

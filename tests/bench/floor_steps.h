@@ -8,7 +8,7 @@
 
 /* JPEG in, JPEG out, by hand, encoded like a given file (its quantisation tables, sampling and kind
  * of Huffman tables): one that the service has stored. `tensor`: a 224 x 224 tensor out, as
- * common/image/tensor.c samples it. */
+ * common/image/ops/tensor.c samples it. */
 struct floor_step floor_codec_step(bool tensor, const char *like, char *const *paths, size_t count);
 
 /* What makes an upload durable, through the services' own store and outbox: one object put, one

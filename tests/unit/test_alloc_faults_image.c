@@ -6,7 +6,7 @@
 #include "../../classify_service/v2.h"
 #include "base/clock.h"
 #include "http/server.h"
-#include "image/resample.h"
+#include "image/resample/resample.h"
 #include "model/labels.h"
 #include "test_image_samples.h"
 #include "workers/worker_pool.h"

@@ -4,7 +4,7 @@
  * and pictures are turned before and after it: then so near. */
 #include "test_image_samples.h"
 
-#include "image/jpeg_guard.h"
+#include "image/read/jpeg_guard.h"
 
 #include <lcms2.h>
 #include <math.h>

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "image/jpeg.h"
+#include "image/read/jpeg.h"
 
 /* x265, which only makes HEIC samples here, never frees some of what it allocates. */
 const char *__lsan_default_suppressions(void);

@@ -2,7 +2,7 @@
 #ifndef TEST_RESAMPLE_REFERENCE_H
 #define TEST_RESAMPLE_REFERENCE_H
 
-#include "image/resample_internal.h"
+#include "image/resample/resample_internal.h"
 
 #include <math.h>
 #include <setjmp.h>
