@@ -29,7 +29,7 @@ CPPFLAGS_ALL = -D_GNU_SOURCE -DDARKROOM_VERSION='"$(VERSION)"' -Icommon $(CPPFLA
 CFLAGS_ALL   = -std=c17 -pthread -g $(WARNINGS) $(HARDENING) $(PKG_CFLAGS) $(CFLAGS)
 LDFLAGS_ALL  = -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed $(LDFLAGS)
 # libs3 needs other callees in some places, which only a static library allows: see
-# common/store/libs3_transfer.h.
+# common/store/bucket/libs3_transfer.h.
 LIBS3        = -l:libs3.a -lxml2 -Wl,--wrap=curl_multi_add_handle \
                -Wl,--wrap=curl_multi_info_read -Wl,--wrap=gmtime -Wl,--wrap=urlEncode
 LIBS         = $(LIBS3) $(PKG_LIBS) -lm

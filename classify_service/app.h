@@ -6,7 +6,7 @@
 #include "model/model.h"
 #include "service/service.h"
 #include "service/topic.h"
-#include "store/store_set.h"
+#include "store/allowed_stores.h"
 
 struct app {
     struct service service; /* first: see service_of */

@@ -1,7 +1,7 @@
 /* store/sigv4 against the signatures that AWS published, and against botocore's where those say
  * nothing about S3's paths. */
 #include "base/strings.h"
-#include "store/sigv4.h"
+#include "store/bucket/sigv4.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-#include "store/xml.h"
+#include "store/bucket/xml.h"
 
 #include <expat.h>
 #include <limits.h>

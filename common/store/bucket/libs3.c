@@ -6,8 +6,8 @@
  *
  * Only this file includes libs3.h. */
 #include "base/strings.h"
-#include "store/bucket.h"
-#include "store/libs3_transfer.h"
+#include "store/bucket/bucket.h"
+#include "store/bucket/libs3_transfer.h"
 
 #include <inttypes.h>
 #include <libs3.h>

@@ -1,4 +1,4 @@
-#include "store/sigv4.h"
+#include "store/bucket/sigv4.h"
 
 #include "base/strings.h"
 

@@ -1,7 +1,7 @@
 /* A directory as a bucket. Objects are its regular files; symbolic links, devices and so on do not
  * exist for it. A key with an empty segment, one over 255 bytes, or more than FILE_DEPTH_MAX
  * segments cannot be held; keys below ".tmp" are ours. */
-#include "store/file.h"
+#include "store/file/file.h"
 
 #include "base/clock.h"
 #include "base/strings.h"

@@ -1,4 +1,4 @@
-#include "store/store_set.h"
+#include "store/allowed_stores.h"
 
 #include "base/strings.h"
 #include "store/driver.h"

@@ -4,8 +4,8 @@
  * switch for any of these. It is therefore linked statically, with four functions that it calls
  * replaced by ours (--wrap in the Makefile): libs3 composes and signs the request, and everything
  * from the socket on is done here. Private to common/store. */
-#ifndef DARKROOM_STORE_LIBS3_TRANSFER_H
-#define DARKROOM_STORE_LIBS3_TRANSFER_H
+#ifndef DARKROOM_STORE_BUCKET_LIBS3_TRANSFER_H
+#define DARKROOM_STORE_BUCKET_LIBS3_TRANSFER_H
 
 #include "client/http_client.h"
 

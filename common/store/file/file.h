@@ -3,8 +3,8 @@
  *
  * Everything is reached from the root, segment by segment, without following symbolic
  * links: whatever is put into the directory, no call leaves it. */
-#ifndef DARKROOM_STORE_FILE_H
-#define DARKROOM_STORE_FILE_H
+#ifndef DARKROOM_STORE_FILE_FILE_H
+#define DARKROOM_STORE_FILE_FILE_H
 
 #include "store/driver.h"
 

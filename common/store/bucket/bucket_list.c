@@ -1,7 +1,7 @@
 /* Listing a bucket: ListObjectsV2, page by page. */
 #include "base/strings.h"
-#include "store/bucket.h"
-#include "store/xml.h"
+#include "store/bucket/bucket.h"
+#include "store/bucket/xml.h"
 
 #include <string.h>
 

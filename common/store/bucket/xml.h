@@ -1,7 +1,7 @@
 /* XML replies of object storage, read with Expat: elements and their text, no attributes; document
  * type declarations (and so entities) are refused. Private to common/store. */
-#ifndef DARKROOM_STORE_XML_H
-#define DARKROOM_STORE_XML_H
+#ifndef DARKROOM_STORE_BUCKET_XML_H
+#define DARKROOM_STORE_BUCKET_XML_H
 
 #include "base/bytes.h"
 

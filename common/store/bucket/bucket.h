@@ -1,11 +1,11 @@
 /* A bucket behind a REST API: what S3 and Google's XML API share. The two differ in a dialect:
  * how a request proves who sends it, and what some headers are called. Private to common/store. */
-#ifndef DARKROOM_STORE_BUCKET_H
-#define DARKROOM_STORE_BUCKET_H
+#ifndef DARKROOM_STORE_BUCKET_BUCKET_H
+#define DARKROOM_STORE_BUCKET_BUCKET_H
 
 #include "client/http_client.h"
+#include "store/bucket/sigv4.h"
 #include "store/driver.h"
-#include "store/sigv4.h"
 
 enum {
     BUCKET_HEADERS_MAX = 24,

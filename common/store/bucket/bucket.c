@@ -1,5 +1,5 @@
 /* The driver of a bucket behind a REST API: S3 (s3.c) and Google's (gcs.c). */
-#include "store/bucket.h"
+#include "store/bucket/bucket.h"
 
 #include "base/strings.h"
 

@@ -1,8 +1,8 @@
 /* AWS Signature Version 4, by the header and in the URL, as S3 wants it: the path is signed as it
  * is sent. Pure and thread-safe; no secret is kept or named in an error.
  * https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html */
-#ifndef DARKROOM_STORE_SIGV4_H
-#define DARKROOM_STORE_SIGV4_H
+#ifndef DARKROOM_STORE_BUCKET_SIGV4_H
+#define DARKROOM_STORE_BUCKET_SIGV4_H
 
 #include "base/bytes.h"
 

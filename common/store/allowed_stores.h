@@ -1,7 +1,7 @@
 /* The stores that an object's URI may name: STORAGE_URL's, or those of ALLOWED_BUCKETS, all on the
  * same server with the same credentials. Thread-safe once made. */
-#ifndef DARKROOM_STORE_STORE_SET_H
-#define DARKROOM_STORE_STORE_SET_H
+#ifndef DARKROOM_STORE_ALLOWED_STORES_H
+#define DARKROOM_STORE_ALLOWED_STORES_H
 
 #include "store/store.h"
 

@@ -1,7 +1,7 @@
 /* Google Cloud Storage's XML API with a Bearer token: S3's shape in path style.
  * https://cloud.google.com/storage/docs/xml-api/overview */
 #include "base/strings.h"
-#include "store/bucket.h"
+#include "store/bucket/bucket.h"
 
 #include <openssl/evp.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* One call to a bucket: addressing, attempts, and what the answers mean. */
 #include "base/strings.h"
-#include "store/bucket.h"
-#include "store/xml.h"
+#include "store/bucket/bucket.h"
+#include "store/bucket/xml.h"
 
 #include <poll.h>
 #include <stdarg.h>

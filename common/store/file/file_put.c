@@ -1,5 +1,5 @@
 #include "base/strings.h"
-#include "store/file.h"
+#include "store/file/file.h"
 
 #include <errno.h>
 #include <fcntl.h>

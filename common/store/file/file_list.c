@@ -1,4 +1,4 @@
-#include "store/file.h"
+#include "store/file/file.h"
 
 #include <dirent.h>
 #include <errno.h>

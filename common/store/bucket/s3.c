@@ -1,7 +1,7 @@
 /* Amazon S3's REST API with Signature Version 4.
  * https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html */
 #include "base/strings.h"
-#include "store/bucket.h"
+#include "store/bucket/bucket.h"
 
 #include <string.h>
 

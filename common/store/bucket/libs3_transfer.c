@@ -1,4 +1,4 @@
-#include "store/libs3_transfer.h"
+#include "store/bucket/libs3_transfer.h"
 
 #include "base/strings.h"
 
