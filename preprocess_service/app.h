@@ -2,7 +2,7 @@
 #ifndef DARKROOM_PREPROCESS_APP_H
 #define DARKROOM_PREPROCESS_APP_H
 
-#include "events/outbox.h"
+#include "events/outbox/outbox.h"
 #include "events/publisher.h"
 #include "service/service.h"
 #include "service/topic.h"

@@ -4,7 +4,7 @@
 #define DARKROOM_SERVICE_TOPIC_H
 
 #include "base/settings.h"
-#include "events/pubsub.h"
+#include "events/pubsub/pubsub.h"
 
 struct google_token;
 

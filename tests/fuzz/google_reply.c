@@ -2,7 +2,7 @@
  * issuer for its keys, Pub/Sub), the rest is replies (replies.h). */
 #include "auth/jwks_cache.h"
 #include "client/google_token.h"
-#include "events/pubsub_call.h"
+#include "events/pubsub/pubsub_call.h"
 #include "replies.h"
 
 #include <openssl/evp.h>

@@ -1,5 +1,5 @@
-#include "events/envelope.h"
-#include "events/notification.h"
+#include "events/notification/notification.h"
+#include "events/outbox/envelope.h"
 
 #include <jansson.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 #include "base/strings.h"
-#include "events/notification.h"
+#include "events/notification/notification.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 #include "base/clock.h"
-#include "events/outbox.h"
-#include "events/outbox_admin.h"
+#include "events/outbox/outbox.h"
+#include "events/outbox/outbox_admin.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -614,7 +614,7 @@ static void test_a_settlement_is_tried_again(void **state)
     outbox_close(outbox);
 }
 
-/* as events/outbox_internal.h has them */
+/* as events/outbox/outbox_internal.h has them */
 enum { OUTBOX_CHECKPOINT_FRAMES = 1000, OUTBOX_FRAME_BYTES = 4096 + 24 };
 
 /* Rows wait for takers and takers for rows: none of either is left waiting for a tick. */

@@ -1,7 +1,7 @@
 /* events/push against a scripted HTTP server: a thread that answers by a function. */
 #include "base/clock.h"
-#include "events/notification.h"
-#include "events/push.h"
+#include "events/notification/notification.h"
+#include "events/outbox/push.h"
 #include "test_http_request.h"
 
 #include <setjmp.h>

@@ -6,8 +6,8 @@
  *     google.cloud.pubsub.topic.v1.messagePublished and google.cloud.storage.object.v1.finalized;
  *   S3 event notifications, as AWS and MinIO's webhook send them.
  * Pure functions: no I/O. */
-#ifndef DARKROOM_EVENTS_NOTIFICATION_H
-#define DARKROOM_EVENTS_NOTIFICATION_H
+#ifndef DARKROOM_EVENTS_NOTIFICATION_NOTIFICATION_H
+#define DARKROOM_EVENTS_NOTIFICATION_NOTIFICATION_H
 
 #include "base/bytes.h"
 

@@ -1,7 +1,7 @@
 #include "base/clock.h"
 #include "base/threads.h"
-#include "events/outbox_admin.h"
-#include "events/outbox_internal.h"
+#include "events/outbox/outbox_admin.h"
+#include "events/outbox/outbox_internal.h"
 
 #include <string.h>
 

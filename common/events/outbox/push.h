@@ -1,5 +1,5 @@
 /* Delivery of outbox rows by HTTP push: `concurrency` dispatcher threads POST the Pub/Sub push
- * envelope (events/envelope.h) and settle the row by the answer:
+ * envelope (events/outbox/envelope.h) and settle the row by the answer:
  *   200, 201, 202, 204                     delivered
  *   connect failure, timeout, 5xx, 429     the endpoint's fault: the whole dispatcher backs off
  *                                          (full jitter, 100 ms doubling to 60 s, one probe at a
@@ -7,10 +7,10 @@
  *   anything else                          counts against the message; after max_attempts or
  *                                          max_age_s it becomes a dead letter
  * Owns its threads; the outbox is borrowed and must outlive it. */
-#ifndef DARKROOM_EVENTS_PUSH_H
-#define DARKROOM_EVENTS_PUSH_H
+#ifndef DARKROOM_EVENTS_OUTBOX_PUSH_H
+#define DARKROOM_EVENTS_OUTBOX_PUSH_H
 
-#include "events/outbox.h"
+#include "events/outbox/outbox.h"
 #include "events/publisher.h"
 
 struct push_options {

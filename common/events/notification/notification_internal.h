@@ -1,8 +1,8 @@
 /* What the readers of notification.h's formats share. */
-#ifndef DARKROOM_EVENTS_NOTIFICATION_INTERNAL_H
-#define DARKROOM_EVENTS_NOTIFICATION_INTERNAL_H
+#ifndef DARKROOM_EVENTS_NOTIFICATION_NOTIFICATION_INTERNAL_H
+#define DARKROOM_EVENTS_NOTIFICATION_NOTIFICATION_INTERNAL_H
 
-#include "events/notification.h"
+#include "events/notification/notification.h"
 
 #include <jansson.h>
 

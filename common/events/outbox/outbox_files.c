@@ -1,6 +1,6 @@
 #include "base/clock.h"
 #include "base/strings.h"
-#include "events/outbox_internal.h"
+#include "events/outbox/outbox_internal.h"
 
 #include <endian.h>
 #include <errno.h>

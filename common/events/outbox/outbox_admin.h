@@ -2,8 +2,8 @@
  * may be in use by a running service (SQLite's locking sorts that out; the service notices within a
  * second). The file is never created: ERROR_NOT_FOUND. ERROR_UNAVAILABLE when it cannot be read or
  * stays locked for 5 s. */
-#ifndef DARKROOM_EVENTS_OUTBOX_ADMIN_H
-#define DARKROOM_EVENTS_OUTBOX_ADMIN_H
+#ifndef DARKROOM_EVENTS_OUTBOX_OUTBOX_ADMIN_H
+#define DARKROOM_EVENTS_OUTBOX_OUTBOX_ADMIN_H
 
 #include "base/error.h"
 

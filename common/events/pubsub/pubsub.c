@@ -1,9 +1,9 @@
-#include "events/pubsub.h"
+#include "events/pubsub/pubsub.h"
 
 #include "base/metrics.h"
 #include "base/strings.h"
 #include "base/threads.h"
-#include "events/pubsub_call.h"
+#include "events/pubsub/pubsub_call.h"
 
 #include <jansson.h>
 #include <string.h>

@@ -2,7 +2,7 @@
  * (wrapped) and "Payload unwrapping" (unwrapped, with metadata); Cloud Storage, "Pub/Sub
  * notifications for Cloud Storage". */
 #include "base/strings.h"
-#include "events/notification_internal.h"
+#include "events/notification/notification_internal.h"
 
 #include <string.h>
 

@@ -1,13 +1,13 @@
-/* The Pub/Sub push envelope (wrapped), written; events/notification.h reads it.
+/* The Pub/Sub push envelope (wrapped), written; events/notification/notification.h reads it.
  * Source of the format: Google Cloud Pub/Sub documentation, "Push subscriptions", wrapped messages:
  *   {"message":{"data":"<base64>","attributes":{},"messageId":"","message_id":"","publishTime":"",
  *    "publish_time":""},"subscription":"projects/P/subscriptions/S"}
  * Our data is {"gcs_path": uri, "id": id}; attributes origin, event_id, content_type, traceparent.
  * Pure functions. */
-#ifndef DARKROOM_EVENTS_ENVELOPE_H
-#define DARKROOM_EVENTS_ENVELOPE_H
+#ifndef DARKROOM_EVENTS_OUTBOX_ENVELOPE_H
+#define DARKROOM_EVENTS_OUTBOX_ENVELOPE_H
 
-#include "events/outbox.h"
+#include "events/outbox/outbox.h"
 
 enum { ENVELOPE_MAX = 65536 };
 

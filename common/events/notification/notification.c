@@ -1,7 +1,7 @@
 #include "base/json.h"
 #include "base/json_cost.h"
 #include "base/strings.h"
-#include "events/notification_internal.h"
+#include "events/notification/notification_internal.h"
 
 #include <string.h>
 

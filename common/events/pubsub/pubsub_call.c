@@ -1,4 +1,4 @@
-#include "events/pubsub_call.h"
+#include "events/pubsub/pubsub_call.h"
 
 #include "base/json.h"
 #include "base/strings.h"

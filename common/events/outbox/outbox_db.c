@@ -1,4 +1,4 @@
-#include "events/outbox_internal.h"
+#include "events/outbox/outbox_internal.h"
 
 #include <string.h>
 

@@ -1,8 +1,8 @@
 /* One :publish call and what its answer means. Only for events/pubsub*.c. */
-#ifndef DARKROOM_EVENTS_PUBSUB_CALL_H
-#define DARKROOM_EVENTS_PUBSUB_CALL_H
+#ifndef DARKROOM_EVENTS_PUBSUB_PUBSUB_CALL_H
+#define DARKROOM_EVENTS_PUBSUB_PUBSUB_CALL_H
 
-#include "events/pubsub.h"
+#include "events/pubsub/pubsub.h"
 
 enum { PUBSUB_BATCH_MAX = 100 };
 

@@ -1,11 +1,11 @@
-#include "events/push.h"
+#include "events/outbox/push.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/threads.h"
 #include "client/http_client.h"
-#include "events/envelope.h"
+#include "events/outbox/envelope.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* The outbox: events that are stored but not yet delivered, in one SQLite file (WAL,
  * synchronous=FULL). One thread at a time is at the database: a caller that finds it free commits
  * at once; what comes meanwhile waits and goes into one commit together, so that N waiting requests
- * cost one fsync. Delivery is events/push.c's; this file only keeps the rows.
+ * cost one fsync. Delivery is events/outbox/push.c's; this file only keeps the rows.
  *
  * A row is pending or dead (a dead letter). Delivered rows are deleted.
  *
@@ -11,12 +11,12 @@
  * outbox_reconcile_finished(): the owner then announces again every stored object that has no
  * result.
  *
- * The service holds flock() on `<path>.lock`. Operator commands (events/outbox_admin.h) work on the
- * same file through SQLite's own locking while the service runs.
+ * The service holds flock() on `<path>.lock`. Operator commands (events/outbox/outbox_admin.h) work
+ * on the same file through SQLite's own locking while the service runs.
  *
  * Thread-safe. */
-#ifndef DARKROOM_EVENTS_OUTBOX_H
-#define DARKROOM_EVENTS_OUTBOX_H
+#ifndef DARKROOM_EVENTS_OUTBOX_OUTBOX_H
+#define DARKROOM_EVENTS_OUTBOX_OUTBOX_H
 
 #include "events/event.h"
 

@@ -1,4 +1,4 @@
-#include "events/envelope.h"
+#include "events/outbox/envelope.h"
 
 #include "base/clock.h"
 

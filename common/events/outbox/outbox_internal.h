@@ -7,10 +7,10 @@
  *   outbox_db.c       SQLite: opening, schema, statements
  *   outbox_files.c    the files beneath SQLite: directories, lock, damage seen from outside
  *   outbox_recover.c  setting a damaged file aside and salvaging its rows */
-#ifndef DARKROOM_EVENTS_OUTBOX_INTERNAL_H
-#define DARKROOM_EVENTS_OUTBOX_INTERNAL_H
+#ifndef DARKROOM_EVENTS_OUTBOX_OUTBOX_INTERNAL_H
+#define DARKROOM_EVENTS_OUTBOX_OUTBOX_INTERNAL_H
 
-#include "events/outbox.h"
+#include "events/outbox/outbox.h"
 
 #include <pthread.h>
 #include <sqlite3.h>

@@ -1,7 +1,7 @@
 /* CloudEvents 1.0, HTTP protocol binding (binary and structured mode), JSON event format; the two
  * types of Google's that tell of objects. */
 #include "base/strings.h"
-#include "events/notification_internal.h"
+#include "events/notification/notification_internal.h"
 
 #include <string.h>
 #include <strings.h>

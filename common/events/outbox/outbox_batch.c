@@ -1,4 +1,4 @@
-#include "events/outbox_internal.h"
+#include "events/outbox/outbox_internal.h"
 
 static bool bind_text(sqlite3_stmt *s, int at, const char *text)
 {

@@ -1,5 +1,5 @@
 #include "base/clock.h"
-#include "events/outbox_internal.h"
+#include "events/outbox/outbox_internal.h"
 
 #include <string.h>
 

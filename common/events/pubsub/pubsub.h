@@ -12,8 +12,8 @@
  * it twice, with the same attributes.
  *
  * Thread-safe. */
-#ifndef DARKROOM_EVENTS_PUBSUB_H
-#define DARKROOM_EVENTS_PUBSUB_H
+#ifndef DARKROOM_EVENTS_PUBSUB_PUBSUB_H
+#define DARKROOM_EVENTS_PUBSUB_PUBSUB_H
 
 #include "base/bytes.h"
 #include "base/clock.h"

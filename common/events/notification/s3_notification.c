@@ -1,7 +1,7 @@
 /* S3 event notifications. Sources of the format: Amazon S3 User Guide, "Event message structure";
  * MinIO sends the same, with EventName and Key beside the Records and "s3:" before the names. */
 #include "base/strings.h"
-#include "events/notification_internal.h"
+#include "events/notification/notification_internal.h"
 
 #include <string.h>
 
