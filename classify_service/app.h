@@ -2,10 +2,10 @@
 #ifndef DARKROOM_CLASSIFY_APP_H
 #define DARKROOM_CLASSIFY_APP_H
 
+#include "app/open_publisher.h"
+#include "app/service.h"
 #include "image/image.h"
 #include "model/model.h"
-#include "service/service.h"
-#include "service/topic.h"
 #include "store/allowed_stores.h"
 
 struct app {

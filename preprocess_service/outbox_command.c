@@ -1,6 +1,6 @@
 #include "outbox_command.h"
 
-#include "base/settings.h"
+#include "app/settings.h"
 #include "events/outbox/outbox_admin.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 /* A store on standard input and output, for the conformance tests: opened as the services do, from
  * the environment; one JSON object a line in, one out. See tests/integration/store_client.py. */
+#include "app/open_store.h"
 #include "base/strings.h"
-#include "service/storage.h"
 
 #include <inttypes.h>
 #include <jansson.h>

@@ -2,6 +2,7 @@
  * See alloc_faults.h. */
 #include "alloc_faults.h"
 
+#include "app/settings.h"
 #include "auth/jwks_cache.h"
 #include "auth/oidc.h"
 #include "base/base64url.h"
@@ -9,7 +10,6 @@
 #include "base/json_cost.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "base/settings.h"
 #include "client/google_key.h"
 #include "client/google_token.h"
 #include "client/http_client.h"

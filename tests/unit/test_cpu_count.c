@@ -1,5 +1,5 @@
+#include "app/cpu_count.h"
 #include "base/bytes.h"
-#include "base/cpu_count.h"
 
 #include <sched.h>
 #include <sys/stat.h>

@@ -1,5 +1,5 @@
+#include "app/readiness.h"
 #include "base/clock.h"
-#include "service/readiness.h"
 #include "store/driver.h"
 
 #include <setjmp.h>

@@ -1,4 +1,4 @@
-#include "base/settings.h"
+#include "app/settings.h"
 
 #include "base/strings.h"
 

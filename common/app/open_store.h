@@ -1,9 +1,9 @@
 /* The store that the settings name, with what it talks and proves itself with: the HTTP client, and
  * for gs:// Google's token. */
-#ifndef DARKROOM_SERVICE_STORAGE_H
-#define DARKROOM_SERVICE_STORAGE_H
+#ifndef DARKROOM_APP_OPEN_STORE_H
+#define DARKROOM_APP_OPEN_STORE_H
 
-#include "base/settings.h"
+#include "app/settings.h"
 #include "store/store.h"
 
 struct google_token;

@@ -1,9 +1,9 @@
 /* A Pub/Sub topic that the settings name, with what it is talked to and proven to with: the HTTP
  * client and Google's token. */
-#ifndef DARKROOM_SERVICE_TOPIC_H
-#define DARKROOM_SERVICE_TOPIC_H
+#ifndef DARKROOM_APP_OPEN_PUBLISHER_H
+#define DARKROOM_APP_OPEN_PUBLISHER_H
 
-#include "base/settings.h"
+#include "app/settings.h"
 #include "events/pubsub/pubsub.h"
 
 struct google_token;

@@ -1,9 +1,9 @@
 /* Google's access token as the settings say, in the form of callbacks: what needs one (a store, a
  * topic) does not know where it comes from. */
-#ifndef DARKROOM_SERVICE_GOOGLE_H
-#define DARKROOM_SERVICE_GOOGLE_H
+#ifndef DARKROOM_APP_GOOGLE_H
+#define DARKROOM_APP_GOOGLE_H
 
-#include "base/settings.h"
+#include "app/settings.h"
 #include "client/google_token.h"
 
 /* Settings and client must outlive it; google_token_free. NULL: ERROR_CONFIG. */

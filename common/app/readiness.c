@@ -1,4 +1,4 @@
-#include "service/readiness.h"
+#include "app/readiness.h"
 
 #include "base/clock.h"
 #include "base/threads.h"

@@ -1,7 +1,7 @@
 /* The settings of both services: the struct that holds them and the table that fills it.
  * Cross-checks between settings are in settings_load. Immutable once loaded. */
-#ifndef DARKROOM_BASE_SETTINGS_H
-#define DARKROOM_BASE_SETTINGS_H
+#ifndef DARKROOM_APP_SETTINGS_H
+#define DARKROOM_APP_SETTINGS_H
 
 #include "base/config.h"
 

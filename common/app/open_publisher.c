@@ -1,8 +1,8 @@
-#include "service/topic.h"
+#include "app/open_publisher.h"
 
+#include "app/google.h"
 #include "base/strings.h"
 #include "client/http_client.h"
-#include "service/google.h"
 
 #include <string.h>
 

@@ -1,8 +1,8 @@
 /* Whether storage works, as far as is known: what /readyz says of it without ever waiting for it.
  * Any storage call updates the state (store_health); when it is older than 5 s, a thread of this
  * module's looks in the background, one look at a time. Thread-safe. */
-#ifndef DARKROOM_SERVICE_READINESS_H
-#define DARKROOM_SERVICE_READINESS_H
+#ifndef DARKROOM_APP_READINESS_H
+#define DARKROOM_APP_READINESS_H
 
 #include "store/store.h"
 

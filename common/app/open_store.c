@@ -1,8 +1,8 @@
-#include "service/storage.h"
+#include "app/open_store.h"
 
+#include "app/google.h"
 #include "base/strings.h"
 #include "client/http_client.h"
-#include "service/google.h"
 
 #include <string.h>
 

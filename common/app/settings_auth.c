@@ -1,4 +1,4 @@
-#include "base/settings_auth.h"
+#include "app/settings_auth.h"
 
 #include "base/strings.h"
 #include "base/url.h"

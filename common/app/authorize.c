@@ -1,4 +1,4 @@
-#include "service/authorize.h"
+#include "app/authorize.h"
 
 #include "auth/oidc.h"
 #include "base/log.h"

@@ -1,7 +1,7 @@
 /* How many CPUs this process may use: the least of its affinity mask and its cgroup CPU quota
  * (v2 cpu.max, v1 cpu.cfs_quota_us / cpu.cfs_period_us), rounded up, at least 1. */
-#ifndef DARKROOM_BASE_CPU_COUNT_H
-#define DARKROOM_BASE_CPU_COUNT_H
+#ifndef DARKROOM_APP_CPU_COUNT_H
+#define DARKROOM_APP_CPU_COUNT_H
 
 int cpu_count(void);
 

@@ -1,7 +1,7 @@
-#include "base/settings.h"
+#include "app/settings.h"
 
-#include "base/cpu_count.h"
-#include "base/settings_auth.h"
+#include "app/cpu_count.h"
+#include "app/settings_auth.h"
 #include "base/strings.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "service/service.h"
+#include "app/service.h"
 
 #include "base/clock.h"
 #include "base/log.h"

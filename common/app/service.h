@@ -1,13 +1,13 @@
 /* What both services share around their routes: the command line, start-up and shutdown in the
  * right order, and the routes /, /healthz, /readyz, /metrics, /openapi.json. */
-#ifndef DARKROOM_SERVICE_SERVICE_H
-#define DARKROOM_SERVICE_SERVICE_H
+#ifndef DARKROOM_APP_SERVICE_H
+#define DARKROOM_APP_SERVICE_H
 
-#include "base/settings.h"
+#include "app/authorize.h"
+#include "app/open_store.h"
+#include "app/readiness.h"
+#include "app/settings.h"
 #include "http/server.h"
-#include "service/authorize.h"
-#include "service/readiness.h"
-#include "service/storage.h"
 #include "workers/image_worker.h"
 #include "workers/worker_pool.h"
 

@@ -1,4 +1,4 @@
-#include "service/google.h"
+#include "app/google.h"
 
 struct google_token *google_open(const struct settings *s, struct http_client *client,
                                  const char *scope, struct error *err)

@@ -1,4 +1,4 @@
-#include "base/cpu_count.h"
+#include "app/cpu_count.h"
 
 #include "base/strings.h"
 

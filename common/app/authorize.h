@@ -6,11 +6,11 @@
  * a token for AUTH_AUDIENCE of one of AUTH_EMAILS, if these are set
  *
  * Thread-safe. Why somebody was refused goes to the log; the client learns only that. */
-#ifndef DARKROOM_SERVICE_AUTHORIZE_H
-#define DARKROOM_SERVICE_AUTHORIZE_H
+#ifndef DARKROOM_APP_AUTHORIZE_H
+#define DARKROOM_APP_AUTHORIZE_H
 
+#include "app/settings.h"
 #include "base/clock.h"
-#include "base/settings.h"
 #include "http/request.h"
 
 struct authorizer;
