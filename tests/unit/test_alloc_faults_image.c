@@ -3,8 +3,8 @@
  * their own. */
 #include "alloc_faults.h"
 
-#include "../../classify_service/v2.h"
 #include "base/clock.h"
+#include "classify_service/inference.h"
 #include "http/server.h"
 #include "image/resample/resample.h"
 #include "model/labels.h"

@@ -1,5 +1,5 @@
 /* Open Inference Protocol v2: what there is, and whether it is ready. */
-#include "v2.h"
+#include "inference.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* POST /v2/models/{model}/infer: the items one after the other, each a job of its own, so that a
  * batch holds one worker at a time and stands in the queue like everybody. */
 #include "classify.h"
-#include "v2.h"
+#include "inference.h"
 
 struct read_job {
     const struct manifest *manifest;

@@ -5,8 +5,8 @@
  *   image   BYTES [n] or [n, 1]: images as files (in JSON: base64)
  *   tensor  FP32 [n, ...]: what the model wants, its shape is in the metadata
  *   scores  FP32 [n, classes], or BYTES [n, k] "score:index:label" with `classification`: k */
-#ifndef DARKROOM_CLASSIFY_V2_H
-#define DARKROOM_CLASSIFY_V2_H
+#ifndef DARKROOM_INFERENCE_H
+#define DARKROOM_INFERENCE_H
 
 #include "app.h"
 

@@ -1,6 +1,6 @@
 #include "base/log.h"
+#include "inference.h"
 #include "model/labels.h"
-#include "v2.h"
 
 #include <string.h>
 

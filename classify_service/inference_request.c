@@ -1,8 +1,8 @@
 #include "base/json.h"
 #include "base/json_cost.h"
 #include "base/strings.h"
+#include "inference.h"
 #include "model/labels.h"
-#include "v2.h"
 
 #include <string.h>
 
