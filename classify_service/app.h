@@ -28,11 +28,11 @@ extern const size_t classify_route_count;
 struct reply handle_classify(const struct app *app, const struct request *req);
 struct reply handle_pubsub(const struct app *app, const struct request *req);
 struct reply handle_results(const struct app *app, const struct request *req);
-struct reply handle_v2_server(const struct app *app, const struct request *req);
-struct reply handle_v2_live(const struct app *app, const struct request *req);
-struct reply handle_v2_ready(const struct app *app, const struct request *req);
-struct reply handle_v2_model(const struct app *app, const struct request *req);
-struct reply handle_v2_model_ready(const struct app *app, const struct request *req);
-struct reply handle_v2_infer(const struct app *app, const struct request *req);
+struct reply handle_inference_server(const struct app *app, const struct request *req);
+struct reply handle_inference_live(const struct app *app, const struct request *req);
+struct reply handle_inference_ready(const struct app *app, const struct request *req);
+struct reply handle_inference_model(const struct app *app, const struct request *req);
+struct reply handle_inference_model_ready(const struct app *app, const struct request *req);
+struct reply handle_infer(const struct app *app, const struct request *req);
 
 #endif

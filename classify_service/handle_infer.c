@@ -6,7 +6,7 @@
 struct read_job {
     const struct manifest *manifest;
     const struct request *req;
-    struct v2_request *request;
+    struct inference_request *request;
     struct error err;
     bool ok;
 };
@@ -17,11 +17,11 @@ static void run_read(void *state, void *arg, const atomic_bool *cancelled)
 
     (void)state;
     (void)cancelled;
-    job->ok = v2_request_read(job->manifest, job->req, job->request, &job->err);
+    job->ok = inference_request_read(job->manifest, job->req, job->request, &job->err);
 }
 
-static bool read_on_worker(const struct app *app, const struct request *req, struct v2_request *ret,
-                           struct error *err)
+static bool read_on_worker(const struct app *app, const struct request *req,
+                           struct inference_request *ret, struct error *err)
 {
     struct read_job job = {.manifest = model_manifest(app->model), .req = req, .request = ret};
 
@@ -34,21 +34,21 @@ static bool read_on_worker(const struct app *app, const struct request *req, str
 }
 
 static bool infer_images(const struct app *app, const struct request *req,
-                         const struct v2_request *request, float *scores, struct error *err)
+                         const struct inference_request *request, float *scores, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer scratch = {0};
     const size_t count = model_manifest(app->model)->label_count;
     struct bytes image;
 
     for (size_t i = 0; i < request->items; i++)
-        if (!v2_request_image(request, i, &scratch, &image, err) ||
+        if (!inference_request_image(request, i, &scratch, &image, err) ||
             !classify_scores(app, req, image, NULL, scores + i * count, err))
             return error_wrap(err, "item %zu", i);
     return true;
 }
 
 static bool infer_tensors(const struct app *app, const struct request *req,
-                          const struct v2_request *request, float *scores, struct error *err)
+                          const struct inference_request *request, float *scores, struct error *err)
 {
     const struct manifest *manifest = model_manifest(app->model);
     const size_t count = manifest_input_count(manifest);
@@ -57,29 +57,29 @@ static bool infer_tensors(const struct app *app, const struct request *req,
     if (tensor == NULL)
         return error_oom(err);
     for (size_t i = 0; i < request->items; i++)
-        if (!v2_request_tensor(request, i, count, tensor, err) ||
+        if (!inference_request_tensor(request, i, count, tensor, err) ||
             !classify_scores(app, req, bytes_of(NULL, 0), tensor,
                              scores + i * manifest->label_count, err))
             return error_wrap(err, "item %zu", i);
     return true;
 }
 
-struct reply handle_v2_infer(const struct app *app, const struct request *req)
+struct reply handle_infer(const struct app *app, const struct request *req)
 {
-    CLEANUP(v2_request_done) struct v2_request request = {0};
+    CLEANUP(inference_request_done) struct inference_request request = {0};
     const struct manifest *manifest = model_manifest(app->model);
     struct error err = {0};
     struct reply reply;
 
-    if (!v2_names_model(app, req, &reply))
+    if (!inference_names_model(app, req, &reply))
         return reply;
     if (!read_on_worker(app, req, &request, &err))
-        return v2_reply_error(req, &err);
+        return inference_reply_error(req, &err);
     CLEANUP_FREE float *scores = calloc(request.items, manifest->label_count * sizeof(*scores));
     if (scores == NULL)
         error_oom(&err);
     else if (request.is_tensor ? infer_tensors(app, req, &request, scores, &err)
                                : infer_images(app, req, &request, scores, &err))
-        return v2_reply_infer(manifest, &request, scores);
-    return v2_reply_error(req, &err);
+        return inference_reply_infer(manifest, &request, scores);
+    return inference_reply_error(req, &err);
 }

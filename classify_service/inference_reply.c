@@ -55,11 +55,11 @@ static bool add_scores(const float *scores, size_t count, struct values *values)
     return true;
 }
 
-static json_t *output_of(const struct manifest *manifest, const struct v2_request *request,
+static json_t *output_of(const struct manifest *manifest, const struct inference_request *request,
                          const struct values *values)
 {
     size_t columns = request->classes > 0 ? request->classes : manifest->label_count;
-    json_t *output = json_pack("{s:s, s:s, s:[I, I]}", "name", v2_output_name, "datatype",
+    json_t *output = json_pack("{s:s, s:s, s:[I, I]}", "name", inference_output_name, "datatype",
                                request->classes > 0 ? "BYTES" : "FP32", "shape",
                                (json_int_t)request->items, (json_int_t)columns);
     int failed = values->json != NULL
@@ -87,12 +87,12 @@ static struct reply with_binary(struct reply reply, const struct buffer *binary)
         return reply_error(&err);
     }
     reply.content_type = "application/octet-stream";
-    reply_add_header(&reply, v2_json_length_header, "%zu", len);
+    reply_add_header(&reply, inference_json_length_header, "%zu", len);
     return reply;
 }
 
-struct reply v2_reply_infer(const struct manifest *manifest, const struct v2_request *request,
-                            const float *scores)
+struct reply inference_reply_infer(const struct manifest *manifest,
+                                   const struct inference_request *request, const float *scores)
 {
     struct values values = {.json = request->binary_output ? NULL : json_array(),
                             .bytes = BUFFER_MAX(BINARY_MAX)};
@@ -115,7 +115,7 @@ struct reply v2_reply_infer(const struct manifest *manifest, const struct v2_req
     return reply;
 }
 
-struct reply v2_reply_error(const struct request *req, const struct error *err)
+struct reply inference_reply_error(const struct request *req, const struct error *err)
 {
     int status = error_http_status(err->code);
 

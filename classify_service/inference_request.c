@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-const char v2_json_length_header[] = "Inference-Header-Content-Length";
+const char inference_json_length_header[] = "Inference-Header-Content-Length";
 
 static bool bad(struct error *err, const char *why)
 {
@@ -15,7 +15,7 @@ static bool bad(struct error *err, const char *why)
 
 /* ---- the JSON, and what it costs */
 
-static bool charge(const struct request *req, struct bytes text, struct v2_request *ret,
+static bool charge(const struct request *req, struct bytes text, struct inference_request *ret,
                    struct error *err)
 {
     int64_t cost = json_cost(text);
@@ -34,12 +34,12 @@ static bool charge(const struct request *req, struct bytes text, struct v2_reque
 static bool split_body(const struct request *req, struct bytes *json, struct bytes *binary,
                        struct error *err)
 {
-    const char *header = request_header(req, v2_json_length_header);
+    const char *header = request_header(req, inference_json_length_header);
     int64_t len = (int64_t)req->body.len;
 
     if (header != NULL && !string_to_int64(header, 0, len, &len))
         return error_set(err, ERROR_BAD_REQUEST, "%s: not a length within the body",
-                         v2_json_length_header);
+                         inference_json_length_header);
     *json = bytes_of(req->body.data, (size_t)len);
     *binary = bytes_of(req->body.data + len, req->body.len - (size_t)len);
     return true;
@@ -80,27 +80,27 @@ static bool is_text(const json_t *object, const char *name, const char *text)
     return value != NULL && strcmp(value, text) == 0;
 }
 
-static bool read_kind(const json_t *input, struct v2_request *ret, struct error *err)
+static bool read_kind(const json_t *input, struct inference_request *ret, struct error *err)
 {
-    ret->is_tensor = is_text(input, "name", v2_tensor_name);
-    if (!ret->is_tensor && !is_text(input, "name", v2_image_name))
-        return error_set(err, ERROR_BAD_REQUEST, "the input's name is not %s or %s", v2_image_name,
-                         v2_tensor_name);
+    ret->is_tensor = is_text(input, "name", inference_tensor_name);
+    if (!ret->is_tensor && !is_text(input, "name", inference_image_name))
+        return error_set(err, ERROR_BAD_REQUEST, "the input's name is not %s or %s",
+                         inference_image_name, inference_tensor_name);
     const char *datatype = ret->is_tensor ? "FP32" : "BYTES";
     return is_text(input, "datatype", datatype) ||
            error_set(err, ERROR_BAD_REQUEST, "the input's datatype is not %s", datatype);
 }
 
-static bool read_shape(const struct manifest *manifest, const json_t *input, struct v2_request *ret,
-                       struct error *err)
+static bool read_shape(const struct manifest *manifest, const json_t *input,
+                       struct inference_request *ret, struct error *err)
 {
     const json_t *shape = json_object_get(input, "shape");
     json_int_t items = json_integer_value(json_array_get(shape, 0));
-    json_int_t expected[V2_DIMENSIONS_MAX] = {items, 1};
+    json_int_t expected[INFERENCE_DIMENSIONS_MAX] = {items, 1};
     size_t dimensions = json_array_size(shape);
 
     if (ret->is_tensor)
-        v2_tensor_shape(manifest, items, expected);
+        inference_tensor_shape(manifest, items, expected);
     bool ok = ret->is_tensor ? dimensions == 4 : dimensions == 1 || dimensions == 2;
     for (size_t i = 0; ok && i < dimensions; i++) {
         const json_t *size = json_array_get(shape, i);
@@ -108,14 +108,14 @@ static bool read_shape(const struct manifest *manifest, const json_t *input, str
     }
     if (!ok)
         return bad(err, "the input's shape is not the metadata's");
-    if (items < 1 || items > V2_ITEMS_MAX)
-        return error_set(err, ERROR_BAD_REQUEST, "not 1 to %d items", V2_ITEMS_MAX);
+    if (items < 1 || items > INFERENCE_ITEMS_MAX)
+        return error_set(err, ERROR_BAD_REQUEST, "not 1 to %d items", INFERENCE_ITEMS_MAX);
     ret->items = (size_t)items;
     return true;
 }
 
 /* Each item of BYTES is its length, four bytes little-endian, and itself. */
-static bool split_images(struct bytes binary, struct v2_request *ret, struct error *err)
+static bool split_images(struct bytes binary, struct inference_request *ret, struct error *err)
 {
     for (size_t i = 0; i < ret->items; i++) {
         if (binary.len < 4)
@@ -130,7 +130,7 @@ static bool split_images(struct bytes binary, struct v2_request *ret, struct err
     return binary.len == 0 || bad(err, "the binary data has more than the shape says");
 }
 
-static bool split_tensors(struct bytes binary, size_t count, struct v2_request *ret,
+static bool split_tensors(struct bytes binary, size_t count, struct inference_request *ret,
                           struct error *err)
 {
     size_t size = count * sizeof(float);
@@ -143,7 +143,7 @@ static bool split_tensors(struct bytes binary, size_t count, struct v2_request *
 }
 
 static bool read_data(const struct manifest *manifest, const json_t *input, struct bytes binary,
-                      struct v2_request *ret, struct error *err)
+                      struct inference_request *ret, struct error *err)
 {
     json_int_t size;
 
@@ -161,8 +161,8 @@ static bool read_data(const struct manifest *manifest, const json_t *input, stru
                           : split_images(binary, ret, err);
 }
 
-static bool read_input(const struct manifest *manifest, struct bytes binary, struct v2_request *ret,
-                       struct error *err)
+static bool read_input(const struct manifest *manifest, struct bytes binary,
+                       struct inference_request *ret, struct error *err)
 {
     const json_t *inputs = json_object_get(ret->json, "inputs");
     const json_t *input = json_array_get(inputs, 0);
@@ -175,7 +175,8 @@ static bool read_input(const struct manifest *manifest, struct bytes binary, str
 
 /* ---- the output */
 
-static bool read_output(const struct manifest *manifest, struct v2_request *ret, struct error *err)
+static bool read_output(const struct manifest *manifest, struct inference_request *ret,
+                        struct error *err)
 {
     const json_t *outputs = json_object_get(ret->json, "outputs");
     const json_t *output = json_array_get(outputs, 0);
@@ -188,8 +189,9 @@ static bool read_output(const struct manifest *manifest, struct v2_request *ret,
         return bad(err, "outputs is not an array of one output");
     if (output == NULL)
         return true;
-    if (!is_text(output, "name", v2_output_name))
-        return error_set(err, ERROR_BAD_REQUEST, "the output's name is not %s", v2_output_name);
+    if (!is_text(output, "name", inference_output_name))
+        return error_set(err, ERROR_BAD_REQUEST, "the output's name is not %s",
+                         inference_output_name);
     if (!flag(output, "binary_data", &ret->binary_output, err) ||
         !number(output, "classification", 0, (json_int_t)most, &classes, err))
         return false;
@@ -197,7 +199,7 @@ static bool read_output(const struct manifest *manifest, struct v2_request *ret,
     return true;
 }
 
-static bool read_id(struct v2_request *ret, struct error *err)
+static bool read_id(struct inference_request *ret, struct error *err)
 {
     const json_t *id = json_object_get(ret->json, "id");
 
@@ -205,10 +207,10 @@ static bool read_id(struct v2_request *ret, struct error *err)
     return id == NULL || ret->id != NULL || bad(err, "id is not a string");
 }
 
-bool v2_request_read(const struct manifest *manifest, const struct request *req,
-                     struct v2_request *ret, struct error *err)
+bool inference_request_read(const struct manifest *manifest, const struct request *req,
+                            struct inference_request *ret, struct error *err)
 {
-    CLEANUP(v2_request_done) struct v2_request found = {0};
+    CLEANUP(inference_request_done) struct inference_request found = {0};
     struct bytes text = {0}, binary = {0};
     struct error why = {0};
 
@@ -224,22 +226,22 @@ bool v2_request_read(const struct manifest *manifest, const struct request *req,
         !read_output(manifest, &found, err))
         return false;
     *ret = found;
-    found = (struct v2_request){0};
+    found = (struct inference_request){0};
     return true;
 }
 
-void v2_request_done(struct v2_request *request)
+void inference_request_done(struct inference_request *request)
 {
     json_decref(request->json);
     if (request->charged > 0)
         byte_budget_give(request->budget, request->charged);
-    *request = (struct v2_request){0};
+    *request = (struct inference_request){0};
 }
 
 /* ---- the items */
 
-bool v2_request_image(const struct v2_request *request, size_t i, struct buffer *scratch,
-                      struct bytes *ret, struct error *err)
+bool inference_request_image(const struct inference_request *request, size_t i,
+                             struct buffer *scratch, struct bytes *ret, struct error *err)
 {
     if (request->data == NULL) {
         *ret = request->binary[i];
@@ -274,8 +276,8 @@ static bool flatten(const json_t *value, float *out, size_t *at, size_t count)
     return ok;
 }
 
-bool v2_request_tensor(const struct v2_request *request, size_t i, size_t count, float *out,
-                       struct error *err)
+bool inference_request_tensor(const struct inference_request *request, size_t i, size_t count,
+                              float *out, struct error *err)
 {
     size_t at = 0;
     bool ok;

@@ -25,7 +25,7 @@ struct twin {
     char header[32];
 };
 
-static void twin_finish(struct twin *twin, const struct v2_request *request,
+static void twin_finish(struct twin *twin, const struct inference_request *request,
                         const struct buffer *items)
 {
     struct error err = {0};
@@ -46,28 +46,28 @@ static void twin_finish(struct twin *twin, const struct v2_request *request,
 }
 
 /* What was read one way and written the other way is read as the same. */
-static void check_twin(const struct v2_request *request, const struct buffer *items,
+static void check_twin(const struct inference_request *request, const struct buffer *items,
                        struct byte_budget *budget)
 {
     struct twin twin = {.body = BUFFER_MAX(items->len + 4096)};
-    CLEANUP(v2_request_done) struct v2_request again = {0};
+    CLEANUP(inference_request_done) struct inference_request again = {0};
     CLEANUP(buffer_done) struct buffer scratch = {0};
     struct error err = {0};
     size_t at = 0;
 
     twin_finish(&twin, request, items);
-    const struct http_field header = {v2_json_length_header, twin.header};
+    const struct http_field header = {inference_json_length_header, twin.header};
     const struct request req = {
         .headers = &header, .header_count = 1, .body = buffer_view(&twin.body), .budget = budget};
-    FUZZ_CHECK(v2_request_read(&manifest, &req, &again, &err));
+    FUZZ_CHECK(inference_request_read(&manifest, &req, &again, &err));
     FUZZ_CHECK(again.items == request->items && again.is_tensor == request->is_tensor);
     for (size_t i = 0; i < again.items; i++) {
         float floats[FLOATS];
         struct bytes image = bytes_of(floats, sizeof(floats));
         if (again.is_tensor) {
-            FUZZ_CHECK(v2_request_tensor(&again, i, FLOATS, floats, &err));
+            FUZZ_CHECK(inference_request_tensor(&again, i, FLOATS, floats, &err));
         } else {
-            FUZZ_CHECK(v2_request_image(&again, i, &scratch, &image, &err));
+            FUZZ_CHECK(inference_request_image(&again, i, &scratch, &image, &err));
             at += 4;
         }
         FUZZ_CHECK(bytes_equal(image, bytes_of(items->data + at, image.len)));
@@ -88,7 +88,8 @@ static void add_image(struct buffer *items, struct bytes image)
 }
 
 /* All items; false when one is not as it should be. */
-static bool read_items(const struct v2_request *request, struct bytes body, struct buffer *items)
+static bool read_items(const struct inference_request *request, struct bytes body,
+                       struct buffer *items)
 {
     CLEANUP(buffer_done) struct buffer scratch = {0};
     struct error err = {0};
@@ -97,8 +98,8 @@ static bool read_items(const struct v2_request *request, struct bytes body, stru
     for (size_t i = 0; ok && i < request->items; i++) {
         float floats[FLOATS];
         struct bytes image = {0};
-        ok = request->is_tensor ? v2_request_tensor(request, i, FLOATS, floats, &err)
-                                : v2_request_image(request, i, &scratch, &image, &err);
+        ok = request->is_tensor ? inference_request_tensor(request, i, FLOATS, floats, &err)
+                                : inference_request_image(request, i, &scratch, &image, &err);
         if (!ok)
             FUZZ_CHECK_ERROR(&err, ERROR_BAD_REQUEST);
         else if (request->is_tensor)
@@ -111,13 +112,13 @@ static bool read_items(const struct v2_request *request, struct bytes body, stru
     return ok;
 }
 
-static void check_answer(const struct v2_request *request)
+static void check_answer(const struct inference_request *request)
 {
-    float scores[V2_ITEMS_MAX * LABELS];
+    float scores[INFERENCE_ITEMS_MAX * LABELS];
 
     for (size_t i = 0; i < ARRAY_SIZE(scores); i++)
         scores[i] = (float)(i % 7) / 7.0F;
-    struct reply reply = v2_reply_infer(&manifest, request, scores);
+    struct reply reply = inference_reply_infer(&manifest, request, scores);
     FUZZ_CHECK(reply.status == 200);
     if (!request->binary_output) {
         json_t *json = json_loadb((const char *)reply.body.data, reply.body.len, 0, NULL);
@@ -130,7 +131,7 @@ static void check_answer(const struct v2_request *request)
 static void check_refusal(const struct request *req, const struct error *err)
 {
     FUZZ_CHECK_ERROR(err, ERROR_BAD_REQUEST, ERROR_TOO_LARGE, ERROR_OVERLOADED);
-    struct reply reply = v2_reply_error(req, err);
+    struct reply reply = inference_reply_error(req, err);
     FUZZ_CHECK(reply.status == error_http_status(err->code));
     json_t *json = json_loadb((const char *)reply.body.data, reply.body.len, 0, NULL);
     FUZZ_CHECK(json_is_string(json_object_get(json, "error")));
@@ -143,25 +144,25 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct bytes body = bytes_of(data, size);
     CLEANUP_FREE char *length = fuzz_line(&body);
     struct byte_budget budget = {.max = 4 << 20};
-    const struct http_field header = {v2_json_length_header, length};
+    const struct http_field header = {inference_json_length_header, length};
     const struct request req = {.headers = &header,
                                 .header_count = *length != '\0',
                                 .body = body,
                                 .id = "id",
                                 .route = "",
                                 .budget = &budget};
-    struct v2_request request = {0};
+    struct inference_request request = {0};
     CLEANUP(buffer_done) struct buffer items = BUFFER_MAX(16 << 20);
     struct error err = {0};
 
-    if (v2_request_read(&manifest, &req, &request, &err)) {
-        FUZZ_CHECK(request.items >= 1 && request.items <= V2_ITEMS_MAX);
+    if (inference_request_read(&manifest, &req, &request, &err)) {
+        FUZZ_CHECK(request.items >= 1 && request.items <= INFERENCE_ITEMS_MAX);
         FUZZ_CHECK(request.classes <= LABELS);
         FUZZ_CHECK(atomic_load(&budget.used) == request.charged);
         if (read_items(&request, body, &items))
             check_twin(&request, &items, &budget);
         check_answer(&request);
-        v2_request_done(&request);
+        inference_request_done(&request);
     } else {
         check_refusal(&req, &err);
     }
