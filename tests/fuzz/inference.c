@@ -1,6 +1,6 @@
 /* The inference protocol's requests: the value of Inference-Header-Content-Length in the first line
  * ("" for none), then the body. The model takes 2 x 2 pixels and knows three labels. */
-#include "classify_service/inference.h"
+#include "../../classify_service/inference.h"
 #include "fuzz.h"
 
 enum { SIDE = 2, FLOATS = 3 * SIDE * SIDE, LABELS = 3 };

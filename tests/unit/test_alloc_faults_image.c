@@ -4,7 +4,7 @@
 #include "alloc_faults.h"
 
 #include "base/clock.h"
-#include "classify_service/inference.h"
+#include "../../classify_service/inference.h"
 #include "http/server.h"
 #include "image/resample/resample.h"
 #include "model/labels.h"
