@@ -20,9 +20,10 @@ MAKE = re.compile(r"(?:^|`)(?:[A-Z_]+=\S+ )*make ([a-z][\w.-]*(?: [a-z][\w.-]*(?
 
 
 def exists(document, name):
-    """Below the document's folder, or from the root; `*` stands for any text."""
+    """Below the document's folder, or from the root, or a test; `*` stands for any text."""
     pattern = name.rstrip("/")
-    return any(document.parent.rglob(pattern)) or "/" in name and any(ROOT.glob(pattern))
+    return any(document.parent.rglob(pattern)) or any(ROOT.glob(pattern)) or (
+        name.startswith("test_") and any((ROOT / "tests").rglob(pattern)))
 
 
 def anchors(text):
