@@ -253,8 +253,8 @@ format: ## clang-format all C files
 	clang-format -i $(wildcard common/*/*.[ch] common/*/*/*.[ch] *_service/*.[ch] tests/unit/*.[ch] tests/store/*.c tests/bench/*.[ch] tests/fuzz/*.[ch] tests/hostile/*.c)
 
 .PHONY: settings-table
-settings-table: all ## rewrite the README's table of settings from --help
-	@$(PYTHON) infra/settings_table.py build README.md
+settings-table: all ## rewrite infra/SETTINGS.md from --help
+	@$(PYTHON) infra/settings_table.py build infra/SETTINGS.md
 
 .PHONY: coverage
 coverage: ## line coverage of the unit and integration tests

@@ -15,7 +15,7 @@ enum {
     LAST_MS = 500, /* of SHUTDOWN_GRACE_MS, kept for closing */
 };
 
-/* glibc's malloc, chosen by what stays resident (figures in ARCHITECTURE.md, Decisions). */
+/* glibc's malloc, chosen by what stays resident under load (`make bench` prints it as PSS). */
 enum {
     ARENAS = 2,               /* the default is 8 per core, each of which keeps what it once had */
     MMAP_BYTES = 1024 * 1024, /* from here on a block goes back to the system when freed; unless

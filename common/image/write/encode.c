@@ -24,8 +24,7 @@ static void stop_when_cancelled(VipsImage *image, VipsProgress *progress, const 
 /* libjpeg's quality for ours: the same up to 80, then through (90, 94) to (100, 100). At the
  * default of 90 what a classifier sees must hardly differ from the original: with libjpeg's own 90
  * the probability of a photograph's class moves by 0.026 on average without chroma subsampling and
- * by 0.039 with it, with 94 by 0.015 (tests/integration/test_photos.py prints it; ARCHITECTURE.md
- * has the table). */
+ * by 0.039 with it, with 94 by 0.015 (tests/integration/test_photos.py prints it). */
 static int jpeg_quality(int quality)
 {
     if (quality <= 80)
