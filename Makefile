@@ -63,11 +63,11 @@ endif
 COMMON_SRC     := $(wildcard common/*/*.c common/*/*/*.c)
 PREPROCESS_SRC := $(wildcard preprocess_service/*.c)
 CLASSIFY_SRC   := $(wildcard classify_service/*.c)
-UNIT_SRC       := $(wildcard tests/unit/test_*.c)
-PROBE_SRC      := $(wildcard tests/store/*.c)
+UNIT_SRC       := $(wildcard tests/unit/test_*.c tests/unit/*/test_*.c)
+PROBE_SRC      := tests/programs/store_probe.c
 BENCH_SRC      := $(wildcard tests/bench/*.c)
 FUZZ_SRC       := $(wildcard tests/fuzz/*.c)
-HOSTILE_SRC    := $(wildcard tests/hostile/*.c)
+HOSTILE_SRC    := tests/programs/hostile_decoder.c
 ALL_SRC        := $(COMMON_SRC) $(PREPROCESS_SRC) $(CLASSIFY_SRC) $(UNIT_SRC) $(PROBE_SRC) $(BENCH_SRC) \
                   $(FUZZ_SRC) $(HOSTILE_SRC)
 
@@ -76,7 +76,7 @@ object = $(patsubst %.c,$(BUILD)/%.o,$(1))
 COMMON_LIB    = $(BUILD)/libcommon.a
 # the services' modules without their main(), for unit tests
 SERVICES_LIB  = $(BUILD)/libservices.a
-UNIT_BIN      = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_SRC)) \
+UNIT_BIN      = $(patsubst %.c,$(BUILD)/unit/%,$(notdir $(UNIT_SRC))) \
                 $(patsubst %,$(BUILD)/unit/test_fuzz_%,$(FUZZ_TARGETS))
 # tests/fuzz/X.c is the target X: fuzzed by clang's libFuzzer, its corpus replayed by the unit tests
 FUZZ_TARGETS  = $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(FUZZ_SRC)))
@@ -95,7 +95,7 @@ $(BUILD)/preprocess-service: $(call object,$(PREPROCESS_SRC)) $(COMMON_LIB)
 $(BUILD)/classify-service: $(call object,$(CLASSIFY_SRC)) $(COMMON_LIB)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(ONNX_LIBS)
 
-# the services with a decoder that images can take over (tests/hostile/decoder.c), for test_sandbox.py
+# the services with a decoder that images can take over (tests/programs/hostile_decoder.c), for test_sandbox.py
 HOSTILE_BIN = $(BUILD)/hostile/preprocess-service $(BUILD)/hostile/classify-service
 $(BUILD)/hostile/preprocess-service: $(call object,$(PREPROCESS_SRC) $(HOSTILE_SRC)) $(COMMON_LIB)
 $(BUILD)/hostile/classify-service: $(call object,$(CLASSIFY_SRC) $(HOSTILE_SRC)) $(COMMON_LIB)
@@ -120,13 +120,12 @@ $(SERVICES_LIB): $(call object,$(filter-out %/main.c,$(PREPROCESS_SRC) $(CLASSIF
 	@rm -f $@
 	ar rcs $@ $^
 
-$(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(SERVICES_LIB) $(COMMON_LIB)
+# tests/unit/ROOM/test_X.c is the program unit/test_X
+$(foreach source,$(UNIT_SRC),$(eval $(BUILD)/unit/$(notdir $(source:.c=)): $(call object,$(source))))
+$(foreach target,$(FUZZ_TARGETS),$(eval $(BUILD)/unit/test_fuzz_$(target): $(call object,tests/fuzz/$(target).c tests/fuzz/replay.c)))
+$(UNIT_BIN): $(SERVICES_LIB) $(COMMON_LIB)
 	@mkdir -p $(@D)
-	$(CC) $(UNIT_LDFLAGS) -o $@ $^ $(LIBS) $(VIPS_LIBS) $(ONNX_LIBS) -lcmocka
-
-$(BUILD)/unit/test_fuzz_%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay.o $(SERVICES_LIB) $(COMMON_LIB)
-	@mkdir -p $(@D)
-	$(CC) $(UNIT_LDFLAGS) -o $@ $^ $(LIBS) $(VIPS_LIBS) $(ONNX_LIBS) -lcmocka
+	$(CC) $(UNIT_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) $(VIPS_LIBS) $(ONNX_LIBS) -lcmocka
 
 $(BUILD)/bin/%: $(BUILD)/tests/fuzz/%.o $(SERVICES_LIB) $(COMMON_LIB)
 	@mkdir -p $(@D)
@@ -272,7 +271,7 @@ show-hardening:
 
 .PHONY: format
 format: ## clang-format all C files
-	clang-format -i $(wildcard common/*/*.[ch] common/*/*/*.[ch] *_service/*.[ch] tests/unit/*.[ch] tests/store/*.c tests/bench/*.[ch] tests/fuzz/*.[ch] tests/hostile/*.c)
+	clang-format -i $(wildcard common/*/*.[ch] common/*/*/*.[ch] *_service/*.[ch] tests/*/*.[ch] tests/unit/*/*.[ch])
 
 compile_commands.json: Makefile ## for clangd and its like: how each file is compiled
 	@$(MAKE) --no-print-directory -nB $(call object,$(ALL_SRC)) | grep -e ' -c -o ' | \

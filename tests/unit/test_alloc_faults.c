@@ -17,7 +17,7 @@
 #include "events/outbox/envelope.h"
 #include "http/reply.h"
 #include "http/upload.h"
-#include "test_jwt_builders.h"
+#include "auth/test_jwt_builders.h"
 
 #include <openssl/pem.h>
 
