@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "classify.h"
-#include "events/notification.h"
+#include "events/notification/notification.h"
 #include "result.h"
 
 #include <string.h>

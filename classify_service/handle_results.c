@@ -1,7 +1,7 @@
 /* GET /results/{id}, /results/{id}.{ext}, /results?gcs_path=<uri>: the stored result; 202 while the
  * object exists and its result does not. */
 #include "app.h"
-#include "image/object_name.h"
+#include "objects/object_name.h"
 #include "result.h"
 
 #include <string.h>

@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/strings.h"
-#include "image/object_name.h"
+#include "objects/object_name.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* GET /images/{id} and /images/{id}.{ext}: the stored bytes. */
 #include "app.h"
-#include "image/object_name.h"
+#include "objects/object_name.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/threads.h"
-#include "image/object_name.h"
+#include "objects/object_name.h"
 
 #include <stdatomic.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/threads.h"
-#include "image/object_name.h"
+#include "objects/object_name.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* Object storage: one bucket, keys to bytes. The interface is what S3, GCS and a directory can all
- * do; the drivers are files of their own (store/file.c, …).
+ * do; the drivers are files of their own (store/file/file.c, …).
  *
  * Keys are raw UTF-8, at most STORE_KEY_MAX bytes, with no control characters and no "." or ".."
  * segments (store_key_check). A store opened on `bucket/prefix` holds only keys that start with its

@@ -2,9 +2,10 @@
 # Installs what Darkroom needs on Debian 12 or 13; returns at once when all of it is there.
 # Other systems with apt get the same packages, which is not tested; the rest is sent to the containers.
 #
-#   install.sh [run|test|lint|fuzz]
+#   install.sh [run|check|test|lint|fuzz]
 #
 #   run    (default) build both services and convert the model
+#   check  run, and the library of the unit tests
 #   test   run, and what the unit and integration tests use
 #   lint   test, and the formatters and static analysers
 #   fuzz   test, and the compiler with libFuzzer
@@ -20,8 +21,9 @@ RUN_PACKAGES=(
     python3 python3-pip python3-onnx python3-flatbuffers python3-numpy
     ca-certificates curl jq
 )
+CHECK_PACKAGES=(libcmocka-dev)
 TEST_PACKAGES=(
-    libcmocka-dev
+    "${CHECK_PACKAGES[@]}"
     python3-pytest python3-pytest-timeout python3-pytest-xdist python3-requests python3-pil python3-yaml
     libvips-tools openssl iproute2 procps util-linux strace gettext-base
     iptables libfaketime
@@ -301,6 +303,7 @@ main() {
     packages=("${RUN_PACKAGES[@]}")
     case $level in
     run) ;;
+    check) packages+=("${CHECK_PACKAGES[@]}") ;;
     test) packages+=("${TEST_PACKAGES[@]}") ;;
     lint) packages+=("${TEST_PACKAGES[@]}" "${LINT_PACKAGES[@]}") ;;
     fuzz) packages+=("${TEST_PACKAGES[@]}" "${FUZZ_PACKAGES[@]}") ;;

@@ -4,11 +4,11 @@
 
 #include "base/clock.h"
 #include "base/strings.h"
-#include "http/client.h"
+#include "client/http_client.h"
+#include "store/allowed_stores.h"
+#include "store/bucket/sigv4.h"
+#include "store/bucket/xml.h"
 #include "store/driver.h"
-#include "store/sigv4.h"
-#include "store/store_set.h"
-#include "store/xml.h"
 
 #include <arpa/inet.h>
 #include <ftw.h>

@@ -3,7 +3,7 @@
  * an object is there whole or not at all, and nothing is left over. */
 #include "base/clock.h"
 #include "base/strings.h"
-#include "events/outbox.h"
+#include "events/outbox/outbox.h"
 #include "store/store.h"
 
 #include <setjmp.h>
