@@ -1,6 +1,7 @@
 /* store/libs3 against a scripted server, which checks every signature by itself. */
 #include "base/strings.h"
 #include "store/store.h"
+#include "test_skip.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -643,7 +644,7 @@ static void descriptors_of_any_number(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
         fds[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (fds[ARRAY_SIZE(fds) - 1] < FD_SETSIZE)
-        skip();
+        SKIP("too few descriptors are allowed");
     struct fixture *f = begin(OK_HELLO);
     assert_true(get(f->store, "key", in_ms(5 * SECOND_MS), &f->err));
     assert_true(put(f->store, "key", NULL, &f->err));

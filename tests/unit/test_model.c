@@ -1,5 +1,6 @@
 #include "../../classify_service/labels.h"
 #include "../../classify_service/model.h"
+#include "test_skip.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -39,7 +40,7 @@ static int teardown(void **state)
 static void need_model(void)
 {
     if (model == NULL)
-        skip();
+        SKIP("no model");
 }
 
 static size_t input_size(void)
