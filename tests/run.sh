@@ -25,7 +25,7 @@ failures=()
 notes=()
 
 # seconds of work each: `check` does without them, and the others start with them
-slow=(test_image_paths test_image_damage test_alloc_faults_image test_sandbox_life)
+slow=(test_alloc_faults_outbox test_image_paths test_image_damage)
 
 # count FILE…: add up JUnit reports
 count() {

@@ -1,6 +1,7 @@
 /* Files that are not whole, calls that are cut short, calls at the same time. */
 #include "test_image_samples.h"
 
+#include "../test_skip.h"
 #include "base/clock.h"
 
 #include <dirent.h>
@@ -170,10 +171,8 @@ static void test_photographs(void **state)
     int count = 0;
 
     (void)state;
-    if (dir == NULL) {
-        skip();
-        return;
-    }
+    if (dir == NULL)
+        SKIP("no photographs");
     for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
         if (entry->d_name[0] == '.' || g_str_has_suffix(entry->d_name, ".tsv"))
             continue;
