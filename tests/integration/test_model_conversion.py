@@ -329,7 +329,7 @@ def test_url_that_does_not_answer(world):
     assert world.chosen() == "efficientnet_lite0"
 
 
-def test_altered_download_is_not_kept(world):
+def test_altered_download_is_refused_and_not_kept(world):
     """Say, the sign-in page of a network: the registry is next."""
     (world.web / "tiny.tflite").write_bytes(b"<html>please sign in</html>")
     assert_lines(world.make(), ["next: http"], ["next: http"], ["tiny.tflite: SHA-256 is", "next: efficientnet_lite0"],
