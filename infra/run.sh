@@ -176,7 +176,7 @@ Darkroom is running.
   \$ curl $result
   $labels
 
-  => $(jq -r '"\(.label) (\(.confidence * 100 | round) %), says \(.model)"' <<<"$labels")
+  => $(jq -r '"\(.label) (\(.confidence * 100 | round) %, \(.model))"' <<<"$labels")
 
   upload    $preprocess/preprocess
   image     $preprocess/images/$(jq -r .id <<<"$reply")
