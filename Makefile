@@ -200,6 +200,7 @@ check: ## build and the fast tests, under a minute; no root, no network
 	@bash tests/run.sh check
 
 one: ## build and run one unit test (t=test_router)
+	$(if $(t),,$(error name the test: make one t=test_router))
 	@$(PARALLEL) $(BUILD)/unit/$(t)
 	@$(BUILD)/unit/$(t)
 
