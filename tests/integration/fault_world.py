@@ -2,7 +2,7 @@
 while clients upload. Whatever was killed is started again, as a supervisor would, and nothing else is
 ever done to help.
 
-    SEED=n          the random choices (default: new ones each time, printed at the end)
+    SEED=n          the random choices (default: new ones each time, by conftest.py; printed at the end)
     FAULT_ROUNDS=n  rounds in all (default: three)
 """
 import collections
@@ -21,7 +21,7 @@ from ledger import Bucket, Directory, Ledger, Load, all_results, drain
 from models import tiny_model
 from store_servers import servers
 
-SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
+SEED = int(os.environ["SEED"])
 SMALL = BUILD.name in ("asan", "tsan")
 UPLOADS = 150 if SMALL else 1000
 ROUND_COUNT = int(os.environ.get("FAULT_ROUNDS") or 0)
@@ -259,8 +259,10 @@ def rounds():
     if SMALL:
         return [("directory", 0)]
     if not ROUND_COUNT:
-        return [(kind, n) for n, kind in enumerate(("directory", "server" if network.why_not() else "network", "swift"))]
-    return [(CYCLE[n % len(CYCLE)], n) for n in range(ROUND_COUNT)]
+        cycle = ("directory", "server" if network.why_not() else "network", "swift")
+    else:
+        cycle = [CYCLE[n % len(CYCLE)] for n in range(ROUND_COUNT)]
+    return [pytest.param(kind, n, marks=[pytest.mark.namespaces] * (kind == "network")) for n, kind in enumerate(cycle)]
 
 
 def play(kind, number, folder, services):

@@ -11,6 +11,7 @@ from conftest import BUILD, Service, Stack, free_port
 from images import encode, gradient
 from ledger import Ledger, Load, drain
 
+pytestmark = pytest.mark.measures_time
 RELEASE = not any(variant in BUILD.name for variant in ("asan", "tsan", "coverage"))
 STARTS = 15
 # Exec to exit of `--version`, nearly all of it dynamic linking, on the machine and in the minute in which

@@ -49,6 +49,7 @@ class Load:
         assert not self.bad
 
 
+@pytest.mark.measures_time
 @pytest.mark.once
 def test_huge_images_do_not_hold_up_thumbnails(tmp_path, services):
     """First come, first served, eight thumbnail clients and four of 12 megapixels would be answered

@@ -112,6 +112,7 @@ def narrow(tmp_path, services):
         service.stop()
 
 
+@pytest.mark.namespaces
 @pytest.mark.once
 def test_a_reply_that_is_not_read_ends(narrow):
     """30 s, and longer only by what the reply's length takes at 16 KiB/s. Some 47 s of waiting, for all
@@ -193,6 +194,7 @@ def overload_complaints(result):
     return [name for name, met in checks.items() if not met]
 
 
+@pytest.mark.measures_time
 @pytest.mark.once
 def test_ten_times_more_than_there_is_capacity_for(quick_disk):
     """`make overload` in short: everybody is told, soon; what was accepted is done, and it is over at once."""
