@@ -155,7 +155,7 @@ def test_storage_server_refuses(tmp_path, small, services, how):
         wait_for(lambda: stack.preprocess.metric('events_total{outcome="endpoint_error"}') >= 2, "results to be refused")
         image = "/images/" + next(iter(ledger.acknowledged))
         wait_for(lambda: stack.preprocess.get(image).status == 200, "the server to read, having looked at its disk")
-        assert len(ledger.missing()) == 8
+        assert len(ledger.missing(listed=())) == 8  # Swift's lists need a disk that it can write to
         mend(small)
         for n in range(100, 104):
             ledger.upload(stack.preprocess, numbered_jpeg(n, PICTURE))

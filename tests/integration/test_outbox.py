@@ -50,6 +50,11 @@ def wait_for_counts(service, counts):
     return wait_for(lambda: (listed := operator(service, "list")).endswith(counts + "\n") and listed, counts)
 
 
+def wait_until_empty(service):
+    """Other than drain(): letters that are no longer dead may be counted for a while."""
+    wait_for(lambda: service.metric(PENDING) == service.metric(DEAD) == 0, "an empty outbox")
+
+
 # ---- outages
 
 @pytest.mark.faults
@@ -109,7 +114,7 @@ def test_dead_letter(tmp_path, services, endpoint):
     unwanted.clear()
     assert operator(service, "requeue", id) == "1 requeued\n"
     wait_for(lambda: endpoint.count(204) == 10, "the requeued one")
-    drain(service)
+    wait_until_empty(service)
 
 
 @contextlib.contextmanager
@@ -162,7 +167,7 @@ def test_operator(tmp_path, services, endpoint, live):
     if not live:
         service.start()
     wait_for(lambda: sorted(endpoint.message_ids(204)) == sorted(ids[1:]), "all requeued ones")
-    drain(service)
+    wait_until_empty(service)
     assert operator(service, "purge") == "0 purged\n"
     wait_for_counts(service, "0 pending, 0 dead")
 
@@ -261,7 +266,7 @@ def test_tokens_differ(tmp_path, services):
     classify.restart(PUSH_TOKEN="ours")
     assert operator(service, "requeue") == "10 requeued\n"
     all_results(ledger)
-    drain(service)
+    wait_until_empty(service)
     ledger.check()
     for text in (service.log(), classify.log(), operator(service, "list"),
                  service.get("/metrics").body.decode()):
