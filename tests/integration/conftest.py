@@ -314,6 +314,7 @@ class Notes:
             terminalreporter.write_line(line)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     only, without = config.getoption("--only"), set(config.getoption("--without"))
     if BUILD.name in ("asan", "tsan"):
@@ -323,19 +324,21 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=unwanted)
     items[:] = [item for item in items if item not in set(unwanted)]
     if getattr(config.option, "dist", "no") != "no":
-        items.sort(key=lambda item: "faults" not in marks[item])  # the long ones first, so that no worker is last by far
+        # the long ones first, so that no worker is last by far
+        items.sort(key=lambda item: "faults" not in marks[item] and "kind" not in item.fixturenames)
         for item in items:
-            item.add_marker(pytest.mark.xdist_group(group_of(item)))
+            if group := group_of(item):
+                item.add_marker(pytest.mark.xdist_group(group))
 
 
 def group_of(item):
-    """Tests of a module that share a fixture or a server are one worker's."""
+    """Tests of a module that share a fixture or a server are one worker's; None for the others."""
     shared = [name for name, defs in item._fixtureinfo.name2fixturedefs.items()  # pylint: disable=protected-access
               if defs[-1].scope == "module" or name == "kind"]
     params = item.callspec.params if hasattr(item, "callspec") else {}
     kinds = [str(params[name]) for name in shared if name in params]
     # a server has kinds for each of its signatures
-    return " ".join([item.module.__name__, *(re.sub(r"-v\d$", "", kind) for kind in kinds)]) if shared else item.nodeid
+    return " ".join([item.module.__name__, *(re.sub(r"-v\d$", "", kind) for kind in kinds)]) if shared else None
 
 
 @pytest.hookimpl(hookwrapper=True)
