@@ -323,7 +323,7 @@ def pytest_collection_modifyitems(config, items):
     unwanted = [item for item in items if marks[item] & without or (only and only not in marks[item])]
     config.hook.pytest_deselected(items=unwanted)
     items[:] = [item for item in items if item not in set(unwanted)]
-    if getattr(config.option, "dist", "no") != "no":
+    if getattr(config.option, "loadgroup", False):  # a worker of pytest-xdist
         # the long ones first, so that no worker is last by far
         items.sort(key=lambda item: "faults" not in marks[item] and "kind" not in item.fixturenames)
         for item in items:
