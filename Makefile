@@ -133,7 +133,7 @@ $(BUILD)/unit/test_alloc_%: LDFLAGS_ALL += $(patsubst %,-Wl$(comma)--wrap=%,mall
 	__getdelim fopen opendir fdopendir pthread_create)
 # calls to the kernel that fail (tests/unit/test_io_faults.c)
 $(BUILD)/unit/test_io_faults: LDFLAGS_ALL += $(patsubst %,-Wl$(comma)--wrap=%,open openat mkdirat \
-	pread write fsync renameat linkat fsetxattr)
+	pread write fsync renameat linkat)
 
 # a store on stdin and stdout, for the conformance tests
 $(BUILD)/store-probe: $(call object,$(PROBE_SRC)) $(COMMON_LIB)

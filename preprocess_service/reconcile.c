@@ -34,11 +34,9 @@ struct walk {
 static bool has_result(struct store *store, const char *key, bool *ret, struct error *err)
 {
     char result_key[STORE_KEY_MAX + 6];
-    struct store_info info = {0};
 
     snprintf(result_key, sizeof(result_key), "%s.json", key);
-    *ret = store_head(store, result_key, clock_monotonic_ms() + CALL_TIMEOUT_MS, &info, err);
-    store_info_done(&info);
+    *ret = store_head(store, result_key, clock_monotonic_ms() + CALL_TIMEOUT_MS, NULL, err);
     return *ret || err->code == ERROR_NOT_FOUND;
 }
 

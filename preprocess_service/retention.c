@@ -87,7 +87,6 @@ static bool look(struct walk *walk, const char *key, bool *there, bool *old, str
 
     *there = store_head(walk->retention->store, key, deadline_ms, &info, err);
     *old = *there && info.modified_ms < walk->before_ms;
-    store_info_done(&info);
     return *there || err->code == ERROR_NOT_FOUND;
 }
 
