@@ -2,6 +2,7 @@
  * object exists and its result does not. */
 #include "app.h"
 #include "objects/object_name.h"
+#include "objects/result_key.h"
 #include "result.h"
 
 #include <string.h>
@@ -27,9 +28,9 @@ static struct reply result_of(const struct request *req, struct store *store, co
 {
     struct buffer data = BUFFER_MAX(RESULT_BYTES_MAX);
     struct error err = {0};
-    char json_key[RESULT_KEY_MAX + 1];
+    char json_key[STORE_KEY_MAX + 1];
 
-    if (!result_key(key, json_key, &err))
+    if (!result_key(key, json_key, sizeof(json_key), &err))
         return reply_error(&err);
     if (store_get(store,
                   &(struct store_get){.key = json_key,
