@@ -53,8 +53,8 @@ static void attempt_done(struct bucket_attempt *attempt)
     free(attempt->path);
 }
 
-/* S3 encodes once, and nothing is normalised. */
-char *bucket_path(const struct bucket *bucket, const char *key, struct error *err)
+/* "/bucket/key"; key NULL for the bucket itself. S3 encodes once, and nothing is normalised. */
+static char *bucket_path(const struct bucket *bucket, const char *key, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer path = BUFFER_MAX(512 + 3 * STORE_KEY_MAX);
     const char *text = NULL;
