@@ -166,22 +166,6 @@ static const struct manifest small = {.name = "m",
                                       .labels = names,
                                       .label_count = 2};
 
-static bool write_labels(void *ctx, struct error *err)
-{
-    const float scores[] = {0.25F, 0.75F};
-    struct labels labels;
-
-    (void)ctx;
-    labels_pick(&small, scores, 2, &labels);
-    json_t *json = labels_to_json(&small, &labels);
-    if (json == NULL)
-        return error_oom(err);
-    assert_int_equal(json_array_size(json_object_get(json, "top")), 2);
-    assert_int_equal(json_object_size(json), 4);
-    json_decref(json);
-    return true;
-}
-
 static bool read_v2(void *ctx, struct error *err)
 {
     static const char body[] =
@@ -248,7 +232,6 @@ static void test_classify(void **state)
         fprintf(f, "label %d\n", i);
     fclose(f);
     alloc_faults_run("manifest", read_manifest, path);
-    alloc_faults_run("labels", write_labels, NULL);
     alloc_faults_run("inference request", read_v2, NULL);
     unlink(path);
     unlink(labels);

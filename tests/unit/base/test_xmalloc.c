@@ -1,0 +1,42 @@
+#include "base/xmalloc.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/wait.h>
+/* cmocka needs the above */
+#include <cmocka.h>
+
+static void test_gives_memory(void **state)
+{
+    CLEANUP_FREE char *block = xmalloc(100);
+
+    (void)state;
+    memset(block, 'x', 100);
+}
+
+static void test_ends_the_process_without_memory(void **state)
+{
+    volatile size_t too_much = SIZE_MAX / 4;
+    int status;
+
+    (void)state;
+    pid_t child = fork();
+    if (child == 0) {
+        void *volatile block = xmalloc(too_much);
+        _exit(block != NULL ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) > 1); /* sanitizers exit by themselves */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gives_memory),
+        cmocka_unit_test(test_ends_the_process_without_memory),
+    };
+
+    return cmocka_run_group_tests_name("xmalloc", tests, NULL, NULL);
+}
