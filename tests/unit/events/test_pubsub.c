@@ -601,7 +601,7 @@ static void test_partial_ids(void **state)
         pubsub_free(pubsub);
     }
     open_topic(answer_mangled);
-    assert_false(publish("hello", 300, id, &err));
+    assert_false(publish("hello", 2000, id, &err));
     assert_int_equal(err.code, ERROR_UNAVAILABLE);
 }
 

@@ -3,6 +3,7 @@
 #define DARKROOM_TEST_SANDBOX_JOBS_H
 
 #include "test_sandbox_harm.h"
+#include "test_skip.h"
 
 static bool job_echo(struct job_call *c)
 {
