@@ -74,9 +74,9 @@ block() { # HOST
     settings+=("no_proxy=${no_proxy:+$no_proxy,}$1" "NO_PROXY=${NO_PROXY:+$NO_PROXY,}$1")
 }
 
-# in_root COMMAND…: in the clone
+# in_root COMMAND…: in the clone. Whoever started this may ignore Ctrl-C; `make run` must not.
 in_root() {
-    env -i "${settings[@]}" HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+    env -i --default-signal=INT "${settings[@]}" HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin \
         chroot "$root" sh -c 'cd /root/darkroom && exec "$@"' sh "$@"
 }
 
@@ -94,6 +94,7 @@ make_root() {
 # run_to_transcript WHICH: `make run` until it says that Ctrl-C stops it, then Ctrl-C
 run_to_transcript() {
     local pid status=0 port began=$EPOCHREALTIME
+    : >"$log"
     set -m # a process group of its own, as in a terminal
     in_root make run "${ports[@]}" >"$log" 2>&1 &
     pid=$!
