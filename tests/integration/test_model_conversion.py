@@ -461,7 +461,8 @@ def fixture_write_checkpoint(monkeypatch, tmp_path):
         described = OrderedDict((name, Tensor(name, *tensor) if isinstance(tensor, tuple) else tensor)
                                 for name, tensor in tensors.items())
         with path.open("wb") as file:
-            for thing in (0x1950A86A20F9469CFC6C, version, machine or {"little_endian": True}, described, list(tensors)):
+            machine = machine or {"little_endian": True}
+            for thing in (0x1950A86A20F9469CFC6C, version, machine, described, list(tensors)):
                 Pickler(file, 2).dump(thing)
             for _ in tensors:
                 file.write(struct.pack("<q", values if told is None else told))
