@@ -40,8 +40,7 @@ static bool open_push(struct app *app, struct error *err)
                                         &(struct push_options){
                                             .url = s->events_url + strlen("push+"),
                                             .token = s->push_token,
-                                            .ca_file = s->ca_file,
-                                            .cut = &app->service.cut,
+                                            .client = app->service.outgoing.client,
                                             .concurrency = s->push_concurrency,
                                             .max_attempts = s->max_delivery_attempts,
                                             .max_age_s = s->delivery_max_age_s,
@@ -56,7 +55,7 @@ static bool open_push(struct app *app, struct error *err)
 /* EVENTS_URL=pubsub://…, or PREP_TOPIC. */
 static bool open_pubsub(struct app *app, const char *topic, struct error *err)
 {
-    if (!topic_open(&app->service.settings, topic, &app->service.cut, &app->topic, err))
+    if (!topic_open(&app->service.settings, topic, &app->service.outgoing, &app->topic, err))
         return error_wrap(err, "PREP_TOPIC");
     app->publisher = pubsub_publisher_new(&app->topic.options, err);
     return app->publisher != NULL;

@@ -23,7 +23,6 @@ enum {
     STORE_URI_MAX = 4096 + 3 * STORE_KEY_MAX,
     STORE_CONTENT_TYPE_MAX = 128,
     STORE_ETAG_MAX = 128,
-    STORE_TOKEN_MAX = 4096,
 };
 
 struct store;
@@ -96,6 +95,7 @@ void store_health(const struct store *store, unsigned *failures, int64_t *known_
 
 enum store_s3_signature { STORE_S3_V4, STORE_S3_V2 };
 
+struct bearer;
 struct http_client;
 
 /* All strings and pointers are borrowed and must outlive the store; NULL strings are "". */
@@ -111,11 +111,8 @@ struct store_options {
         enum store_s3_signature signature;
     } s3;
     struct {
-        const char *endpoint; /* "" for Google's */
-        /* The Bearer token; NULL for none (emulators). `expired`: a server refused this one. */
-        bool (*token)(void *ctx, int64_t deadline_ms, char out[STORE_TOKEN_MAX], struct error *err);
-        void (*token_expired)(void *ctx, const char *token);
-        void *token_ctx;
+        const char *endpoint;  /* "" for Google's */
+        struct bearer *bearer; /* NULL for none (emulators) */
     } gcs;
 };
 
