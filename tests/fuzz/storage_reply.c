@@ -4,6 +4,7 @@
 #include "client/bearer.h"
 #include "replies.h"
 #include "store/driver.h"
+#include "store/store.h"
 
 enum { OBJECT_MAX = 4096, LISTED_MAX = 1000, NO_PAUSE_MS = 2 };
 
