@@ -112,8 +112,7 @@ static void *reconciler_main(void *arg)
         }
         if (atomic_load(&r->stopping))
             break;
-        struct timespec until = clock_timespec(clock_monotonic_ms() + pause_ms);
-        pthread_cond_timedwait(&r->wake, &r->mutex, &until);
+        thread_cond_wait(&r->wake, &r->mutex, clock_monotonic_ms() + pause_ms);
     }
     pthread_mutex_unlock(&r->mutex);
     return NULL;

@@ -36,10 +36,10 @@ struct walk {
 /* False when it is time to stop. */
 static bool pause_ms(struct retention *r, int64_t ms)
 {
-    struct timespec until = clock_timespec(clock_monotonic_ms() + ms);
+    int64_t until_ms = clock_monotonic_ms() + ms;
 
     pthread_mutex_lock(&r->mutex);
-    while (!r->stopping && pthread_cond_timedwait(&r->wake, &r->mutex, &until) == 0)
+    while (!r->stopping && thread_cond_wait(&r->wake, &r->mutex, until_ms))
         ;
     bool stopping = r->stopping;
     pthread_mutex_unlock(&r->mutex);

@@ -120,12 +120,11 @@ static void run_all(struct worker_pool *pool, void *state)
     while (!pool->stopping || pool->depth > 0) {
         int64_t until_ms;
         struct ticket *ticket = choose(pool, &until_ms);
-        struct timespec until = clock_timespec(until_ms);
 
         if (ticket != NULL)
             run_one(pool, ticket, state);
         else if (until_ms < INT64_MAX)
-            pthread_cond_timedwait(&pool->work, &pool->mutex, &until);
+            thread_cond_wait(&pool->work, &pool->mutex, until_ms);
         else
             pthread_cond_wait(&pool->work, &pool->mutex);
     }
@@ -226,8 +225,7 @@ static bool wait_for(struct worker_pool *pool, struct ticket *ticket, struct err
     while (ticket->state != ENDED) {
         int64_t deadline = ticket->deadline_ms < pool->cut_ms ? ticket->deadline_ms : pool->cut_ms;
         if (clock_left_ms(deadline) > 0) {
-            struct timespec until = clock_timespec(deadline);
-            pthread_cond_timedwait(&ticket->changed, &pool->mutex, &until);
+            thread_cond_wait(&ticket->changed, &pool->mutex, deadline);
         } else if (ticket->state == WAITING) {
             queue_remove(pool, ticket);
             return error_set(err, ERROR_DEADLINE, "no worker was free in time");

@@ -1,6 +1,6 @@
 """Images are decoded in processes that can do nothing else: whatever an image makes its decoder do, and
 whatever befalls these processes, costs that image's request alone. What a worker can and cannot do is in
-tests/unit/test_sandbox*.c; the attacks here are in tests/hostile/decoder.c."""
+tests/unit/sandbox/; the attacks here are in tests/programs/hostile_decoder.c."""
 import contextlib
 import ctypes
 import http.client
@@ -95,7 +95,7 @@ class Traffic:
     def goes_on(self):
         """Each client's request of now has been answered, and two more of each."""
         enough = [n + 3 for n in self.each]
-        wait_for(lambda: self.bad or all(map(operator.ge, self.each, enough)), "traffic to go on", 30)
+        wait_for(lambda: self.bad or all(map(operator.ge, self.each, enough)), "traffic to go on")
         assert not self.bad, self.bad[:3]
 
 

@@ -28,6 +28,7 @@ import time
 import urllib.parse
 
 import gcs_relay
+from ports import free_port
 
 HERE = pathlib.Path(__file__).resolve().parent
 PYTHON = "/usr/bin/python3"  # Debian's, which is the one that has Debian's python3-swift
@@ -39,12 +40,6 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 class Unavailable(Exception):
     """This machine does not have that server; the message says why."""
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Server:

@@ -3,12 +3,12 @@
  * their own. */
 #include "alloc_faults.h"
 
-#include "base/clock.h"
 #include "../../classify_service/inference.h"
+#include "base/clock.h"
 #include "http/server.h"
 #include "image/resample/resample.h"
+#include "image/test_image_samples.h"
 #include "model/labels.h"
-#include "test_image_samples.h"
 #include "workers/worker_pool.h"
 
 #include <sys/stat.h>

@@ -1,9 +1,9 @@
 /* One call to a bucket: addressing, attempts, and what the answers mean. */
+#include "base/clock.h"
 #include "base/strings.h"
 #include "store/bucket/bucket.h"
 #include "store/bucket/xml.h"
 
-#include <poll.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -225,7 +225,7 @@ static bool pause_before(const struct bucket *bucket, int attempt, int64_t deadl
 
     if (pause_ms >= clock_left_ms(clock_cut_deadline(bucket->options.cut, deadline_ms)))
         return false;
-    poll(NULL, 0, (int)pause_ms);
+    clock_pause(pause_ms);
     return true;
 }
 

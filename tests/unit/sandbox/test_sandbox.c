@@ -148,6 +148,7 @@ static void errors_are_the_jobs(void **state)
 
 static void nothing_is_left_to_use(void **state)
 {
+    SKIP_WITHOUT_PROC();
     struct sandbox_worker *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {0};
     struct error err = {0};
@@ -235,24 +236,42 @@ static void cancelling(void **state)
     sandbox_worker_free(worker);
 }
 
+static int threads_of(pid_t pid)
+{
+    char path[64];
+    int n = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", pid);
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    while (readdir(dir) != NULL)
+        n++;
+    closedir(dir);
+    return n;
+}
+
 static void lost_while_idle(void **state)
 {
+    SKIP_WITHOUT_PROC();
+    int threads;
     struct sandbox_worker *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {.output = BUFFER_MAX(4096)};
     struct error err = {0};
 
     (void)state;
     kill(sandbox_worker_pid(worker), SIGKILL);
-    usleep(100000);
+    assert_gone(sandbox_worker_pid(worker));
     assert_true(call(worker, "echo", &reply, &err));
     assert_int_equal(reply.loss.reason, SANDBOX_KILLED);
     assert_true(call(worker, "die_later", &reply, &err));
-    usleep(200000);
+    assert_gone(sandbox_worker_pid(worker));
     assert_true(call(worker, "echo", &reply, &err));
     assert_int_equal(reply.loss.reason, SANDBOX_EXITED);
     assert_int_equal(reply.loss.detail, 4);
-    assert_true(call(worker, "reply_later", &reply, &err));
-    usleep(200000);
+    threads = threads_of(sandbox_worker_pid(worker));
+    assert_true(call(worker, "reply_later", &reply, &err)); /* by a thread that ends then */
+    while (threads_of(sandbox_worker_pid(worker)) > threads)
+        usleep(1000);
     assert_true(call(worker, "echo", &reply, &err));
     assert_int_equal(reply.loss.reason, SANDBOX_NONSENSE);
     buffer_done(&reply.output);
@@ -261,6 +280,7 @@ static void lost_while_idle(void **state)
 
 static void a_thousand_crashes_leave_nothing(void **state)
 {
+    SKIP_WITHOUT_PROC();
     static const char *const names[] = {"crash", "exit", "exec", "bad_length"};
     struct sandbox_worker *worker = worker_of(sandbox, 1 << 20);
     struct sandbox_reply reply = {0};
@@ -281,6 +301,7 @@ static void a_thousand_crashes_leave_nothing(void **state)
 
 static void sixty_four_workers(void **state)
 {
+    SKIP_WITHOUT_PROC();
     struct sandbox_worker *workers[64];
     int before = descriptors();
 

@@ -3,6 +3,7 @@
 #define DARKROOM_TEST_SANDBOX_JOBS_H
 
 #include "test_sandbox_harm.h"
+#include "test_skip.h"
 
 static bool job_echo(struct job_call *c)
 {
@@ -188,6 +189,30 @@ static inline void assert_works(struct sandbox_worker *worker)
     assert_int_equal(reply.output.len, strlen("the input"));
     assert_memory_equal(reply.output.data, "the input", reply.output.len);
     buffer_done(&reply.output);
+}
+
+/* Whether it is there and no zombie. */
+static inline bool is_running(pid_t pid)
+{
+    char path[64], text[512], status = 'Z';
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        return false;
+    if (fgets(text, sizeof(text), file) != NULL && strrchr(text, ')') != NULL)
+        sscanf(strrchr(text, ')'), ") %c", &status);
+    fclose(file);
+    return status != 'Z' && status != 'X';
+}
+
+static inline void assert_gone(pid_t pid)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + 10000;
+
+    while (is_running(pid) && clock_left_ms(deadline_ms) > 0)
+        usleep(1000);
+    assert_false(is_running(pid));
 }
 
 #endif

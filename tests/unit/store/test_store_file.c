@@ -1,5 +1,6 @@
 /* The store interface on a directory: what it keeps, what it refuses, and what happens when the
  * disk is full, read-only, or the process is killed. */
+#include "../test_skip.h"
 #include "base/clock.h"
 #include "base/strings.h"
 #include "store/store.h"
@@ -576,8 +577,7 @@ static void mount_or_skip(const char *path, const char *options)
 {
     if (may_mount && mount("tmpfs", path, "tmpfs", 0, options) == 0)
         return;
-    fprintf(stderr, "SKIPPED: cannot mount a tmpfs here\n");
-    skip();
+    SKIP("cannot mount a tmpfs");
 }
 
 static void test_disk_full(void **state)
