@@ -1,5 +1,6 @@
 /* Keys and object URIs of every kind of store, and what STORAGE_URL may say. */
 #include "store/driver.h"
+#include "store/store.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
