@@ -35,13 +35,13 @@ static struct reply result_of(const struct request *req, struct store *store, co
     if (store_get(store,
                   &(struct store_get){.key = json_key,
                                       .max_bytes = RESULT_BYTES_MAX,
-                                      .deadline_ms = req->deadline_ms},
+                                      .deadline_ms = req->context.deadline_ms},
                   &data, NULL, &err))
         return reply_buffer(200, "application/json", &data);
     buffer_done(&data);
     if (err.code != ERROR_NOT_FOUND)
         return reply_error(&err);
-    bool exists = store_head(store, key, req->deadline_ms, &info, &err);
+    bool exists = store_head(store, key, req->context.deadline_ms, &info, &err);
     store_info_done(&info);
     if (exists)
         return pending();

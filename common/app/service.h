@@ -22,8 +22,8 @@ struct service {
     struct clock_cut cut; /* set at shutdown: no call to storage or pusher outlasts it */
     struct storage storage;
     struct store *store;
-    struct sandbox *sandbox;   /* NULL: SANDBOX=off */
-    struct image_slots images; /* what the pool's threads share for image work */
+    struct sandbox *sandbox;            /* NULL: SANDBOX=off */
+    struct image_worker_options images; /* what the pool's threads share for image work */
     struct worker_pool *pool;
     struct readiness *readiness;
     struct authorizer *authorizer;

@@ -41,14 +41,14 @@ void access_log(const struct access *a)
 
     count(a);
     http_request_json(a, http);
-    if (*a->req->traceparent != '\0')
-        memcpy(trace, a->req->traceparent + 3, TRACE_ID_LEN);
+    if (*a->req->context.traceparent != '\0')
+        memcpy(trace, a->req->context.traceparent + 3, TRACE_ID_LEN);
     struct log_field fields[] = {
         F("method", a->req->method),
         F("path", a->req->path),
         F("status", a->status),
         F("seconds", a->seconds),
-        F("request_id", a->req->id),
+        F("request_id", a->req->context.id),
         F("sent", a->sent),
         log_field_raw("httpRequest", http),
         *trace != '\0' ? F("logging.googleapis.com/trace", (const char *)trace) : LOG_END,

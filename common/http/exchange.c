@@ -29,7 +29,7 @@ static void choose_id(struct exchange *x)
         snprintf(x->id, sizeof(x->id), "%s", given);
     else if (!string_uuid(x->id))
         snprintf(x->id, sizeof(x->id), "%llx", (unsigned long long)clock_monotonic_ms());
-    x->req.id = x->id;
+    x->req.context.id = x->id;
 }
 
 void exchange_begin(struct exchange *x, const char *method, const char *path)
@@ -44,10 +44,10 @@ void exchange_begin(struct exchange *x, const char *method, const char *path)
         .header_count = x->headers.count,
         .query = x->query.field,
         .query_count = x->query.count,
-        .budget = x->admission->options->budget,
+        .context = {.who = "", .budget = x->admission->options->budget},
     };
     const char *trace = request_header(&x->req, "traceparent");
-    x->req.traceparent = trace != NULL && traceparent_is_valid(trace) ? trace : "";
+    x->req.context.traceparent = trace != NULL && traceparent_is_valid(trace) ? trace : "";
     choose_id(x);
 }
 
@@ -106,7 +106,7 @@ static bool check(struct exchange *x, bool http_1_0, struct error *err)
     }
     if (!admission_begin(x->admission, &x->flight, x->route == NULL || x->route->light, err))
         return false;
-    x->req.deadline_ms = deadline(x);
+    x->req.context.deadline_ms = deadline(x);
     return o->authorize == NULL || o->authorize(o->app, &x->req, err);
 }
 
@@ -165,7 +165,7 @@ static struct reply run_handler(struct exchange *x, struct bytes body)
         return cors_preflight(o->cors_origins, allow);
     }
     x->req.body = body;
-    x->req.deadline_ms = deadline(x);
+    x->req.context.deadline_ms = deadline(x);
     return x->route->handle(o->app, &x->req);
 }
 

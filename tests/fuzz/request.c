@@ -119,7 +119,7 @@ static void check_authorize(struct request req)
     struct error err = {0};
 
     req.route = "/pubsub";
-    req.id = "id";
+    req.context.id = "id";
     if (authorize(authorizer, &req, &err)) {
         FUZZ_CHECK(count_of(&req, "Authorization") == 1);
         FUZZ_CHECK(strncasecmp(given, "Bearer ", 7) == 0);

@@ -1,4 +1,6 @@
-#include "image/read/jpeg.h"
+#include "image/private.h"
+#include "image/scratch.h"
+#include "image/write/jpeg_encode.h"
 
 #include <string.h>
 
@@ -114,26 +116,26 @@ static bool encode_by_libvips(const struct encode_request *request, const struct
                      image_format_name(options->format));
 }
 
-/* The result outlives the worker's next image: a copy of what is usually some tens of kilobytes. */
-static bool encode_jpeg(struct image_worker *worker, const struct encode_request *request,
+/* The result outlives the thread's next image: a copy of what is usually some tens of kilobytes. */
+static bool encode_jpeg(struct image_scratch *scratch, const struct encode_request *request,
                         const struct picture *picture, struct image_result *ret, struct error *err)
 {
     struct jpeg_encode what = {picture, jpeg_quality(request->options->quality),
                                request->cancelled};
     size_t len;
 
-    if (!jpeg_encode(worker->encoder, &what, &worker->encoded, &len, err))
+    if (!jpeg_encode(scratch->encoder, &what, &scratch->encoded, &len, err))
         return false;
     ret->data = malloc(len);
     if (ret->data == NULL)
         return error_oom(err);
-    memcpy(ret->data, worker->encoded.data, len);
+    memcpy(ret->data, scratch->encoded.data, len);
     ret->len = len;
     ret->release = free;
     return true;
 }
 
-bool image_encode(struct image_worker *worker, const struct encode_request *request,
+bool image_encode(struct image_scratch *scratch, const struct encode_request *request,
                   const struct picture *picture, struct image_result *ret, struct error *err)
 {
     void *data = NULL;
@@ -141,7 +143,7 @@ bool image_encode(struct image_worker *worker, const struct encode_request *requ
     if (!image_cancelled_check(request->cancelled, err))
         return false;
     if (request->options->format == IMAGE_JPEG)
-        return encode_jpeg(worker, request, picture, ret, err);
+        return encode_jpeg(scratch, request, picture, ret, err);
     if (!encode_by_libvips(request, picture, &data, &ret->len, err))
         return false;
     ret->data = data;
