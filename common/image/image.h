@@ -45,12 +45,14 @@ struct image_options {
     int height;
     enum image_fit fit;
     enum image_format format; /* IMAGE_JPEG, _PNG, _WEBP or _AVIF */
-    int quality;              /* 1..100 */
+    int quality;              /* 1..100, the encoder's own number; 0: the format's default */
     uint32_t background;      /* 0xRRGGBB, under transparency and padding */
 };
 
-/* width=0, height=0, cover, JPEG, quality 90, background ffffff. */
+/* width=0, height=0, cover, JPEG, quality=0, background ffffff. */
 struct image_options image_options_default(void);
+/* The quality, with the default (JPEG 94, others 90) filled in. */
+int image_options_quality(const struct image_options *options);
 
 /* Set one option from its text (name as in the HTTP API: width, height, fit, format, quality,
  * background). ERROR_BAD_REQUEST names the option and what it may be; ERROR_NOT_FOUND for a name
@@ -62,7 +64,7 @@ bool image_options_check(const struct image_options *options, struct error *err)
 
 enum { IMAGE_OPTIONS_TEXT_MAX = 160 };
 /* The canonical text that goes into the content id, all options with defaults filled in:
- * "darkroom-2\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\nquality=90\nbackground=ffffff\n". */
+ * "darkroom-3\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\nquality=94\nbackground=ffffff\n". */
 void image_options_text(const struct image_options *options, char out[IMAGE_OPTIONS_TEXT_MAX]);
 
 const char *image_format_name(enum image_format format);         /* "jpeg" */
