@@ -136,7 +136,7 @@ static const struct setting table[] = {
 
     BOOL("SANDBOX", BOTH, "on", sandbox,
          "decode images in processes that can do nothing else (off: for debugging)"),
-    STRING("MODEL", CLASS, "build/models/mobilenet_v2.json", model, "path of the model's manifest"),
+    STRING("MODEL", CLASS, "build/models/model.json", model, "path of the model's manifest"),
     BOOL("ALLOW_EPHEMERAL", BOTH, "off", allow_ephemeral,
          "allow a file store or outbox on Cloud Run, where disks vanish"),
 };

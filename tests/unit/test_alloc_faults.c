@@ -5,6 +5,7 @@
 #include "app/settings.h"
 #include "auth/jwks_cache.h"
 #include "auth/oidc.h"
+#include "auth/test_jwt_builders.h"
 #include "base/base64url.h"
 #include "base/clock.h"
 #include "base/json_cost.h"
@@ -17,7 +18,6 @@
 #include "events/outbox/envelope.h"
 #include "http/reply.h"
 #include "http/upload.h"
-#include "test_jwt_builders.h"
 
 #include <openssl/pem.h>
 
