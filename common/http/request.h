@@ -37,8 +37,9 @@ void request_media_type(const struct request *req, char out[MEDIA_TYPE_MAX]);
 
 /* Request framing that two servers could read differently (request smuggling, RFC 9112, 6.1 and
  * 11.2): Content-Length with Transfer-Encoding, a repeated Content-Length, Host, Transfer-Encoding
- * or Content-Type, another Transfer-Encoding than chunked, any on HTTP/1.0. ERROR_BAD_REQUEST. */
-bool request_framing_check(const struct http_field *headers, size_t count, bool http_1_0,
+ * or Content-Type, another Transfer-Encoding than chunked, any on HTTP/1.0. ERROR_BAD_REQUEST.
+ * *content_length: 0 without one. */
+bool request_framing_check(const struct request *req, bool http_1_0, int64_t *content_length,
                            struct error *err) NODISCARD;
 
 /* A range of the body (RFC 9110, 14.2). Only one range is served; several are answered whole. */
