@@ -1,3 +1,5 @@
+#include "sandbox/sandbox.h"
+
 #include "base/clock.h"
 #include "sandbox/sandbox_internal.h"
 

@@ -1,3 +1,5 @@
+#include "sandbox/sandbox.h"
+
 #include "base/clock.h"
 #include "sandbox/sandbox_internal.h"
 
@@ -94,7 +96,7 @@ static bool discard(struct sandbox_process *p, struct sandbox_loss *loss)
 static bool replace(struct sandbox_process *p, enum sandbox_loss_reason reason,
                     struct sandbox_loss *loss)
 {
-    struct error ignored = {0}; /* the next call tries again and tells */
+    struct error ignored = {0}; /* the next call tries again and returns it */
     bool ok = discard(p, loss);
 
     if (reason != SANDBOX_KEPT)
@@ -153,21 +155,21 @@ static bool get_ready(struct sandbox_process *p, int64_t deadline_ms, struct san
     if (!channel_wait(p->fd, last ? p->start_deadline_ms : deadline_ms) && !last)
         return error_set(err, ERROR_DEADLINE, "no sandbox process was ready in time");
     ssize_t n = recv(p->fd, &message, sizeof(message), MSG_DONTWAIT);
-    bool told = n == (ssize_t)sizeof(message);
-    if (told && message.err.code == ERROR_NONE) {
+    bool answered = n == (ssize_t)sizeof(message);
+    if (answered && message.err.code == ERROR_NONE) {
         p->ready = true;
         return true;
     }
-    told = told && take_error(&message.err, err);
+    answered = answered && take_error(&message.err, err);
     (void)!discard(p, loss);
-    if (!told)
+    if (!answered)
         return error_set(err, ERROR_UNAVAILABLE, "a new sandbox process was lost (%s, %d)",
                          sandbox_loss_name(loss->reason), loss->detail);
     err->code = ERROR_UNAVAILABLE;
     return error_wrap(err, "no sandbox");
 }
 
-/* Start one if there is none. What somebody kills before it is ready is no call's fault: it is
+/* Start one if there is none. A process that is killed before it is ready is no call's fault: it is
  * replaced. *loss is set when one was lost. */
 static bool start_and_get_ready(struct sandbox_process *p, int64_t deadline_ms,
                                 struct sandbox_loss *loss, struct error *err)

@@ -2,7 +2,7 @@
 #ifndef DARKROOM_SANDBOX_SANDBOX_INTERNAL_H
 #define DARKROOM_SANDBOX_SANDBOX_INTERNAL_H
 
-#include "sandbox/sandbox.h"
+#include "sandbox/sandbox_code.h"
 
 #include <sys/types.h>
 
@@ -93,6 +93,8 @@ _Noreturn void sandbox_trial_main(int fd, pid_t zygote);
 void sandbox_die_with(pid_t parent);
 
 /* --- sandbox.c: what the parent asks of the zygote. Thread-safe. --- */
+
+struct sandbox;
 
 /* A new process with these descriptors, which stay the caller's; it will say when it is ready. */
 bool sandbox_fork(struct sandbox *sandbox, const struct sandbox_limits *limits,

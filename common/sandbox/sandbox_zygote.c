@@ -72,11 +72,12 @@ static bool try_sandbox(struct error *err)
     if (pid == 0)
         sandbox_trial_main(fds[1], zygote);
     close(fds[1]);
-    bool told = pid > 0 && channel_receive(fds[0], &reply, sizeof(reply)) == (ssize_t)sizeof(reply);
+    bool answered =
+        pid > 0 && channel_receive(fds[0], &reply, sizeof(reply)) == (ssize_t)sizeof(reply);
     close(fds[0]);
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
-    if (!told)
+    if (!answered)
         return error_set(err, ERROR_UNAVAILABLE, "no sandbox: a process was lost (status %d)",
                          status);
     *err = reply.err;

@@ -6,7 +6,7 @@
 #define DARKROOM_WORKERS_IMAGE_JOB_H
 
 #include "image/image.h"
-#include "sandbox/sandbox.h"
+#include "sandbox/sandbox_code.h"
 
 struct image_job {
     struct bytes data;

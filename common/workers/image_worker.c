@@ -84,7 +84,7 @@ static bool need_process(struct image_worker *worker, struct error *err)
 
 void image_worker_begin(struct image_worker *worker)
 {
-    struct error ignored; /* the first call tries again and tells */
+    struct error ignored; /* the first call tries again and returns it */
 
     if (worker->options->sandbox != NULL)
         (void)!need_process(worker, &ignored);
@@ -106,8 +106,8 @@ static void report(const struct sandbox_loss *loss, const char *request_id)
                 F(exited ? "status" : "signal", loss->detail));
 }
 
-/* Somebody killed the process, or the kernel did for want of memory: its image need not have been
- * the reason, and gets a second one. */
+/* An operator killed the process, or the kernel did for want of memory: its image need not have
+ * been the reason, and gets a second process. */
 static bool is_worth_another(const struct sandbox_loss *loss, const struct error *err)
 {
     return loss->reason == SANDBOX_KILLED && err->code == ERROR_BAD_IMAGE;
@@ -167,11 +167,6 @@ static bool take_answer(const struct sandbox_reply *reply, double most_s, struct
     return true;
 }
 
-static void free_data(void *data)
-{
-    free(data);
-}
-
 static bool sandboxed_transform(struct image_worker *worker, const struct image_job *job,
                                 struct image_result *ret, struct error *err)
 {
@@ -197,7 +192,7 @@ static bool sandboxed_transform(struct image_worker *worker, const struct image_
     *ret = (struct image_result){
         .data = reply.output.data,
         .len = reply.output.len,
-        .release = free_data,
+        .release = free,
         .width = answer.width,
         .height = answer.height,
         .stages = answer.stages,

@@ -8,6 +8,7 @@
 #ifndef DARKROOM_WORKERS_IMAGE_WORKER_H
 #define DARKROOM_WORKERS_IMAGE_WORKER_H
 
+#include "sandbox/sandbox.h"
 #include "workers/image_job.h"
 
 /* Of results: 16 megapixels that no format makes smaller. */

@@ -28,8 +28,8 @@ static bool attribute(const struct message *m, const char *name, const char **re
     return true;
 }
 
-/* A message of Cloud Storage: `event_type` is its attribute. The resource tells the object's name
- * best, since a header cannot hold every name. */
+/* A message of Cloud Storage: `event_type` is its attribute. The resource has the object's name
+ * whole, since a header cannot hold every name. */
 static bool add_gcs(const struct message *m, const char *event_type, const json_t *data,
                     struct announced *event, struct notification *ret, struct error *err)
 {

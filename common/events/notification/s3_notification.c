@@ -37,7 +37,7 @@ static bool decode_key(const char *key, struct buffer *out, struct error *err)
     return string_percent_decode(text, out, err);
 }
 
-/* What tells the events of one object apart: no sender leaves out all of it. */
+/* Differs between the events of one object: no sender leaves out all of it. */
 static char *event_id(const json_t *record, const char *bucket, const char *key)
 {
     const json_t *object = json_object_get(json_object_get(record, "s3"), "object");

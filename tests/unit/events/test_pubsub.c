@@ -1,6 +1,7 @@
 /* events/pubsub against a scripted HTTP server: a thread that answers by a function. */
 #include "base/clock.h"
 #include "client/http_client.h"
+#include "events/pubsub/pubsub.h"
 #include "events/pubsub/pubsub_call.h"
 #include "test_http_request.h"
 

@@ -3,6 +3,7 @@
 #define DARKROOM_TEST_SANDBOX_HARM_H
 
 #include "base/clock.h"
+#include "sandbox/sandbox.h"
 #include "sandbox/sandbox_internal.h"
 
 #include <errno.h>
