@@ -4,28 +4,11 @@
 #include "base/json.h"
 #include "base/strings.h"
 #include "objects/object_name.h"
+#include "objects/result_key.h"
 
 #include <string.h>
 
 enum { REJECTION_BYTES_MAX = 4096, REJECTION_TEXT_MAX = 1024 };
-
-bool result_key(const char *object_key, char out[RESULT_KEY_MAX + 1], struct error *err)
-{
-    int n = snprintf(out, RESULT_KEY_MAX + 1, "%s.json", object_key);
-
-    return (n > 0 && n <= RESULT_KEY_MAX) ||
-           error_set(err, ERROR_BAD_REQUEST, "the object's key is too long to have a result");
-}
-
-bool result_is_own_output(const struct object *object)
-{
-    const char *key = object->key;
-    const char *prefix = store_prefix(object->store);
-
-    return string_ends_with(key, ".json") ||
-           (string_starts_with(key, prefix) &&
-            string_starts_with(key + strlen(prefix), "rejected/"));
-}
 
 static bool member_is(const json_t *result, const char *name, const char *value)
 {
@@ -38,10 +21,10 @@ bool result_find(const struct app *app, const struct context *ctx,
                  const struct result_subject *subject, json_t **ret, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer data = BUFFER_MAX(RESULT_BYTES_MAX);
-    char key[RESULT_KEY_MAX + 1];
+    char key[STORE_KEY_MAX + 1];
 
     *ret = NULL;
-    if (!result_key(subject->object->key, key, err))
+    if (!result_key(subject->object->key, key, sizeof(key), err))
         return false;
     if (!store_get(subject->object->store,
                    &(struct store_get){
@@ -103,11 +86,11 @@ static bool complete(const struct app *app, const struct result_subject *subject
 bool result_store(const struct app *app, const struct context *ctx,
                   const struct result_subject *subject, json_t *result, struct error *err)
 {
-    char key[RESULT_KEY_MAX + 1];
+    char key[STORE_KEY_MAX + 1];
     bool existed = false;
     json_t *found = NULL;
 
-    if (!result_key(subject->object->key, key, err))
+    if (!result_key(subject->object->key, key, sizeof(key), err))
         return false;
     if (result == NULL || !complete(app, subject, result))
         return error_oom(err);
@@ -127,8 +110,8 @@ bool result_store(const struct app *app, const struct context *ctx,
     return put_json(ctx, subject->object->store, key, result, NULL, err);
 }
 
-static bool rejection_key(const struct store *store, const char *source, const char *event_id,
-                          char out[RESULT_KEY_MAX + 1], struct error *err)
+static bool key_of_rejection(const struct store *store, const char *source, const char *event_id,
+                             char out[STORE_KEY_MAX + 1], struct error *err)
 {
     CLEANUP_FREE char *text = string_format("%s\n%s", source, event_id);
     char hex[SHA256_HEX_LEN + 1];
@@ -136,11 +119,8 @@ static bool rejection_key(const struct store *store, const char *source, const c
     if (text == NULL)
         return error_oom(err);
     const struct bytes whole = bytes_from_str(text);
-    if (!string_sha256_hex(&whole, 1, hex, err))
-        return false;
-    int n = snprintf(out, RESULT_KEY_MAX + 1, "%srejected/%s.json", store_prefix(store), hex);
-    return (n > 0 && n <= RESULT_KEY_MAX) ||
-           error_set(err, ERROR_INTERNAL, "the storage prefix is too long");
+    return string_sha256_hex(&whole, 1, hex, err) &&
+           rejected_key(store_prefix(store), hex, out, STORE_KEY_MAX + 1, err);
 }
 
 /* Text that JSON may write six times as long. */
@@ -152,10 +132,10 @@ static size_t cut(const char *text)
 bool result_store_rejection(const struct context *ctx, struct store *store,
                             const struct announcement *event, const char *detail, struct error *err)
 {
-    char key[RESULT_KEY_MAX + 1];
+    char key[STORE_KEY_MAX + 1];
     bool existed;
 
-    if (!rejection_key(store, event->source, event->id, key, err))
+    if (!key_of_rejection(store, event->source, event->id, key, err))
         return false;
     json_t *json = json_pack("{s:s, s:s%, s:s%, s:s%, s:s}", "status", "rejected", "gcs_path",
                              event->uri, cut(event->uri), "event_id", event->id, cut(event->id),

@@ -8,10 +8,7 @@
 
 #include <jansson.h>
 
-enum {
-    RESULT_KEY_MAX = STORE_KEY_MAX,
-    RESULT_BYTES_MAX = 1024 * 1024,
-};
+enum { RESULT_BYTES_MAX = 1024 * 1024 };
 
 /* What a result is about. */
 struct result_subject {
@@ -35,11 +32,5 @@ bool result_store(const struct app *app, const struct context *ctx,
 bool result_store_rejection(const struct context *ctx, struct store *store,
                             const struct announcement *event, const char *detail,
                             struct error *err) NODISCARD;
-
-/* Whether a key is one of our own outputs: "*.json", or under rejected/. */
-bool result_is_own_output(const struct object *object);
-
-/* The key of an object's result. ERROR_BAD_REQUEST when it would be too long. */
-bool result_key(const char *object_key, char out[RESULT_KEY_MAX + 1], struct error *err) NODISCARD;
 
 #endif

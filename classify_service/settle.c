@@ -2,6 +2,7 @@
 
 #include "announce.h"
 #include "classify.h"
+#include "objects/result_key.h"
 #include "result.h"
 
 #include <string.h>
@@ -62,16 +63,17 @@ void settle(const struct app *app, const struct context *ctx, const struct annou
             struct settlement *ret)
 {
     struct object object;
-    char longest[RESULT_KEY_MAX + 1];
+    char longest[STORE_KEY_MAX + 1];
 
     *ret = (struct settlement){.outcome = IGNORED};
     if (event->uri == NULL)
         return;
     /* no URI, or one outside ALLOWED_BUCKETS: never recorded, since it names no object of ours */
     if (!store_set_find(app->readable, event->uri, &object.store, object.key, &ret->why) ||
-        !result_key(object.key, longest, &ret->why))
+        !result_key(object.key, longest, sizeof(longest), &ret->why))
         ret->outcome = SETTLED;
-    else if (!result_is_own_output(&object) && strcmp(event->origin, "classify-service") != 0)
+    else if (!key_is_output(object.key, store_prefix(object.store)) &&
+             strcmp(event->origin, "classify-service") != 0)
         settle_object(app, ctx, event, &object, ret);
 }
 

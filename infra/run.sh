@@ -166,7 +166,8 @@ for _ in $(seq 1500); do
 done
 [ "$(jq -r '.label // empty' <<<"$labels")" ] || fail "$PHOTO got no label: $labels"
 
-cat <<TEXT
+# Printed by bash itself: it forgets a Ctrl-C that comes while a program like cat runs.
+IFS= read -r -d '' text <<TEXT || true
 
 Darkroom is running.
 
@@ -176,7 +177,7 @@ Darkroom is running.
   \$ curl $result
   $labels
 
-  => $(jq -r '"\(.label) (\(.confidence * 100 | round) %), says \(.model)"' <<<"$labels")
+  => $(jq -r '"\(.label) (\(.confidence * 100 | round) %, \(.model))"' <<<"$labels")
 
   upload    $preprocess/preprocess
   image     $preprocess/images/$(jq -r .id <<<"$reply")
@@ -191,6 +192,7 @@ Try:
 $objects, logs in $logs. Ctrl-C stops.
 
 TEXT
+printf '%s' "$text"
 
 tail -q -n 0 -F "$logs"/*.log 2>/dev/null &
 tail=$!

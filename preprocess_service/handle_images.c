@@ -86,7 +86,7 @@ static struct reply reply_object(const struct app *app, const struct request *re
 struct reply handle_images(const struct app *app, const struct request *req)
 {
     char key[STORE_KEY_MAX + 1];
-    CLEANUP(store_info_done) struct store_info info = {0};
+    struct store_info info = {0};
     struct object_name name;
     struct error err = {0};
 

@@ -94,6 +94,7 @@ make_root() {
 # run_to_transcript WHICH: `make run` until it says that Ctrl-C stops it, then Ctrl-C
 run_to_transcript() {
     local pid status=0 port began=$EPOCHREALTIME
+    : >"$log"
     set -m # a process group of its own, as in a terminal
     in_root make run "${ports[@]}" >"$log" 2>&1 &
     pid=$!

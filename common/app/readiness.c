@@ -22,13 +22,11 @@ struct readiness {
 static void probe(struct store *store)
 {
     char key[STORE_KEY_MAX + 1];
-    struct store_info info = {0};
     struct error ignored;
 
     int n = snprintf(key, sizeof(key), "%sreadiness-probe", store_prefix(store));
-    if (n > 0 && n < (int)sizeof(key) &&
-        store_head(store, key, clock_monotonic_ms() + PROBE_TIMEOUT_MS, &info, &ignored))
-        store_info_done(&info);
+    if (n > 0 && n < (int)sizeof(key))
+        (void)!store_head(store, key, clock_monotonic_ms() + PROBE_TIMEOUT_MS, NULL, &ignored);
 }
 
 static void *probe_main(void *arg)

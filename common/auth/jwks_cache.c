@@ -198,15 +198,14 @@ static bool is_due(struct jwks *j, bool known)
 /* Called locked; unlocks while it waits. */
 static bool wait_for_fetch(struct jwks *j, int64_t deadline_ms, struct error *err)
 {
-    struct timespec until = clock_timespec(deadline_ms);
-    int status = 0;
+    bool in_time = true;
 
     if (j->waiting >= WAITERS_MAX)
         return error_set(err, ERROR_OVERLOADED, "%d requests wait for the issuer's keys",
                          j->waiting);
     j->waiting++;
-    while (j->fetching && status == 0)
-        status = pthread_cond_timedwait(&j->fetched, &j->mutex, &until);
+    while (j->fetching && in_time)
+        in_time = thread_cond_wait(&j->fetched, &j->mutex, deadline_ms);
     j->waiting--;
     return !j->fetching || error_set(err, ERROR_DEADLINE, "no time left for the issuer's keys");
 }

@@ -8,7 +8,6 @@
 
 #include <jansson.h>
 #include <openssl/crypto.h>
-#include <poll.h>
 #include <string.h>
 
 enum {
@@ -159,7 +158,7 @@ static bool fetch(const struct google_token *t, int attempts, int64_t deadline_m
         int64_t pause_ms = (int64_t)BACKOFF_MS << i;
         if (!again || i + 1 == attempts || pause_ms >= clock_left_ms(deadline_ms))
             return error_wrap(err, "Google");
-        poll(NULL, 0, (int)pause_ms);
+        clock_pause(pause_ms);
         *err = (struct error){0};
     }
     return true;
@@ -217,14 +216,12 @@ static bool is_due(const struct google_token *t)
 static bool wait_for_token(struct google_token *t, int64_t deadline_ms, struct error *err)
 {
     const uint64_t seen = t->fetches;
-    const struct timespec until = clock_timespec(deadline_ms);
-
     const bool waits = t->fetching;
 
     if (!waits)
         fetch_unlocked(t, ATTEMPTS_MAX, deadline_ms);
     while (t->fetches == seen)
-        if (pthread_cond_timedwait(&t->changed, &t->mutex, &until) != 0 && t->fetches == seen)
+        if (!thread_cond_wait(&t->changed, &t->mutex, deadline_ms) && t->fetches == seen)
             return error_set(err, ERROR_DEADLINE, "no access token before the deadline");
     /* a fetch that its own caller had no time for says nothing to those who have */
     if (waits && t->failure.code == ERROR_DEADLINE)

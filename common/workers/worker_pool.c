@@ -125,12 +125,11 @@ static void run_all(struct worker_pool *pool, void *state)
     while (!pool->stopping || pool->depth > 0) {
         int64_t until_ms;
         struct queued_job *job = choose(pool, &until_ms);
-        struct timespec until = clock_timespec(until_ms);
 
         if (job != NULL)
             run_one(pool, job, state);
         else if (until_ms < INT64_MAX)
-            pthread_cond_timedwait(&pool->work, &pool->mutex, &until);
+            thread_cond_wait(&pool->work, &pool->mutex, until_ms);
         else
             pthread_cond_wait(&pool->work, &pool->mutex);
     }
@@ -231,8 +230,7 @@ static bool wait_for(struct worker_pool *pool, struct queued_job *job)
     while (job->state != ENDED) {
         int64_t deadline = job->deadline_ms < pool->cut_ms ? job->deadline_ms : pool->cut_ms;
         if (clock_left_ms(deadline) > 0) {
-            struct timespec until = clock_timespec(deadline);
-            pthread_cond_timedwait(&job->changed, &pool->mutex, &until);
+            thread_cond_wait(&job->changed, &pool->mutex, deadline);
         } else if (job->state == WAITING) {
             queue_remove(pool, job);
             return error_set(job->err, ERROR_DEADLINE, "no worker was free in time");

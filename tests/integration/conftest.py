@@ -4,12 +4,14 @@
     DARKROOM_SLOW    factor on time limits (sanitizer builds, busy machines; default 1)
 """
 import contextlib
+import fcntl
 import http.client
 import json
 import os
 import pathlib
+import random
+import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,18 +23,14 @@ BUILD = pathlib.Path(os.environ.get("DARKROOM_BUILD", ROOT / "build/release")).r
 MODEL = ROOT / "build/models/model.json"
 PHOTOS = ROOT.parent / "shared/photos"
 SLOW = float(os.environ.get("DARKROOM_SLOW", "1"))
+sys.path.insert(0, str(ROOT / "tests/servers"))
+from ports import free_port  # noqa: E402
 
 needs_photos = pytest.mark.skipif(not PHOTOS.is_dir(), reason="no photographs at hand")
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def wait_for(condition, what, timeout=10.0):
-    """Poll until condition() is true; its value is returned."""
+def wait_for(condition, what, timeout=60.0):
+    """Poll until condition() is true; its value is returned. The timeout is only for tests that fail."""
     deadline = time.monotonic() + timeout * SLOW
     while True:
         value = condition()
@@ -85,11 +83,11 @@ class Service:
                 [*self.prefix, self.program], env=self.env, cwd=self.folder, stdout=log, stderr=log)
         return self
 
-    def start(self, timeout=10.0):
+    def start(self, timeout=60.0):
         self.launch()
         return self.wait_alive(timeout)
 
-    def wait_alive(self, timeout=10.0):
+    def wait_alive(self, timeout=60.0):
         wait_for(self.is_alive, f"{self.name} to answer\n{self.log()[-8000:]}", timeout)
         return self
 
@@ -98,7 +96,7 @@ class Service:
         with contextlib.suppress(OSError, http.client.HTTPException):
             return self.get("/healthz").status == 200
 
-    def stop(self, timeout=12.0):
+    def stop(self, timeout=30.0):
         """SIGTERM; the exit status must be 0 (sanitizers make it something else)."""
         if self.process is None:
             return
@@ -190,12 +188,25 @@ class Stack:
         self.preprocess.stop()
         self.classify.stop()
 
-    def result(self, reply, timeout=20.0):
+    def result(self, reply, timeout=60.0):
         """The stored result of a /preprocess reply, once it is there."""
         def look():
             got = self.classify.get("/results/" + reply["id"])
             return got if got.status != 202 else None
         return wait_for(look, f"the result of {reply['id']}", timeout).json()
+
+
+def made_once(tmp_path_factory, name, make):
+    """A folder of that name, filled by make(folder) once for all workers of pytest-xdist."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    with open(f"{folder}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            (folder / "complete").touch()
+    return folder
 
 
 @pytest.fixture
@@ -207,6 +218,35 @@ def services(tmp_path):
         parts = [service.preprocess, service.classify] if isinstance(service, Stack) else [service]
         for part in parts:
             part.stop()
+
+
+class Figures:
+    """Measured since the test began: what misses its limit fails the test, or skips it on a machine that was
+    busy with something else."""
+
+    def __init__(self):
+        self.since = self.processor_seconds()
+
+    @staticmethod
+    def processor_seconds():
+        """(when, of all processes on this machine, of ours that have ended)"""
+        cpu = pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+        user, nice, system, _, _, *rest = map(int, cpu)
+        return time.monotonic(), (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
+
+    def must(self, met, what):
+        if met:
+            return
+        when, everybody, ours = (now - then for now, then in zip(self.processor_seconds(), self.since))
+        others = (everybody - ours) / when
+        if others > 0.3:
+            pytest.skip(f"NOT MEASURED, since other processes kept {others:.1f} processors busy: {what}")
+        pytest.fail(what)
+
+
+@pytest.fixture
+def figures():
+    return Figures()
 
 
 @pytest.fixture
@@ -239,22 +279,66 @@ def shared(tmp_path_factory):
         both.stop()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--only", metavar="MARK", help="the tests with this mark; other than -m, beside a -m of your own")
+    parser.addoption("--without", metavar="MARK", action="append", default=[], help="not the tests with this mark")
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "once: what a sanitizer build would only repeat")
     config.addinivalue_line("markers", "faults: part of `make faults`")
+    config.addinivalue_line("markers", "measures_time: what runs beside it would be measured, too")
+    config.addinivalue_line("markers", "namespaces: mounts or networks of its own, which need root or a user namespace")
+    config.pluginmanager.register(Notes())
+    os.environ["SEED"] = os.environ.get("SEED") or str(random.SystemRandom().randrange(10**6))  # the workers', too
 
 
-def pytest_terminal_summary(terminalreporter):
-    if "fault_world" in sys.modules:
-        for line in sys.modules["fault_world"].summary():
+class Notes:
+    """What modules have for the end of the output, also when they ran in workers of pytest-xdist."""
+
+    def __init__(self):
+        self.lines = []
+
+    def pytest_sessionfinish(self, session):
+        if "fault_world" in sys.modules:
+            self.lines += sys.modules["fault_world"].summary()
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["notes"] = self.lines
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node):
+        self.lines += getattr(node, "workeroutput", {}).get("notes", [])
+
+    def pytest_terminal_summary(self, terminalreporter):
+        for line in self.lines:
             terminalreporter.write_line(line)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config, items):
+    only, without = config.getoption("--only"), set(config.getoption("--without"))
     if BUILD.name in ("asan", "tsan"):
-        repeated = [item for item in items if item.get_closest_marker("once")]
-        config.hook.pytest_deselected(items=repeated)
-        items[:] = [item for item in items if item not in repeated]
+        without.add("once")
+    marks = {item: {mark.name for mark in item.iter_markers()} for item in items}
+    unwanted = [item for item in items if marks[item] & without or (only and only not in marks[item])]
+    config.hook.pytest_deselected(items=unwanted)
+    items[:] = [item for item in items if item not in set(unwanted)]
+    if getattr(config.option, "loadgroup", False):  # a worker of pytest-xdist
+        # the long ones first, so that no worker is last by far
+        items.sort(key=lambda item: "faults" not in marks[item] and "kind" not in item.fixturenames)
+        for item in items:
+            if group := group_of(item):
+                item.add_marker(pytest.mark.xdist_group(group))
+
+
+def group_of(item):
+    """Tests of a module that share a fixture or a server are one worker's; None for the others."""
+    shared = [name for name, defs in item._fixtureinfo.name2fixturedefs.items()  # pylint: disable=protected-access
+              if defs[-1].scope == "module" or name == "kind"]
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    kinds = [str(params[name]) for name in shared if name in params]
+    # a server has kinds for each of its signatures
+    return " ".join([item.module.__name__, *(re.sub(r"-v\d$", "", kind) for kind in kinds)]) if shared else None
 
 
 @pytest.hookimpl(hookwrapper=True)

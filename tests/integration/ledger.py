@@ -136,9 +136,9 @@ class Ledger:
         """The object's file."""
         return self.objects / self.key(promised)
 
-    def missing(self):
-        """The ids that have no result yet."""
-        listed = self.view.keys()
+    def missing(self, listed=None):
+        """The ids that have no result yet. `listed`: keys that need not be read."""
+        listed = self.view.keys() if listed is None else listed
         return [i for i, p in self.acknowledged.items()
                 if self.key(p) + ".json" not in listed and self.view.read(self.key(p) + ".json") is None]
 

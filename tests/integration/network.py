@@ -7,39 +7,64 @@ tests themselves live meanwhile. Nothing of the machine's own network is touched
         network.unplug("storage")               # its cable is out
         network.mend()
 
-Needs root. What an earlier run left behind, killed before it could clean up, is removed first.
+Needs root, or a user namespace's. A namespace lives as long as its one process, and that as long as the
+tests: nothing is mounted, and nothing is left behind.
 """
 import contextlib
 import ctypes
-import itertools
+import functools
 import os
-import pathlib
-import re
 import shutil
+import signal
 import subprocess
 
 import pytest
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
-NAMESPACES = pathlib.Path("/run/netns")
-OURS = re.compile(r"darkroom-(\d+)-\d+-\w+")
-_numbers = itertools.count()
+PR_SET_PDEATHSIG = 1
 
 
+class Namespace:
+    """A network namespace and the process that keeps it."""
+
+    def __init__(self):
+        def leave():
+            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if LIBC.unshare(CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "unshare")
+        self.keeper = subprocess.Popen(["sleep", "infinity"], preexec_fn=leave)
+        self.path = f"/proc/{self.keeper.pid}/ns/net"
+
+    def run(self):
+        """The beginning of a command line that runs the rest in it."""
+        return ["nsenter", f"--net={self.path}", "--"]
+
+    def attempt(self, *command):
+        return subprocess.run([*self.run(), *map(str, command)], capture_output=True, text=True)
+
+    def do(self, *command):
+        done = self.attempt(*command)
+        assert done.returncode == 0, done
+
+    def close(self):
+        self.keeper.kill()
+        self.keeper.wait()
+
+
+@functools.lru_cache
 def why_not():
     """The reason why this machine cannot have such a network, or None."""
-    if os.geteuid() != 0:
-        return "network namespaces need root"
     missing = [tool for tool in ("ip", "iptables", "nsenter") if shutil.which(tool) is None]
     if missing:
         return f"no {' and no '.join(missing)}"
-    name = f"darkroom-{os.getpid()}-{next(_numbers)}-try"
-    done = _try("ip", "netns", "add", name)
-    if done.returncode == 0:
-        done = _try("nsenter", f"--net={NAMESPACES / name}", "iptables", "-w", "-A", "INPUT", "-j", "DROP")
-        _try("ip", "netns", "del", name)
-    return None if done.returncode == 0 else done.stderr.strip()
+    try:
+        with contextlib.closing(Namespace()) as one, contextlib.closing(Namespace()) as other:
+            tried = [one.attempt("ip", "link", "add", "try", "type", "veth", "peer", "name", "eth0", "netns", other.keeper.pid),
+                     one.attempt("iptables", "-w", "-A", "INPUT", "-j", "DROP")]
+    except subprocess.SubprocessError:
+        return "network namespaces need root or a user namespace"
+    return next((done.stderr.strip() for done in tried if done.returncode != 0), None)
 
 
 def need():
@@ -49,47 +74,26 @@ def need():
         pytest.skip(f"NETWORK FAULTS NOT TESTED: {reason}")
 
 
-def _try(*command):
-    return subprocess.run([str(word) for word in command], capture_output=True, text=True)
-
-
-def _do(*command):
-    done = _try(*command)
-    assert done.returncode == 0, done
-
-
 def _enter(fd):
     """This thread, and what it starts from now on."""
     if LIBC.setns(fd, CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "setns")
 
 
-def sweep():
-    """Remove the namespaces of processes that are gone."""
-    for path in NAMESPACES.glob("darkroom-*"):
-        owner = OURS.fullmatch(path.name)
-        if owner and not pathlib.Path(f"/proc/{owner[1]}").exists():
-            _try("ip", "netns", "del", path.name)
-
-
 class Network:
     def __init__(self, hosts):
-        self.hosts, self.number = list(hosts), next(_numbers)
-        self.home = None
+        self.hosts = list(hosts)
+        self.namespaces, self.home = {}, None
 
     def address(self, host):
         """Of one of the hosts, or of "hub", where the tests are."""
         return f"10.77.0.{1 + ['hub', *self.hosts].index(host)}"
 
-    def namespace(self, host):
-        return f"darkroom-{os.getpid()}-{self.number}-{host}"
-
     def run(self, host):
         """The beginning of a command line that runs the rest on that host."""
-        return ["nsenter", f"--net={NAMESPACES / self.namespace(host)}", "--"]
+        return self.namespaces[host].run()
 
     def __enter__(self):
-        sweep()
         self.home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         try:
             self.build()
@@ -99,22 +103,20 @@ class Network:
         return self
 
     def build(self):
-        hub = self.namespace("hub")
-        _do("ip", "netns", "add", hub)
+        hub = self.namespaces["hub"] = Namespace()
         for arguments in (("link", "set", "lo", "up"), ("link", "add", "bridge", "type", "bridge"),
                           ("address", "add", "10.77.0.1/24", "dev", "bridge"),
                           ("link", "set", "bridge", "up")):
-            _do("ip", "-n", hub, *arguments)
+            hub.do("ip", *arguments)
         for host in self.hosts:
-            name = self.namespace(host)
-            _do("ip", "netns", "add", name)
-            _do("ip", "-n", hub, "link", "add", host, "type", "veth", "peer", "name", "eth0", "netns", name)
-            _do("ip", "-n", hub, "link", "set", host, "master", "bridge", "up")
-            _do("ip", "-n", name, "address", "add", f"{self.address(host)}/24", "dev", "eth0")
+            there = self.namespaces[host] = Namespace()
+            hub.do("ip", "link", "add", host, "type", "veth", "peer", "name", "eth0", "netns", there.keeper.pid)
+            hub.do("ip", "link", "set", host, "master", "bridge", "up")
+            there.do("ip", "address", "add", f"{self.address(host)}/24", "dev", "eth0")
             for link in ("lo", "eth0"):
-                _do("ip", "-n", name, "link", "set", link, "up")
-        with contextlib.closing(open(NAMESPACES / hub, "rb")) as there:
-            _enter(there.fileno())
+                there.do("ip", "link", "set", link, "up")
+        with open(hub.path, "rb") as net:
+            _enter(net.fileno())
 
     def __exit__(self, *_):
         if self.home is None:
@@ -122,22 +124,19 @@ class Network:
         _enter(self.home)
         os.close(self.home)
         self.home = None
-        for host in ("hub", *self.hosts):
-            _try("ip", "netns", "del", self.namespace(host))
-
-    def _filter(self, host, *arguments):
-        _do(*self.run(host), "iptables", "-w", *arguments)
+        for namespace in self.namespaces.values():
+            namespace.close()
 
     def cut(self, a, b):
         """Packets between the two vanish, both ways: nobody is told."""
         for here, there in ((a, b), (b, a)):
-            self._filter(here, "-A", "INPUT", "-s", self.address(there), "-j", "DROP")
+            self.namespaces[here].do("iptables", "-w", "-A", "INPUT", "-s", self.address(there), "-j", "DROP")
 
     def unplug(self, host):
-        _do("ip", "-n", self.namespace("hub"), "link", "set", host, "down")
+        self.namespaces["hub"].do("ip", "link", "set", host, "down")
 
     def mend(self):
-        for host in ("hub", *self.hosts):
-            self._filter(host, "-F", "INPUT")
+        for namespace in self.namespaces.values():
+            namespace.do("iptables", "-w", "-F", "INPUT")
         for host in self.hosts:
-            _do("ip", "-n", self.namespace("hub"), "link", "set", host, "up")
+            self.namespaces["hub"].do("ip", "link", "set", host, "up")

@@ -11,6 +11,7 @@ from conftest import BUILD, Service, Stack, free_port
 from images import encode, gradient
 from ledger import Ledger, Load, drain
 
+pytestmark = pytest.mark.measures_time
 RELEASE = not any(variant in BUILD.name for variant in ("asan", "tsan", "coverage"))
 STARTS = 15
 # Exec to exit of `--version`, nearly all of it dynamic linking, on the machine and in the minute in which
@@ -21,8 +22,8 @@ IDLE_KB = {"preprocess-service": 40 * 1024, "classify-service": 80 * 1024}
 LOADED_KB = {"preprocess-service": 120 * 1024, "classify-service": 150 * 1024}
 
 
-def within(measured, limit):
-    assert measured <= limit or not RELEASE, f"{measured} is over the budget of {limit}"
+def within(figures, measured, limit):
+    figures.must(measured <= limit or not RELEASE, f"{measured:.1f} is over the budget of {limit:.1f}")
 
 
 def exec_to_ready_ms(service):
@@ -46,7 +47,7 @@ def version_ms(name):
 
 
 @pytest.mark.parametrize("name", READY_MS)
-def test_exec_to_ready(tmp_path, services, name):
+def test_exec_to_ready(tmp_path, services, figures, name):
     """Median and best are printed; the best is held to the budget, since noise only ever adds, times
     how much slower the machine is than the budget's, measured in alternation."""
     env = {"EVENTS_URL": f"push+http://127.0.0.1:{free_port()}/pubsub"} if "pre" in name else {}
@@ -61,7 +62,7 @@ def test_exec_to_ready(tmp_path, services, name):
     times.sort()
     print(f"\n{name}: exec to ready {times[0]:.1f} ms at best, {times[len(times) // 2]:.1f} ms median of "
           f"{len(times)} (budget {READY_MS[name]} ms; this machine takes {slowness:.2f} times as long)")
-    within(times[0], READY_MS[name] * slowness)
+    within(figures, times[0], READY_MS[name] * slowness)
 
 
 def test_memory(tmp_path, services):
@@ -83,6 +84,5 @@ def test_memory(tmp_path, services):
         loaded, name = service.memory_kb(), service.name
         print(f"\n{name}: {idle[name] / 1024:.1f} MB idle (budget {IDLE_KB[name] // 1024}), "
               f"{loaded / 1024:.1f} MB after {len(ledger)} uploads (budget {LOADED_KB[name] // 1024})")
-        within(idle[name], IDLE_KB[name])
-        within(loaded, LOADED_KB[name])
+        assert not RELEASE or (idle[name] <= IDLE_KB[name] and loaded <= LOADED_KB[name])
     ledger.check()

@@ -105,11 +105,12 @@ def test_label_and_index(shared, photo, label, index):
     assert (told["label"], told["top"][0]["index"]) == (label, index)
 
 
-@needs_photos
 def test_only_the_first_name_is_told(shared):
     """'hare' is one name, 'African elephant, Loxodonta africana' two; commas never show."""
-    for photo in sorted(PHOTOS.glob("n0*"))[:12]:
-        top = shared.classify.post_image("/classify?top_k=100", photo.read_bytes()).json()["top"]
+    photos = [path.read_bytes() for path in sorted(PHOTOS.glob("n0*"))[:12]]
+    drawn = [encode(gradient(300, 200, mode).rotate(angle)) for mode in ("RGB", "L") for angle in range(0, 360, 45)]
+    for picture in photos + drawn:
+        top = shared.classify.post_image("/classify?top_k=100", picture).json()["top"]
         assert not [entry for entry in top if "," in entry["label"]]
 
 

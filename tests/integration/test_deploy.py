@@ -14,7 +14,7 @@ import sys
 import pytest
 import yaml
 
-from conftest import BUILD, ROOT, SLOW, Service, Stack
+from conftest import BUILD, ROOT, SLOW, Service, Stack, made_once
 
 sys.path.insert(0, str(ROOT / "tests/servers"))
 import servers  # noqa: E402
@@ -48,12 +48,15 @@ class Cloud:
 
     def run(self, script, *arguments, status=0, given="", **env):
         """(what it printed, the command lines it ran)"""
-        calls = self.folder / "calls"
-        calls.write_text("")
+        (self.folder / "calls").write_text("")
         done = subprocess.run([CLOUDRUN / script, *arguments], env=self.env | env, capture_output=True, text=True,
                               timeout=180 * SLOW, check=False, input=given)
         assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr, [json.loads(line) for line in calls.read_text().splitlines()]
+        return done.stdout + done.stderr, self.calls(self.folder)
+
+    @staticmethod
+    def calls(folder):
+        return [json.loads(line) for line in (folder / "calls").read_text().splitlines()]
 
     def state(self):
         path = self.folder / "state.json"
@@ -65,12 +68,11 @@ def cloud(tmp_path):
     return Cloud(tmp_path, **OPTIONS)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def deployed_once(tmp_path_factory):
     """(state, command lines) of a first deployment"""
-    cloud = Cloud(tmp_path_factory.mktemp("deployed"), **OPTIONS)
-    _, calls = cloud.run("deploy.sh")
-    return cloud.state(), calls
+    folder = made_once(tmp_path_factory, "deployed", lambda folder: Cloud(folder, **OPTIONS).run("deploy.sh"))
+    return json.loads((folder / "state.json").read_text()), Cloud.calls(folder)
 
 
 @pytest.fixture

@@ -103,13 +103,13 @@ def test_waiting_events(tmp_path, services, clocks, before, after):
         clock.jump(before)
         for n in range(10):
             ledger.record(service.upload(coloured_jpeg(n), QUERY), n)
-        wait_for(lambda: endpoint.count(400) >= 30, "refusals", 30)
+        wait_for(lambda: endpoint.count(400) >= 30, "refusals")
         wait_for(lambda: tells(service, before), "the clock")
         clock.jump(after)
         endpoint.answer = lambda envelope: 204
-        wait_for(lambda: endpoint.count(204) >= 10, "the deliveries", 20)
+        wait_for(lambda: endpoint.count(204) >= 10, "the deliveries")
         wait_for(lambda: tells(service, after), "the clock")
-        drain(service, 20)
+        drain(service)
         assert set(endpoint.message_ids(204)) == set().union(*ledger.message_ids.values())
 
 

@@ -120,7 +120,7 @@ def test_results_cannot_be_stored(stack, disks, tmp_path, ops, path, error):
     disk.fail(ops, error, tmp_path / path)
     for _ in range(5):
         assert uploads.once() == 200
-    wait_for(lambda: disk.failed >= 3, "some attempts", 30)
+    wait_for(lambda: disk.failed >= 3, "some attempts")
     assert stack.preprocess.metric("outbox_dead") == 0
     disk.mend()
     uploads.settle()

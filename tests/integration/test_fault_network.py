@@ -5,6 +5,7 @@ import contextlib
 import pathlib
 import socket
 import struct
+import subprocess
 import threading
 import time
 import uuid
@@ -42,12 +43,12 @@ def refused_in_time(service, numbers):
         while not all(u.done() for u in uploads):
             asked = time.monotonic()
             assert service.get("/healthz").status == 200
-            assert time.monotonic() - asked < 0.5 * SLOW
+            assert time.monotonic() - asked < TIMEOUT_MS / 2000 * SLOW
             time.sleep(0.05)
         for upload in uploads:
             reply = upload.result()
             assert reply.status == 503 and int(reply.headers["Retry-After"]) >= 1, reply
-    assert time.monotonic() - began < TIMEOUT_MS / 1000 + 1.5 * SLOW
+    assert time.monotonic() - began < TIMEOUT_MS / 1000 + 3 * SLOW
 
 
 def acknowledged(ledger, service, numbers):
@@ -91,11 +92,11 @@ def test_storage_at_one_byte_a_second(proxied, mood):
     assert stack.preprocess.get("/images/" + next(iter(ledger.acknowledged))).status == 503
     ready = stack.preprocess.get("/readyz")
     assert ready.status == 503 and ready.json()["failing"] == "storage", ready
-    wait_for(lambda: stack.preprocess.metric('events_total{outcome="endpoint_error"}') >= 1, "a refused event", 20)
+    wait_for(lambda: stack.preprocess.metric('events_total{outcome="endpoint_error"}') >= 1, "a refused event")
     assert len(ledger.missing()) == 4
     storage.mood = PASS
     acknowledged(ledger, stack.preprocess, range(100, 104))
-    wait_for(lambda: stack.preprocess.get("/readyz").status == 200, "readiness", 15)
+    wait_for(lambda: stack.preprocess.get("/readyz").status == 200, "readiness")
     settled(ledger, stack)
 
 
@@ -106,7 +107,7 @@ def test_a_classifier_at_one_byte_a_second(proxied, mood):
     push.mood = mood
     acknowledged(ledger, stack.preprocess, range(12))
     if mood == DRIP:
-        wait_for(lambda: push.dripped >= 4, "answers to trickle", 15)
+        wait_for(lambda: push.dripped >= 4, "answers to trickle")
     before = ledger.results()
     assert stack.preprocess.metric("outbox_pending") == 12
     push.mood = PASS
@@ -156,6 +157,7 @@ def kept_connections(service, host):
     return sum(words[2].startswith(wanted) and words[3] == established for words in map(str.split, lines))
 
 
+@pytest.mark.namespaces
 def test_half_open_connections(apart):
     """Both peers die behind a cut cable and are started again: the kept connections lead nowhere, and
     whoever uses them has heard nothing."""
@@ -177,6 +179,7 @@ def test_half_open_connections(apart):
     settled(ledger, stack)
 
 
+@pytest.mark.namespaces
 def test_clients_that_are_gone(apart):
     """In the middle of a body, and between requests; their resets never arrive."""
     network, _, stack, ledger = apart
@@ -193,7 +196,7 @@ def test_clients_that_are_gone(apart):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
     network.mend()
-    wait_for(lambda: stack.preprocess.metric("body_bytes_in_flight") == 0, "the bodies to go", 20)
+    wait_for(lambda: stack.preprocess.metric("body_bytes_in_flight") == 0, "the bodies to go")
     acknowledged(ledger, stack.preprocess, range(4))
     settled(ledger, stack)
 
@@ -239,19 +242,29 @@ class NameServer:
         self.socket.close()
 
 
+def private_mounts():
+    """The beginning of a command line whose mounts are its own."""
+    done = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True)
+    if done.returncode != 0:  # in a chroot, whose root is no mount point
+        pytest.skip(f"NAMES THAT DO NOT RESOLVE NOT TESTED: {done.stderr.strip()}")
+    return ["unshare", "--mount"]
+
+
 RESOLV_CONF = 'mount --bind "$1" /etc/resolv.conf && shift && exec "$@"'
 
 
+@pytest.mark.namespaces
 @pytest.mark.parametrize("mood", ["nxdomain", "servfail", "refused", "silent"])
 def test_names_do_not_resolve(apart, tmp_path, mood):
     network, server, stack, ledger = apart
+    mounts = private_mounts()
     storage, classify = "storage.darkroom.test", "classify.darkroom.test"
     names = NameServer(network.address("hub"), {storage: server.host, classify: stack.classify.host})
     names.mood = mood
     conf = tmp_path / "resolv.conf"
     conf.write_text(f"nameserver {network.address('hub')}\noptions timeout:1 attempts:2\n")
     for service in (stack.preprocess, stack.classify):
-        service.prefix = service.prefix + ["unshare", "-m", "sh", "-c", RESOLV_CONF, "sh", conf]
+        service.prefix = service.prefix + [*mounts, "sh", "-c", RESOLV_CONF, "sh", conf]
         service.env["S3_ENDPOINT"] = f"http://{storage}:{server.port}"
     stack.preprocess.env["EVENTS_URL"] = f"push+http://{classify}:{stack.classify.port}/pubsub"
 
@@ -261,7 +274,7 @@ def test_names_do_not_resolve(apart, tmp_path, mood):
     assert names.asked
     names.broken = {classify}
     acknowledged(ledger, stack.preprocess, range(6))
-    wait_for(lambda: stack.preprocess.metric('events_total{outcome="endpoint_error"}') >= 2, "some attempts", 30)
+    wait_for(lambda: stack.preprocess.metric('events_total{outcome="endpoint_error"}') >= 2, "some attempts")
     assert len(ledger.missing()) == 6
     names.broken = {storage}
     for service in (stack.preprocess, stack.classify):  # they remember what they resolved

@@ -50,10 +50,10 @@ def failure(call, *arguments, **more):
 
 
 def test_every_call(store, google):
-    assert store.put("a b/ü", b"data", content_type="image/png", metadata={"origin": "test"}, if_absent=True) is False
+    assert store.put("a b/ü", b"data", content_type="image/png", if_absent=True) is False
     assert store.put("a b/ü", b"other", if_absent=True) is True
-    got, info = store.get("a b/ü")
-    assert got == b"data" and info["content_type"] == "image/png" and info["metadata"] == {"origin": "test"}
+    assert store.read("a b/ü") == b"data"
+    assert google.objects["a b/ü"][1]["content_type"] == "image/png"
     assert store.read("a b/ü", offset=1, length=2) == b"at"
     for n in range(5):
         store.put(f"list/{n}", b"x" * n)
@@ -78,7 +78,7 @@ def test_a_token_is_renewed_before_it_ends(store, google):
         assert store.read("k") == b"1"
         return google.tokens_given >= 3
 
-    wait_for(look, "renewals", 20)
+    wait_for(look, "renewals")
     assert google.tokens_given < 12
 
 
@@ -123,7 +123,7 @@ def test_renewing_fails_while_the_old_token_is_good(store, google):
     google.lifetime_s = 4
     store.put("k", b"1")
     google.token_faults = [500] * 1000
-    wait_for(lambda: store.read("k") == b"1" and len(google.token_faults) < 1000, "an attempt to renew", 20)
+    wait_for(lambda: store.read("k") == b"1" and len(google.token_faults) < 1000, "an attempt to renew")
 
 
 @pytest.mark.parametrize("changes,words", [

@@ -126,5 +126,5 @@ def test_a_poisoned_message_becomes_a_dead_letter(google, chain, tmp_path):
     _, classify = chain
     google.subscribe("poison", classify.url + "/pubsub", AUDIENCE, max_attempts=5)
     google.publish("poison", [{"data": base64.b64encode(b"no JSON at all").decode(), "attributes": {}}])
-    wait_for(lambda: google.dead, "the dead letter", 20)
+    wait_for(lambda: google.dead, "the dead letter")
     assert google.subscriptions[1].deliveries == 5

@@ -337,7 +337,7 @@ def test_deadline(tmp_path, services):
     """A batch that takes longer than a request may: 503, and no worker is left behind."""
     services.append(Service("classify-service", tmp_path, REQUEST_TIMEOUT_MS="1000", WORKERS="1"))
     service = services[0].start()
-    big = encode(gradient(6000, 6000), "PNG")
+    big = encode(gradient(6000, 6000), "PNG", compress_level=1)
     reply = infer(service, images(*[big] * 8))
     assert_error(reply, 503)
     assert reply.headers["Retry-After"]

@@ -8,7 +8,7 @@ import time
 import pytest
 from PIL import Image
 
-from conftest import SLOW, Service
+from conftest import SLOW, Service, wait_for
 from images import encode, gradient, numbered_jpeg
 
 SMALL = encode(gradient(400, 300), quality=85)
@@ -49,8 +49,9 @@ class Load:
         assert not self.bad
 
 
+@pytest.mark.measures_time
 @pytest.mark.once
-def test_huge_images_do_not_hold_up_thumbnails(tmp_path, services):
+def test_huge_images_do_not_hold_up_thumbnails(tmp_path, services, figures):
     """First come, first served, eight thumbnail clients and four of 12 megapixels would be answered
     in turns: of each 12 replies 4 huge ones, on two workers. Here the thumbnails get half of the
     workers at least, which is tens of them for one huge image."""
@@ -58,16 +59,15 @@ def test_huge_images_do_not_hold_up_thumbnails(tmp_path, services):
     services.append(service)
     service.start()
     with Load(service, SMALL, 1) as alone:
-        time.sleep(0.5)
+        wait_for(lambda: len(alone.times) >= 50, "thumbnails")
     with Load(service, HUGE, 1) as huge_alone:
-        time.sleep(0.5)
+        wait_for(lambda: len(huge_alone.times) >= 5, "huge images")
     with Load(service, HUGE, 4) as huge, Load(service, SMALL, 8) as small:
-        time.sleep(4)
+        wait_for(lambda: len(huge.times) >= 12, "huge images among thumbnails, or they starve")
     ratio = statistics.median(huge_alone.times) / statistics.median(alone.times)
     share = len(small.times) / len(huge.times)
     print(f"one huge image takes as long as {ratio:.1f} thumbnails; thumbnails per huge image: {share:.1f}; "
           f"medians {statistics.median(small.times) * 1e3:.0f} and {statistics.median(huge.times) * 1e3:.0f} ms")
-    assert ratio > 5, "too little difference for this test"
-    assert len(huge.times) > 4, "huge images starve"
-    assert share > 4, "in turns it would be 2"
-    assert statistics.median(small.times) < statistics.median(huge.times) / 2
+    figures.must(ratio > 5, "too little difference for this test")
+    figures.must(share > 4, f"{share:.1f} thumbnails per huge image; in turns it would be 2")
+    figures.must(statistics.median(small.times) < statistics.median(huge.times) / 2, "thumbnails wait for huge images")

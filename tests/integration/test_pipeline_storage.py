@@ -119,7 +119,7 @@ def test_storage_goes_away_and_comes_back(name, signature, tmp_path, services):
         assert stack.preprocess.get("/images/" + acknowledged[0]).status == 503
         assert stack.classify.get("/results/" + acknowledged[0]).status == 503
         server.start()
-        wait_for(lambda: stack.preprocess.get("/readyz").status == 200, "readiness", 30)
+        wait_for(lambda: stack.preprocess.get("/readyz").status == 200, "readiness")
         acknowledged += [stack.preprocess.upload(photo(n)).json()["id"] for n in range(10, 14)]
         for id_ in acknowledged:
             assert stack.result({"id": id_}, timeout=60)["label"]

@@ -73,7 +73,7 @@ class Pipeline:
         def look():
             got = self.classify.get("/results/" + stored["id"])
             return got.status == 200 and got.json()
-        return wait_for(look, f"the result of {stored['id']}", 20)
+        return wait_for(look, f"the result of {stored['id']}")
 
     def pulled(self, subscription, count):
         """At least `count` messages, once they are there."""

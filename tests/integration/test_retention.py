@@ -80,9 +80,10 @@ def test_an_upload_of_ours_goes_by_its_age(tmp_path, services, objects):
 def test_a_prefixless_default_keeps_everything(tmp_path, services, objects):
     path = put(objects, digest("a") + ".jpg", 9999)
     service = start(services, tmp_path)
-    # twice the time until a first walk
-    deadline = time.monotonic() + 2
-    wait_for(lambda: time.monotonic() > deadline, "a walk that must not be")
+    (tmp_path / "later").mkdir()
+    put(tmp_path / "later/objects", digest("a") + ".jpg", 9999)
+    later = start(services, tmp_path / "later", RETENTION_DAYS=30)
+    wait_for(lambda: expired(later) == 1, "the first walk of a service that was started later")
     assert path.exists() and expired(service) == 0
 
 

@@ -95,7 +95,7 @@ class Traffic:
     def goes_on(self):
         """Each client's request of now has been answered, and two more of each."""
         enough = [n + 3 for n in self.each]
-        wait_for(lambda: self.bad or all(map(operator.ge, self.each, enough)), "traffic to go on", 30)
+        wait_for(lambda: self.bad or all(map(operator.ge, self.each, enough)), "traffic to go on")
         assert not self.bad, self.bad[:3]
 
 

@@ -12,7 +12,7 @@ from ledger import Ledger, Load, drain
 MARGIN_S = 0.2  # sent this long before the signal, a request's headers have been read
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def slow_picture():
     """Some 50 ms of work: at any moment several requests are waiting or in progress."""
     return encode(gradient(4000, 3000), quality=90, progressive=True)
@@ -36,11 +36,11 @@ def check_attempts(attempts, signalled):
 def test_preprocess_terminated_under_load(stack, slow_picture):
     ledger = Ledger(stack.objects)
     with Load(stack.preprocess, ledger, 10**6, threads=12, picture=slow_picture) as load:
-        wait_for(lambda: len(ledger) >= 10, "some uploads", 30)
+        wait_for(lambda: len(ledger) >= 10, "some uploads")
         signalled = terminate(stack.preprocess)
         acknowledged = len(ledger)
         stack.preprocess.start()
-        wait_for(lambda: len(ledger) >= acknowledged + 10, "uploads to go on", 30)
+        wait_for(lambda: len(ledger) >= acknowledged + 10, "uploads to go on")
         load.stop()
     check_attempts(load.attempts, signalled)
     in_progress = [a for a in load.attempts if a.began < signalled - MARGIN_S / 2 and a.status == 200]
@@ -73,7 +73,7 @@ def test_classify_terminated_under_load(stack, slow_picture):
         signalled = terminate(stack.classify)
         stack.classify.start()
     count = len(answers)
-    wait_for(lambda: len(answers) > count + 4, "answers from the new instance", 30)
+    wait_for(lambda: len(answers) > count + 4, "answers from the new instance")
     stopped.set()
     for client in clients:
         client.join(60)
@@ -94,7 +94,7 @@ def test_readiness_and_new_work_after_sigterm(stack, slow_picture):
         thread.start()
     wait_for(lambda: service.metric("worker_queue_depth") >= 4, "a queue")
     service.process.terminate()
-    ready = wait_for(lambda: (r := service.get("/readyz")).status == 503 and r, "readyz 503", 5)
+    ready = wait_for(lambda: (r := service.get("/readyz")).status == 503 and r, "readyz 503")
     assert ready.json()["failing"] == "shutting down"
     assert service.get("/healthz").status == 200
     refused = service.upload(numbered_jpeg(99, slow_picture))

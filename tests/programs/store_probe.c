@@ -33,26 +33,15 @@ static int64_t deadline_of(const json_t *in)
 static bool put(struct store *store, const json_t *in, json_t *out, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer data = BUFFER_MAX(DATA_MAX);
-    struct store_metadata metadata[STORE_METADATA_MAX + 1];
-    size_t count = 0;
-    const char *name;
-    json_t *value;
     bool existed = false;
 
     if (!string_base64_decode(text_of(in, "data", ""), &data, err))
         return false;
-    json_object_foreach(json_object_get(in, "metadata"), name, value)
-    {
-        if (count < ARRAY_SIZE(metadata))
-            metadata[count++] = (struct store_metadata){name, json_string_value(value)};
-    }
     bool ok = store_put(store,
                         &(struct store_put){
                             .key = text_of(in, "key", ""),
                             .data = buffer_view(&data),
                             .content_type = text_of(in, "content_type", "application/octet-stream"),
-                            .metadata = metadata,
-                            .metadata_count = count,
                             .if_absent = json_is_true(json_object_get(in, "if_absent")),
                             .deadline_ms = deadline_of(in),
                         },
@@ -63,18 +52,7 @@ static bool put(struct store *store, const json_t *in, json_t *out, struct error
 
 static void tell_info(json_t *out, const struct store_info *info)
 {
-    json_t *metadata = json_object();
-    const char *p = (const char *)info->metadata.data;
-    const char *const end = p + info->metadata.len;
-
-    while (p < end) {
-        const char *value = p + strlen(p) + 1;
-        json_object_set_new(metadata, p, json_string(value));
-        p = value + strlen(value) + 1;
-    }
-    json_object_set_new(out, "metadata", metadata);
     json_object_set_new(out, "size", json_integer((json_int_t)info->size));
-    json_object_set_new(out, "content_type", json_string(info->content_type));
     json_object_set_new(out, "etag", json_string(info->etag));
     json_object_set_new(out, "modified_ms", json_integer(info->modified_ms));
 }
@@ -83,7 +61,7 @@ static bool get(struct store *store, const json_t *in, json_t *out, struct error
 {
     CLEANUP(buffer_done) struct buffer data = {0};
     CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(2 * DATA_MAX);
-    CLEANUP(store_info_done) struct store_info info = {0};
+    struct store_info info = {0};
 
     if (!store_get(store,
                    &(struct store_get){
@@ -104,7 +82,7 @@ static bool get(struct store *store, const json_t *in, json_t *out, struct error
 
 static bool head(struct store *store, const json_t *in, json_t *out, struct error *err)
 {
-    CLEANUP(store_info_done) struct store_info info = {0};
+    struct store_info info = {0};
 
     if (!store_head(store, text_of(in, "key", ""), deadline_of(in), &info, err))
         return false;
@@ -131,17 +109,6 @@ static bool list(struct store *store, const json_t *in, json_t *out, struct erro
 
     json_object_set_new(out, "keys", listing.keys);
     return store_list(store, text_of(in, "prefix", ""), deadline_of(in), visit, &listing, err);
-}
-
-static bool presign(struct store *store, const json_t *in, json_t *out, struct error *err)
-{
-    CLEANUP(buffer_done) struct buffer url = BUFFER_MAX(16384);
-
-    if (!store_presign_get(store, text_of(in, "key", ""), number_of(in, "expires_s", 60), &url,
-                           err))
-        return false;
-    json_object_set_new(out, "url", json_string(buffer_cstr(&url, err)));
-    return true;
 }
 
 struct worker {
@@ -242,8 +209,6 @@ static bool run(struct store *store, struct clock_cut *cut, const json_t *in, js
         return store_delete(store, text_of(in, "key", ""), deadline_of(in), err);
     if (strcmp(op, "list") == 0)
         return list(store, in, out, err);
-    if (strcmp(op, "presign") == 0)
-        return presign(store, in, out, err);
     if (strcmp(op, "parallel") == 0)
         return parallel(store, in, work, err);
     if (strcmp(op, "fill") == 0)

@@ -15,6 +15,7 @@ Run as a script, it starts each, round-trips an object through it, and prints on
 import contextlib
 import ctypes
 import http.client
+import json
 import os
 import pathlib
 import shutil
@@ -27,6 +28,7 @@ import time
 import urllib.parse
 
 import gcs_relay
+from ports import free_port
 
 HERE = pathlib.Path(__file__).resolve().parent
 PYTHON = "/usr/bin/python3"  # Debian's, which is the one that has Debian's python3-swift
@@ -38,12 +40,6 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 class Unavailable(Exception):
     """This machine does not have that server; the message says why."""
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Server:
@@ -336,6 +332,12 @@ class FakeGcs(Server):
         if status not in (200, 404):
             raise RuntimeError(f"{key}: {status} {body!r}")
         return body if status == 200 else None
+
+    def content_type(self, key):
+        status, body = self.request("GET", f"/storage/v1/b/{self.bucket}/o/{urllib.parse.quote(key, safe='')}")
+        if status != 200:
+            raise RuntimeError(f"{key}: {status} {body!r}")
+        return json.loads(body)["contentType"]
 
 
 class External:

@@ -75,6 +75,8 @@ use = egg:swift#slo
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
+# after ten errors it would do without its only disk for a minute
+error_suppression_limit = 1000000
 """
 
 

@@ -120,13 +120,11 @@ void outbox_close(struct outbox *o)
 /* With the lock held. True: the writer is done with it; false: withdrawn at the deadline. */
 static bool wait_for_request(struct outbox *o, struct request *r, int64_t deadline_ms)
 {
-    struct timespec ts = clock_timespec(deadline_ms);
-
     while (!r->done) {
         if (r->started)
             pthread_cond_wait(&r->changed, &o->lock);
         else if (clock_left_ms(deadline_ms) > 0)
-            pthread_cond_timedwait(&r->changed, &o->lock, &ts);
+            thread_cond_wait(&r->changed, &o->lock, deadline_ms);
         else
             break;
     }
@@ -189,7 +187,6 @@ static struct lease *take_ready(struct outbox *o)
 
 bool outbox_take(struct outbox *o, int64_t deadline_ms, struct outbox_row *ret)
 {
-    struct timespec ts = clock_timespec(deadline_ms);
     struct lease *lease = NULL;
 
     pthread_mutex_lock(&o->lock);
@@ -204,7 +201,7 @@ bool outbox_take(struct outbox *o, int64_t deadline_ms, struct outbox_row *ret)
         if (clock_left_ms(deadline_ms) == 0)
             break;
         outbox_call_writer(o);
-        pthread_cond_timedwait(&o->ready_changed, &o->lock, &ts);
+        thread_cond_wait(&o->ready_changed, &o->lock, deadline_ms);
     }
     o->takers--;
     if (lease != NULL) {

@@ -1,4 +1,5 @@
 #include "base/clock.h"
+#include "base/threads.h"
 #include "events/outbox/outbox_internal.h"
 
 #include <string.h>
@@ -350,8 +351,7 @@ static void wait_for_turn(struct outbox *o)
 {
     while (o->busy || writer_due_ms(o) > clock_monotonic_ms()) {
         o->wake_at_ms = o->busy ? INT64_MAX : writer_due_ms(o); /* a turn's end calls */
-        struct timespec ts = clock_timespec(o->wake_at_ms);
-        pthread_cond_timedwait(&o->work, &o->lock, &ts);
+        thread_cond_wait(&o->work, &o->lock, o->wake_at_ms);
     }
     o->wake_at_ms = INT64_MIN;
 }

@@ -72,14 +72,12 @@ static bool wait_until_open(struct push *p)
 {
     pthread_mutex_lock(&p->lock);
     while (!p->stopping && p->endpoint.failures > 0) {
-        struct timespec ts = clock_timespec(p->endpoint.retry_at_ms);
-
         if (p->endpoint.probing)
             pthread_cond_wait(&p->changed, &p->lock);
         else if (clock_left_ms(p->endpoint.retry_at_ms) == 0)
             break;
         else
-            pthread_cond_timedwait(&p->changed, &p->lock, &ts);
+            thread_cond_wait(&p->changed, &p->lock, p->endpoint.retry_at_ms);
     }
     bool ret = !p->stopping;
     pthread_mutex_unlock(&p->lock);
@@ -281,7 +279,6 @@ static bool push_publish(struct publisher *self, const struct event *event, int6
 static void push_stop(struct publisher *self, int64_t deadline_ms)
 {
     struct push *p = (struct push *)self;
-    struct timespec ts = clock_timespec(deadline_ms);
 
     outbox_wake(p->outbox);
     pthread_mutex_lock(&p->lock);
@@ -289,7 +286,7 @@ static void push_stop(struct publisher *self, int64_t deadline_ms)
     pthread_cond_broadcast(&p->changed);
     while (p->threads > 0) {
         if (clock_left_ms(deadline_ms) > 0)
-            pthread_cond_timedwait(&p->changed, &p->lock, &ts);
+            thread_cond_wait(&p->changed, &p->lock, deadline_ms);
         else if (p->threads > p->in_call) /* about to end, and may be using the outbox */
             pthread_cond_wait(&p->changed, &p->lock);
         else

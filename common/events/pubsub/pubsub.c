@@ -111,9 +111,8 @@ static int64_t deadline_of(const struct pubsub *p, const struct waiter *w)
 static void wait_until(struct pubsub *p, pthread_cond_t *changed, int64_t deadline_ms)
 {
     int64_t look_ms = clock_monotonic_ms() + CLOCK_CUT_LOOK_MS;
-    struct timespec ts = clock_timespec(look_ms < deadline_ms ? look_ms : deadline_ms);
 
-    pthread_cond_timedwait(changed, &p->lock, &ts);
+    thread_cond_wait(changed, &p->lock, look_ms < deadline_ms ? look_ms : deadline_ms);
 }
 
 /* False when there is no time for another attempt. */

@@ -18,33 +18,6 @@ static bool unexpected(const struct http_reply *reply, struct error *err)
                      reply->status == 404 ? ": is the bucket there?" : "");
 }
 
-/* The value of a header with the dialect's prefix becomes a metadata; the headers are lines of
- * "name: value". */
-static bool read_metadata(const struct bucket *bucket, const struct http_reply *reply,
-                          struct store_info *info, struct error *err)
-{
-    const char *prefix = bucket->dialect->metadata_prefix;
-    const size_t prefix_len = strlen(prefix);
-    const char *line = (const char *)reply->headers.data;
-    const char *const end = line + reply->headers.len;
-
-    for (const char *next; line < end; line = next) {
-        const char *newline = memchr(line, '\n', (size_t)(end - line));
-        const char *colon = memchr(line, ':', (size_t)(newline - line));
-        next = newline + 1;
-        char name[80];
-        if ((size_t)(colon - line) <= prefix_len || memcmp(line, prefix, prefix_len) != 0 ||
-            snprintf(name, sizeof(name), "%.*s", (int)((size_t)(colon - line) - prefix_len),
-                     line + prefix_len) >= (int)sizeof(name) ||
-            !store_is_metadata_name(name)) /* somebody else's, or none */
-            continue;
-        const char *value = colon + 2;
-        if (!store_info_add(info, name, bytes_of(value, (size_t)(newline - value)), err))
-            return false;
-    }
-    return true;
-}
-
 /* Without quotes, and without the weakness that some proxies add when they compress. */
 static bool read_etag(const struct http_reply *reply, char out[STORE_ETAG_MAX], struct error *err)
 {
@@ -63,17 +36,14 @@ static bool read_etag(const struct http_reply *reply, char out[STORE_ETAG_MAX], 
 }
 
 /* All of info but the size. */
-static bool read_info(const struct bucket *bucket, const struct http_reply *reply,
-                      struct store_info *info, struct error *err)
+static bool read_info(const struct http_reply *reply, struct store_info *info, struct error *err)
 {
     char date[64];
 
-    if (!http_reply_header(reply, "content-type", info->content_type, sizeof(info->content_type)))
-        snprintf(info->content_type, sizeof(info->content_type), "application/octet-stream");
     int64_t modified_s =
         http_reply_header(reply, "last-modified", date, sizeof(date)) ? bucket_http_date(date) : -1;
     info->modified_ms = modified_s > 0 ? modified_s * 1000 : 0;
-    return read_etag(reply, info->etag, err) && read_metadata(bucket, reply, info, err);
+    return read_etag(reply, info->etag, err);
 }
 
 /* Whether what came is what the header announces and was asked for; the object's size. */
@@ -171,7 +141,7 @@ static bool bucket_get(void *state, const struct store_get *get, struct buffer *
     if (!(ranged ? check_range(get, &reply, &info->size, err)
                  : reply.status == 200 || unexpected(&reply, err)))
         return false;
-    return read_info(bucket, &reply, info, err) && take_body(get, &reply, data, err);
+    return read_info(&reply, info, err) && take_body(get, &reply, data, err);
 }
 
 static bool bucket_head(void *state, const char *key, int64_t deadline_ms, struct store_info *info,
@@ -193,14 +163,13 @@ static bool bucket_head(void *state, const char *key, int64_t deadline_ms, struc
         !string_to_int64(length, 0, INT64_MAX, &size))
         return unexpected(&reply, err);
     info->size = (uint64_t)size;
-    return read_info(bucket, &reply, info, err);
+    return read_info(&reply, info, err);
 }
 
 /* One PUT; *status is 501 when the server knows no conditions. */
 static bool put_once(struct bucket *bucket, const struct store_put *put, bool if_absent,
                      long *status, struct error *err)
 {
-    char names[STORE_METADATA_MAX][96];
     CLEANUP(http_reply_done) struct http_reply reply = {0};
     struct bucket_call call = {
         .method = "PUT",
@@ -214,11 +183,6 @@ static bool put_once(struct bucket *bucket, const struct store_put *put, bool if
     if (if_absent)
         bucket_call_header(&call, bucket->dialect->if_absent.name,
                            bucket->dialect->if_absent.value);
-    for (size_t i = 0; i < put->metadata_count; i++) {
-        snprintf(names[i], sizeof(names[i]), "%s%s", bucket->dialect->metadata_prefix,
-                 put->metadata[i].name);
-        bucket_call_header(&call, names[i], put->metadata[i].value);
-    }
     if (!bucket_send(bucket, &call, &reply, err))
         return false;
     *status = reply.status;
@@ -230,7 +194,7 @@ static bool put_once(struct bucket *bucket, const struct store_put *put, bool if
 static bool put_if_missing(struct bucket *bucket, const struct store_put *put, bool *existed,
                            struct error *err)
 {
-    CLEANUP(store_info_done) struct store_info info = {0};
+    struct store_info info = {0};
     struct error why = {0};
     long status;
 
@@ -271,17 +235,6 @@ static bool bucket_remove(void *state, const char *key, int64_t deadline_ms, str
            (reply.status < 300 || reply.status == 404 || unexpected(&reply, err));
 }
 
-static bool bucket_presign_get(void *state, const char *key, int64_t expires_s, struct buffer *out,
-                               struct error *err)
-{
-    struct bucket *bucket = state;
-
-    if (bucket->dialect->presign_get == NULL)
-        return error_set(err, ERROR_CONFIG, "this storage has no presigned URLs");
-    CLEANUP_FREE char *path = bucket_path(bucket, key, err);
-    return path != NULL && bucket->dialect->presign_get(bucket, path, expires_s, out, err);
-}
-
 static void bucket_free_state(void *state)
 {
     bucket_free(state);
@@ -317,6 +270,5 @@ const struct store_driver store_bucket_driver = {
     .head = bucket_head,
     .remove = bucket_remove,
     .list = bucket_list,
-    .presign_get = bucket_presign_get,
     .free = bucket_free_state,
 };

@@ -8,7 +8,7 @@
 #include "store/driver.h"
 
 enum {
-    BUCKET_HEADERS_MAX = 24,
+    BUCKET_HEADERS_MAX = 8,
     BUCKET_CODE_MAX = 64,
     BUCKET_LISTING_MAX = 16 << 20, /* 1,000 keys of 3 KiB, and room */
 };
@@ -37,7 +37,6 @@ struct bucket_attempt {
 struct bucket;
 
 struct bucket_dialect {
-    const char *metadata_prefix; /* "x-amz-meta-" */
     struct sigv4_header if_absent;
     /* One attempt. True when a complete reply of any status arrived; errors of http_client_call. */
     bool (*send)(struct bucket *bucket, const struct bucket_attempt *attempt,
@@ -48,9 +47,6 @@ struct bucket_dialect {
     /* The server answered 401 or 403: whether another attempt may fare better. */
     bool (*refused)(struct bucket *bucket, const struct bucket_attempt *attempt,
                     const struct http_reply *reply, const char *code);
-    /* NULL where there is none; `path` as in an attempt. */
-    bool (*presign_get)(struct bucket *bucket, const char *path, int64_t expires_s,
-                        struct buffer *out, struct error *err);
     void (*close)(struct bucket *bucket); /* ends bucket->state; may be NULL */
 };
 
@@ -80,8 +76,6 @@ void bucket_free(struct bucket *bucket);
 bool bucket_send(struct bucket *bucket, const struct bucket_call *call, struct http_reply *ret,
                  struct error *err) NODISCARD;
 
-/* "/bucket/key", percent-encoded; key NULL for the bucket itself. NULL: *err says why. */
-char *bucket_path(const struct bucket *bucket, const char *key, struct error *err) NODISCARD;
 /* What a reply may hold: the object or listing, or an error document. */
 size_t bucket_reply_max(const struct bucket_call *call);
 void bucket_call_header(struct bucket_call *call, const char *name, const char *value);

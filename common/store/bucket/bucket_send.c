@@ -1,9 +1,9 @@
 /* One call to a bucket: addressing, attempts, and what the answers mean. */
+#include "base/clock.h"
 #include "base/strings.h"
 #include "store/bucket/bucket.h"
 #include "store/bucket/xml.h"
 
-#include <poll.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -53,8 +53,8 @@ static void attempt_done(struct bucket_attempt *attempt)
     free(attempt->path);
 }
 
-/* S3 encodes once, and nothing is normalised. */
-char *bucket_path(const struct bucket *bucket, const char *key, struct error *err)
+/* "/bucket/key"; key NULL for the bucket itself. S3 encodes once, and nothing is normalised. */
+static char *bucket_path(const struct bucket *bucket, const char *key, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer path = BUFFER_MAX(512 + 3 * STORE_KEY_MAX);
     const char *text = NULL;
@@ -225,7 +225,7 @@ static bool pause_before(const struct bucket *bucket, int attempt, int64_t deadl
 
     if (pause_ms >= clock_left_ms(clock_cut_deadline(bucket->options.cut, deadline_ms)))
         return false;
-    poll(NULL, 0, (int)pause_ms);
+    clock_pause(pause_ms);
     return true;
 }
 

@@ -53,7 +53,6 @@ static bool refused(struct bucket *bucket, const struct bucket_attempt *attempt,
 }
 
 static const struct bucket_dialect gcs_dialect = {
-    .metadata_prefix = "x-goog-meta-",
     .if_absent = {"x-goog-if-generation-match", "0"},
     .prepare = prepare,
     .refused = refused,

@@ -90,20 +90,11 @@ static void start_put(struct libs3 *s, const struct bucket_call *call, S3Request
                       struct request *r)
 {
     static const S3PutObjectHandler handler = {{on_properties, on_complete}, NULL};
-    const char *prefix = S3_METADATA_HEADER_NAME_PREFIX;
-    S3NameValue metadata[BUCKET_HEADERS_MAX];
-    S3PutProperties properties = {
+    const S3PutProperties properties = {
         .contentType = header_of(call, "content-type"),
         .expires = -1,
-        .metaData = metadata,
     };
 
-    for (size_t i = 0; i < call->header_count; i++)
-        if (string_starts_with(call->headers[i].name, prefix))
-            metadata[properties.metaDataCount++] = (S3NameValue){
-                call->headers[i].name + strlen(prefix),
-                call->headers[i].value,
-            };
     S3_put_object(&s->where, call->key, call->body.len, &properties, context, &handler, r);
 }
 
@@ -192,8 +183,7 @@ static bool libs3_send(struct bucket *bucket, const struct bucket_attempt *attem
 
     for (size_t i = 0; i < call->header_count; i++)
         if (!is_trimmed(call->headers[i].value)) /* servers trim before they check the signature */
-            return error_set(err, ERROR_BAD_REQUEST,
-                             "a content type or metadata with spaces at its ends");
+            return error_set(err, ERROR_BAD_REQUEST, "a content type with spaces at its ends");
     S3RequestContext *context = take_context(s);
 
     if (context == NULL || (call->key == NULL && url == NULL)) {
@@ -274,7 +264,6 @@ static bool check_options(const struct store_options *options, const char *bucke
 }
 
 static const struct bucket_dialect libs3_dialect = {
-    .metadata_prefix = S3_METADATA_HEADER_NAME_PREFIX,
     .send = libs3_send,
     .refused = bucket_refused_for_time,
     .close = libs3_close,

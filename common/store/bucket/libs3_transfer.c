@@ -13,16 +13,12 @@ enum {
     HEADER_BYTES_MAX = 64 * 1024,
 };
 
-/* By the linker's --wrap: "__wrap_f" is what callers of f get, "__real_f" is f itself. */
-#define WRAPS(f) __asm__("__wrap_" #f)
-#define REAL(f) __asm__("__real_" #f)
-
-CURLMcode libs3_add_handle(CURLM *multi, CURL *easy) WRAPS(curl_multi_add_handle);
-CURLMcode real_add_handle(CURLM *multi, CURL *easy) REAL(curl_multi_add_handle);
-CURLMsg *libs3_info_read(CURLM *multi, int *left) WRAPS(curl_multi_info_read);
-CURLMsg *real_info_read(CURLM *multi, int *left) REAL(curl_multi_info_read);
-struct tm *libs3_gmtime(const time_t *time) WRAPS(gmtime);
-int libs3_url_encode(char *out, const char *text, int max) WRAPS(urlEncode);
+/* What our copy of libs3 calls instead of curl_multi_add_handle, curl_multi_info_read, gmtime and
+ * its own urlEncode; between libs3_transfer_enter(t) and (NULL) only. */
+CURLMcode libs3_add_handle(CURLM *multi, CURL *easy);
+CURLMsg *libs3_info_read(CURLM *multi, int *left);
+struct tm *libs3_gmtime(const time_t *time);
+int libs3_url_encode(char *out, const char *text, int max);
 
 static _Thread_local struct libs3_transfer *current;
 
@@ -35,7 +31,7 @@ void libs3_transfer_enter(struct libs3_transfer *t)
 struct tm *libs3_gmtime(const time_t *time)
 {
     static _Thread_local struct tm tm;
-    time_t theirs = *time + (current != NULL ? (time_t)current->skew_s : 0);
+    time_t theirs = *time + (time_t)current->skew_s;
 
     return gmtime_r(&theirs, &tm);
 }
@@ -155,8 +151,6 @@ static bool adopt(struct libs3_transfer *t, CURL *easy)
 
 CURLMcode libs3_add_handle(CURLM *multi, CURL *easy)
 {
-    if (current == NULL) /* not libs3's */
-        return real_add_handle(multi, easy);
     /* libs3 uses its handles again, which is not safe (client/http_client.c): what runs is a copy
      */
     CURL *copy = curl_easy_duphandle(easy);
@@ -166,7 +160,7 @@ CURLMcode libs3_add_handle(CURLM *multi, CURL *easy)
     }
     current->multi = multi;
     current->easy = copy;
-    return real_add_handle(multi, copy);
+    return curl_multi_add_handle(multi, copy);
 }
 
 void libs3_transfer_done(struct libs3_transfer *t)
@@ -180,9 +174,9 @@ void libs3_transfer_done(struct libs3_transfer *t)
 
 CURLMsg *libs3_info_read(CURLM *multi, int *left)
 {
-    CURLMsg *message = real_info_read(multi, left);
+    CURLMsg *message = curl_multi_info_read(multi, left);
 
-    if (current != NULL && message != NULL && message->msg == CURLMSG_DONE) {
+    if (message != NULL && message->msg == CURLMSG_DONE) {
         current->result = (int)message->data.result;
         current->ended = true;
     }

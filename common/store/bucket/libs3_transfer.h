@@ -1,9 +1,9 @@
 /* What libs3 hands to libcurl, under our rules. libs3 follows redirects, takes proxies from the
  * environment, calls a truncated body whole, overruns its arrays when a reply has many headers,
  * writes "+" for a space in a path and formats dates in a buffer shared by all threads; it has no
- * switch for any of these. It is therefore linked statically, with four functions that it calls
- * replaced by ours (--wrap in the Makefile): libs3 composes and signs the request, and everything
- * from the socket on is done here. Private to common/store. */
+ * switch for any of these. It is therefore linked statically, from a copy in which four of its
+ * calls are renamed to functions of this file (objcopy in the Makefile): libs3 composes and signs
+ * the request, and everything from the socket on is done here. Private to common/store. */
 #ifndef DARKROOM_STORE_BUCKET_LIBS3_TRANSFER_H
 #define DARKROOM_STORE_BUCKET_LIBS3_TRANSFER_H
 

@@ -51,29 +51,10 @@ static bool prepare(struct bucket *bucket, struct bucket_attempt *attempt, struc
             bucket_attempt_header(attempt, err, "x-amz-security-token", "%s", key.session_token));
 }
 
-static bool presign_get(struct bucket *bucket, const char *path, int64_t expires_s,
-                        struct buffer *out, struct error *err)
-{
-    const struct sigv4_key key = key_of(bucket);
-    const struct sigv4_request request = {
-        .method = "GET",
-        .host = bucket->host,
-        .path = path,
-        .query = "",
-        .payload_sha256 = "UNSIGNED-PAYLOAD",
-        .time_s = clock_wall_ms() / 1000 + atomic_load(&bucket->skew_s),
-    };
-
-    return buffer_printf(out, err, "%s%s?", bucket->base, path) &&
-           sigv4_presign(&key, &request, expires_s, out, err);
-}
-
 static const struct bucket_dialect s3_dialect = {
-    .metadata_prefix = "x-amz-meta-",
     .if_absent = {"if-none-match", "*"},
     .prepare = prepare,
     .refused = bucket_refused_for_time,
-    .presign_get = presign_get,
 };
 
 /* Credentials and region that cannot be signed with are found at start, not by every request. */

@@ -12,7 +12,6 @@ enum {
     TEXT_MAX = 64 * 1024,
     SCOPE_MAX = 128,
     SECRET_MAX = 256,
-    EXPIRES_MAX_S = 7 * 24 * 3600,
     DAY_LEN = 8, /* "20130524" */
 };
 
@@ -201,14 +200,13 @@ static bool append_query(const char *query, struct buffer *out, struct error *er
 }
 
 /* The SHA-256 of the canonical request. */
-static bool hash_request(const struct signing *s, const char *query, char out[SHA256_HEX_LEN + 1],
-                         struct error *err)
+static bool hash_request(const struct signing *s, char out[SHA256_HEX_LEN + 1], struct error *err)
 {
     CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(TEXT_MAX);
     const struct sigv4_request *request = s->request;
 
     if (!buffer_printf(&text, err, "%s\n%s\n", request->method, request->path) ||
-        !append_query(query, &text, err) || !buffer_append(&text, "\n", 1, err) ||
+        !append_query(request->query, &text, err) || !buffer_append(&text, "\n", 1, err) ||
         !append_headers(&s->headers, &text, err) || !buffer_append(&text, "\n", 1, err) ||
         !buffer_append(&text, s->header_names.data, s->header_names.len, err) ||
         !buffer_printf(&text, err, "\n%s", request->payload_sha256))
@@ -246,12 +244,12 @@ static bool sign_text(const struct signing *s, const char *text, char out[SHA256
     return ok;
 }
 
-static bool sign(struct signing *s, const char *query, struct error *err)
+static bool sign(struct signing *s, struct error *err)
 {
     char hash[SHA256_HEX_LEN + 1];
     char text[sizeof(algorithm) + SIGV4_DATE_LEN + SCOPE_MAX + sizeof(hash)];
 
-    if (!hash_request(s, query, hash, err))
+    if (!hash_request(s, hash, err))
         return false;
     snprintf(text, sizeof(text), "%s\n%s\n%s\n%s", algorithm, s->date, s->scope, hash);
     return sign_text(s, text, s->signature) || error_set(err, ERROR_INTERNAL, "HMAC failed");
@@ -287,65 +285,21 @@ static bool begin(struct signing *s, struct error *err)
     return collect_headers(s, err);
 }
 
-static const char *token_of(const struct sigv4_key *key)
-{
-    return key->session_token != NULL ? key->session_token : "";
-}
-
 bool sigv4_authorization(const struct sigv4_key *key, const struct sigv4_request *request,
                          struct buffer *out, struct error *err)
 {
     CLEANUP(signing_done)
     struct signing s = {.key = key, .request = request, .header_names = BUFFER_MAX(TEXT_MAX)};
-    const char *token = token_of(key);
+    const char *token = key->session_token != NULL ? key->session_token : "";
 
     if (!begin(&s, err) || !insert_header(&s, "x-amz-date", s.date, err) ||
         (!request->omit_payload_header &&
          !insert_header(&s, "x-amz-content-sha256", request->payload_sha256, err)) ||
         (*token != '\0' && !insert_header(&s, "x-amz-security-token", token, err)) ||
-        !name_headers(&s, err) || !sign(&s, request->query, err))
+        !name_headers(&s, err) || !sign(&s, err))
         return false;
     const char *names = buffer_cstr(&s.header_names, err);
     return names != NULL &&
            buffer_printf(out, err, "%s Credential=%s/%s, SignedHeaders=%s, Signature=%s", algorithm,
                          key->access_key, s.scope, names, s.signature);
-}
-
-static bool append_parameter(struct buffer *query, const char *name, const char *value,
-                             struct error *err)
-{
-    return (query->len == 0 || buffer_append(query, "&", 1, err)) &&
-           buffer_printf(query, err, "%s=", name) && string_percent_encode(value, "", query, err);
-}
-
-bool sigv4_presign(const struct sigv4_key *key, const struct sigv4_request *request,
-                   int64_t expires_s, struct buffer *out, struct error *err)
-{
-    CLEANUP(signing_done)
-    struct signing s = {.key = key, .request = request, .header_names = BUFFER_MAX(TEXT_MAX)};
-    CLEANUP(buffer_done) struct buffer query = BUFFER_MAX(TEXT_MAX);
-    char credential[SCOPE_MAX + 256], expires[24];
-    const char *token = token_of(key);
-
-    if (expires_s < 1 || expires_s > EXPIRES_MAX_S)
-        return error_set(err, ERROR_BAD_REQUEST, "a presigned URL is valid for 1 to %d seconds",
-                         EXPIRES_MAX_S);
-    if (!begin(&s, err) || !name_headers(&s, err))
-        return false;
-    int len = snprintf(credential, sizeof(credential), "%s/%s", key->access_key, s.scope);
-    if (len < 0 || (size_t)len >= sizeof(credential))
-        return error_set(err, ERROR_TOO_LARGE, "the access key is too long");
-    snprintf(expires, sizeof(expires), "%lld", (long long)expires_s);
-    const char *names = buffer_cstr(&s.header_names, err);
-    if (names == NULL || !buffer_append_str(&query, request->query, err) ||
-        !append_parameter(&query, "X-Amz-Algorithm", algorithm, err) ||
-        !append_parameter(&query, "X-Amz-Credential", credential, err) ||
-        !append_parameter(&query, "X-Amz-Date", s.date, err) ||
-        !append_parameter(&query, "X-Amz-Expires", expires, err) ||
-        (*token != '\0' && !append_parameter(&query, "X-Amz-Security-Token", token, err)) ||
-        !append_parameter(&query, "X-Amz-SignedHeaders", names, err))
-        return false;
-    const char *text = buffer_cstr(&query, err);
-    return text != NULL && sign(&s, text, err) &&
-           buffer_printf(out, err, "%s&X-Amz-Signature=%s", text, s.signature);
 }

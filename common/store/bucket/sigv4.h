@@ -1,5 +1,5 @@
-/* AWS Signature Version 4, by the header and in the URL, as S3 wants it: the path is signed as it
- * is sent. Pure and thread-safe; no secret is kept or named in an error.
+/* AWS Signature Version 4 in the Authorization header, as S3 wants it: the path is signed as it is
+ * sent. Pure and thread-safe; no secret is kept or named in an error.
  * https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html */
 #ifndef DARKROOM_STORE_BUCKET_SIGV4_H
 #define DARKROOM_STORE_BUCKET_SIGV4_H
@@ -35,19 +35,11 @@ enum { SIGV4_DATE_LEN = 17 };
  * 9999. */
 void sigv4_date(int64_t time_s, char out[SIGV4_DATE_LEN]);
 
-/* Both below append all or nothing, and fail with ERROR_BAD_REQUEST (a character that cannot be
- * sent as it is), ERROR_TOO_LARGE (over 64 headers or parameters, or 64 KiB of them) or
- * ERROR_INTERNAL. */
-
-/* Appends the Authorization header's value. What is signed: host, x-amz-date, x-amz-content-sha256,
- * x-amz-security-token (if there is a token) and `headers`; the caller must send them all. */
+/* Append the Authorization header's value, all or nothing. What is signed: host, x-amz-date,
+ * x-amz-content-sha256, x-amz-security-token (if there is a token) and `headers`; the caller must
+ * send them all. ERROR_BAD_REQUEST (a character that cannot be sent as it is), ERROR_TOO_LARGE
+ * (over 64 headers or parameters, or 64 KiB of them), ERROR_INTERNAL. */
 bool sigv4_authorization(const struct sigv4_key *key, const struct sigv4_request *request,
                          struct buffer *out, struct error *err) NODISCARD;
-
-/* Appends the whole query string (request->query's parameters, X-Amz-* and X-Amz-Signature) of a
- * URL that is valid for expires_s (1..604800). host and `headers` are signed. S3 takes such a
- * URL's payload to be "UNSIGNED-PAYLOAD". */
-bool sigv4_presign(const struct sigv4_key *key, const struct sigv4_request *request,
-                   int64_t expires_s, struct buffer *out, struct error *err) NODISCARD;
 
 #endif

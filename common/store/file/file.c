@@ -145,8 +145,7 @@ static bool open_object(const struct file_store *fs, const char *key, int *fd, s
     return S_ISREG(st->st_mode) || no_object(err);
 }
 
-static bool describe(int fd, const char *key, const struct stat *st, struct store_info *info,
-                     struct error *err)
+static void describe(const struct stat *st, struct store_info *info)
 {
     int64_t mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
 
@@ -154,7 +153,6 @@ static bool describe(int fd, const char *key, const struct stat *st, struct stor
     info->modified_ms = mtime_ns / 1000000;
     snprintf(info->etag, sizeof(info->etag), "%llx-%llx-%llx", (unsigned long long)st->st_ino,
              (unsigned long long)st->st_size, (unsigned long long)mtime_ns);
-    return file_attributes_read(fd, key, info, err);
 }
 
 static bool file_head(void *state, const char *key, int64_t deadline_ms, struct store_info *info,
@@ -164,7 +162,10 @@ static bool file_head(void *state, const char *key, int64_t deadline_ms, struct 
     struct stat st = {0};
 
     (void)deadline_ms;
-    return open_object(state, key, &fd, &st, err) && describe(fd, key, &st, info, err);
+    if (!open_object(state, key, &fd, &st, err))
+        return false;
+    describe(&st, info);
+    return true;
 }
 
 static bool read_range(int fd, uint64_t offset, size_t len, struct buffer *data,
@@ -194,8 +195,9 @@ static bool file_get(void *state, const struct store_get *get, struct buffer *da
     CLEANUP_CLOSE int fd = -1;
     struct stat st = {0};
 
-    if (!open_object(state, get->key, &fd, &st, err) || !describe(fd, get->key, &st, info, err))
+    if (!open_object(state, get->key, &fd, &st, err))
         return false;
+    describe(&st, info);
     if (get->offset > 0 && get->offset >= info->size)
         return error_set(err, ERROR_RANGE, "the object has %llu bytes",
                          (unsigned long long)info->size);

@@ -1,5 +1,4 @@
-/* The parts of the file driver (file.c, file_put.c, file_list.c, file_attributes.c). Private to
- * them.
+/* The parts of the file driver (file.c, file_put.c, file_list.c). Private to them.
  *
  * Everything is reached from the root, segment by segment, without following symbolic
  * links: whatever is put into the directory, no call leaves it. */
@@ -39,11 +38,5 @@ bool file_list(void *state, const char *prefix, int64_t deadline_ms, store_list_
                struct error *err) NODISCARD;
 
 bool file_put(void *state, const struct store_put *put, bool *existed, struct error *err) NODISCARD;
-
-/* Content type and metadata live in extended attributes, unless the type is what the key's
- * extension says and there are no metadata: then nothing is stored. */
-bool file_attributes_write(int fd, const struct store_put *put, struct error *err) NODISCARD;
-bool file_attributes_read(int fd, const char *key, struct store_info *info,
-                          struct error *err) NODISCARD;
 
 #endif

@@ -100,7 +100,7 @@ bool file_put(void *state, const struct store_put *put, bool *existed, struct er
         return sync_directory(parent, err);
     }
     if (!temporary_open(fs, &t, err) || !write_all(t.fd, put->data, put->deadline_ms, err) ||
-        !file_attributes_write(t.fd, put, err) || !store_in_time(put->deadline_ms, err))
+        !store_in_time(put->deadline_ms, err))
         return false;
     if (fsync(t.fd) != 0)
         return file_error(err, "syncing a file");

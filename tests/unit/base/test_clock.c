@@ -1,4 +1,5 @@
 #include "base/clock.h"
+#include "base/threads.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -70,13 +71,39 @@ static void wall_clock(void **state)
     assert_true(now >= before - 1 && now <= before + 60);
 }
 
+static void test_ahead(void **state)
+{
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    pthread_cond_t never;
+    const int64_t began_ms = clock_monotonic_ms(), wall_ms = clock_wall_ms();
+
+    (void)state;
+    clock_set_ahead(3600000);
+    assert_in_range(clock_monotonic_ms() - began_ms, 3600000, 3700000);
+    assert_in_range(clock_wall_ms() - wall_ms, 3600000, 3700000);
+    clock_pause(3600000);
+    assert_in_range(clock_monotonic_ms() - began_ms, 7200000, 7300000);
+    thread_cond_init(&never);
+    pthread_mutex_lock(&mutex);
+    assert_true(thread_cond_wait(&never, &mutex, clock_monotonic_ms() + 3600000)); /* a look */
+    assert_false(thread_cond_wait(&never, &mutex, clock_monotonic_ms()));
+    clock_set_ahead(0);
+    int64_t deadline_ms = clock_monotonic_ms() + 20;
+    while (thread_cond_wait(&never, &mutex, deadline_ms))
+        ;
+    clock_pause(20);
+    assert_true(clock_monotonic_ms() >= deadline_ms + 19);
+    pthread_mutex_unlock(&mutex);
+    pthread_cond_destroy(&never);
+    assert_in_range(clock_monotonic_ms() - began_ms, 39, 100000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(written_as_rfc3339),
-        cmocka_unit_test(monotonic_never_goes_back),
-        cmocka_unit_test(deadlines),
-        cmocka_unit_test(wall_clock),
+        cmocka_unit_test(written_as_rfc3339), cmocka_unit_test(monotonic_never_goes_back),
+        cmocka_unit_test(deadlines),          cmocka_unit_test(wall_clock),
+        cmocka_unit_test(test_ahead),
     };
     return cmocka_run_group_tests_name("clock", tests, NULL, NULL);
 }

@@ -169,6 +169,7 @@ static int setup(void **state)
     struct error err = {0};
 
     (void)state;
+    clock_set_ahead(0);
     clock_cut_set(&cut, 0);
     server.hold = false;
     server.calls = 0;
@@ -527,15 +528,20 @@ static void test_statuses(void **state)
 
 static void test_attempts_end(void **state)
 {
-    char id[MESSAGE_ID_MAX];
-    struct error err = {0};
+    struct sender sender;
 
     (void)state;
     status_under_test = 503;
+    clock_set_ahead(1);
     open_topic(answer_status);
-    assert_false(publish("hello", 60000, id, &err));
-    assert_int_equal(err.code, ERROR_UNAVAILABLE);
-    assert_non_null(strstr(err.message, "503 MADE_UP"));
+    sender_start(&sender, 1, 60000);
+    for (int ahead_ms = 1; pthread_tryjoin_np(sender.thread, NULL) != 0; ahead_ms += 10) {
+        clock_set_ahead(ahead_ms);
+        sleep_ms(1);
+    }
+    assert_false(sender.ok);
+    assert_int_equal(sender.err.code, ERROR_UNAVAILABLE);
+    assert_non_null(strstr(sender.err.message, "503 MADE_UP"));
     assert_int_equal(server.calls, 6);
 }
 
@@ -678,6 +684,7 @@ static void test_own_deadlines_in_a_batch(void **state)
 
     (void)state;
     hold_later = true;
+    clock_set_ahead(1);
     open_topic(answer_hold_later);
     occupy(first, AT_ONCE);
     for (int i = 0; i < 3; i++) {
@@ -688,6 +695,7 @@ static void test_own_deadlines_in_a_batch(void **state)
     server.hold = false;
     for (int i = 0; i < AT_ONCE; i++)
         assert_sent(&first[i]);
+    clock_set_ahead(1000);
     for (int i = 0; i < 3; i++) {
         pthread_join(hasty[i].thread, NULL);
         assert_false(hasty[i].ok);

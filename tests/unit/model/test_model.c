@@ -1,3 +1,4 @@
+#include "../test_skip.h"
 #include "model/labels.h"
 #include "model/model.h"
 
@@ -40,7 +41,7 @@ static int teardown(void **state)
 static void need_model(void)
 {
     if (model == NULL)
-        skip();
+        SKIP("no model");
 }
 
 static size_t input_size(void)

@@ -235,24 +235,41 @@ static void cancelling(void **state)
     sandbox_process_free(worker);
 }
 
+static int threads_of(pid_t pid)
+{
+    char path[64];
+    int n = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", pid);
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    while (readdir(dir) != NULL)
+        n++;
+    closedir(dir);
+    return n;
+}
+
 static void lost_while_idle(void **state)
 {
+    int threads;
     struct sandbox_process *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {.output = BUFFER_MAX(4096)};
     struct error err = {0};
 
     (void)state;
     kill(sandbox_process_pid(worker), SIGKILL);
-    usleep(100000);
+    assert_gone(sandbox_process_pid(worker));
     assert_true(call(worker, "echo", &reply, &err));
     assert_int_equal(reply.loss.reason, SANDBOX_KILLED);
     assert_true(call(worker, "die_later", &reply, &err));
-    usleep(200000);
+    assert_gone(sandbox_process_pid(worker));
     assert_true(call(worker, "echo", &reply, &err));
     assert_int_equal(reply.loss.reason, SANDBOX_EXITED);
     assert_int_equal(reply.loss.detail, 4);
-    assert_true(call(worker, "reply_later", &reply, &err));
-    usleep(200000);
+    threads = threads_of(sandbox_process_pid(worker));
+    assert_true(call(worker, "reply_later", &reply, &err)); /* by a thread that ends then */
+    while (threads_of(sandbox_process_pid(worker)) > threads)
+        usleep(1000);
     assert_true(call(worker, "echo", &reply, &err));
     assert_int_equal(reply.loss.reason, SANDBOX_NONSENSE);
     buffer_done(&reply.output);

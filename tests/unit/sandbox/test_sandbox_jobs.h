@@ -190,4 +190,28 @@ static inline void assert_works(struct sandbox_process *worker)
     buffer_done(&reply.output);
 }
 
+/* Whether it is there and no zombie. */
+static inline bool is_running(pid_t pid)
+{
+    char path[64], text[512], status = 'Z';
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        return false;
+    if (fgets(text, sizeof(text), file) != NULL && strrchr(text, ')') != NULL)
+        sscanf(strrchr(text, ')'), ") %c", &status);
+    fclose(file);
+    return status != 'Z' && status != 'X';
+}
+
+static inline void assert_gone(pid_t pid)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + 10000;
+
+    while (is_running(pid) && clock_left_ms(deadline_ms) > 0)
+        usleep(1000);
+    assert_false(is_running(pid));
+}
+
 #endif

@@ -1,30 +1,6 @@
 /* What is left when anybody dies. */
 #include "test_sandbox_process.h"
 
-/* Whether it is there and no zombie. */
-static bool is_running(pid_t pid)
-{
-    char path[64], text[512], status = 'Z';
-
-    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-    FILE *file = fopen(path, "r");
-    if (file == NULL)
-        return false;
-    if (fgets(text, sizeof(text), file) != NULL && strrchr(text, ')') != NULL)
-        sscanf(strrchr(text, ')'), ") %c", &status);
-    fclose(file);
-    return status != 'Z' && status != 'X';
-}
-
-static void assert_gone(pid_t pid)
-{
-    int64_t deadline_ms = clock_monotonic_ms() + 10000;
-
-    while (is_running(pid) && clock_left_ms(deadline_ms) > 0)
-        usleep(1000);
-    assert_false(is_running(pid));
-}
-
 static void *spin_main(void *worker)
 {
     struct sandbox_reply reply = {0};

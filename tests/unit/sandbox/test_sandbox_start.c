@@ -193,24 +193,32 @@ static void without_seccomp_nothing_starts(void **state)
     assert_int_equal(status_of(live_without_seccomp, NULL), 0);
 }
 
-static bool preload_slowly(struct error *err)
+/* Seen by parent and child. */
+static struct {
+    atomic_bool started, preloaded;
+} * progress;
+
+static bool preload_after_the_start(struct error *err)
 {
     (void)err;
-    usleep(300000);
+    while (!progress->started)
+        usleep(1000);
+    usleep(50000);
+    progress->preloaded = true;
     return true;
 }
 
 static void start_slowly(int fd)
 {
-    static const struct sandbox_code code = {.preload = preload_slowly, .run = run_job};
-    int64_t start_ms = clock_monotonic_ms();
-    struct sandbox *sandbox = started(&code);
+    static const struct sandbox_code code = {.preload = preload_after_the_start, .run = run_job};
 
     (void)fd;
-    if (clock_monotonic_ms() - start_ms > 200)
-        _exit(1);
+    progress =
+        mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct sandbox *sandbox = started(&code); /* would never end if it waited */
+    progress->started = true;
     struct sandbox_process *worker = worker_of(sandbox, 4096);
-    if (clock_monotonic_ms() - start_ms < 300)
+    if (!progress->preloaded)
         _exit(2);
     assert_works(worker);
     sandbox_process_free(worker);

@@ -1,4 +1,5 @@
 /* store/libs3 against a scripted server, which checks every signature by itself. */
+#include "../test_skip.h"
 #include "base/strings.h"
 #include "store/store.h"
 
@@ -276,15 +277,11 @@ static int64_t in_ms(int64_t ms)
 
 static bool put(struct store *store, const char *key, bool *existed, struct error *err)
 {
-    const struct store_metadata metadata[] = {{"b-two", "x: y"}, {"a", "1"}, {"b", "2"}};
-
     return store_put(store,
                      &(struct store_put){
                          .key = key,
                          .data = bytes_from_str("hello"),
                          .content_type = "image/png",
-                         .metadata = metadata,
-                         .metadata_count = 3,
                          .if_absent = existed != NULL,
                          .deadline_ms = in_ms(10 * SECOND_MS),
                      },
@@ -313,8 +310,6 @@ static void puts_are_signed(void **state)
     assert_memory_equal(f->server.head, "PUT /bucket/some/key.png HTTP/1.1\r\n", 35);
     header(f->server.head, "content-type", text, sizeof(text));
     assert_string_equal(text, "image/png");
-    header(f->server.head, "x-amz-meta-b-two", text, sizeof(text));
-    assert_string_equal(text, "x: y");
     header(f->server.head, "transfer-encoding", text, sizeof(text));
     assert_string_equal(text, "");
     assert_int_equal(f->server.body_len, 5);
@@ -401,7 +396,7 @@ static void ranges_are_asked_for(void **state)
     struct fixture *f = begin("HTTP/1.1 206 Partial Content\r\nETag: \"e\"\r\nContent-Length: 3\r\n"
                               "Content-Range: bytes 2-4/9\r\n\r\nllo");
     CLEANUP(buffer_done) struct buffer data = {0};
-    CLEANUP(store_info_done) struct store_info info = {0};
+    struct store_info info = {0};
     struct store_get range = {.key = "key", .offset = 2, .length = 3, .max_bytes = 3};
     char text[64];
 
@@ -479,6 +474,7 @@ static void faults_end_in_the_right_error(void **state)
     };
 
     (void)state;
+    clock_set_ahead(1); /* pauses before other attempts take no time */
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct fixture *f = begin(cases[i].answer);
         f->server.reset = cases[i].reset;
@@ -490,6 +486,7 @@ static void faults_end_in_the_right_error(void **state)
         assert_null(strstr(f->err.message, secret_key));
         end(f);
     }
+    clock_set_ahead(0);
 }
 
 static void redirects_are_not_followed(void **state)
@@ -551,18 +548,12 @@ static void replies_with_many_parts(void **state)
 static void what_libs3_cannot_hold_is_refused(void **state)
 {
     struct fixture *f = begin(OK_HELLO);
-    char value[1025], type[121];
+    char type[121];
 
     (void)state;
-    memset(value, 'v', sizeof(value));
-    value[1024] = '\0';
     memset(type, 't', sizeof(type));
     type[120] = '\0';
-    const struct store_metadata metadata[] = {{"a", value}, {"b", value}, {"c", value}};
-    const struct store_metadata padded[] = {{"a", "x "}};
     struct store_put puts[] = {
-        {.metadata = metadata, .metadata_count = 3, .content_type = "a/b"},
-        {.metadata = padded, .metadata_count = 1, .content_type = "a/b"},
         {.content_type = type},
         {.content_type = "a/b "},
     };
@@ -641,7 +632,7 @@ static void descriptors_of_any_number(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
         fds[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (fds[ARRAY_SIZE(fds) - 1] < FD_SETSIZE)
-        skip();
+        SKIP("too few descriptors are allowed");
     struct fixture *f = begin(OK_HELLO);
     assert_true(get(f->store, "key", in_ms(5 * SECOND_MS), &f->err));
     assert_true(put(f->store, "key", NULL, &f->err));
