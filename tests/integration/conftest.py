@@ -156,7 +156,7 @@ class Service:
         return total
 
     def processes(self):
-        """The service's pid, its zygote's, and those of its sandboxed workers."""
+        """The service's pid, its zygote's, and those of its sandbox processes."""
         pids = [self.process.pid]
         for pid in pids:
             for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
