@@ -2,11 +2,11 @@
 #ifndef DARKROOM_CLASSIFY_APP_H
 #define DARKROOM_CLASSIFY_APP_H
 
+#include "app/open_publisher.h"
+#include "app/service.h"
 #include "image/image.h"
-#include "model.h"
-#include "service/service.h"
-#include "service/topic.h"
-#include "store/store_set.h"
+#include "model/model.h"
+#include "store/allowed_stores.h"
 
 struct app {
     struct service service; /* first: see service_of */
@@ -28,11 +28,11 @@ extern const size_t classify_route_count;
 struct reply handle_classify(const struct app *app, const struct request *req);
 struct reply handle_pubsub(const struct app *app, const struct request *req);
 struct reply handle_results(const struct app *app, const struct request *req);
-struct reply handle_v2_server(const struct app *app, const struct request *req);
-struct reply handle_v2_live(const struct app *app, const struct request *req);
-struct reply handle_v2_ready(const struct app *app, const struct request *req);
-struct reply handle_v2_model(const struct app *app, const struct request *req);
-struct reply handle_v2_model_ready(const struct app *app, const struct request *req);
-struct reply handle_v2_infer(const struct app *app, const struct request *req);
+struct reply handle_inference_server(const struct app *app, const struct request *req);
+struct reply handle_inference_live(const struct app *app, const struct request *req);
+struct reply handle_inference_ready(const struct app *app, const struct request *req);
+struct reply handle_inference_model(const struct app *app, const struct request *req);
+struct reply handle_inference_model_ready(const struct app *app, const struct request *req);
+struct reply handle_infer(const struct app *app, const struct request *req);
 
 #endif

@@ -123,7 +123,6 @@ bool fetch_data(const struct app *app, const struct request *req, const struct o
 {
     const int64_t max = app->service.settings.max_body_bytes;
     const uint64_t size = fetched->info.size;
-    struct store_info info = {0}; /* of the bytes that are read: the object may be replaced */
     double started = clock_monotonic_s();
 
     if (size > (uint64_t)max)
@@ -132,16 +131,15 @@ bool fetch_data(const struct app *app, const struct request *req, const struct o
     if (!byte_budget_take(req->budget, (int64_t)size))
         return error_set(err, ERROR_OVERLOADED, "no room for %llu bytes", (unsigned long long)size);
     fetched->charged = (int64_t)size;
+    /* info of the bytes that are read: the object may have been replaced */
     if (!store_get(object->store,
                    &(struct store_get){.key = object->key,
                                        .max_bytes = (size_t)size,
                                        .deadline_ms = req->deadline_ms},
-                   &fetched->data, &info, err))
+                   &fetched->data, &fetched->info, err))
         return err->code == ERROR_TOO_LARGE
                    ? error_set(err, ERROR_UNAVAILABLE, "the object grew while it was read")
                    : false;
-    store_info_done(&fetched->info);
-    fetched->info = info;
     metric_observe(METRIC_STAGE_DURATION, "stage=\"fetch\"", clock_monotonic_s() - started);
     return true;
 }
@@ -149,7 +147,6 @@ bool fetch_data(const struct app *app, const struct request *req, const struct o
 void fetched_done(struct fetched *fetched)
 {
     buffer_done(&fetched->data);
-    store_info_done(&fetched->info);
     if (fetched->charged > 0)
         byte_budget_give(fetched->budget, fetched->charged);
     *fetched = (struct fetched){0};

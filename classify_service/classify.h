@@ -3,7 +3,7 @@
 #define DARKROOM_CLASSIFY_CLASSIFY_H
 
 #include "app.h"
-#include "labels.h"
+#include "model/labels.h"
 
 /* A worker's state. */
 struct classify_worker {

@@ -5,7 +5,8 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "classify.h"
-#include "events/notification.h"
+#include "events/notification/notification.h"
+#include "objects/result_key.h"
 #include "result.h"
 
 #include <string.h>
@@ -114,7 +115,7 @@ static enum outcome handle_event(const struct app *app, const struct request *re
                                  const struct announcement *event, struct reply *reply)
 {
     struct object object;
-    char longest[RESULT_KEY_MAX + 1];
+    char longest[STORE_KEY_MAX + 1];
     struct error err = {0};
 
     if (event->uri == NULL) {
@@ -123,11 +124,12 @@ static enum outcome handle_event(const struct app *app, const struct request *re
     }
     /* not ours to look at, or no URI at all: never recorded, since it names no object of ours */
     if (!store_set_find(app->readable, event->uri, &object.store, object.key, &err) ||
-        !result_key(object.key, longest, &err)) {
+        !result_key(object.key, longest, sizeof(longest), &err)) {
         *reply = reply_rejected(event, err.message);
         return SETTLED;
     }
-    if (result_is_own_output(&object) || strcmp(event->origin, "classify-service") == 0) {
+    if (key_is_output(object.key, store_prefix(object.store)) ||
+        strcmp(event->origin, "classify-service") == 0) {
         *reply = reply_ignored();
         return IGNORED;
     }

@@ -1,7 +1,8 @@
 /* GET /results/{id}, /results/{id}.{ext}, /results?gcs_path=<uri>: the stored result; 202 while the
  * object exists and its result does not. */
 #include "app.h"
-#include "image/object_name.h"
+#include "objects/object_name.h"
+#include "objects/result_key.h"
 #include "result.h"
 
 #include <string.h>
@@ -26,11 +27,10 @@ static struct reply pending(void)
 static struct reply result_of(const struct request *req, struct store *store, const char *key)
 {
     struct buffer data = BUFFER_MAX(RESULT_BYTES_MAX);
-    struct store_info info = {0};
     struct error err = {0};
-    char json_key[RESULT_KEY_MAX + 1];
+    char json_key[STORE_KEY_MAX + 1];
 
-    if (!result_key(key, json_key, &err))
+    if (!result_key(key, json_key, sizeof(json_key), &err))
         return reply_error(&err);
     if (store_get(store,
                   &(struct store_get){.key = json_key,
@@ -41,9 +41,7 @@ static struct reply result_of(const struct request *req, struct store *store, co
     buffer_done(&data);
     if (err.code != ERROR_NOT_FOUND)
         return reply_error(&err);
-    bool exists = store_head(store, key, req->deadline_ms, &info, &err);
-    store_info_done(&info);
-    if (exists)
+    if (store_head(store, key, req->deadline_ms, NULL, &err))
         return pending();
     return err.code == ERROR_NOT_FOUND ? not_found() : reply_error(&err);
 }

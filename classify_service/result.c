@@ -3,29 +3,12 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/strings.h"
-#include "image/object_name.h"
+#include "objects/object_name.h"
+#include "objects/result_key.h"
 
 #include <string.h>
 
 enum { REJECTION_BYTES_MAX = 4096, REJECTION_TEXT_MAX = 1024 };
-
-bool result_key(const char *object_key, char out[RESULT_KEY_MAX + 1], struct error *err)
-{
-    int n = snprintf(out, RESULT_KEY_MAX + 1, "%s.json", object_key);
-
-    return (n > 0 && n <= RESULT_KEY_MAX) ||
-           error_set(err, ERROR_BAD_REQUEST, "the object's key is too long to have a result");
-}
-
-bool result_is_own_output(const struct object *object)
-{
-    const char *key = object->key;
-    const char *prefix = store_prefix(object->store);
-
-    return string_ends_with(key, ".json") ||
-           (string_starts_with(key, prefix) &&
-            string_starts_with(key + strlen(prefix), "rejected/"));
-}
 
 static bool says(const json_t *result, const char *name, const char *value)
 {
@@ -38,10 +21,10 @@ bool result_find(const struct app *app, const struct result_subject *subject, in
                  json_t **ret, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer data = BUFFER_MAX(RESULT_BYTES_MAX);
-    char key[RESULT_KEY_MAX + 1];
+    char key[STORE_KEY_MAX + 1];
 
     *ret = NULL;
-    if (!result_key(subject->object->key, key, err))
+    if (!result_key(subject->object->key, key, sizeof(key), err))
         return false;
     if (!store_get(subject->object->store,
                    &(struct store_get){
@@ -102,11 +85,11 @@ static bool complete(const struct app *app, const struct result_subject *subject
 bool result_store(const struct app *app, const struct result_subject *subject, json_t *result,
                   int64_t deadline_ms, struct error *err)
 {
-    char key[RESULT_KEY_MAX + 1];
+    char key[STORE_KEY_MAX + 1];
     bool existed = false;
     json_t *found = NULL;
 
-    if (!result_key(subject->object->key, key, err))
+    if (!result_key(subject->object->key, key, sizeof(key), err))
         return false;
     if (result == NULL || !complete(app, subject, result))
         return error_oom(err);
@@ -126,8 +109,8 @@ bool result_store(const struct app *app, const struct result_subject *subject, j
     return put_json(subject->object->store, key, result, false, deadline_ms, NULL, err);
 }
 
-static bool rejection_key(const struct store *store, const char *source, const char *event_id,
-                          char out[RESULT_KEY_MAX + 1], struct error *err)
+static bool key_of_rejection(const struct store *store, const char *source, const char *event_id,
+                             char out[STORE_KEY_MAX + 1], struct error *err)
 {
     CLEANUP_FREE char *text = string_format("%s\n%s", source, event_id);
     char hex[SHA256_HEX_LEN + 1];
@@ -135,11 +118,8 @@ static bool rejection_key(const struct store *store, const char *source, const c
     if (text == NULL)
         return error_oom(err);
     const struct bytes whole = bytes_from_str(text);
-    if (!string_sha256_hex(&whole, 1, hex, err))
-        return false;
-    int n = snprintf(out, RESULT_KEY_MAX + 1, "%srejected/%s.json", store_prefix(store), hex);
-    return (n > 0 && n <= RESULT_KEY_MAX) ||
-           error_set(err, ERROR_INTERNAL, "the storage prefix is too long");
+    return string_sha256_hex(&whole, 1, hex, err) &&
+           rejected_key(store_prefix(store), hex, out, STORE_KEY_MAX + 1, err);
 }
 
 /* Text that JSON may write six times as long. */
@@ -152,9 +132,9 @@ bool result_store_rejection(struct store *store, const char *source, const char 
                             const char *uri, const char *detail, int64_t deadline_ms,
                             struct error *err)
 {
-    char key[RESULT_KEY_MAX + 1];
+    char key[STORE_KEY_MAX + 1];
 
-    if (!rejection_key(store, source, event_id, key, err))
+    if (!key_of_rejection(store, source, event_id, key, err))
         return false;
     json_t *json = json_pack("{s:s, s:s%, s:s%, s:s%, s:s}", "status", "rejected", "gcs_path", uri,
                              cut(uri), "event_id", event_id, cut(event_id), "source", source,

@@ -6,10 +6,7 @@
 
 #include <jansson.h>
 
-enum {
-    RESULT_KEY_MAX = STORE_KEY_MAX,
-    RESULT_BYTES_MAX = 1024 * 1024,
-};
+enum { RESULT_BYTES_MAX = 1024 * 1024 };
 
 /* What a result is about. */
 struct result_subject {
@@ -32,11 +29,5 @@ bool result_store(const struct app *app, const struct result_subject *subject, j
 bool result_store_rejection(struct store *store, const char *source, const char *event_id,
                             const char *uri, const char *detail, int64_t deadline_ms,
                             struct error *err) NODISCARD;
-
-/* Whether a key is one of our own outputs: "*.json", or under rejected/. */
-bool result_is_own_output(const struct object *object);
-
-/* The key of an object's result. ERROR_BAD_REQUEST when it would be too long. */
-bool result_key(const char *object_key, char out[RESULT_KEY_MAX + 1], struct error *err) NODISCARD;
 
 #endif

@@ -10,11 +10,11 @@ const struct route classify_routes[] = {
     {"POST", "/pubsub", handle_pubsub, false},
     {"GET", "/results", handle_results, false},
     {"GET", "/results/{id}", handle_results, false},
-    SERVICE_ROUTE("/v2", handle_v2_server),
-    SERVICE_ROUTE("/v2/health/live", handle_v2_live),
-    SERVICE_ROUTE("/v2/health/ready", handle_v2_ready),
-    SERVICE_ROUTE("/v2/models/{model}", handle_v2_model),
-    SERVICE_ROUTE("/v2/models/{model}/ready", handle_v2_model_ready),
-    {"POST", "/v2/models/{model}/infer", handle_v2_infer, false},
+    SERVICE_ROUTE("/v2", handle_inference_server),
+    SERVICE_ROUTE("/v2/health/live", handle_inference_live),
+    SERVICE_ROUTE("/v2/health/ready", handle_inference_ready),
+    SERVICE_ROUTE("/v2/models/{model}", handle_inference_model),
+    SERVICE_ROUTE("/v2/models/{model}/ready", handle_inference_model_ready),
+    {"POST", "/v2/models/{model}/infer", handle_infer, false},
 };
 const size_t classify_route_count = ARRAY_SIZE(classify_routes);

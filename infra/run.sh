@@ -8,6 +8,8 @@
 #     MINIO_PORT, MINIO_CONSOLE_PORT, BUCKET_NAME   default 9000, 9001, darkroom
 #     MINIO_ROOT_USER, MINIO_ROOT_PASSWORD          default darkroom, darkroom-local-only
 #     S3_SIGNATURE=v4|v2   how the services sign; v2 is by libs3
+#
+# run.sh --check-ports   only says whether a port is taken
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +19,31 @@ logs=data/logs
 store=() # the services' storage settings
 objects="Objects are in data/objects"
 pids=()
+declare -A names=() # of what runs, by process id
 tail=
+
+die() {
+    echo "run.sh: $*" >&2
+    exit 1
+}
+
+port_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+free_port() { # FROM
+    local port=$1
+    while port_taken "$port"; do port=$((port + 1)); done
+    echo "$port"
+}
+
+check_ports() {
+    local port other
+    for port in "$PREPROCESS_PORT" "$CLASSIFY_PORT"; do
+        port_taken "$port" || continue
+        other=$(free_port 8010)
+        die "port $port is taken, perhaps by another Darkroom. Stop what uses it, or choose other ports:
+  PREPROCESS_PORT=$other CLASSIFY_PORT=$(free_port $((other + 1))) make run"
+    done
+}
 
 # shellcheck disable=SC2317 # called by the traps
 stop() {
@@ -30,6 +56,7 @@ stop() {
     done
 }
 trap stop EXIT
+trap 'echo "run.sh: this failed: $BASH_COMMAND" >&2' ERR
 trap 'echo; stop; exit 0' INT TERM
 
 # start NAME PORT [VARIABLE=VALUE …]: one service, its log in a file
@@ -38,27 +65,45 @@ start() {
     shift 2
     env HOST=127.0.0.1 PORT="$port" LOG_FORMAT=text "$@" "build/$name" >"$logs/$name.log" 2>&1 &
     pids+=($!)
+    names[$!]=$name
+}
+
+# quote PID: how it ended, and the last errors in its log; without any, the last lines
+quote() {
+    local log=$logs/${names[$1]}.log status=0
+    wait "$1" || status=$?
+    echo "${names[$1]} ended with status $status; $log ends with:" >&2
+    { grep -vE '^[0-9:.]{12} (DEBU|INFO|WARN) ' "$log" || cat "$log"; } | tail -n 5 | cut -c 1-300 | sed 's/^/  /' >&2
+}
+
+running() { kill -0 "$1" 2>/dev/null; }
+
+# fail WHAT: what went wrong, and the reason: what those that have ended wrote last
+fail() {
+    local pid ended=
+    [ -z "$tail" ] || kill "$tail" 2>/dev/null || true
+    echo "run.sh: $*" >&2
+    for pid in "${pids[@]}"; do
+        running "$pid" || { ended=yes; quote "$pid"; }
+    done
+    [ -n "$ended" ] || echo "Look into $logs." >&2
+    exit 1
 }
 
 # wait_ready NAME URL PID
 wait_ready() {
-    for _ in $(seq 500); do
-        curl -fso /dev/null --noproxy '*' "$2" && kill -0 "$3" 2>/dev/null && return
-        if ! kill -0 "$3" 2>/dev/null; then
-            echo "$1 did not start:" >&2
-            cat "$logs/$1.log" >&2
-            exit 1
-        fi
+    for _ in $(seq 3000); do
+        running "$3" || fail "$1 did not start"
+        ! curl -fso /dev/null --noproxy '*' "$2" || return 0
         sleep 0.01
     done
-    echo "$1 did not become ready; see $logs/$1.log" >&2
-    exit 1
+    fail "$1 did not become ready"
 }
 
 choose_photo() {
     [ -f data/clock.png ] || /usr/bin/python3 infra/demo/draw_clock.py data/clock.png
     if [ -n "${PHOTO:-}" ]; then
-        [ -f "$PHOTO" ] || { echo "PHOTO=$PHOTO: no such file" >&2; exit 1; }
+        [ -f "$PHOTO" ] || die "PHOTO=$PHOTO: no such file"
         return
     fi
     PHOTO=../shared/photos/n02099601_golden_retriever.JPEG
@@ -79,11 +124,12 @@ start_minio() {
         echo "  docker compose -f minio-compose.yml up --build" >&2
         exit 1
     fi
-    ! port_taken "$MINIO_PORT" || { echo "port $MINIO_PORT is taken: set MINIO_PORT" >&2; exit 1; }
+    ! port_taken "$MINIO_PORT" || die "port $MINIO_PORT is taken: set MINIO_PORT"
     mkdir -p data/minio
     MINIO_UPDATE=off "$minio" server data/minio --address "127.0.0.1:$MINIO_PORT" \
         --console-address "127.0.0.1:$MINIO_CONSOLE_PORT" >"$logs/minio.log" 2>&1 &
     pids+=($!)
+    names[$!]=minio
     wait_ready minio "$url/minio/health/ready" $!
     S3_ENDPOINT=$url S3_REGION=us-east-1 infra/minio/create_bucket.sh "$bucket" >"$logs/bucket.log" 2>&1 ||
         { cat "$logs/bucket.log" >&2; exit 1; }
@@ -95,14 +141,14 @@ start_minio() {
 MinIO's files in data/minio"
 }
 
-port_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-
+check_ports
+[ "${1:-}" != --check-ports ] || exit 0
 mkdir -p "$logs"
 choose_photo
 case ${STORE:=file} in
 file) ;;
 minio) start_minio ;;
-*) echo "STORE=$STORE: file or minio" >&2; exit 1 ;;
+*) die "STORE=$STORE: file or minio" ;;
 esac
 PHOTO=$(realpath "$PHOTO")
 start classify-service "$CLASSIFY_PORT" "${store[@]}"
@@ -110,17 +156,18 @@ start preprocess-service "$PREPROCESS_PORT" EVENTS_URL="push+$classify/pubsub" R
 wait_ready classify-service "$classify/readyz" "${pids[-2]}"
 wait_ready preprocess-service "$preprocess/readyz" "${pids[-1]}"
 
-reply=$(curl -sS --noproxy '*' -F "file=@$PHOTO" "$preprocess/preprocess")
+reply=$(curl -sS --noproxy '*' -F "file=@$PHOTO" "$preprocess/preprocess") || fail "the upload of $PHOTO got no answer"
 result=$(jq -r '.result_url // empty' <<<"$reply")
-[ -n "$result" ] || { echo "the upload of $PHOTO failed: $reply" >&2; exit 1; }
-labels=$(curl -sS --noproxy '*' --retry 0 "$result")
-for _ in $(seq 200); do
+[ -n "$result" ] || fail "the upload of $PHOTO failed: $reply"
+for _ in $(seq 1500); do
+    labels=$(curl -sS --noproxy '*' "$result") || fail "$result got no answer"
     [ "$(jq -r .status <<<"$labels")" = pending ] || break
     sleep 0.02
-    labels=$(curl -sS --noproxy '*' "$result")
 done
+[ "$(jq -r '.label // empty' <<<"$labels")" ] || fail "$PHOTO got no label: $labels"
 
-cat <<TEXT
+# Printed by bash itself: it forgets a Ctrl-C that comes while a program like cat runs.
+IFS= read -r -d '' text <<TEXT || true
 
 Darkroom is running.
 
@@ -130,7 +177,7 @@ Darkroom is running.
   \$ curl $result
   $labels
 
-  => $(jq -r '"\(.label) (\(.confidence * 100 | round) %)"' <<<"$labels")
+  => $(jq -r '"\(.label) (\(.confidence * 100 | round) %, \(.model))"' <<<"$labels")
 
   upload    $preprocess/preprocess
   image     $preprocess/images/$(jq -r .id <<<"$reply")
@@ -145,9 +192,9 @@ Try:
 $objects, logs in $logs. Ctrl-C stops.
 
 TEXT
+printf '%s' "$text"
 
 tail -q -n 0 -F "$logs"/*.log 2>/dev/null &
 tail=$!
 wait -n "${pids[@]}" || true
-echo "a service has stopped; see $logs" >&2
-exit 1
+fail "a service has stopped"

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""The README's table of settings, made from the services' --help.
+"""The table in SETTINGS.md, made from the services' --help.
 
-    settings_table.py BUILD README.md            rewrite the table
-    settings_table.py BUILD README.md --check    exit 1 if it is not as it should be
+    settings_table.py BUILD SETTINGS.md            rewrite the table
+    settings_table.py BUILD SETTINGS.md --check    exit 1 if the table is out of date
 """
 import pathlib
 import re
@@ -31,8 +31,8 @@ def table(build):
     return "\n".join(lines) + "\n"
 
 
-def main(build, readme, *options):
-    path = pathlib.Path(readme)
+def main(build, document, *options):
+    path = pathlib.Path(document)
     old = path.read_text()
     new = MARKED.sub(lambda m: m[1] + table(pathlib.Path(build)) + m[2], old)
     if "--check" not in options:

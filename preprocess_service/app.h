@@ -2,10 +2,10 @@
 #ifndef DARKROOM_PREPROCESS_APP_H
 #define DARKROOM_PREPROCESS_APP_H
 
-#include "events/outbox.h"
+#include "app/open_publisher.h"
+#include "app/service.h"
+#include "events/outbox/outbox.h"
 #include "events/publisher.h"
-#include "service/service.h"
-#include "service/topic.h"
 
 struct reconciler;
 struct retention;

@@ -1,6 +1,6 @@
 /* GET /images/{id} and /images/{id}.{ext}: the stored bytes. */
 #include "app.h"
-#include "image/object_name.h"
+#include "objects/object_name.h"
 
 #include <string.h>
 
@@ -86,7 +86,7 @@ static struct reply reply_object(const struct app *app, const struct request *re
 struct reply handle_images(const struct app *app, const struct request *req)
 {
     char key[STORE_KEY_MAX + 1];
-    CLEANUP(store_info_done) struct store_info info = {0};
+    struct store_info info = {0};
     struct object_name name;
     struct error err = {0};
 

@@ -3,9 +3,9 @@
 #include "app.h"
 #include "base/clock.h"
 #include "base/metrics.h"
-#include "content_id.h"
 #include "http/upload.h"
-#include "image/object_name.h"
+#include "objects/content_id.h"
+#include "objects/object_name.h"
 
 struct transform_job {
     struct image_work work;

@@ -1,7 +1,7 @@
 #include "app.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "events/push.h"
+#include "events/outbox/push.h"
 #include "outbox_command.h"
 #include "reconcile.h"
 #include "retention.h"

@@ -1,7 +1,7 @@
 #include "outbox_command.h"
 
-#include "base/settings.h"
-#include "events/outbox_admin.h"
+#include "app/settings.h"
+#include "events/outbox/outbox_admin.h"
 
 #include <string.h>
 

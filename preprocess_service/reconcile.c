@@ -3,7 +3,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/threads.h"
-#include "image/object_name.h"
+#include "objects/object_name.h"
+#include "objects/result_key.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -33,12 +34,11 @@ struct walk {
 
 static bool has_result(struct store *store, const char *key, bool *ret, struct error *err)
 {
-    char result_key[STORE_KEY_MAX + 6];
-    struct store_info info = {0};
+    char result[STORE_KEY_MAX + 1];
 
-    snprintf(result_key, sizeof(result_key), "%s.json", key);
-    *ret = store_head(store, result_key, clock_monotonic_ms() + CALL_TIMEOUT_MS, &info, err);
-    store_info_done(&info);
+    if (!result_key(key, result, sizeof(result), err))
+        return false;
+    *ret = store_head(store, result, clock_monotonic_ms() + CALL_TIMEOUT_MS, NULL, err);
     return *ret || err->code == ERROR_NOT_FOUND;
 }
 
@@ -112,8 +112,7 @@ static void *reconciler_main(void *arg)
         }
         if (atomic_load(&r->stopping))
             break;
-        struct timespec until = clock_timespec(clock_monotonic_ms() + pause_ms);
-        pthread_cond_timedwait(&r->wake, &r->mutex, &until);
+        thread_cond_wait(&r->wake, &r->mutex, clock_monotonic_ms() + pause_ms);
     }
     pthread_mutex_unlock(&r->mutex);
     return NULL;

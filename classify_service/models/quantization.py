@@ -4,32 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tflite_reader import ModelError, Tensor
-
 INT8_MAX = np.iinfo(np.int8).max
 INT32_MAX = np.iinfo(np.int32).max
-
-
-def dequantized(tensor: Tensor) -> np.ndarray:
-    """The constant `tensor` as float32."""
-    if tensor.data is None:
-        raise ModelError(f"tensor {tensor.index} ({tensor.name}) should be a constant")
-    quant = tensor.quantization
-    if quant is None:
-        return tensor.data.astype(np.float32)
-    shape = [1] * tensor.data.ndim
-    if len(quant.scale) > 1:
-        shape[quant.axis] = -1
-    zero = quant.zero_point.astype(np.float32).reshape(shape)
-    return (tensor.data.astype(np.float32) - zero) * quant.scale.reshape(shape)
-
-
-def bias_values(tensor: Tensor) -> np.ndarray:
-    """The bias as float64: int32 has more digits than float32 holds."""
-    if tensor.data is None:
-        raise ModelError(f"tensor {tensor.index} ({tensor.name}) should be a constant")
-    scale = 1.0 if tensor.quantization is None else tensor.quantization.scale.astype(np.float64)
-    return tensor.data.astype(np.float64) * scale
 
 
 def channel_scales(

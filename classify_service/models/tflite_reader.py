@@ -15,6 +15,8 @@ import numpy as np
 from flatbuffers import number_types
 from flatbuffers.table import Table
 
+from files import ModelError
+
 FILE_IDENTIFIER = b"TFL3"
 
 # table Model
@@ -40,10 +42,6 @@ TENSOR_TYPES = {
     4: np.dtype(np.int64),
     9: np.dtype(np.int8),
 }
-
-
-class ModelError(Exception):
-    """The model cannot be read or converted; the message is for the user."""
 
 
 @dataclass(frozen=True)
@@ -203,3 +201,25 @@ def read_model(path: Path) -> Model:
         return _read_model(buffer)
     except (struct.error, IndexError, ValueError, TypeError) as error:
         raise ModelError(f"{path} is damaged: {error}") from error
+
+
+def dequantized(tensor: Tensor) -> np.ndarray:
+    """The constant `tensor` as float32."""
+    if tensor.data is None:
+        raise ModelError(f"tensor {tensor.index} ({tensor.name}) should be a constant")
+    quant = tensor.quantization
+    if quant is None:
+        return tensor.data.astype(np.float32)
+    shape = [1] * tensor.data.ndim
+    if len(quant.scale) > 1:
+        shape[quant.axis] = -1
+    zero = quant.zero_point.astype(np.float32).reshape(shape)
+    return (tensor.data.astype(np.float32) - zero) * quant.scale.reshape(shape)
+
+
+def bias_values(tensor: Tensor) -> np.ndarray:
+    """The bias as float64: int32 has more digits than float32 holds."""
+    if tensor.data is None:
+        raise ModelError(f"tensor {tensor.index} ({tensor.name}) should be a constant")
+    scale = 1.0 if tensor.quantization is None else tensor.quantization.scale.astype(np.float64)
+    return tensor.data.astype(np.float64) * scale

@@ -17,23 +17,20 @@ enter it in OPERATORS.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
-from fusion import FUSED_DOMAIN, FUSED_OPSET, Fusion
-from quantization import bias_values, channel_scales, dequantized, quantized
-from tflite_reader import FlatTable, Model, ModelError, Operator, Quantization, Tensor, read_model
-
-# Fixed, so that the file does not depend on the onnx package's defaults.
-OPSET = 17
-IR_VERSION = 8
-PRODUCER = "darkroom"
+from files import ModelError, write_atomically
+from graph import Graph, spatial_padding
+from quantization import channel_scales
+from tflite_reader import (
+    FlatTable, Model, Operator, Quantization, Tensor, bias_values, dequantized, read_model,
+)
 
 # enum Padding, enum ActivationFunctionType of schema.fbs
 PADDING_SAME = 0
@@ -49,14 +46,6 @@ def options_of(operator: Operator) -> FlatTable:
     return operator.options
 
 
-def spatial_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Padding before and after one dimension for TensorFlow's SAME: an odd pixel goes after."""
-    extent = (kernel - 1) * dilation + 1
-    outputs = -(-size // stride)
-    total = max((outputs - 1) * stride + extent - size, 0)
-    return total // 2, total - total // 2
-
-
 class Converter:
     """Turns one model into one graph; used once.
 
@@ -68,8 +57,7 @@ class Converter:
         self._model = model
         self._int8 = precision == "int8"
         self._batch = batch
-        self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[str, onnx.TensorProto] = {}
+        self._graph = Graph()
         self._values: dict[int, str] = {}
 
     def convert(self) -> onnx.ModelProto:
@@ -89,57 +77,21 @@ class Converter:
             OPERATORS[operator.code](self, operator)
         if result.index not in self._values:
             raise ModelError("no operator computes the model's output")
-        self._rename(self._values[result.index], "output")
-        return self._finish(source, result)
-
-    def _finish(self, source: Tensor, result: Tensor) -> onnx.ModelProto:
+        self._graph.rename(self._values[result.index], "output")
         _, height, width, channels = source.shape
-        result_type = TensorProto.INT64 if result.dtype == np.int64 else TensorProto.FLOAT
-        nodes = Fusion(self._nodes).fused() if self._int8 else self._nodes
-        used = {name for node in nodes for name in node.input}
-        graph = helper.make_graph(
-            nodes,
-            "darkroom",
-            [self._value_info("input", TensorProto.FLOAT, [channels, height, width])],
-            [self._value_info("output", result_type, result.shape[1:])],
-            [constant for name, constant in self._constants.items() if name in used],
+        return self._graph.model(
+            [self._batch, channels, height, width],
+            [self._batch, *result.shape[1:]],
+            TensorProto.INT64 if result.dtype == np.int64 else TensorProto.FLOAT,
+            fuse=self._int8,
         )
-        opsets = {"": OPSET} | ({FUSED_DOMAIN: FUSED_OPSET} if self._int8 else {})
-        opset_imports = [helper.make_opsetid(*item) for item in opsets.items()]
-        proto = helper.make_model(graph, producer_name=PRODUCER, opset_imports=opset_imports)
-        proto.ir_version = IR_VERSION
-        onnx.checker.check_model(proto)
-        return proto
-
-    def _value_info(self, name: str, elem_type: int, shape: list[int]) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, elem_type, [self._batch, *shape])
 
     def _describe(self, operator: Operator) -> str:
         inputs = [self._model.tensors[i] for i in operator.inputs if i >= 0]
         shapes = ", ".join(f"{t.dtype} {t.shape}" for t in inputs)
         return f"TFLite operator {operator.code} (inputs: {shapes})"
 
-    def _rename(self, old: str, new: str) -> None:
-        for node in self._nodes:
-            node.input[:] = [new if name == old else name for name in node.input]
-            node.output[:] = [new if name == old else name for name in node.output]
-
     # --- building blocks ----------------------------------------------------------------------
-
-    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self._nodes.append(helper.make_node(kind, inputs, [output], **attributes))
-        return output
-
-    def _constant(self, name: str, values: np.ndarray) -> str:
-        if name not in self._constants:
-            self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
-        return name
-
-    def _scalar(self, name: str, value: float | int, dtype: type) -> str:
-        # ascontiguousarray makes a vector of a scalar
-        if name not in self._constants:
-            self._constants[name] = numpy_helper.from_array(np.array(value, dtype), name)
-        return name
 
     def _tensors(self, operator: Operator, inputs: int) -> list[Tensor]:
         """The operator's first `inputs` inputs, then its output."""
@@ -162,11 +114,8 @@ class Converter:
         quant = tensor.quantization
         if not self._int8 or quant is None:
             return value
-        name = f"t{tensor.index}"
-        scale = self._scalar(f"{name}_scale", quant.scale[0], np.float32)
-        zero = self._scalar(f"{name}_zero", self._zero_point(tensor, quant), np.uint8)
-        self._node("QuantizeLinear", [value, scale, zero], f"{name}_q")
-        return self._node("DequantizeLinear", [f"{name}_q", scale, zero], f"{name}_dq")
+        zero = self._zero_point(tensor, quant)
+        return self._graph.requantized(value, f"t{tensor.index}", quant.scale[0], zero)
 
     def _activated(self, value: str, activation: int, tensor: Tensor) -> str:
         """`value` through the activation function fused into an operator."""
@@ -175,9 +124,9 @@ class Converter:
         if activation == ACTIVATION_NONE or self._range_implies(activation, tensor):
             return value
         if activation == ACTIVATION_RELU:
-            return self._node("Relu", [value], f"{value}_act")
-        low, high = self._scalar("zero", 0, np.float32), self._scalar("six", 6, np.float32)
-        return self._node("Clip", [value, low, high], f"{value}_act")
+            return self._graph.node("Relu", [value], f"{value}_act")
+        low, high = self._graph.scalar("zero", 0, np.float32), self._graph.scalar("six", 6, np.float32)
+        return self._graph.node("Clip", [value, low, high], f"{value}_act")
 
     def _range_implies(self, activation: int, tensor: Tensor) -> bool:
         """Whether quantising to `tensor` clips as the activation would, up to one rounding."""
@@ -198,8 +147,8 @@ class Converter:
         bias_name = f"t{bias.index}"
         if not self._int8:
             return [
-                self._constant(name, values),
-                self._constant(bias_name, biases.astype(np.float32)),
+                self._graph.constant(name, values),
+                self._graph.constant(bias_name, biases.astype(np.float32)),
             ]
         if weights.quantization is None or source.quantization is None:
             raise ModelError(f"tensor {weights.index} ({weights.name}) is not quantised")
@@ -207,22 +156,9 @@ class Converter:
         source_scale = float(weights.quantization.scale.max())
         input_scale = float(source.quantization.scale[0])
         scales = channel_scales(values, biases, source_scale, input_scale)
-        bias_scales = (input_scale * scales).astype(np.float32)
-        stored = quantized(values, scales, np.int8)
-        stored_bias = quantized(biases, bias_scales, np.int32)
-        return [
-            self._channel_constant(name, stored, scales),
-            self._channel_constant(bias_name, stored_bias, bias_scales),
-        ]
-
-    def _channel_constant(self, name: str, stored: np.ndarray, scales: np.ndarray) -> str:
-        """A quantised constant with one scale for each index of axis 0."""
-        inputs = [
-            self._constant(f"{name}_q", stored),
-            self._constant(f"{name}_scale", scales.astype(np.float32)),
-            self._constant(f"{name}_zero", np.zeros(len(scales), stored.dtype)),
-        ]
-        return self._node("DequantizeLinear", inputs, f"{name}_dq", axis=0)
+        return self._graph.quantized_parameters(
+            (name, bias_name), values, biases, scales, input_scale
+        )
 
     # --- operators: the positions of their options are those of schema.fbs's ...Options tables --
 
@@ -255,7 +191,7 @@ class Converter:
                 spatial_padding(*sizes)
                 for sizes in zip(source.shape[1:3], kernel, strides, dilations)
             ]
-        value = self._node(
+        value = self._graph.node(
             "Conv",
             [self._value(source), *self._weights_and_bias(weights, bias, source, order)],
             f"t{result.index}",
@@ -270,7 +206,7 @@ class Converter:
 
     def _add(self, operator: Operator) -> None:
         left, right, result = self._tensors(operator, 2)
-        value = self._node("Add", [self._value(left), self._value(right)], f"t{result.index}")
+        value = self._graph.node("Add", [self._value(left), self._value(right)], f"t{result.index}")
         value = self._activated(value, options_of(operator).int8(0), result)
         self._values[result.index] = self._requantized(value, result)
 
@@ -279,7 +215,7 @@ class Converter:
         options = options_of(operator)
         if [options.int32(4), options.int32(3)] != source.shape[1:3]:
             raise ModelError(f"{self._describe(operator)}: only the whole image can be averaged")
-        value = self._node("GlobalAveragePool", [self._value(source)], f"t{result.index}")
+        value = self._graph.node("GlobalAveragePool", [self._value(source)], f"t{result.index}")
         value = self._activated(value, options.int8(5), result)
         self._values[result.index] = self._requantized(value, result)
 
@@ -287,7 +223,7 @@ class Converter:
         sources = self._tensors(operator, len(operator.inputs))
         result = sources.pop()
         options = options_of(operator)
-        value = self._node(
+        value = self._graph.node(
             "Concat",
             [self._value(source) for source in sources],
             f"t{result.index}",
@@ -301,7 +237,7 @@ class Converter:
         # With one pixel the order of the axes does not matter; with more it does.
         if source.shape[1:3] != [1, 1] or result.shape != [source.shape[0], source.shape[3]]:
             raise ModelError(f"{self._describe(operator)}: only [N,1,1,C] to [N,C] is supported")
-        self._values[result.index] = self._node(
+        self._values[result.index] = self._graph.node(
             "Flatten", [self._value(source)], f"t{result.index}"
         )
 
@@ -310,7 +246,7 @@ class Converter:
         if options_of(operator).float32(0) != 1.0:
             raise ModelError(f"{self._describe(operator)}: only beta 1 is supported")
         # Left in float: rounding probabilities to 1/256 would only lose them.
-        self._values[result.index] = self._node(
+        self._values[result.index] = self._graph.node(
             "Softmax", [self._value(source)], f"t{result.index}", axis=-1
         )
 
@@ -324,9 +260,9 @@ class Converter:
             mode = "align_corners"
         _, height, width, channels = result.shape
         sizes = np.array([self._batch, channels, height, width], np.int64)
-        self._values[result.index] = self._node(
+        self._values[result.index] = self._graph.node(
             "Resize",
-            [self._value(source), "", "", self._constant(f"t{result.index}_sizes", sizes)],
+            [self._value(source), "", "", self._graph.constant(f"t{result.index}_sizes", sizes)],
             f"t{result.index}",
             mode="linear",
             coordinate_transformation_mode=mode,
@@ -336,7 +272,7 @@ class Converter:
         source, axis, result = self._tensors(operator, 2)
         if axis.data is None or int(axis.data.reshape(-1)[0]) % 4 != 3 or len(source.shape) != 4:
             raise ModelError(f"{self._describe(operator)}: only over the channels is supported")
-        self._values[result.index] = self._node(
+        self._values[result.index] = self._graph.node(
             "ArgMax", [self._value(source)], f"t{result.index}", axis=NCHW_AXIS[3], keepdims=0
         )
 
@@ -364,15 +300,6 @@ def convert(source: Path, precision: str, batch: str | int) -> bytes:
     """The model in the file `source` as the bytes of an ONNX file."""
     model = Converter(read_model(source), precision, batch).convert()
     return model.SerializeToString(deterministic=True)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def batch_argument(text: str) -> str | int:

@@ -1,256 +1,192 @@
 #include "auth/jwks.h"
 
-#include "base/clock.h"
-#include "base/strings.h"
-#include "base/threads.h"
-#include "http/client.h"
+#include "base/json.h"
 
+#include "base/base64url.h"
+
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/param_build.h>
 #include <string.h>
-#include <strings.h>
 
 enum {
-    WAIT_MS = 5000,         /* for keys without which there is no answer */
-    REFRESH_WAIT_MS = 2000, /* for newer ones than are at hand */
-    WAITERS_MAX = 128,      /* connection threads held up at a time */
-    RETRY_FIRST_MS = 1000,
-    AGAIN_MS = 30000,
-    MAX_AGE_DEFAULT_S = 300,
-    MAX_AGE_MIN_S = 60,
-    MAX_AGE_MAX_S = 24 * 3600,
-    GRACE_MS = 24 * 3600 * 1000,
+    RSA_BITS_MIN = 2048,
+    RSA_BITS_MAX = 8192,
+    EXPONENT_BITS_MAX = 64, /* as OpenSSL has it for long keys */
 };
 
-struct jwks {
-    struct http_client *client;
-    char *url;
-    int64_t (*now_ms)(void);
-
-    pthread_mutex_t mutex; /* over all that follows */
-    pthread_cond_t fetched;
-    struct jwk_set set;
-    int64_t fresh_until_ms;
-    int64_t retry_ms;   /* keys that are old are not fetched before */
-    int64_t unknown_ms; /* an id that is not among fresh keys does not cause a fetch before */
-    int64_t delay_ms;   /* after the next failure without keys */
-    struct error error; /* of the last fetch; ERROR_NONE: it succeeded */
-    bool fetching;
-    int waiting;
-};
-
-struct jwks *jwks_new(const struct jwks_options *options, struct error *err)
+static void free_number(BIGNUM **n)
 {
-    struct jwks *j = calloc(1, sizeof(*j));
+    BN_free(*n);
+}
 
-    if (j != NULL)
-        j->url = strdup(options->url);
-    if (j == NULL || j->url == NULL) {
-        free(j);
-        error_oom(err);
+static void free_builder(OSSL_PARAM_BLD **b)
+{
+    OSSL_PARAM_BLD_free(*b);
+}
+
+static void free_params(OSSL_PARAM **p)
+{
+    OSSL_PARAM_free(*p);
+}
+
+static void free_context(EVP_PKEY_CTX **ctx)
+{
+    EVP_PKEY_CTX_free(*ctx);
+}
+
+static bool is_string(const json_t *value, const char *expected)
+{
+    return json_is_string(value) && strcmp(json_string_value(value), expected) == 0;
+}
+
+static bool lists(const json_t *array, const char *expected)
+{
+    size_t i;
+    json_t *value;
+
+    json_array_foreach(array, i, value)
+    {
+        if (is_string(value, expected))
+            return true;
+    }
+    return false;
+}
+
+static bool is_for_rs256(const json_t *jwk)
+{
+    const json_t *use = json_object_get(jwk, "use");
+    const json_t *algorithm = json_object_get(jwk, "alg");
+    const json_t *operations = json_object_get(jwk, "key_ops");
+    const char *kid = json_string_value(json_object_get(jwk, "kid"));
+
+    return is_string(json_object_get(jwk, "kty"), "RSA") &&
+           (use == NULL || is_string(use, "sig")) &&
+           (algorithm == NULL || is_string(algorithm, "RS256")) &&
+           (operations == NULL || lists(operations, "verify")) && kid != NULL && *kid != '\0' &&
+           strlen(kid) <= JWT_KID_MAX;
+}
+
+/* NULL for what is none; *err is set only when there was no memory for it. */
+static BIGNUM *read_number(const json_t *jwk, const char *name, int bits_max, struct error *err)
+{
+    struct error why = {0};
+    CLEANUP(buffer_done) struct buffer n = BUFFER_MAX((size_t)bits_max / 8 + 8);
+    const char *text = json_string_value(json_object_get(jwk, name));
+
+    bool ok = text != NULL && base64url_decode(bytes_from_str(text), &n, &why) && n.len > 0;
+    if (why.code == ERROR_OVERLOADED)
+        *err = why;
+    if (!ok)
         return NULL;
+    return BN_bin2bn(n.data, (int)n.len, NULL);
+}
+
+static EVP_PKEY *make_key(const BIGNUM *n, const BIGNUM *e)
+{
+    CLEANUP(free_builder) OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
+    CLEANUP(free_context) EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    EVP_PKEY *key = NULL;
+
+    if (builder == NULL || ctx == NULL ||
+        OSSL_PARAM_BLD_push_BN(builder, OSSL_PKEY_PARAM_RSA_N, n) != 1 ||
+        OSSL_PARAM_BLD_push_BN(builder, OSSL_PKEY_PARAM_RSA_E, e) != 1)
+        return NULL;
+    CLEANUP(free_params) OSSL_PARAM *params = OSSL_PARAM_BLD_to_param(builder);
+    if (params == NULL || EVP_PKEY_fromdata_init(ctx) != 1 ||
+        EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_PUBLIC_KEY, params) != 1)
+        return NULL;
+    return key;
+}
+
+/* NULL unless it is a key that a signature can be believed of: with the exponent 1 anybody could
+ * make one. */
+static EVP_PKEY *read_key(const json_t *jwk, struct error *err)
+{
+    CLEANUP(free_number) BIGNUM *n = read_number(jwk, "n", RSA_BITS_MAX, err);
+    CLEANUP(free_number) BIGNUM *e = read_number(jwk, "e", EXPONENT_BITS_MAX, err);
+
+    if (n == NULL || e == NULL || BN_num_bits(n) < RSA_BITS_MIN || BN_num_bits(n) > RSA_BITS_MAX ||
+        !BN_is_odd(n) || !BN_is_odd(e) || BN_is_one(e) || BN_num_bits(e) > EXPONENT_BITS_MAX)
+        return NULL;
+    return make_key(n, e);
+}
+
+/* Ids that occur twice name no key. */
+static bool is_ambiguous(const json_t *keys, size_t index)
+{
+    const char *kid = json_string_value(json_object_get(json_array_get(keys, index), "kid"));
+    size_t i;
+    json_t *other;
+
+    json_array_foreach(keys, i, other)
+    {
+        if (i != index && is_for_rs256(other) && is_string(json_object_get(other, "kid"), kid))
+            return true;
     }
-    j->client = options->client;
-    j->now_ms = options->now_ms != NULL ? options->now_ms : clock_monotonic_ms;
-    j->delay_ms = RETRY_FIRST_MS;
-    j->fresh_until_ms = j->retry_ms = j->unknown_ms = INT64_MIN;
-    pthread_mutex_init(&j->mutex, NULL);
-    thread_cond_init(&j->fetched);
-    return j;
+    return false;
 }
 
-void jwks_free(struct jwks *j)
+/* All of them that can be used, or *err: keys that there was no memory for must not look like keys
+ * that the issuer has not. */
+static void read_keys(const json_t *keys, struct jwk_set *ret, struct error *err)
 {
-    if (j == NULL)
-        return;
-    pthread_cond_destroy(&j->fetched);
-    pthread_mutex_destroy(&j->mutex);
-    jwk_set_done(&j->set);
-    free(j->url);
-    free(j);
-}
+    size_t i;
+    json_t *jwk;
 
-/* ---- fetching ---- */
-
-/* The number after "max-age=" in Cache-Control (RFC 9111, 5.2.2), or -1. */
-static int64_t max_age_of(const char *cache_control)
-{
-    int64_t age;
-
-    for (const char *p = cache_control; *p != '\0';) {
-        char number[20];
-        p += strspn(p, ", \t");
-        size_t len = strcspn(p, ", \t");
-        if (len > 8 && len - 8 < sizeof(number) && strncasecmp(p, "max-age=", 8) == 0) {
-            snprintf(number, sizeof(number), "%.*s", (int)(len - 8), p + 8);
-            if (string_to_int64(number, 0, INT32_MAX, &age))
-                return age;
-        }
-        p += len;
+    json_array_foreach(keys, i, jwk)
+    {
+        if (!is_for_rs256(jwk) || is_ambiguous(keys, i))
+            continue;
+        struct jwk *slot = &ret->keys[ret->count];
+        slot->key = read_key(jwk, err);
+        if (slot->key == NULL)
+            continue;
+        snprintf(slot->kid, sizeof(slot->kid), "%s",
+                 json_string_value(json_object_get(jwk, "kid")));
+        ret->count++;
     }
-    return -1;
+    ERR_clear_error();
 }
 
-/* Less what the reply has aged in caches on its way. */
-static int64_t lifetime_ms(const struct http_reply *reply)
+bool jwk_set_read(struct bytes json, struct jwk_set *ret, struct error *err)
 {
-    char value[256];
-    int64_t age, seconds = -1;
+    struct error why = {0};
+    json_t *root = NULL;
 
-    if (http_reply_header(reply, "Cache-Control", value, sizeof(value)))
-        seconds = max_age_of(value);
-    if (seconds < 0)
-        seconds = MAX_AGE_DEFAULT_S;
-    if (http_reply_header(reply, "Age", value, sizeof(value)) &&
-        string_to_int64(value, 0, INT32_MAX, &age))
-        seconds -= age;
-    seconds = seconds < MAX_AGE_MIN_S ? MAX_AGE_MIN_S : seconds;
-    return 1000 * (seconds > MAX_AGE_MAX_S ? MAX_AGE_MAX_S : seconds);
-}
-
-static bool fetch(const struct jwks *j, int64_t deadline_ms, struct jwk_set *ret,
-                  int64_t *ret_lifetime_ms, struct error *err)
-{
-    static const char *const headers[] = {"Accept: application/json", NULL};
-    CLEANUP(http_reply_done) struct http_reply reply = {0};
-
-    if (!http_client_call(j->client,
-                          &(struct http_call){
-                              .method = "GET",
-                              .url = j->url,
-                              .headers = headers,
-                              .deadline_ms = deadline_ms,
-                              .max_reply_bytes = JWK_SET_MAX_BYTES,
-                          },
-                          &reply, err))
-        return error_wrap(err, "the issuer's keys");
-    if (reply.status != 200)
-        return error_set(err, ERROR_UNAVAILABLE, "the issuer's keys: status %ld", reply.status);
-    *ret_lifetime_ms = lifetime_ms(&reply);
-    return jwk_set_read(buffer_view(&reply.body), ret, err) || error_wrap(err, "the issuer's keys");
-}
-
-/* Called locked. */
-static void take(struct jwks *j, struct jwk_set *set, int64_t lifetime)
-{
-    jwk_set_done(&j->set);
-    j->set = *set;
-    j->fresh_until_ms = j->now_ms() + lifetime;
-    j->delay_ms = RETRY_FIRST_MS;
-    j->error.code = ERROR_NONE;
-}
-
-/* Called locked. */
-static void put_off(struct jwks *j, const struct error *why)
-{
-    int64_t delay = j->set.count > 0 ? AGAIN_MS : j->delay_ms;
-
-    j->error = *why;
-    if (!error_is_passing(why->code))
-        j->error.code = ERROR_UNAVAILABLE;
-    j->retry_ms = j->unknown_ms = j->now_ms() + delay;
-    j->delay_ms = delay * 2 < AGAIN_MS ? delay * 2 : AGAIN_MS;
-}
-
-/* Called locked; unlocks while it waits for the network. */
-static void fetch_unlocked(struct jwks *j, int64_t deadline_ms)
-{
-    struct jwk_set set;
-    int64_t lifetime = 0;
-    struct error err = {0};
-
-    j->fetching = true;
-    pthread_mutex_unlock(&j->mutex);
-    bool ok = fetch(j, deadline_ms, &set, &lifetime, &err);
-    pthread_mutex_lock(&j->mutex);
-    j->fetching = false;
-    if (ok)
-        take(j, &set, lifetime);
-    else
-        put_off(j, &err);
-    pthread_cond_broadcast(&j->fetched);
-}
-
-/* ---- finding ---- */
-
-/* Called locked. */
-static struct evp_pkey_st *look_up(struct jwks *j, const char *kid)
-{
-    bool good = j->set.count > 0 && j->now_ms() < j->fresh_until_ms + GRACE_MS;
-
-    return good ? jwk_set_find(&j->set, kid) : NULL;
-}
-
-/* Called locked: whether to fetch now, for a key that is known or not. */
-static bool is_due(struct jwks *j, bool known)
-{
-    int64_t now = j->now_ms();
-
-    if (j->fetching)
+    *ret = (struct jwk_set){0};
+    if (json.len <= JWK_SET_MAX_BYTES)
+        root = json_read(json, JSON_REJECT_DUPLICATES, &why);
+    const json_t *keys = json_object_get(root, "keys");
+    bool bounded = json_is_array(keys) && json_array_size(keys) <= JWK_SET_MAX_KEYS;
+    if (bounded)
+        read_keys(keys, ret, &why);
+    json_decref(root);
+    if (why.code == ERROR_OVERLOADED) {
+        jwk_set_done(ret);
+        *err = why;
         return false;
-    if (now >= j->fresh_until_ms)
-        return now >= j->retry_ms;
-    if (known || now < j->unknown_ms)
-        return false;
-    j->unknown_ms = now + AGAIN_MS;
-    return true;
+    }
+    if (!bounded)
+        return error_set(err, ERROR_UNAVAILABLE, "not a key set of at most %d keys",
+                         JWK_SET_MAX_KEYS);
+    return ret->count > 0 ||
+           error_set(err, ERROR_UNAVAILABLE, "a key set without a usable RSA key");
 }
 
-/* Called locked; unlocks while it waits. */
-static bool wait_for_fetch(struct jwks *j, int64_t deadline_ms, struct error *err)
+struct evp_pkey_st *jwk_set_find(const struct jwk_set *set, const char *kid)
 {
-    struct timespec until = clock_timespec(deadline_ms);
-    int status = 0;
-
-    if (j->waiting >= WAITERS_MAX)
-        return error_set(err, ERROR_OVERLOADED, "%d requests wait for the issuer's keys",
-                         j->waiting);
-    j->waiting++;
-    while (j->fetching && status == 0)
-        status = pthread_cond_timedwait(&j->fetched, &j->mutex, &until);
-    j->waiting--;
-    return !j->fetching || error_set(err, ERROR_DEADLINE, "no time left for the issuer's keys");
-}
-
-/* Called locked: why there is no such key. */
-static struct evp_pkey_st *explain(const struct jwks *j, struct error *err)
-{
-    if (j->error.code != ERROR_NONE)
-        *err = j->error;
-    else
-        error_set(err, ERROR_UNAUTHORIZED, "the token's key is none of the issuer's");
+    for (size_t i = 0; i < set->count; i++)
+        if (strcmp(set->keys[i].kid, kid) == 0 && EVP_PKEY_up_ref(set->keys[i].key) == 1)
+            return set->keys[i].key;
     return NULL;
 }
 
-static int64_t within(int64_t deadline_ms, int64_t ms)
+void jwk_set_done(struct jwk_set *set)
 {
-    int64_t latest = clock_monotonic_ms() + ms;
-
-    return deadline_ms < latest ? deadline_ms : latest;
-}
-
-static struct evp_pkey_st *find_locked(struct jwks *j, const char *kid, int64_t deadline_ms,
-                                       struct error *err)
-{
-    struct evp_pkey_st *key = look_up(j, kid);
-
-    if (is_due(j, key != NULL)) {
-        int64_t until = within(deadline_ms, key != NULL ? REFRESH_WAIT_MS : WAIT_MS);
-        EVP_PKEY_free(key); /* it may have been withdrawn */
-        fetch_unlocked(j, until);
-        key = look_up(j, kid);
-    } else if (key == NULL && j->fetching) {
-        if (!wait_for_fetch(j, within(deadline_ms, WAIT_MS), err))
-            return NULL;
-        key = look_up(j, kid);
-    }
-    return key != NULL ? key : explain(j, err);
-}
-
-struct evp_pkey_st *jwks_find(struct jwks *j, const char *kid, int64_t deadline_ms,
-                              struct error *err)
-{
-    pthread_mutex_lock(&j->mutex);
-    struct evp_pkey_st *key = find_locked(j, kid, deadline_ms, err);
-    pthread_mutex_unlock(&j->mutex);
-    return key;
+    for (size_t i = 0; i < set->count; i++)
+        EVP_PKEY_free(set->keys[i].key);
+    *set = (struct jwk_set){0};
 }

@@ -1,33 +1,28 @@
-/* The keys of a token issuer, fetched from its JWKS URL when they are first needed and kept by
- * the reply's max-age (60 s to 24 h). Thread-safe.
- *
- * One fetch at a time, made by a request that needs it; others that need it too wait for it, those
- * with a key that is known do not. A token by an unknown key has the keys fetched again, at most
- * every 30 s whoever sends how many. When that fails, known keys stay good for 24 h past their
- * max-age, and the next attempt is 30 s later (1, 2, 4, … s as long as there are no keys at all).
- */
+/* A set of public keys as an issuer publishes it (RFC 7517). Immutable once read, so it may be used
+ * from many threads. */
 #ifndef DARKROOM_AUTH_JWKS_H
 #define DARKROOM_AUTH_JWKS_H
 
-#include "auth/jwk_set.h"
+#include "auth/jwt.h"
 
-struct jwks;
-struct http_client;
+enum { JWK_SET_MAX_BYTES = 64 * 1024, JWK_SET_MAX_KEYS = 32 };
 
-struct jwks_options {
-    struct http_client *client; /* borrowed */
-    const char *url;            /* copied */
-    int64_t (*now_ms)(void); /* how old keys are; NULL for clock_monotonic_ms (tests have others) */
+/* Zero-initialise. */
+struct jwk_set {
+    size_t count;
+    struct jwk {
+        char kid[JWT_KID_MAX + 1];
+        struct evp_pkey_st *key;
+    } keys[JWK_SET_MAX_KEYS];
 };
 
-struct jwks *jwks_new(const struct jwks_options *options, struct error *err) NODISCARD;
-/* Nobody may be using it. */
-void jwks_free(struct jwks *jwks);
-
-/* A reference to the key of that id (EVP_PKEY_free); blocks until the deadline, for at most 5 s.
- * NULL: ERROR_UNAUTHORIZED if the issuer has no such key; ERROR_UNAVAILABLE, ERROR_DEADLINE or
- * ERROR_OVERLOADED if it cannot be asked now. */
-struct evp_pkey_st *jwks_find(struct jwks *jwks, const char *kid, int64_t deadline_ms,
-                              struct error *err) NODISCARD;
+/* Read the keys that can sign with RS256: RSA of 2048 to 8192 bits, for signatures, with an id of
+ * their own. Others are passed over; two with the same id are both. ERROR_UNAVAILABLE if the
+ * document is not a key set, has more than JWK_SET_MAX_KEYS, or no such key. `ret` is empty then.
+ */
+bool jwk_set_read(struct bytes json, struct jwk_set *ret, struct error *err) NODISCARD;
+/* A reference to the key (EVP_PKEY_free); NULL when there is none of that id. */
+struct evp_pkey_st *jwk_set_find(const struct jwk_set *set, const char *kid);
+void jwk_set_done(struct jwk_set *set);
 
 #endif

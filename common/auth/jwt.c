@@ -2,7 +2,7 @@
 
 #include "base/json.h"
 
-#include "auth/base64url.h"
+#include "base/base64url.h"
 
 #include <openssl/err.h>
 #include <openssl/evp.h>

@@ -1,6 +1,6 @@
 #include "auth/oidc.h"
 
-#include "auth/jwks.h"
+#include "auth/jwks_cache.h"
 #include "base/clock.h"
 
 #include <openssl/evp.h>

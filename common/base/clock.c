@@ -1,5 +1,6 @@
 #include "base/clock.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <sys/random.h>
 
@@ -7,12 +8,26 @@
 #define RFC3339_FIRST_MS (-30610224000000LL)
 #define RFC3339_LAST_MS 253402300799999LL
 
-int64_t clock_monotonic_ms(void)
+enum { AHEAD_LOOK_MS = 2 };
+
+static _Atomic int64_t ahead_ms;
+
+void clock_set_ahead(int64_t ms)
+{
+    atomic_store(&ahead_ms, ms);
+}
+
+static int64_t clock_ms(clockid_t clock)
 {
     struct timespec ts;
 
-    clock_gettime(CLOCK_MONOTONIC, &ts);
+    clock_gettime(clock, &ts);
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+int64_t clock_monotonic_ms(void)
+{
+    return clock_ms(CLOCK_MONOTONIC) + atomic_load_explicit(&ahead_ms, memory_order_relaxed);
 }
 
 double clock_monotonic_s(void)
@@ -25,10 +40,7 @@ double clock_monotonic_s(void)
 
 int64_t clock_wall_ms(void)
 {
-    struct timespec ts;
-
-    clock_gettime(CLOCK_REALTIME, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+    return clock_ms(CLOCK_REALTIME) + atomic_load_explicit(&ahead_ms, memory_order_relaxed);
 }
 
 int64_t clock_left_ms(int64_t deadline_ms)
@@ -36,6 +48,14 @@ int64_t clock_left_ms(int64_t deadline_ms)
     int64_t left = deadline_ms - clock_monotonic_ms();
 
     return left > 0 ? left : 0;
+}
+
+void clock_pause(int64_t ms)
+{
+    if (atomic_load(&ahead_ms) != 0)
+        atomic_fetch_add(&ahead_ms, ms);
+    else
+        poll(NULL, 0, (int)ms);
 }
 
 int64_t clock_jitter_ms(int64_t most_ms)
@@ -61,6 +81,12 @@ int64_t clock_cut_deadline(const struct clock_cut *cut, int64_t deadline_ms)
 
 struct timespec clock_timespec(int64_t deadline_ms)
 {
+    int64_t ahead = atomic_load(&ahead_ms);
+
+    if (ahead != 0) {
+        int64_t look_ms = clock_ms(CLOCK_MONOTONIC) + AHEAD_LOOK_MS;
+        deadline_ms = deadline_ms - ahead < look_ms ? deadline_ms - ahead : look_ms;
+    }
     return (struct timespec){.tv_sec = deadline_ms / 1000,
                              .tv_nsec = (deadline_ms % 1000) * 1000000};
 }

@@ -18,6 +18,9 @@ int64_t clock_wall_ms(void);
 /* Milliseconds left until `deadline_ms`, at least 0. */
 int64_t clock_left_ms(int64_t deadline_ms);
 
+/* Wait for that long. */
+void clock_pause(int64_t ms);
+
 /* A random part of it, 0 to most_ms: the pause before another attempt ("full jitter"), so that
  * those who failed together do not come back together. */
 int64_t clock_jitter_ms(int64_t most_ms);
@@ -32,9 +35,13 @@ void clock_cut_set(struct clock_cut *cut, int64_t deadline_ms);
 /* The earlier of the deadline and the cut; `cut` may be NULL. */
 int64_t clock_cut_deadline(const struct clock_cut *cut, int64_t deadline_ms);
 
-/* The CLOCK_MONOTONIC timespec of a deadline, for pthread_cond_timedwait on conditions made by
- * thread_cond_init. */
+/* The CLOCK_MONOTONIC timespec of a deadline, for thread_cond_wait. */
 struct timespec clock_timespec(int64_t deadline_ms);
+
+/* For tests, which do not wait for time to pass: these clocks are `ms` ahead of the real ones; 0 is
+ * where they begin. While they are ahead, a thread_cond_wait looks at them every 2 ms, and a
+ * clock_pause sets them further ahead instead of waiting. */
+void clock_set_ahead(int64_t ms);
 
 enum { CLOCK_RFC3339_LEN = 32 };
 /* "2026-01-02T03:04:05.678Z" of a wall-clock time; the first or last such time for one outside the

@@ -64,15 +64,6 @@ void metric_add(enum metric metric, const char *labels, double amount)
     pthread_mutex_unlock(&mutex);
 }
 
-void metric_set(enum metric metric, double value)
-{
-    pthread_mutex_lock(&mutex);
-    struct series *series = find(&families[metric], "");
-    if (series != NULL)
-        series->value = value;
-    pthread_mutex_unlock(&mutex);
-}
-
 void metric_observe(enum metric metric, const char *labels, double seconds)
 {
     size_t bucket = 0;

@@ -34,7 +34,6 @@ enum { METRIC_SERIES_MAX = 256, METRIC_LABELS_MAX = 96 };
 
 /* `labels` as they stand between the braces: `stage="queue"`; "" for none. */
 void metric_add(enum metric metric, const char *labels, double amount);
-void metric_set(enum metric metric, double value);
 void metric_observe(enum metric metric, const char *labels, double seconds);
 
 /* A gauge read when rendered; `read` must be quick and thread-safe. Set before threads start. */

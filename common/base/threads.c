@@ -1,5 +1,7 @@
 #include "base/threads.h"
 
+#include "base/clock.h"
+
 bool thread_start(pthread_t *ret, void *(*fn)(void *), void *arg, struct error *err)
 {
     pthread_attr_t attr;
@@ -19,4 +21,12 @@ void thread_cond_init(pthread_cond_t *cond)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(cond, &attr);
     pthread_condattr_destroy(&attr);
+}
+
+bool thread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t deadline_ms)
+{
+    const struct timespec until = clock_timespec(deadline_ms);
+
+    pthread_cond_timedwait(cond, mutex, &until);
+    return clock_left_ms(deadline_ms) > 0;
 }

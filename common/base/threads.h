@@ -5,6 +5,7 @@
 #include "base/error.h"
 
 #include <pthread.h>
+#include <stdint.h>
 
 /* Stacks of threads that do I/O only. Only touched pages count as memory. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -16,7 +17,10 @@ enum { THREAD_IO_STACK_BYTES = 256 * 1024 };
 /* Start a joinable thread with a stack of THREAD_IO_STACK_BYTES. ERROR_OVERLOADED. */
 bool thread_start(pthread_t *ret, void *(*fn)(void *), void *arg, struct error *err) NODISCARD;
 
-/* A condition on the monotonic clock, for clock_timespec's deadlines. */
+/* A condition on the monotonic clock, for thread_cond_wait. */
 void thread_cond_init(pthread_cond_t *cond);
+/* Wait for the condition until the deadline at the latest, perhaps not as long. False: it has
+ * passed. */
+bool thread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t deadline_ms);
 
 #endif

@@ -1,4 +1,4 @@
-/* What is announced: an object was stored. The wire form is in events/envelope.h. */
+/* What is announced: an object was stored. The wire form is in events/outbox/envelope.h. */
 #ifndef DARKROOM_EVENTS_EVENT_H
 #define DARKROOM_EVENTS_EVENT_H
 

@@ -1,6 +1,7 @@
 #include "http/connections_internal.h"
 
 #include "base/clock.h"
+#include "base/threads.h"
 
 enum {
     TICK_MS = 250,
@@ -76,8 +77,7 @@ void *reaper_main(void *arg)
         int64_t next = now + TICK_MS;
         if (all->cut_ms > now && all->cut_ms < next)
             next = all->cut_ms;
-        struct timespec until = clock_timespec(next);
-        pthread_cond_timedwait(&all->changed, &all->mutex, &until);
+        thread_cond_wait(&all->changed, &all->mutex, next);
     }
     pthread_mutex_unlock(&all->mutex);
     return NULL;

@@ -1,5 +1,5 @@
 #include "base/strings.h"
-#include "image/internal.h"
+#include "image/private.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 #include "base/clock.h"
-#include "image/internal.h"
+#include "image/private.h"
 
 #include <math.h>
 

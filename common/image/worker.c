@@ -1,5 +1,5 @@
-#include "image/internal.h"
-#include "image/jpeg.h"
+#include "image/private.h"
+#include "image/read/jpeg.h"
 
 /* What an image far larger than usual needed is given back after it: 256 x 256 results and 2000
  * pixels wide rows stay well below. */

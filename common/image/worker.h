@@ -4,7 +4,7 @@
 #define DARKROOM_IMAGE_WORKER_H
 
 #include "image/image.h"
-#include "image/resample.h"
+#include "image/resample/resample.h"
 
 /* Memory that is used again: its content is nobody's after the next scratch_need. All zero: empty.
  */

@@ -2,9 +2,9 @@
  * common/store and its tests; everybody else uses store.h.
  *
  * store.c calls a driver only with checked arguments: a valid key inside the prefix, a valid
- * content type and metadata, a deadline that has not passed, and never a NULL `existed`, `info` or
- * err. While a call waits it follows the options' `cut`. On failure a driver may leave *data longer
- * and *info filled: store.c puts them back. */
+ * content type, a deadline that has not passed, and never a NULL `existed`, `info` or err. While a
+ * call waits it follows the options' `cut`. On failure a driver may leave *data longer and *info
+ * filled: store.c puts them back. */
 #ifndef DARKROOM_STORE_DRIVER_H
 #define DARKROOM_STORE_DRIVER_H
 
@@ -21,9 +21,6 @@ struct store_driver {
     bool (*remove)(void *state, const char *key, int64_t deadline_ms, struct error *err);
     bool (*list)(void *state, const char *prefix, int64_t deadline_ms, store_list_fn fn, void *ctx,
                  struct error *err);
-    /* NULL where there is no such thing */
-    bool (*presign_get)(void *state, const char *key, int64_t expires_s, struct buffer *out,
-                        struct error *err);
     void (*free)(void *state);
 };
 
@@ -48,13 +45,8 @@ extern const char store_path_safe[]; /* characters of an RFC 3986 path that need
 
 /* store_key_check, and ERROR_FORBIDDEN outside the store's prefix. */
 bool store_key_allowed(const struct store *store, const char *key, struct error *err) NODISCARD;
-/* Printable ASCII of 1..max bytes: what a header or an attribute can hold. */
+/* Printable ASCII of 1..max bytes: what a header can hold. */
 bool store_is_printable(const char *s, size_t max);
-/* "name\0value\0" onto info->metadata, unless the value has a NUL; more than STORE_METADATA_MAX of
- * the largest are ERROR_UNAVAILABLE. */
-bool store_info_add(struct store_info *info, const char *name, struct bytes value,
-                    struct error *err) NODISCARD;
-bool store_is_metadata_name(const char *name);
 /* ERROR_DEADLINE once the deadline has passed. */
 bool store_in_time(int64_t deadline_ms, struct error *err) NODISCARD;
 

@@ -6,12 +6,7 @@
 
 #include <string.h>
 
-enum {
-    METADATA_NAME_MAX = 64,
-    METADATA_VALUE_MAX = 1024,
-    WRITES_REMEMBERED_MS = 5000,
-    PRESIGN_MAX_S = 604800, /* SigV4's limit: a week */
-};
+enum { WRITES_REMEMBERED_MS = 5000 };
 
 static bool is_dots(const char *segment, size_t len)
 {
@@ -64,13 +59,6 @@ bool store_is_printable(const char *s, size_t max)
     return len > 0 && len <= max && s[len] == '\0';
 }
 
-bool store_is_metadata_name(const char *name)
-{
-    size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
-
-    return len > 0 && len <= METADATA_NAME_MAX && name[len] == '\0';
-}
-
 bool store_in_time(int64_t deadline_ms, struct error *err)
 {
     return clock_left_ms(deadline_ms) > 0 ||
@@ -91,25 +79,15 @@ static bool record(struct store_outcome *outcome, bool ok, const struct error *e
     return ok;
 }
 
-static bool check_put(const struct store_put *put, struct error *err)
-{
-    if (!store_is_printable(put->content_type, STORE_CONTENT_TYPE_MAX - 1))
-        return error_set(err, ERROR_BAD_REQUEST, "not a content type");
-    if (put->metadata_count > STORE_METADATA_MAX)
-        return error_set(err, ERROR_BAD_REQUEST, "more than %d metadata", STORE_METADATA_MAX);
-    for (size_t i = 0; i < put->metadata_count; i++)
-        if (!store_is_metadata_name(put->metadata[i].name) ||
-            !store_is_printable(put->metadata[i].value, METADATA_VALUE_MAX))
-            return error_set(err, ERROR_BAD_REQUEST, "an invalid metadata name or value");
-    return true;
-}
-
 bool store_put(struct store *store, const struct store_put *put, bool *existed, struct error *err)
 {
     bool found = false;
 
-    if (!store_key_allowed(store, put->key, err) || !check_put(put, err) ||
-        !store_in_time(put->deadline_ms, err))
+    if (!store_key_allowed(store, put->key, err))
+        return false;
+    if (!store_is_printable(put->content_type, STORE_CONTENT_TYPE_MAX - 1))
+        return error_set(err, ERROR_BAD_REQUEST, "not a content type");
+    if (!store_in_time(put->deadline_ms, err))
         return false;
     if (!record(&store->writes, store->driver->put(store->state, put, &found, err), err))
         return false;
@@ -121,7 +99,7 @@ bool store_put(struct store *store, const struct store_put *put, bool *existed, 
 bool store_get(struct store *store, const struct store_get *get, struct buffer *data,
                struct store_info *info, struct error *err)
 {
-    CLEANUP(store_info_done) struct store_info found = {0};
+    struct store_info found = {0};
     const size_t len = data->len;
     const size_t max = data->max;
 
@@ -134,25 +112,23 @@ bool store_get(struct store *store, const struct store_get *get, struct buffer *
         data->max = max;
         return false;
     }
-    if (info != NULL) {
+    if (info != NULL)
         *info = found;
-        found = (struct store_info){0};
-    }
     return true;
 }
 
 bool store_head(struct store *store, const char *key, int64_t deadline_ms, struct store_info *info,
                 struct error *err)
 {
-    CLEANUP(store_info_done) struct store_info found = {0};
+    struct store_info found = {0};
 
     if (!store_key_allowed(store, key, err) || !store_in_time(deadline_ms, err))
         return false;
     if (!record(&store->reads, store->driver->head(store->state, key, deadline_ms, &found, err),
                 err))
         return false;
-    *info = found;
-    found = (struct store_info){0};
+    if (info != NULL)
+        *info = found;
     return true;
 }
 
@@ -177,19 +153,6 @@ bool store_list(struct store *store, const char *prefix, int64_t deadline_ms, st
                   store->driver->list(store->state, prefix, deadline_ms, fn, ctx, err), err);
 }
 
-bool store_presign_get(struct store *store, const char *key, int64_t expires_s, struct buffer *out,
-                       struct error *err)
-{
-    if (!store_key_allowed(store, key, err))
-        return false;
-    if (store->driver->presign_get == NULL)
-        return error_set(err, ERROR_CONFIG, "this storage has no presigned URLs");
-    if (expires_s < 1 || expires_s > PRESIGN_MAX_S)
-        return error_set(err, ERROR_BAD_REQUEST, "a presigned URL is valid for 1 to %d seconds",
-                         PRESIGN_MAX_S);
-    return store->driver->presign_get(store->state, key, expires_s, out, err);
-}
-
 void store_free(struct store *store)
 {
     if (store == NULL)
@@ -199,41 +162,6 @@ void store_free(struct store *store)
     free(store->place);
     free(store->prefix);
     free(store);
-}
-
-bool store_info_add(struct store_info *info, const char *name, struct bytes value,
-                    struct error *err)
-{
-    /* nothing that put wrote, and it would be taken for the next name */
-    if (value.len > 0 && memchr(value.data, '\0', value.len) != NULL)
-        return true;
-    info->metadata.max = STORE_METADATA_MAX * (METADATA_NAME_MAX + METADATA_VALUE_MAX + 2);
-    if (buffer_append(&info->metadata, name, strlen(name) + 1, err) &&
-        buffer_append(&info->metadata, value.data, value.len, err) &&
-        buffer_append(&info->metadata, "", 1, err))
-        return true;
-    return err->code == ERROR_TOO_LARGE ? error_set(err, ERROR_UNAVAILABLE, "too many metadata")
-                                        : false;
-}
-
-const char *store_info_metadata(const struct store_info *info, const char *name)
-{
-    const char *p = (const char *)info->metadata.data;
-
-    for (size_t left = info->metadata.len; left > 0;) {
-        const char *value = p + strlen(p) + 1;
-        if (strcmp(p, name) == 0)
-            return value;
-        const char *next = value + strlen(value) + 1;
-        left -= (size_t)(next - p);
-        p = next;
-    }
-    return NULL;
-}
-
-void store_info_done(struct store_info *info)
-{
-    buffer_done(&info->metadata);
 }
 
 const char *store_prefix(const struct store *store)

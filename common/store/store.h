@@ -1,5 +1,5 @@
 /* Object storage: one bucket, keys to bytes. The interface is what S3, GCS and a directory can all
- * do; the drivers are files of their own (store/file.c, …).
+ * do; the drivers are files of their own (store/file/file.c, …).
  *
  * Keys are raw UTF-8, at most STORE_KEY_MAX bytes, with no control characters and no "." or ".."
  * segments (store_key_check). A store opened on `bucket/prefix` holds only keys that start with its
@@ -23,24 +23,16 @@ enum {
     STORE_URI_MAX = 4096 + 3 * STORE_KEY_MAX,
     STORE_CONTENT_TYPE_MAX = 128,
     STORE_ETAG_MAX = 128,
-    STORE_METADATA_MAX = 16,
     STORE_TOKEN_MAX = 4096,
 };
 
 struct store;
 
-struct store_metadata {
-    const char *name;  /* [a-z0-9-]{1,64} */
-    const char *value; /* printable ASCII, at most 1,024 bytes */
-};
-
 struct store_put {
     const char *key;
     struct bytes data;
-    const char *content_type;
-    const struct store_metadata *metadata; /* may be NULL */
-    size_t metadata_count;
-    bool if_absent; /* keep what is there: the call then succeeds with *existed = true */
+    const char *content_type; /* for a bucket's other clients; a directory keeps none */
+    bool if_absent;           /* keep what is there: the call then succeeds with *existed = true */
     int64_t deadline_ms;
 };
 
@@ -53,20 +45,19 @@ struct store_get {
 };
 
 struct store_info {
-    uint64_t size; /* of the whole object */
-    char content_type[STORE_CONTENT_TYPE_MAX];
+    uint64_t size;             /* of the whole object */
     char etag[STORE_ETAG_MAX]; /* changes when the object's bytes are replaced; without quotes */
     int64_t modified_ms;       /* wall clock */
-    struct buffer metadata;    /* "name\0value\0" pairs; see store_info_metadata */
 };
 
 /* Durable when true is returned (fsync'ed, or confirmed by the server). `existed` may be NULL. */
 bool store_put(struct store *store, const struct store_put *put, bool *existed,
                struct error *err) NODISCARD;
-/* *data (appended to; give it the maximum you want, or 0 to let the call set max_bytes) and *info
- * are the caller's (buffer_done, store_info_done); `info` may be NULL. */
+/* *data is appended to (give it the maximum you want, or 0 to let the call set max_bytes) and is
+ * the caller's (buffer_done); `info` may be NULL. */
 bool store_get(struct store *store, const struct store_get *get, struct buffer *data,
                struct store_info *info, struct error *err) NODISCARD;
+/* `info` may be NULL. */
 bool store_head(struct store *store, const char *key, int64_t deadline_ms, struct store_info *info,
                 struct error *err) NODISCARD;
 /* Deleting what is not there succeeds. */
@@ -80,10 +71,6 @@ bool store_list(struct store *store, const char *prefix, int64_t deadline_ms, st
                 void *ctx, struct error *err) NODISCARD;
 
 void store_free(struct store *store);
-
-/* The value of a metadata name, or NULL; borrowed from info. */
-const char *store_info_metadata(const struct store_info *info, const char *name);
-void store_info_done(struct store_info *info);
 
 /* "" or "some/prefix/": what every key of this store starts with. Borrowed. */
 const char *store_prefix(const struct store *store);
@@ -106,11 +93,6 @@ bool store_key_check(const char *key, struct error *err) NODISCARD;
  * forgotten once a read succeeds 5 s after the last of them, so that they are tried again. Never
  * blocks. */
 void store_health(const struct store *store, unsigned *failures, int64_t *known_ms);
-
-/* A URL with which anybody can GET the object for expires_s (1..604800) seconds, appended to out.
- * ERROR_CONFIG for a store that has none: only S3 with SigV4 does. */
-bool store_presign_get(struct store *store, const char *key, int64_t expires_s, struct buffer *out,
-                       struct error *err) NODISCARD;
 
 enum store_s3_signature { STORE_S3_V4, STORE_S3_V2 };
 

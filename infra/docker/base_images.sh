@@ -15,16 +15,10 @@ say() { printf 'base_images.sh: %s\n' "$*" >&2; }
 
 have() { docker image inspect "$1" >/dev/null 2>&1; }
 
-# lines LABEL: this machine's mirrors of Debian ("Debian", "Debian-Security")
-mirror() {
-    # shellcheck disable=SC2016 # apt's own syntax
-    apt-get indextargets --format '$(REPO_URI)' "Identifier: Packages" "Origin: Debian" "Label: $1" | sort -u | head -n 1
-}
-
 # NAME=VALUE of the settings by which this machine reaches registries
 registry_settings() {
     local name
-    for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY NPM_CONFIG_REGISTRY; do
+    for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY PIP_INDEX_URL PIP_EXTRA_INDEX_URL; do
         [ -z "${!name:-}" ] || printf '%s=%s\n' "$name" "${!name}"
     done
     ! command -v go >/dev/null || (cd / && for name in GOPROXY GOSUMDB GONOSUMDB GOINSECURE; do
@@ -32,17 +26,11 @@ registry_settings() {
     done)
 }
 
-# Node.js and others have a list of CAs of their own; the file is there once ca-certificates is installed
-ca_settings() {
-    [ -z "$(find /usr/local/share/ca-certificates -name '*.crt' -print -quit)" ] ||
-        echo NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt
-}
-
 # import NAME FOLDER [INSTRUCTION…]
 import() {
     local name=$1 folder=$2 setting changes=()
     shift 2
-    while read -r setting; do changes+=(--change "ENV $setting"); done < <(registry_settings; ca_settings)
+    while read -r setting; do changes+=(--change "ENV $setting"); done < <(registry_settings)
     for setting in "$@"; do changes+=(--change "$setting"); done
     tar --numeric-owner -C "$folder" -c . | docker import "${changes[@]}" - "$name" >/dev/null
 }
@@ -64,25 +52,10 @@ END
 
 # debian_root FOLDER RELEASE: what debian:RELEASE-slim holds, nearly
 debian_root() {
-    local folder=$1 release=$2 debian security
-    command -v debootstrap >/dev/null ||
-        DEBIAN_FRONTEND=noninteractive apt-get -y -q install --no-install-recommends debootstrap >&2
-    debian=$(mirror Debian)
-    security=$(mirror Debian-Security)
-    [ -n "$debian" ] || { say "no Debian mirror in /etc/apt, or no package lists"; return 1; }
-    debootstrap --variant=minbase "$release" "$folder" "$debian" >"$scratch/log" 2>&1 ||
-        { tail -n 20 "$scratch/log" >&2; return 1; }
-
-    {
-        echo "deb $debian $release main"
-        echo "deb $debian $release-updates main"
-        [ -z "$security" ] || echo "deb $security $release-security main"
-    } >"$folder/etc/apt/sources.list"
-    apt-config dump Acquire | grep -E '^Acquire::(http|https|Check)' >"$folder/etc/apt/apt.conf.d/90machine" || true
+    local folder=$1 release=$2
+    bash "$(dirname "$0")/debian_root.sh" "$folder" "$release"
     slim_settings "$folder"
-    mkdir -p "$folder/usr/local/share/ca-certificates"
-    find /usr/local/share/ca-certificates -name '*.crt' -exec cp -L -t "$folder/usr/local/share/ca-certificates" {} +
-    rm -rf "$folder"/var/lib/apt/lists/* "$folder"/var/cache/apt/*.bin "$folder"/var/cache/apt/archives/*.deb \
+    rm -rf "$folder"/var/lib/apt/lists/* "$folder"/var/cache/apt/*.bin \
         "$folder"/usr/share/{man,locale,info}/* "$folder"/var/log/*.log
     find "$folder/usr/share/doc" ! -type d ! -name copyright -delete
 }

@@ -1,25 +1,29 @@
 #!/bin/bash
-# Installs what Darkroom needs on Debian 12 or 13: nothing is done, quickly, when all of it is there.
+# Installs what Darkroom needs on Debian 12 or 13; returns at once when all of it is there.
+# Other systems with apt get the same packages, which is not tested; the rest is sent to the containers.
 #
-#   install.sh [run|test|lint|fuzz]
+#   install.sh [run|check|test|lint|fuzz]
 #
 #   run    (default) build both services and convert the model
+#   check  run, and the library of the unit tests
 #   test   run, and what the unit and integration tests use
 #   lint   test, and the formatters and static analysers
 #   fuzz   test, and the compiler with libFuzzer
 #
 # As root, or as a user with sudo. Downloads are kept in ${XDG_CACHE_HOME:-~/.cache}/darkroom.
-set -euo pipefail
+set -eEuo pipefail
+trap 'say "this failed: $BASH_COMMAND"' ERR
 
 RUN_PACKAGES=(
     gcc libc6-dev make pkg-config
     libmicrohttpd-dev libjansson-dev libcurl4-openssl-dev libssl-dev libsqlite3-dev libs3-dev libxml2-dev libexpat1-dev
-    libvips-dev libjpeg62-turbo-dev liblcms2-dev libseccomp-dev
-    python3 python3-onnx python3-flatbuffers python3-numpy
+    libvips-dev libjpeg-dev liblcms2-dev libseccomp-dev
+    python3 python3-pip python3-onnx python3-flatbuffers python3-numpy
     ca-certificates curl jq
 )
+CHECK_PACKAGES=(libcmocka-dev)
 TEST_PACKAGES=(
-    libcmocka-dev
+    "${CHECK_PACKAGES[@]}"
     python3-pytest python3-pytest-timeout python3-pytest-xdist python3-requests python3-pil python3-yaml
     libvips-tools openssl iproute2 procps util-linux strace gettext-base
     iptables libfaketime
@@ -36,15 +40,15 @@ DEBIAN_13_PACKAGES=(
     libheif-plugin-dav1d libheif-plugin-aomenc libheif-plugin-libde265
 )
 
-# Debian 12 has no ONNX Runtime, and Debian 13's registers its operators twice when it is loaded:
-# that costs 20 ms of every start and prints 567 lines to stderr. So on both releases the library
-# comes from the npm package onnxruntime-node, and the header from Debian 13's libonnxruntime-dev (an
-# older header than the library is fine: its C API is versioned and only grows).
-ONNXRUNTIME_VERSION=1.22.0
-ONNXRUNTIME_MINIMUM=1.17
-declare -A ONNXRUNTIME_SHA256=(
-    [x64]=08cf3bf4218f0e816c2a534e960d85221274cb319569bdf1136b29da7065b015
-    [arm64]=0afd69a0ae38c5099fd0e8604dda398ac43dee67cd9c6394b5142b19e82528de
+# Debian 12 has no ONNX Runtime. Debian 13's registers its operators twice when it is loaded: that
+# costs 20 ms of every start and prints 567 lines. So both get the library of the Python wheel, and the
+# header of Debian 13's libonnxruntime-dev. (A header older than the library is fine: the C API only grows.)
+# Releases from 1.21.1 to 1.24.4 compute some int8 layers wrongly on processors with AMX. Later ones than
+# 1.25.1 are larger and no faster.
+ONNXRUNTIME_VERSION=1.25.1
+declare -A ONNXRUNTIME_SHA256=( # of the wheels, by uname -m
+    [x86_64]=79162f873cdfa38cfc8d53d59a8dc7a71a14074df3d565b2f8ce24289545ddc0
+    [aarch64]=fa7d4daa78a18b8f3b410e31e82dab8580363c85cac644179a853f2748618e89
 )
 ONNXRUNTIME_HEADER_RELEASE=trixie
 PREFIX=/usr/local
@@ -63,20 +67,26 @@ usage() {
 
 # --- the system -------------------------------------------------------------------------------
 
-# Prints 12 or 13; nothing on any other system.
+# Prints 12 or 13; "other" on another system with apt; nothing elsewhere.
 debian_release() {
     local ID="" VERSION_ID=""
     # shellcheck source=/dev/null
     if [[ -r /etc/os-release ]]; then . /etc/os-release; fi
-    if [[ $ID == debian && ($VERSION_ID == 12 || $VERSION_ID == 13) ]]; then echo "$VERSION_ID"; fi
+    if [[ $ID == debian && ($VERSION_ID == 12 || $VERSION_ID == 13) ]]; then
+        echo "$VERSION_ID"
+    elif command -v apt-get >/dev/null; then
+        echo other
+    fi
 }
 
-explain_other_system() {
+explain_containers() {
     cat >&2 <<END
-install.sh knows Debian 12 and 13 only. On this system, either build the container images
-(classify_service/Dockerfile, preprocess_service/Dockerfile), or install the equivalents of
-these Debian packages, and ONNX Runtime $ONNXRUNTIME_MINIMUM or later with its C header and a
-pkg-config file called libonnxruntime:
+install.sh knows Debian 12 and 13, and this system has no apt. Build the container images instead:
+
+  docker compose -f minio-compose.yml up --build
+
+Or install the equivalents of these Debian packages, and ONNX Runtime $ONNXRUNTIME_VERSION or later with its
+C header and a pkg-config file called libonnxruntime:
 
 $(printf '%s ' "$@" | fold -s -w 90 | sed 's/^/  /')
 END
@@ -89,7 +99,7 @@ as_root() {
     elif command -v sudo >/dev/null; then
         sudo "$@"
     else
-        die "not root and no sudo: run this as root:  $(printf '%q ' "$@")"
+        die "this takes root, and there is no sudo: run this as root:  make deps"
     fi
 }
 
@@ -115,52 +125,65 @@ apt_get() {
 
 # The package lists are refreshed once, and only if something is missing. A failing source of the
 # user's need not stop us: apt says so, and the lists may well do.
-apt_install() {
-    say "installing: $*"
+refresh_lists() {
     if [[ -z ${LISTS_REFRESHED:-} ]]; then
         apt_get update || say "apt-get update failed: going on with the package lists there are"
         LISTS_REFRESHED=1
     fi
-    apt_get --no-install-recommends install "$@"
 }
 
-install_packages() {
+apt_install() {
+    say "installing: $*"
+    refresh_lists
+    apt_get --no-install-recommends install "$@" ||
+        die "apt-get could not install the packages; its errors are above. Can it reach the mirror in /etc/apt?"
+}
+
+# Another system than Debian 12 and 13: stops when its archives lack one of the packages.
+try_other_system() {
+    local lacking
+    say "this is not Debian 12 or 13: trying the same packages, which is not tested"
+    refresh_lists
+    # apt-cache prints nothing about a package that it does not know
+    lacking=$(printf '%s\n' "$@" | grep -vxFf <(LC_ALL=C apt-cache policy "$@" |
+        awk '/^[^ ]/ { name = $1; sub(/:$/, "", name) } /Candidate:/ && $2 != "(none)" { print name }')) || return 0
+    die "the package archives in /etc/apt do not have these: ${lacking//$'\n'/ }
+Install their equivalents, or use the containers: docker compose -f minio-compose.yml up --build"
+}
+
+install_packages() { # RELEASE PACKAGE…
     local listing missing
-    listing=$(missing_packages "$@")
+    listing=$(missing_packages "${@:2}")
     if [[ -z $listing ]]; then return; fi
     mapfile -t missing <<<"$listing"
+    if [[ $1 == other ]]; then try_other_system "${missing[@]}"; fi
     apt_install "${missing[@]}"
 }
 
 # --- ONNX Runtime ----------------------------------------------------------------
 
+# Puts a file into the cache: whole or not at all.
+keep() { # FILE NAME
+    cp "$1" "$2.partial"
+    mv -f "$2.partial" "$2"
+}
+
 has_sha256() { # FILE SHA256
     [[ -f $1 ]] && sha256sum --check --status <<<"$2  $1"
 }
 
-# npm's name for this machine's architecture.
-npm_architecture() {
-    case $(dpkg --print-architecture) in
-    amd64) echo x64 ;;
-    arm64) echo arm64 ;;
-    *) die "no ONNX Runtime library for $(dpkg --print-architecture) in npm: install libonnxruntime-dev (Debian 13)" ;;
-    esac
-}
+# Puts the wheel at $1 (in the cache) unless it is there. Its hash is checked by pip, which installs nothing.
+fetch_onnxruntime_wheel() { # FILE MACHINE SCRATCH
+    local wheel=$1 machine=$2 scratch=$3
 
-# Puts the shared library at $1 (in the cache) unless it is there.
-fetch_onnxruntime_library() { # FILE ARCHITECTURE SCRATCH
-    local library=$1 arch=$2 scratch=$3
-    local package=onnxruntime-node@$ONNXRUNTIME_VERSION
-    local member=package/bin/napi-v6/linux/$arch/libonnxruntime.so.1
-
-    if has_sha256 "$library" "${ONNXRUNTIME_SHA256[$arch]}"; then return; fi
-    if ! command -v npm >/dev/null; then apt_install npm; fi
-    say "fetching the npm package $package (93 MB)"
-    (cd "$scratch" && npm pack --silent --ignore-scripts --cache "$scratch/npm" "$package" >/dev/null)
-    tar -xzf "$scratch"/onnxruntime-node-*.tgz -C "$scratch" "$member"
-    has_sha256 "$scratch/$member" "${ONNXRUNTIME_SHA256[$arch]}" ||
-        die "$member in $package has not the expected SHA-256: not installed"
-    mv -f "$scratch/$member" "$library"
+    if has_sha256 "$wheel" "${ONNXRUNTIME_SHA256[$machine]}"; then return; fi
+    say "fetching ONNX Runtime $ONNXRUNTIME_VERSION, a Python wheel of 18 MB"
+    echo "onnxruntime==$ONNXRUNTIME_VERSION --hash=sha256:${ONNXRUNTIME_SHA256[$machine]}" >"$scratch/requirements.txt"
+    /usr/bin/python3 -m pip download --quiet --disable-pip-version-check --no-cache-dir --retries 2 \
+        --no-deps --require-hashes --only-binary=:all: --python-version 3.11 --platform "manylinux_2_28_$machine" \
+        --dest "$scratch/wheel" --requirement "$scratch/requirements.txt" ||
+        die "pip could not fetch onnxruntime $ONNXRUNTIME_VERSION; its errors are above. PIP_INDEX_URL names another package index."
+    keep "$scratch"/wheel/onnxruntime-*.whl "$wheel"
 }
 
 # These two print this machine's own Debian sources (same mirror, options and keys) with the
@@ -210,7 +233,8 @@ fetch_onnxruntime_header() { # FILE SCRATCH
     list_sources_for_release "$ONNXRUNTIME_HEADER_RELEASE" >"$apt/sources.list"
     deb822_sources_for_release "$ONNXRUNTIME_HEADER_RELEASE" >"$apt/sources.d/darkroom.sources"
     if ! grep -q . "$apt/sources.list" "$apt/sources.d/darkroom.sources"; then
-        die "no entry for bookworm or trixie found in /etc/apt: cannot tell which mirror to use"
+        die "/etc/apt names no mirror of Debian to get ONNX Runtime's C header from. Put onnxruntime_c_api.h of
+release $ONNXRUNTIME_VERSION or earlier there yourself: $header"
     fi
     options=(
         -o "Dir::Etc::SourceList=$apt/sources.list" -o "Dir::Etc::SourceParts=$apt/sources.d"
@@ -218,11 +242,12 @@ fetch_onnxruntime_header() { # FILE SCRATCH
         -o "Dir::State::Lists=$apt/lists" -o "Dir::Cache=$apt/cache"
         -o APT::Default-Release= -o Acquire::Languages=none
     )
-    apt_get "${options[@]}" update
+    apt_get "${options[@]}" update || say "apt-get update failed"
     as_root chown _apt "$apt/download" # apt downloads as this user
-    (cd "$apt/download" && apt_get "${options[@]}" download libonnxruntime-dev)
+    (cd "$apt/download" && apt_get "${options[@]}" download libonnxruntime-dev) ||
+        die "apt-get could not fetch libonnxruntime-dev of Debian $ONNXRUNTIME_HEADER_RELEASE; its errors are above"
     dpkg-deb --extract "$apt"/download/libonnxruntime-dev_*.deb "$apt/package"
-    mv -f "$apt/package/usr/include/onnxruntime/onnxruntime_c_api.h" "$header"
+    keep "$apt/package/usr/include/onnxruntime/onnxruntime_c_api.h" "$header"
 }
 
 onnxruntime_pc() {
@@ -232,7 +257,7 @@ libdir=\${prefix}/lib
 includedir=\${prefix}/include/onnxruntime
 
 Name: onnxruntime
-Description: ONNX Runtime, from onnxruntime-node and Debian 13's header
+Description: ONNX Runtime, from the Python wheel and Debian 13's header
 Version: $ONNXRUNTIME_VERSION
 Libs: -L\${libdir} -lonnxruntime
 Cflags: -I\${includedir}
@@ -241,11 +266,13 @@ END
 
 # The .pc file goes in last: where it is, the rest is complete.
 install_onnxruntime() {
-    local arch scratch library header
-    if pkg-config --atleast-version="$ONNXRUNTIME_MINIMUM" libonnxruntime; then return; fi
+    local machine scratch wheel header library=libonnxruntime.so.$ONNXRUNTIME_VERSION
+    if pkg-config --atleast-version="$ONNXRUNTIME_VERSION" libonnxruntime; then return; fi
 
-    arch=$(npm_architecture)
-    library=$CACHE/libonnxruntime-$ONNXRUNTIME_VERSION-$arch.so
+    machine=$(uname -m)
+    [[ -n ${ONNXRUNTIME_SHA256[$machine]:-} ]] ||
+        die "no ONNX Runtime for $machine: install release $ONNXRUNTIME_VERSION or later with a pkg-config file"
+    wheel=$CACHE/onnxruntime-$ONNXRUNTIME_VERSION-$machine.whl
     header=$CACHE/onnxruntime_c_api.h
     mkdir -p "$CACHE"
     scratch=$(mktemp -d)
@@ -253,12 +280,14 @@ install_onnxruntime() {
     trap "as_root rm -rf '$scratch'" EXIT
     chmod 755 "$scratch" # for apt's own user
 
-    fetch_onnxruntime_library "$library" "$arch" "$scratch"
+    fetch_onnxruntime_wheel "$wheel" "$machine" "$scratch"
     fetch_onnxruntime_header "$header" "$scratch"
+    /usr/bin/python3 -m zipfile -e "$wheel" "$scratch"
     onnxruntime_pc >"$scratch/libonnxruntime.pc"
 
-    as_root install -D -m 0644 "$library" "$PREFIX/lib/libonnxruntime.so.$ONNXRUNTIME_VERSION"
-    as_root ln -sf "libonnxruntime.so.$ONNXRUNTIME_VERSION" "$PREFIX/lib/libonnxruntime.so.1"
+    # An executable runs with the release it was linked with, and no other: the Makefile links again.
+    as_root install -D -m 0644 "$scratch/onnxruntime/capi/$library" "$PREFIX/lib/$library"
+    as_root ln -sf "$library" "$PREFIX/lib/libonnxruntime.so.1"
     as_root ln -sf libonnxruntime.so.1 "$PREFIX/lib/libonnxruntime.so"
     as_root install -D -m 0644 "$header" "$PREFIX/include/onnxruntime/onnxruntime_c_api.h"
     as_root ldconfig
@@ -274,6 +303,7 @@ main() {
     packages=("${RUN_PACKAGES[@]}")
     case $level in
     run) ;;
+    check) packages+=("${CHECK_PACKAGES[@]}") ;;
     test) packages+=("${TEST_PACKAGES[@]}") ;;
     lint) packages+=("${TEST_PACKAGES[@]}" "${LINT_PACKAGES[@]}") ;;
     fuzz) packages+=("${TEST_PACKAGES[@]}" "${FUZZ_PACKAGES[@]}") ;;
@@ -295,10 +325,11 @@ main() {
         # the tests make HEIC pictures
         [[ $level == run ]] || packages+=(libheif-plugin-x265)
         ;;
-    *) explain_other_system "${packages[@]}" ;;
+    other) ;;
+    *) explain_containers "${packages[@]}" ;;
     esac
 
-    install_packages "${packages[@]}"
+    install_packages "$release" "${packages[@]}"
     install_onnxruntime
 }
 

@@ -36,7 +36,9 @@ files() {
     for name in "${models[@]}"; do
         run install -D -m 0644 "$name" "$root/usr/local/share/darkroom/models/${name##*/}"
     done
-    run install -D -m 0644 README.md "$root/usr/local/share/doc/darkroom/README.md"
+    for name in README.md infra/README.md infra/SETTINGS.md; do
+        run install -D -m 0644 "$name" "$root/usr/local/share/doc/darkroom/$name"
+    done
     run install -d -m 0750 "$root/etc/darkroom"
 }
 

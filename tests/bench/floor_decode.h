@@ -5,7 +5,7 @@
 #ifndef DARKROOM_BENCH_FLOOR_DECODE_H
 #define DARKROOM_BENCH_FLOOR_DECODE_H
 
-#include "image/resample.h"
+#include "image/resample/resample.h"
 
 #include <stdio.h> /* which jpeglib.h forgets */
 

@@ -1,5 +1,5 @@
 #include "base/clock.h"
-#include "events/outbox.h"
+#include "events/outbox/outbox.h"
 #include "floor_steps.h"
 #include "program.h"
 #include "store/store.h"

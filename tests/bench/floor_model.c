@@ -1,5 +1,5 @@
 #include "floor_steps.h"
-#include "manifest.h"
+#include "model/manifest.h"
 #include "program.h"
 
 #include <onnxruntime_c_api.h>

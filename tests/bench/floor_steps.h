@@ -8,7 +8,7 @@
 
 /* JPEG in, JPEG out, by hand, encoded like a given file (its quantisation tables, sampling and kind
  * of Huffman tables): one that the service has stored. `tensor`: a 224 x 224 tensor out, as
- * common/image/tensor.c samples it. */
+ * common/image/ops/tensor.c samples it. */
 struct floor_step floor_codec_step(bool tensor, const char *like, char *const *paths, size_t count);
 
 /* What makes an upload durable, through the services' own store and outbox: one object put, one
@@ -18,7 +18,7 @@ struct floor_step floor_durable_step(bool put, bool commit, const char *folder,
 void floor_durable_close(void); /* when it was opened */
 
 /* ONNX Runtime and nothing else, on tensors that are ready, with the options of
- * classify_service/model.c: one session, one thread a Run. */
+ * common/model/model.c: one session, one thread a Run. */
 struct floor_step floor_model_step(const char *manifest);
 
 #endif

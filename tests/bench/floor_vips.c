@@ -64,7 +64,7 @@ int main(int argc, char **argv)
     vips_concurrency_set(1);
     vips_cache_set_max(0);
 #if VIPS_MAJOR_VERSION == 8 && VIPS_MINOR_VERSION < 15
-    /* liborc's vectors crash several threads: common/image/vips_runtime.c */
+    /* liborc's vectors crash several threads: common/image/read/vips_start.c */
     vips_vector_set_enabled(getenv("BENCH_VIPS_VECTORS") != NULL);
 #endif
     in.quality = (int)number_arg("QUALITY", argv[3], 1, 100);

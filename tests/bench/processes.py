@@ -11,7 +11,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("DARKROOM_BUILD", ROOT / "build/release")).resolve()
 PROGRAMS = BUILD / "bench"
-MODEL = ROOT / "build/models/mobilenet_v2.json"
+MODEL = ROOT / "build/models/model.json"
 PASSED_ON = ("SANDBOX", "WORKERS", "MALLOC_ARENA_MAX", "LD_PRELOAD", "GLIBC_TUNABLES")  # to compare by
 
 

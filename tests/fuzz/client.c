@@ -1,7 +1,7 @@
 /* The HTTP clients (ours, and libs3) against a server that answers with the input: its first byte
  * says how we ask, the rest goes over the wire as it is, and then the connection ends. */
 #include "fuzz.h"
-#include "store/bucket.h"
+#include "store/bucket/bucket.h"
 
 #include <arpa/inet.h>
 #include <pthread.h>

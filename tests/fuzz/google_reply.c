@@ -1,8 +1,8 @@
 /* What Google may answer: the first byte says whom we asked (the metadata server for a token, the
  * issuer for its keys, Pub/Sub), the rest is replies (replies.h). */
-#include "auth/google_token.h"
-#include "auth/jwks.h"
-#include "events/pubsub_call.h"
+#include "auth/jwks_cache.h"
+#include "client/google_token.h"
+#include "events/pubsub/pubsub_call.h"
 #include "replies.h"
 
 #include <openssl/evp.h>

@@ -1,6 +1,6 @@
 /* Our own readers of image headers: what is refused before any codec sees it. */
 #include "fuzz.h"
-#include "image/jpeg.h"
+#include "image/read/jpeg.h"
 
 static const struct image_limits limits = {.max_pixels = 50000000, .max_decode_bytes = 256 << 20};
 

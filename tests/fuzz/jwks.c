@@ -1,5 +1,5 @@
 /* A key set, as an issuer's server may answer. */
-#include "auth/jwk_set.h"
+#include "auth/jwks.h"
 #include "fuzz.h"
 
 #include <openssl/evp.h>

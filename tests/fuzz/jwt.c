@@ -1,8 +1,8 @@
 /* A token: its text, or, when the input begins with '{', the JSON of its header and (in the next
  * line) of its claims, which are encoded here. */
-#include "auth/base64url.h"
-#include "auth/jwk_set.h"
+#include "auth/jwks.h"
 #include "auth/oidc.h"
+#include "base/base64url.h"
 #include "fuzz.h"
 
 #include <openssl/evp.h>

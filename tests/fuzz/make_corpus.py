@@ -75,7 +75,7 @@ def classify():
     write("classify_json", "no_json", '\napplication/json\n["\xe9')
 
 
-def v2():
+def inference():
     def body(name, datatype, shape, extra, tail="", outputs=""):
         text = ('{"id":"7","inputs":[{"name":"%s","datatype":"%s","shape":%s,%s}]%s}'
                 % (name, datatype, shape, extra, outputs))
@@ -84,21 +84,21 @@ def v2():
     outputs = ',"outputs":[{"name":"scores","parameters":{"classification":2,"binary_data":true}}]'
     tensor = list(range(12))
     text, _ = body("tensor", "FP32", "[1,3,2,2]", f'"data":{json.dumps(tensor)}')
-    write("v2", "tensor_flat", "\n" + text)
+    write("inference", "tensor_flat", "\n" + text)
     nested = [[[1, 2.5], [3, 4]], [[5, 6], [7, 8]], [[9, 1e300], [1, -2]]]
     text, _ = body("tensor", "FP32", "[2,3,2,2]", f'"data":{json.dumps([nested, nested])}')
-    write("v2", "tensor_nested", "\n" + text)
+    write("inference", "tensor_nested", "\n" + text)
     text, _ = body("image", "BYTES", "[2,1]", f'"data":[["{base64.b64encode(b"hello").decode()}"],[""]]', outputs=outputs)
-    write("v2", "images", "\n" + text)
+    write("inference", "images", "\n" + text)
     text, _ = body("image", "BYTES", "[2]", '"parameters":{"binary_data_size":11}',
                    outputs=',"parameters":{"binary_data_output":true}')
-    write("v2", "images_binary", f"{len(text)}\n{text}".encode() + b"\3\0\0\0abc\0\0\0\0")
+    write("inference", "images_binary", f"{len(text)}\n{text}".encode() + b"\3\0\0\0abc\0\0\0\0")
     text, _ = body("tensor", "FP32", "[1,3,2,2]", '"parameters":{"binary_data_size":48}')
-    write("v2", "tensor_binary", f"{len(text)}\n{text}".encode() + struct.pack("<12f", *tensor))
+    write("inference", "tensor_binary", f"{len(text)}\n{text}".encode() + struct.pack("<12f", *tensor))
     text, _ = body("scores", "BYTES", "[33]", '"data":[]')
-    write("v2", "wrong", "\n" + text)
-    write("v2", "deep", "\n" + '{"inputs":' + "[" * 100)
-    write("v2", "not_utf8", b'\n{"id":"\xc3\xa9\xc3\xa9' + b"\xc3\xa9" * 60 + b"\xff")
+    write("inference", "wrong", "\n" + text)
+    write("inference", "deep", "\n" + '{"inputs":' + "[" * 100)
+    write("inference", "not_utf8", b'\n{"id":"\xc3\xa9\xc3\xa9' + b"\xc3\xa9" * 60 + b"\xff")
 
 
 def notification():
@@ -297,6 +297,6 @@ def images():
         write("image", name, b"\0\x08\x08\x50\xff\0\0\0" + data)
 
 
-for make in (multipart, request, ranges, options, classify, v2, notification, tokens, google, xml, client,
+for make in (multipart, request, ranges, options, classify, inference, notification, tokens, google, xml, client,
              manifest, uris, texts, outbox, images):
     make()

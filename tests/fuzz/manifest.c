@@ -1,5 +1,5 @@
 /* A model's manifest, a line "----", and the labels' file. */
-#include "../../classify_service/manifest.h"
+#include "model/manifest.h"
 #include "fuzz.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* What POST /pubsub takes: "Name: value" lines, an empty line, the body. */
-#include "events/notification.h"
-#include "events/envelope.h"
+#include "events/notification/notification.h"
+#include "events/outbox/envelope.h"
 #include "fuzz.h"
 
 #include <jansson.h>

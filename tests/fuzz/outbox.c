@@ -1,6 +1,6 @@
 /* A damaged outbox: a good one's files, with the input's changes. The first byte says which of -wal
  * and -shm are there; then changes of four bytes each: file and kind, offset (two bytes), value. */
-#include "events/outbox.h"
+#include "events/outbox/outbox.h"
 #include "base/clock.h"
 #include "fuzz.h"
 

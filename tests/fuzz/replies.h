@@ -1,12 +1,12 @@
 /* Instead of the HTTP client: replies that come out of the fuzzer's input, in the form that the
  * client gives them. One reply: "STATUS", "name: value" lines, an empty line, the body; the next
  * one after a line "----". The last one is given again and again; "" instead of a status is no
- * connection. For one source file of a program; the linker then leaves http/client.c out. */
+ * connection. For one source file of a program; the linker then leaves client/http_client.c out. */
 #ifndef DARKROOM_FUZZ_REPLIES_H
 #define DARKROOM_FUZZ_REPLIES_H
 
+#include "client/http_client.h"
 #include "fuzz.h"
-#include "http/client.h"
 
 #include <ctype.h>
 

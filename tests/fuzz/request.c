@@ -3,7 +3,7 @@
 #include "base/log.h"
 #include "fuzz.h"
 #include "http/cors.h"
-#include "image/object_name.h"
+#include "objects/object_name.h"
 
 #include <ctype.h>
 

@@ -1,6 +1,6 @@
 /* Any geometry, even one that no picture has: fields of two bytes each, in the order of read_plan.
  */
-#include "image/resample.h"
+#include "image/resample/resample.h"
 #include "fuzz.h"
 
 enum { WORK_MAX = 1 << 18, GUARD = 0xa5, COLOUR = 200 };

@@ -31,7 +31,7 @@ limits_of() {
     case $1 in
     image) echo "-max_len=65536 -malloc_limit_mb=160 -rss_limit_mb=1536" ;;
     image_header) echo "-max_len=8192 -malloc_limit_mb=4 -rss_limit_mb=512" ;;
-    multipart | notification | v2) echo "-max_len=16384 -malloc_limit_mb=16 -rss_limit_mb=768" ;;
+    multipart | notification | inference) echo "-max_len=16384 -malloc_limit_mb=16 -rss_limit_mb=768" ;;
     storage_reply | google_reply | client | xml) echo "-max_len=16384 -malloc_limit_mb=20 -rss_limit_mb=768" ;;
     *) echo "-max_len=8192 -malloc_limit_mb=16 -rss_limit_mb=768" ;;
     esac

@@ -1,5 +1,5 @@
 /* The environment: NAME=value lines. Names that are no settings are left out. */
-#include "base/settings.h"
+#include "app/settings.h"
 #include "fuzz.h"
 
 enum { NAMES_MAX = 128 };

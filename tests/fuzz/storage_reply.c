@@ -50,16 +50,13 @@ static void check_failure(const struct error *err)
 static void check_info(const struct store_info *info)
 {
     FUZZ_CHECK(*info->etag != '\0' && memchr(info->etag, '\0', sizeof(info->etag)) != NULL);
-    FUZZ_CHECK(memchr(info->content_type, '\0', sizeof(info->content_type)) != NULL);
     FUZZ_CHECK(info->modified_ms >= 0 && info->size <= INT64_MAX);
-    const char *origin = store_info_metadata(info, "origin");
-    FUZZ_CHECK(origin == NULL || strchr(origin, '\n') == NULL);
 }
 
 static void check_get(struct store *store, int64_t deadline_ms, bool ranged)
 {
     CLEANUP(buffer_done) struct buffer data = {0};
-    CLEANUP(store_info_done) struct store_info info = {0};
+    struct store_info info = {0};
     struct store_get get = {.key = "p/k", .max_bytes = OBJECT_MAX, .deadline_ms = deadline_ms};
     struct error err = {0};
 
@@ -79,12 +76,9 @@ static void check_get(struct store *store, int64_t deadline_ms, bool ranged)
 
 static void check_put(struct store *store, int64_t deadline_ms, bool if_absent)
 {
-    const struct store_metadata metadata = {"origin", "here"};
     const struct store_put put = {.key = "p/k",
                                   .data = bytes_from_str("data"),
                                   .content_type = "image/jpeg",
-                                  .metadata = &metadata,
-                                  .metadata_count = 1,
                                   .if_absent = if_absent,
                                   .deadline_ms = deadline_ms};
     struct error err = {0};
@@ -108,7 +102,7 @@ static bool listed(void *ctx, const char *key, uint64_t size)
 
 static void check_others(struct store *store, int64_t deadline_ms, int call)
 {
-    CLEANUP(store_info_done) struct store_info info = {0};
+    struct store_info info = {0};
     struct error err = {0};
     size_t left = LISTED_MAX;
     bool ok;

@@ -1,7 +1,7 @@
 /* Base64, percent-encoding, hexadecimals, numbers, UTF-8: what is written is read again. */
 #include "base/clock.h"
 #include "fuzz.h"
-#include "store/bucket.h"
+#include "store/bucket/bucket.h"
 
 #include <jansson.h>
 #include <time.h>

@@ -91,13 +91,12 @@ static void check_url(const char *text)
     curl_url_cleanup(url);
 }
 
-/* STORAGE_URL: what opens has a sound bucket, prefix and presigned URLs. */
+/* STORAGE_URL: what opens has a sound bucket and prefix. */
 static void check_open(const char *url)
 {
     const struct store_options options = {
         .url = url,
         .s3 = {"http://127.0.0.1:9", "us-east-1", "the-key", "tHe-SeCrEt-KeY", "", false, 0}};
-    CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(65536);
     char uri[STORE_URI_MAX];
     struct error err = {0};
 
@@ -112,8 +111,6 @@ static void check_open(const char *url)
     CLEANUP_FREE char *key = string_format("%sk", store_prefix(store));
     if (store_uri(store, key, uri, &err))
         check_uri(store, uri);
-    if (store->scheme == STORE_SCHEME_S3 && store_presign_get(store, key, 60, &out, &err))
-        FUZZ_CHECK(memmem(out.data, out.len, "tHe-SeCrEt-KeY", 14) == NULL);
     store_free(store);
 }
 

@@ -1,5 +1,5 @@
 /* XML replies of object storage. */
-#include "store/xml.h"
+#include "store/bucket/xml.h"
 #include "fuzz.h"
 
 struct seen {

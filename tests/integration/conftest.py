@@ -20,7 +20,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("DARKROOM_BUILD", ROOT / "build/release")).resolve()
-MODEL = ROOT / "build/models/mobilenet_v2.json"
+MODEL = ROOT / "build/models/model.json"
 PHOTOS = ROOT.parent / "shared/photos"
 SLOW = float(os.environ.get("DARKROOM_SLOW", "1"))
 sys.path.insert(0, str(ROOT / "tests/servers"))

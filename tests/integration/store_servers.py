@@ -56,8 +56,8 @@ class Kind:
     scheme: str
     env: dict
     look: typing.Callable = None  # another client's view of a key, as bytes
+    look_type: typing.Callable = None  # and of its content type
     write: typing.Callable = None  # another client's put(key, data, content_type)
-    presigned: bool = False
     empty_segments: bool = True
     fast: bool = True
     longest_key: int = 1024
@@ -78,11 +78,14 @@ def _s3(name, signature):
     def look(key):
         return client.get_object(Bucket=running.bucket, Key=key)["Body"].read()
 
+    def look_type(key):
+        return client.head_object(Bucket=running.bucket, Key=key)["ContentType"]
+
     def write(key, data, content_type):
         client.put_object(Bucket=running.bucket, Key=key, Body=data, ContentType=content_type)
 
-    return Kind(f"{running.name}-{signature}", "s3", s3_env(running, signature), look, write,
-                presigned=signature == "v4", fast=name != "swift")
+    return Kind(f"{running.name}-{signature}", "s3", s3_env(running, signature), look, look_type, write,
+                fast=name != "swift")
 
 
 def _file():
@@ -94,7 +97,7 @@ def _file():
 def _gcs():
     running = server("fake-gcs-server")
     return Kind("gcs", "gs", {"STORAGE_URL": "gs://" + running.bucket, "STORAGE_EMULATOR_HOST": running.endpoint},
-                look=running.get, write=running.put)
+                look=running.get, look_type=running.content_type, write=running.put)
 
 
 _NEEDS = {

@@ -9,7 +9,7 @@ from conftest import MODEL, PHOTOS, Service, needs_photos
 from images import encode, gradient
 from test_preprocess import assert_problem, form
 
-LABELS = (MODEL.parent / "imagenet_labels.txt")
+MANIFEST = json.loads(MODEL.read_text()) if MODEL.exists() else None
 PNG = encode(gradient(), "PNG")
 
 
@@ -35,7 +35,7 @@ def assert_labels(reply, k=5):
     assert reply.headers["Content-Type"] == "application/json"
     told = reply.json()
     assert list(told) == ["label", "confidence", "top", "model"]
-    assert told["model"] == "mobilenet_v2"
+    assert told["model"] == MANIFEST["name"]
     assert len(told["top"]) == k
     assert [set(entry) for entry in told["top"]] == [{"label", "confidence", "index"}] * k
     confidences = [entry["confidence"] for entry in told["top"]]
@@ -43,7 +43,8 @@ def assert_labels(reply, k=5):
     assert 0 <= confidences[-1] and sum(confidences) <= 1.0001
     assert len({entry["index"] for entry in told["top"]}) == k
     assert (told["label"], told["confidence"]) == (told["top"][0]["label"], confidences[0])
-    names = LABELS.read_text().splitlines()[1:]  # the first is the background
+    lines = (MODEL.parent / MANIFEST["labels"]["file"]).read_text().splitlines()
+    names = lines[MANIFEST["output"]["drop_first"]:]
     assert len(names) == 1000
     for entry in told["top"]:
         assert entry["label"] == names[entry["index"]].split(",")[0]

@@ -1,6 +1,6 @@
 """Images are decoded in processes that can do nothing else: whatever an image makes its decoder do, and
 whatever befalls these processes, costs that image's request alone. What a worker can and cannot do is in
-tests/unit/test_sandbox*.c; the attacks here are in tests/hostile/decoder.c."""
+tests/unit/sandbox/; the attacks here are in tests/programs/hostile_decoder.c."""
 import contextlib
 import ctypes
 import http.client

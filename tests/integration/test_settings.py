@@ -35,7 +35,7 @@ OWN = {
         "OUTBOX_PATH": "data/outbox.db", "OUTBOX_MAX_PENDING": "100000", "PUSH_CONCURRENCY": "4",
         "MAX_DELIVERY_ATTEMPTS": "20", "DELIVERY_MAX_AGE_S": "604800", "PREP_TOPIC": "-", "RETENTION_DAYS": "0",
     },
-    "classify-service": {"PORT": "8001", "MODEL": "build/models/mobilenet_v2.json", "ALLOWED_BUCKETS": "-", "PUSH_AUDIENCE": "-",
+    "classify-service": {"PORT": "8001", "MODEL": "build/models/model.json", "ALLOWED_BUCKETS": "-", "PUSH_AUDIENCE": "-",
                          "PUSH_SERVICE_ACCOUNT": "-",
                          "CLASS_TOPIC": "-"},
 }
@@ -279,12 +279,13 @@ def spoil(model, **changes):
 
 def test_missing_model(tmp_path, model):
     assert_refused(run("classify-service", tmp_path, MODEL=tmp_path / "none.json"), "none.json", "make model")
-    (model.parent / "mobilenet_v2.onnx").unlink()
-    assert_refused(run("classify-service", tmp_path, MODEL=model), "mobilenet_v2.onnx", "make model")
+    file = model.parent / json.loads(model.read_text())["file"]
+    file.unlink()
+    assert_refused(run("classify-service", tmp_path, MODEL=model), file.name, "make model")
 
 
 def test_altered_model_is_refused(tmp_path, model):
-    path = model.parent / "mobilenet_v2.onnx"
+    path = model.parent / json.loads(model.read_text())["file"]
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     assert_refused(run("classify-service", tmp_path, MODEL=model), "sha256",
                    hashlib.sha256(path.read_bytes()).hexdigest())
@@ -297,11 +298,11 @@ def test_altered_model_is_refused(tmp_path, model):
     ({"input__mean": [1, 2]}, "mean"), ({"input__std": [0, 1, 1]}, "std"), ({"output__activation": "x"}, "activation"),
 ])
 def test_manifest_that_does_not_fit(tmp_path, model, changes, word):
+    labels = model.parent / json.loads(model.read_text())["labels"]["file"]
     if changes == {"output__drop_first": 0}:  # one label more than classes
-        with open(model.parent / "imagenet_labels.txt", "a", encoding="utf-8") as labels:
-            labels.write("one too many\n")
+        labels.write_text(labels.read_text() + "one too many\n")
     elif changes == {"output__drop_first": 2}:
-        (model.parent / "imagenet_labels.txt").write_text("a\nb\nc\n")
+        labels.write_text("a\nb\nc\n")
     assert_refused(run("classify-service", tmp_path, MODEL=spoil(model, **changes)), "MODEL", word)
 
 

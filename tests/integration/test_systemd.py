@@ -1,5 +1,6 @@
 """infra/systemd: the units are valid, closed, and what they forbid is nothing that the services need."""
 import ctypes
+import json
 import os
 import pathlib
 import re
@@ -167,7 +168,8 @@ def test_install(tmp_path):
         for value in environment(name).values():
             assert "/usr/local" not in value or (tmp_path / value[1:]).is_file(), value
     manifest = tmp_path / environment("classify")["MODEL"][1:]
-    assert {p.name for p in manifest.parent.iterdir()} >= {"mobilenet_v2.json", "mobilenet_v2.onnx", "imagenet_labels.txt"}
+    told = json.loads(manifest.read_text())
+    assert {p.name for p in manifest.parent.iterdir()} >= {told["file"], told["labels"]["file"]}
     subprocess.run([SYSTEMD / "install.sh", "--uninstall"], env=os.environ | {"DESTDIR": str(tmp_path)}, check=True,
                    stdout=subprocess.DEVNULL)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -319,9 +319,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return self.problem(412, "PreconditionFailed")
             if self.headers.get("Content-MD5") != base64.b64encode(hashlib.md5(body).digest()).decode():
                 return self.problem(400, "BadDigest")
-            headers = {k.lower().replace("-", "_"): v for k, v in self.headers.items()
-                       if k.lower().startswith("x-goog-meta-") or k.lower() == "content-type"}
-            headers |= {"ETag": f'"{hashlib.md5(body).hexdigest()}"', "Last_Modified": email.utils.formatdate(usegmt=True),
+            headers = {"content_type": self.headers["Content-Type"],
+                       "ETag": f'"{hashlib.md5(body).hexdigest()}"', "Last_Modified": email.utils.formatdate(usegmt=True),
                         "x_goog_generation": str(time.time_ns())}
             objects[key] = (body, headers)
             return self.reply(200, ETag=headers["ETag"])

@@ -15,6 +15,7 @@ Run as a script, it starts each, round-trips an object through it, and prints on
 import contextlib
 import ctypes
 import http.client
+import json
 import os
 import pathlib
 import shutil
@@ -331,6 +332,12 @@ class FakeGcs(Server):
         if status not in (200, 404):
             raise RuntimeError(f"{key}: {status} {body!r}")
         return body if status == 200 else None
+
+    def content_type(self, key):
+        status, body = self.request("GET", f"/storage/v1/b/{self.bucket}/o/{urllib.parse.quote(key, safe='')}")
+        if status != 200:
+            raise RuntimeError(f"{key}: {status} {body!r}")
+        return json.loads(body)["contentType"]
 
 
 class External:

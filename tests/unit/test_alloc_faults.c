@@ -2,22 +2,22 @@
  * See alloc_faults.h. */
 #include "alloc_faults.h"
 
-#include "auth/base64url.h"
-#include "auth/google_key.h"
-#include "auth/google_token.h"
-#include "auth/jwks.h"
+#include "app/settings.h"
+#include "auth/jwks_cache.h"
 #include "auth/oidc.h"
+#include "auth/test_jwt_builders.h"
+#include "base/base64url.h"
 #include "base/clock.h"
 #include "base/json_cost.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "base/settings.h"
-#include "events/envelope.h"
-#include "events/notification.h"
-#include "http/client.h"
+#include "client/google_key.h"
+#include "client/google_token.h"
+#include "client/http_client.h"
+#include "events/notification/notification.h"
+#include "events/outbox/envelope.h"
 #include "http/reply.h"
 #include "http/upload.h"
-#include "test_jwt_builders.h"
 
 #include <openssl/pem.h>
 

@@ -3,13 +3,13 @@
  * their own. */
 #include "alloc_faults.h"
 
-#include "../../classify_service/labels.h"
-#include "../../classify_service/v2.h"
+#include "../../classify_service/inference.h"
 #include "base/clock.h"
 #include "http/server.h"
-#include "image/resample.h"
-#include "test_image_samples.h"
-#include "work/worker_pool.h"
+#include "image/resample/resample.h"
+#include "image/test_image_samples.h"
+#include "model/labels.h"
+#include "workers/worker_pool.h"
 
 #include <sys/stat.h>
 
@@ -192,22 +192,22 @@ static bool read_v2(void *ctx, struct error *err)
     const struct request req = {.body = bytes_of(body, sizeof(body) - 1), .budget = &budget};
     CLEANUP(buffer_done) struct buffer scratch = BUFFER_MAX(1000);
     const float scores[] = {0.25F, 0.75F};
-    struct v2_request v2 = {0};
+    struct inference_request v2 = {0};
     struct bytes image;
 
     (void)ctx;
-    if (!v2_request_read(&small, &req, &v2, err)) {
+    if (!inference_request_read(&small, &req, &v2, err)) {
         assert_int_equal(budget.used, 0);
         return false;
     }
-    bool ok = v2_request_image(&v2, 0, &scratch, &image, err);
+    bool ok = inference_request_image(&v2, 0, &scratch, &image, err);
     if (ok) {
         assert_true(bytes_equal(image, bytes_from_str("hello")));
-        CLEANUP(reply_done) struct reply reply = v2_reply_infer(&small, &v2, scores);
+        CLEANUP(reply_done) struct reply reply = inference_reply_infer(&small, &v2, scores);
         assert_true(reply.status == 200 || reply.status == 503);
         ok = reply.status == 200 || error_oom(err);
     }
-    v2_request_done(&v2);
+    inference_request_done(&v2);
     assert_int_equal(budget.used, 0);
     return ok;
 }

@@ -3,11 +3,11 @@
 #include "alloc_faults.h"
 
 #include "base/clock.h"
-#include "events/outbox.h"
-#include "events/outbox_admin.h"
-#include "events/pubsub.h"
-#include "events/push.h"
-#include "http/client.h"
+#include "client/http_client.h"
+#include "events/outbox/outbox.h"
+#include "events/outbox/outbox_admin.h"
+#include "events/outbox/push.h"
+#include "events/pubsub/pubsub.h"
 
 #include <fcntl.h>
 #include <ftw.h>

@@ -1,0 +1,85 @@
+/* POST /v2/models/{model}/infer: the items one after the other, each a job of its own, so that a
+ * batch holds one worker at a time and stands in the queue like everybody. */
+#include "classify.h"
+#include "inference.h"
+
+struct read_job {
+    const struct manifest *manifest;
+    const struct request *req;
+    struct inference_request *request;
+    struct error err;
+    bool ok;
+};
+
+static void run_read(void *state, void *arg, const atomic_bool *cancelled)
+{
+    struct read_job *job = arg;
+
+    (void)state;
+    (void)cancelled;
+    job->ok = inference_request_read(job->manifest, job->req, job->request, &job->err);
+}
+
+static bool read_on_worker(const struct app *app, const struct request *req,
+                           struct inference_request *ret, struct error *err)
+{
+    struct read_job job = {.manifest = model_manifest(app->model), .req = req, .request = ret};
+
+    if (!worker_pool_run(app->service.pool, &(struct worker_job){.run = run_read, .arg = &job},
+                         req->deadline_ms, err))
+        return false;
+    if (!job.ok)
+        *err = job.err;
+    return job.ok;
+}
+
+static bool infer_images(const struct app *app, const struct request *req,
+                         const struct inference_request *request, float *scores, struct error *err)
+{
+    CLEANUP(buffer_done) struct buffer scratch = {0};
+    const size_t count = model_manifest(app->model)->label_count;
+    struct bytes image;
+
+    for (size_t i = 0; i < request->items; i++)
+        if (!inference_request_image(request, i, &scratch, &image, err) ||
+            !classify_scores(app, req, image, NULL, scores + i * count, err))
+            return error_wrap(err, "item %zu", i);
+    return true;
+}
+
+static bool infer_tensors(const struct app *app, const struct request *req,
+                          const struct inference_request *request, float *scores, struct error *err)
+{
+    const struct manifest *manifest = model_manifest(app->model);
+    const size_t count = manifest_input_count(manifest);
+    CLEANUP_FREE float *tensor = calloc(count, sizeof(*tensor));
+
+    if (tensor == NULL)
+        return error_oom(err);
+    for (size_t i = 0; i < request->items; i++)
+        if (!inference_request_tensor(request, i, count, tensor, err) ||
+            !classify_scores(app, req, bytes_of(NULL, 0), tensor,
+                             scores + i * manifest->label_count, err))
+            return error_wrap(err, "item %zu", i);
+    return true;
+}
+
+struct reply handle_infer(const struct app *app, const struct request *req)
+{
+    CLEANUP(inference_request_done) struct inference_request request = {0};
+    const struct manifest *manifest = model_manifest(app->model);
+    struct error err = {0};
+    struct reply reply;
+
+    if (!inference_names_model(app, req, &reply))
+        return reply;
+    if (!read_on_worker(app, req, &request, &err))
+        return inference_reply_error(req, &err);
+    CLEANUP_FREE float *scores = calloc(request.items, manifest->label_count * sizeof(*scores));
+    if (scores == NULL)
+        error_oom(&err);
+    else if (request.is_tensor ? infer_tensors(app, req, &request, scores, &err)
+                               : infer_images(app, req, &request, scores, &err))
+        return inference_reply_infer(manifest, &request, scores);
+    return inference_reply_error(req, &err);
+}

@@ -1,0 +1,148 @@
+#include "app/authorize.h"
+
+#include "auth/oidc.h"
+#include "base/log.h"
+#include "base/strings.h"
+#include "client/http_client.h"
+
+#include <string.h>
+#include <strings.h>
+
+struct authorizer {
+    struct oidc_guests push, others; /* an empty audience: nobody by OIDC */
+    const char *push_token;          /* "": nobody by it */
+    bool preflight;
+    struct http_client *client;
+    struct oidc *oidc; /* NULL when nobody comes by OIDC */
+};
+
+static bool has_audience(const struct oidc_guests *guests)
+{
+    return *guests->audience != '\0';
+}
+
+static bool open_oidc(struct authorizer *a, const struct settings *s, const struct clock_cut *cut,
+                      struct error *err)
+{
+    a->client =
+        http_client_new(&(struct http_client_options){.ca_file = s->ca_file, .cut = cut}, err);
+    if (a->client == NULL)
+        return error_wrap(err, "CA_FILE");
+    bool google = strcmp(s->oidc_issuer, OIDC_GOOGLE_ISSUER + strlen("https://")) == 0;
+    a->oidc =
+        oidc_new(&(struct oidc_options){.client = a->client,
+                                        .issuer = google ? OIDC_GOOGLE_ISSUER : s->oidc_issuer,
+                                        .jwks_url = s->oidc_jwks_url},
+                 err);
+    return a->oidc != NULL;
+}
+
+static void warn_if_open(const struct authorizer *a)
+{
+    const char *instance = getenv("K_SERVICE");
+
+    if (instance != NULL && *instance != '\0' && *a->push_token == '\0' && a->oidc == NULL)
+        log_warning("/pubsub is open to all, unless Cloud Run's IAM guards it: if callers need no "
+                    "authentication, set PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT");
+}
+
+struct authorizer *authorizer_new(enum service_kind service, const struct settings *s,
+                                  const struct clock_cut *cut, struct error *err)
+{
+    struct authorizer *a = calloc(1, sizeof(*a));
+    bool pushed_to = service == SERVICE_CLASSIFY;
+
+    if (a == NULL) {
+        error_oom(err);
+        return NULL;
+    }
+    *a = (struct authorizer){
+        .push = {.audience = pushed_to ? s->push_audience : "",
+                 .emails = pushed_to ? s->push_service_account : ""},
+        .others = {.audience = s->auth_audience, .emails = s->auth_emails},
+        .push_token = s->push_token,
+        .preflight = *s->cors_origins != '\0',
+    };
+    if ((has_audience(&a->push) || has_audience(&a->others)) && !open_oidc(a, s, cut, err)) {
+        authorizer_free(a);
+        return NULL;
+    }
+    if (pushed_to)
+        warn_if_open(a);
+    return a;
+}
+
+void authorizer_free(struct authorizer *a)
+{
+    if (a == NULL)
+        return;
+    oidc_free(a->oidc);
+    http_client_free(a->client);
+    free(a);
+}
+
+/* ---- one request ---- */
+
+/* The Bearer credentials (RFC 6750, 2.1), or NULL: none, of another kind, or more than one. */
+static const char *bearer(const struct request *req)
+{
+    static const char scheme[] = "Bearer ";
+    const char *given = NULL;
+
+    for (size_t i = 0; i < req->header_count; i++) {
+        if (strcasecmp(req->headers[i].name, "Authorization") != 0)
+            continue;
+        if (given != NULL)
+            return NULL;
+        given = req->headers[i].value;
+    }
+    if (given == NULL || strncasecmp(given, scheme, strlen(scheme)) != 0)
+        return NULL;
+    given += strlen(scheme);
+    given += strspn(given, " ");
+    return *given != '\0' ? given : NULL;
+}
+
+/* What the client is told; the reason is for the log. */
+static bool refuse(const struct request *req, struct error *err)
+{
+    if (error_is_passing(err->code))
+        return false;
+    log_info("refused", F("reason", (const char *)err->message), F("route", req->route),
+             F("request_id", req->id));
+    return err->code == ERROR_FORBIDDEN
+               ? error_set(err, ERROR_FORBIDDEN, "this account may not do this")
+               : error_set(err, ERROR_UNAUTHORIZED, "no valid credentials");
+}
+
+static bool check(struct authorizer *a, const struct request *req, const char *push_token,
+                  const struct oidc_guests *guests, struct error *err)
+{
+    const char *token = bearer(req);
+
+    if (token == NULL)
+        error_set(err, ERROR_UNAUTHORIZED, "not one Bearer authorization");
+    else if (*push_token != '\0' && string_equal_constant_time(token, push_token))
+        return true;
+    else if (!has_audience(guests))
+        error_set(err, ERROR_UNAUTHORIZED, "not the PUSH_TOKEN");
+    else if (oidc_verify(a->oidc, token, guests, req->deadline_ms, err))
+        return true;
+    return refuse(req, err);
+}
+
+static bool is_open(const struct authorizer *a, const struct request *req)
+{
+    if (strcmp(req->method, "OPTIONS") == 0)
+        return a->preflight;
+    return strcmp(req->route, "/healthz") == 0 || strcmp(req->route, "/readyz") == 0;
+}
+
+bool authorize(struct authorizer *a, const struct request *req, struct error *err)
+{
+    if (is_open(a, req))
+        return true;
+    if (strcmp(req->route, "/pubsub") == 0 && (*a->push_token != '\0' || has_audience(&a->push)))
+        return check(a, req, a->push_token, &a->push, err);
+    return !has_audience(&a->others) || check(a, req, "", &a->others, err);
+}

@@ -1,0 +1,78 @@
+/* What both services share around their routes: the command line, start-up and shutdown in the
+ * right order, and the routes /, /healthz, /readyz, /metrics, /openapi.json. */
+#ifndef DARKROOM_APP_SERVICE_H
+#define DARKROOM_APP_SERVICE_H
+
+#include "app/authorize.h"
+#include "app/open_store.h"
+#include "app/readiness.h"
+#include "app/settings.h"
+#include "http/server.h"
+#include "workers/image_worker.h"
+#include "workers/worker_pool.h"
+
+/* The first member of each service's struct app. Filled in by service_begin and by the service's
+ * own start-up; read-only once serving. */
+struct service {
+    enum service_kind kind;
+    const char *name;    /* "preprocess-service" */
+    const char *openapi; /* the text of openapi.json, embedded */
+    struct settings settings;
+    struct byte_budget budget;
+    struct clock_cut cut; /* set at shutdown: no call to storage or pusher outlasts it */
+    struct storage storage;
+    struct store *store;
+    struct sandbox *sandbox;   /* NULL: SANDBOX=off */
+    struct image_slots images; /* what the pool's threads share for image work */
+    struct worker_pool *pool;
+    struct readiness *readiness;
+    struct authorizer *authorizer;
+    struct server *server;
+};
+
+static inline const struct service *service_of(const struct app *app)
+{
+    return (const struct service *)app;
+}
+
+/* Answer --version and --help, start the sandbox, read the settings, block the signals, set up log
+ * and allocator. The first thing that main does.
+ * True: go on. False: exit with *status. */
+bool service_begin(struct service *service, int argc, char **argv, int *status) NODISCARD;
+
+/* Open what every service has: the store, and the worker pool with the given per-worker state; how
+ * image work is done is in service->images from then on, of which the caller sets output_max
+ * before. ERROR_CONFIG, too: this system cannot sandbox. */
+bool service_open(struct service *service, const struct worker_pool_options *pool,
+                  struct error *err) NODISCARD;
+
+/* Serve until SIGTERM or SIGINT, then drain (the contract's invariant 7): /readyz and new work get
+ * 503 while what was accepted is finished; then `stop` (may be NULL) ends the service's own
+ * threads; then the listener closes. Returns the exit status, which is 1 when
+ * the sandbox's zygote is gone: that ends the service in the same way. */
+int service_serve(struct service *service, const struct route *routes, size_t count,
+                  void (*stop)(struct service *service, int64_t deadline_ms));
+
+/* Free all that service_begin, _open and _serve made. */
+void service_done(struct service *service);
+
+/* Log why the service cannot start; the exit status: 2 for configuration, else 1. */
+int service_fail(const struct error *err);
+
+struct reply handle_root(const struct app *app, const struct request *req);
+struct reply handle_healthz(const struct app *app, const struct request *req);
+struct reply handle_readyz(const struct app *app, const struct request *req);
+struct reply handle_metrics(const struct app *app, const struct request *req);
+struct reply handle_openapi(const struct app *app, const struct request *req);
+
+#define SERVICE_ROUTE(path, handler)                                                               \
+    {                                                                                              \
+        "GET", path, handler, true                                                                 \
+    }
+
+/* Put a file (path from the repository's root) into the program as a C string `symbol`. */
+#define EMBED_FILE(symbol, path)                                                                   \
+    __asm__(".section .rodata\n" #symbol ":\n.incbin \"" path "\"\n.byte 0\n.previous\n");         \
+    extern const char symbol[]
+
+#endif

@@ -1,0 +1,18 @@
+/* The Pub/Sub push envelope (wrapped), written; events/notification/notification.h reads it.
+ * Source of the format: Google Cloud Pub/Sub documentation, "Push subscriptions", wrapped messages:
+ *   {"message":{"data":"<base64>","attributes":{},"messageId":"","message_id":"","publishTime":"",
+ *    "publish_time":""},"subscription":"projects/P/subscriptions/S"}
+ * Our data is {"gcs_path": uri, "id": id}; attributes origin, event_id, content_type, traceparent.
+ * Pure functions. */
+#ifndef DARKROOM_EVENTS_OUTBOX_ENVELOPE_H
+#define DARKROOM_EVENTS_OUTBOX_ENVELOPE_H
+
+#include "events/outbox/outbox.h"
+
+enum { ENVELOPE_MAX = 65536 };
+
+/* The envelope for a row, appended to out, with deliveryAttempt if there were refusals before.
+ * ERROR_BAD_REQUEST for a row that is not UTF-8: it can never be sent. */
+bool envelope_write(const struct outbox_row *row, struct buffer *out, struct error *err) NODISCARD;
+
+#endif

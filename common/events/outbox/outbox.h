@@ -1,0 +1,78 @@
+/* The outbox: events that are stored but not yet delivered, in one SQLite file (WAL,
+ * synchronous=FULL). One thread at a time is at the database: a caller that finds it free commits
+ * at once; what comes meanwhile waits and goes into one commit together, so that N waiting requests
+ * cost one fsync. Delivery is events/outbox/push.c's; this file only keeps the rows.
+ *
+ * A row is pending or dead (a dead letter). Delivered rows are deleted.
+ *
+ * Corruption, when found at open or at any later time: the file is set aside as
+ * `<path>.corrupt-<time>`, the readable rows are copied to a new one, and
+ * outbox_reconcile_needed() becomes true (and stays so across restarts) until
+ * outbox_reconcile_finished(): the owner then announces again every stored object that has no
+ * result.
+ *
+ * The service holds flock() on `<path>.lock`. Operator commands (events/outbox/outbox_admin.h) work
+ * on the same file through SQLite's own locking while the service runs.
+ *
+ * Thread-safe. */
+#ifndef DARKROOM_EVENTS_OUTBOX_OUTBOX_H
+#define DARKROOM_EVENTS_OUTBOX_OUTBOX_H
+
+#include "events/event.h"
+
+struct outbox;
+
+struct outbox_options {
+    const char *path; /* directories on the way are created */
+    int64_t max_pending;
+    int64_t lock_wait_ms;     /* how long to wait for another holder of the lock */
+    int64_t (*wall_ms)(void); /* clock; NULL: the real one */
+};
+
+/* Open or create. ERROR_CONFIG when the path cannot be used or another process holds the lock. */
+struct outbox *outbox_open(const struct outbox_options *options, struct error *err) NODISCARD;
+void outbox_close(struct outbox *outbox);
+
+/* Add an event, durable when true is returned. A pending row with the same event->id is reused: its
+ * event_id is returned. ERROR_OVERLOADED at max_pending, ERROR_DEADLINE, ERROR_UNAVAILABLE. */
+bool outbox_add(struct outbox *outbox, const struct event *event, int64_t deadline_ms,
+                char event_id[UUID_LEN + 1], struct error *err) NODISCARD;
+
+struct outbox_row {
+    int64_t seq;
+    char event_id[UUID_LEN + 1];
+    char id[SHA256_HEX_LEN + 1];
+    char *gcs_path;     /* heap; outbox_row_done */
+    char *content_type; /* heap */
+    char traceparent[EVENT_TRACEPARENT_MAX];
+    int64_t attempts; /* refusals so far */
+    int64_t created_ms;
+};
+
+/* Take the next due row for delivery; nobody else gets it until it is settled. Waits for one until
+ * the deadline or outbox_wake. False when there was none. */
+bool outbox_take(struct outbox *outbox, int64_t deadline_ms, struct outbox_row *ret) NODISCARD;
+/* Settle a taken row. Not waited for: the counts change at once, the commit follows with the next
+ * batch and is tried until it succeeds; nobody else gets the row before. (Killed in between, the
+ * service delivers it once more.) False only for a row that was not taken: ERROR_INTERNAL. */
+bool outbox_delivered(struct outbox *outbox, const struct outbox_row *row,
+                      struct error *err) NODISCARD;                        /* delete it */
+void outbox_put_back(struct outbox *outbox, const struct outbox_row *row); /* nothing counted */
+bool outbox_refused(struct outbox *outbox, const struct outbox_row *row, int64_t retry_after_ms,
+                    const char *reason, struct error *err) NODISCARD; /* attempts + 1, due later */
+bool outbox_bury(struct outbox *outbox, const struct outbox_row *row, const char *reason,
+                 struct error *err) NODISCARD; /* dead letter */
+void outbox_row_done(struct outbox_row *row);
+
+/* Make every outbox_take return at once, now and from now on. */
+void outbox_wake(struct outbox *outbox);
+
+int64_t outbox_pending(struct outbox *outbox);
+int64_t outbox_dead(struct outbox *outbox);
+
+/* For the one who reconciles: outbox_reconcile_finished() clears the need that the last call of
+ * this reported. One that arose since (damage while reconciling) stays. */
+bool outbox_reconcile_needed(struct outbox *outbox);
+bool outbox_reconcile_finished(struct outbox *outbox, struct error *err) NODISCARD;
+
+#endif

@@ -1,0 +1,86 @@
+#include "base/clock.h"
+#include "image/ops/geometry.h"
+#include "image/read/jpeg.h"
+
+/* The picture's rows, upright, to the resampler. */
+static bool feed(const struct turned *picture, const atomic_bool *cancelled, struct image_worker *w,
+                 struct error *err)
+{
+    enum { ROWS_BETWEEN_LOOKS = 64 };
+    struct resample *r = &w->resample;
+    size_t columns = (size_t)(r->last_col - r->first_col);
+
+    if (!scratch_need(&w->rows, 4 * columns, err))
+        return false;
+    for (int y = r->first_row; y < r->last_row; y++) {
+        const uint8_t *p = picture->corner + y * picture->down + r->first_col * picture->across;
+        uint8_t *rgbx = w->rows.data;
+
+        for (size_t x = 0; x < columns; x++, p += picture->across) {
+            rgbx[4 * x] = p[0];
+            rgbx[4 * x + 1] = p[1];
+            rgbx[4 * x + 2] = p[2];
+            rgbx[4 * x + 3] = 0;
+        }
+        if (y % ROWS_BETWEEN_LOOKS == 0 && !image_cancelled_check(cancelled, err))
+            return false;
+        resample_row(r, rgbx);
+    }
+    return true;
+}
+
+/* Whole pictures are turned before they are resized: the result then is the same, to the last bit,
+ * however the picture was stored. */
+static struct turned turn_upright(struct geometry *g, const VipsImage *image)
+{
+    struct image_size stored = {image->Xsize, image->Ysize};
+    struct turned view = turned_view(image->data, stored, g->turn);
+
+    if (g->turn.swap)
+        g->decoded = (struct image_size){stored.height, stored.width};
+    g->turn = (struct turn){0};
+    return view;
+}
+
+static bool fit_by_libvips(struct image_worker *w, const struct fit_request *request,
+                           const struct image_header *header, struct picture *ret,
+                           struct error *err)
+{
+    CLEANUP_IMAGE VipsImage *image = NULL;
+    double start = clock_monotonic_s(), middle;
+    struct geometry g;
+    struct turned upright;
+
+    if (!image_decode(header, request, &g, &image, err))
+        return false;
+    middle = clock_monotonic_s();
+    upright = turn_upright(&g, image);
+    if (!geometry_begin(&g, w, err) || !feed(&upright, request->input->cancelled, w, err) ||
+        !geometry_finish(&g, w, request->background, ret, err))
+        return false;
+    ret->stages = (struct image_stages){
+        .decode = middle - start,
+        .transform = clock_monotonic_s() - middle,
+    };
+    return true;
+}
+
+bool image_fit(struct image_worker *worker, const struct fit_request *request, struct picture *ret,
+               struct error *err)
+{
+    const struct image_input *input = request->input;
+    struct image_header header;
+    double start = clock_monotonic_s(), probed;
+    bool ok;
+
+    if (!image_cancelled_check(input->cancelled, err) ||
+        !image_probe(input->data, input->limits, &header, err))
+        return false;
+    probed = clock_monotonic_s() - start;
+    ok = jpeg_fits(&header) && !worker->only_libvips
+             ? jpeg_fit(worker, request, &header, ret, err)
+             : fit_by_libvips(worker, request, &header, ret, err);
+    if (ok)
+        ret->stages.decode += probed;
+    return ok;
+}

@@ -1,0 +1,142 @@
+/* What the files of this folder share. Nothing outside common/image includes this.
+ *
+ *   sniff -> probe -> jpeg_fit          -> resample -> canvas -> encode
+ *                 \-> decode (libvips) -/                     \-> tensor
+ */
+#ifndef DARKROOM_IMAGE_PRIVATE_H
+#define DARKROOM_IMAGE_PRIVATE_H
+
+#include "image/read/colours.h"
+#include "image/read/vips_api.h"
+#include "image/worker.h"
+
+/* Fails with ERROR_DEADLINE once *cancelled is set. */
+bool image_cancelled_check(const atomic_bool *cancelled, struct error *err) NODISCARD;
+
+/* libvips' error buffer is shared by all threads, so it says nothing certain about this call: it
+ * is emptied, and the caller's words are used. Always returns false. */
+bool image_vips_failed(struct error *err, enum error_code code, const char *what);
+
+static inline void cleanup_vips_image(VipsImage **image)
+{
+    if (*image != NULL)
+        g_object_unref(*image);
+}
+#define CLEANUP_IMAGE CLEANUP(cleanup_vips_image)
+
+/* Replace *image by what a libvips call made of it. */
+static inline void image_replace(VipsImage **image, VipsImage *with)
+{
+    g_object_unref(*image);
+    *image = with;
+}
+
+/* Whether this build of libvips and libheif reads or writes a HEIF codec. The HEIF module is loaded
+ * on first use. */
+bool image_can_decode(enum image_format format);
+bool image_can_encode(enum image_format format);
+
+/* Whether the result of `asked` may be width x height. ERROR_BAD_REQUEST names the option. */
+bool image_output_check(const struct image_options *asked, int width, int height,
+                        struct error *err) NODISCARD;
+
+/* --- headers: own parsers, which allocate nothing --- */
+
+struct jpeg_header {
+    int width, height, components;
+    bool progressive;
+    bool coefficients; /* the decoder keeps all of them: progressive, or several scans */
+    int64_t samples;   /* of all components, padded to whole blocks */
+};
+/* Walks all markers up to the end of the image, so that a truncated file is noticed here. */
+bool jpeg_header_read(struct bytes data, struct jpeg_header *ret, struct error *err) NODISCARD;
+
+struct tiff_header {
+    int width, height, pages, bands, bits;
+    int64_t chunk; /* pixels of one strip or tile */
+};
+bool tiff_header_read(struct bytes data, struct tiff_header *ret, struct error *err) NODISCARD;
+
+/* --- decode --- */
+
+/* Open with the loader of `format`, which must be what image_sniff said. Pixels are decoded when
+ * asked for, top to bottom; `data` must live as long as the image. `shrink`: 1, JPEG also 2, 4, 8.
+ */
+bool image_load(struct bytes data, enum image_format format, int shrink, VipsImage **ret,
+                struct error *err) NODISCARD;
+
+/* Where a picture goes: a window of the upright source (in its pixels) becomes width x height,
+ * which is placed on a canvas. */
+struct fit_plan {
+    double left, top, window_width, window_height;
+    int width, height;
+    int canvas_width, canvas_height, canvas_left, canvas_top;
+};
+
+/* Makes the plan from the size of the upright source. */
+struct fit_request {
+    bool (*plan)(const void *context, int width, int height, struct fit_plan *ret,
+                 struct error *err);
+    const void *context;
+    uint32_t background; /* 0xRRGGBB */
+    const struct image_input *input;
+};
+
+struct image_size {
+    int width, height;
+};
+
+/* A factor that decoders and boxes leave to the final, good resize. */
+enum { RESIZE_RESERVE = 2 };
+
+struct geometry;
+
+/* The way of everything but ordinary JPEG: plans *g, and opens the file's picture in memory as it
+ * is stored, 8 bit RGB, maybe smaller than the file says. */
+bool image_decode(const struct image_header *header, const struct fit_request *request,
+                  struct geometry *g, VipsImage **ret, struct error *err) NODISCARD;
+
+/* 8 bit RGB in memory, row behind row; the worker's until its next image. */
+struct picture {
+    const uint8_t *rgb;
+    int width, height;
+    struct image_stages stages;
+};
+
+/* Probe, decode and fit. */
+bool image_fit(struct image_worker *worker, const struct fit_request *request, struct picture *ret,
+               struct error *err) NODISCARD;
+
+/* --- pixels --- */
+
+static inline size_t pixels_line_size(const VipsImage *image)
+{
+    return (size_t)image->Xsize * (size_t)image->Bands *
+           (size_t)vips_format_sizeof_unsafe(image->BandFmt);
+}
+
+/* 8 bit sRGB (and maybe alpha) by the embedded profile, else by the kind of pixels. */
+bool pixels_to_srgb(VipsImage **image, struct error *err) NODISCARD;
+/* Three bands: transparency over the background. */
+bool pixels_flatten(VipsImage **image, uint32_t background, struct error *err) NODISCARD;
+/* Evaluate into memory, in this thread, polling `cancelled`. */
+bool pixels_render(VipsImage **image, const atomic_bool *cancelled, struct error *err) NODISCARD;
+VipsArrayDouble *pixels_background(uint32_t background);
+
+/* --- encode --- */
+
+struct encode_request {
+    const struct image_options *options;
+    const atomic_bool *cancelled;
+};
+/* Fills in data, len and release of *ret. */
+bool image_encode(struct image_worker *worker, const struct encode_request *request,
+                  const struct picture *picture, struct image_result *ret,
+                  struct error *err) NODISCARD;
+
+/* --- start and end --- */
+
+/* What libvips keeps for each thread. At the end of every thread that used it. */
+void image_thread_done(void);
+
+#endif

@@ -1,0 +1,252 @@
+#include "image/read/jpeg_decode.h"
+
+#include "base/clock.h"
+
+#include <string.h>
+
+enum {
+    ROWS = 2,         /* decoded at a time: few, so that the resize finds them in the L1 cache */
+    SKIP_IMCUS = 64,  /* skipped at a time, between two looks at `cancelled` */
+    EDGE_COLUMNS = 4, /* beside what is wanted: smooth upsampling looks one sample beyond */
+    PIXEL = 4,
+    /* libjpeg-turbo writes rows that are aligned to its vectors (16 or 32 bytes) past the caches,
+     * and the resize would wait for memory: so all of them begin a pixel beyond */
+    ROW_ALIGN = 32,
+};
+
+static bool failed(const struct jpeg_decoder *d, struct error *err)
+{
+    return jpeg_guard_failed(&d->guard, err, ERROR_BAD_IMAGE,
+                             "the image cannot be decoded to its end");
+}
+
+static void open_step(void *arg)
+{
+    struct jpeg_decoder *d = arg;
+
+    jpeg_create_decompress(&d->codec);
+    d->codec.progress = &d->guard.progress;
+    jpeg_mem_src(&d->codec, d->data.data, d->data.len);
+    jpeg_read_header(&d->codec, TRUE);
+}
+
+bool jpeg_decoder_open(struct jpeg_decoder *d, struct bytes data, const atomic_bool *cancelled,
+                       struct error *err)
+{
+    memset(&d->codec, 0, sizeof(d->codec));
+    d->data = data;
+    d->resample_s = 0;
+    jpeg_guard_init(&d->guard, (j_common_ptr)&d->codec, cancelled);
+    return jpeg_guard_run(&d->guard, open_step, d) || failed(d, err);
+}
+
+void jpeg_decoder_done(struct jpeg_decoder *d)
+{
+    jpeg_destroy_decompress(&d->codec);
+}
+
+/* --- a second look --- */
+
+/* libjpeg-turbo's fast Huffman decoder, used wherever much data lies ahead, takes a code that does
+ * not exist for a zero without a word. What follows then hardly ever ends where the scan does: so
+ * when bytes are left over, all is read once more with so little ahead that the careful decoder
+ * does it. Bytes left over alone are no error: some cameras pad. */
+enum { CAREFUL_BYTES = 256 };
+
+static void source_nothing(j_decompress_ptr codec)
+{
+    (void)codec;
+}
+
+static boolean source_next(j_decompress_ptr codec)
+{
+    static const uint8_t end[] = {0xff, JPEG_EOI};
+    struct jpeg_decoder *d = codec->client_data;
+    size_t left = d->data.len - d->handed, count = left < CAREFUL_BYTES ? left : CAREFUL_BYTES;
+
+    d->source.next_input_byte = count > 0 ? d->data.data + d->handed : end;
+    d->source.bytes_in_buffer = count > 0 ? count : sizeof(end);
+    d->handed += count;
+    return TRUE;
+}
+
+static void source_skip(j_decompress_ptr codec, long count)
+{
+    struct jpeg_source_mgr *s = codec->src;
+
+    for (; count > (long)s->bytes_in_buffer; source_next(codec))
+        count -= (long)s->bytes_in_buffer;
+    if (count > 0) {
+        s->next_input_byte += count;
+        s->bytes_in_buffer -= (size_t)count;
+    }
+}
+
+static void careful_step(void *arg)
+{
+    struct jpeg_decoder *d = arg;
+    struct jpeg_decompress_struct *codec = &d->codec;
+
+    jpeg_create_decompress(codec);
+    codec->client_data = d;
+    codec->progress = &d->guard.progress;
+    d->source.init_source = source_nothing;
+    d->source.fill_input_buffer = source_next;
+    d->source.skip_input_data = source_skip;
+    d->source.resync_to_restart = jpeg_resync_to_restart;
+    d->source.term_source = source_nothing;
+    codec->src = &d->source;
+    jpeg_read_header(codec, TRUE);
+    codec->scale_denom = 8; /* only the codes matter */
+    jpeg_start_decompress(codec);
+    while (codec->output_scanline < codec->output_height) {
+        JSAMPROW row = d->rows->data;
+
+        jpeg_read_scanlines(codec, &row, 1);
+    }
+}
+
+static void finish_step(void *arg)
+{
+    struct jpeg_decoder *d = arg;
+
+    jpeg_finish_decompress(&d->codec);
+}
+
+static bool check_codes(struct jpeg_decoder *d, struct error *err)
+{
+    struct jpeg_decoder *careful;
+    bool ok;
+
+    if (jpeg_has_multiple_scans(&d->codec)) /* read to the end of the file already */
+        return true;
+    d->guard.lenient = true;
+    if (!jpeg_guard_run(&d->guard, finish_step, d) || d->guard.manager.num_warnings == 0)
+        return d->guard.state != JPEG_CANCELLED || failed(d, err);
+    careful = calloc(1, sizeof(*careful));
+    if (careful == NULL)
+        return error_oom(err);
+    careful->data = d->data;
+    careful->rows = d->rows; /* large enough: it held more of the same picture */
+    jpeg_guard_init(&careful->guard, (j_common_ptr)&careful->codec, d->guard.cancelled);
+    ok = jpeg_guard_run(&careful->guard, careful_step, careful) || failed(careful, err);
+    jpeg_decoder_done(careful);
+    free(careful);
+    return ok;
+}
+
+/* --- rows --- */
+
+static void start_step(void *arg)
+{
+    struct jpeg_decoder *d = arg;
+
+    /* of several scans this reads all, to the end of the file */
+    jpeg_start_decompress(&d->codec);
+}
+
+/* Spare the columns that nobody wants. Returns the first column of what is decoded. */
+static JDIMENSION crop_columns(struct jpeg_decoder *d)
+{
+    const struct resample *r = d->resample;
+    int first = r->first_col - EDGE_COLUMNS, last = r->last_col + EDGE_COLUMNS;
+    int width = (int)d->codec.output_width;
+    JDIMENSION left = first > 0 ? (JDIMENSION)first : 0;
+    JDIMENSION count = (JDIMENSION)(last < width ? last : width) - left;
+
+    if (count == d->codec.output_width)
+        return 0;
+    jpeg_crop_scanline(&d->codec, &left, &count);
+    return left;
+}
+
+/* Go on to a row that begins an iMCU row. */
+static void skip_to(struct jpeg_decoder *d, JDIMENSION row, JDIMENSION imcu)
+{
+    while (d->codec.output_scanline < row) {
+        JDIMENSION count = row - d->codec.output_scanline;
+
+        d->guard.progress.progress_monitor((j_common_ptr)&d->codec);
+        jpeg_skip_scanlines(&d->codec, count < SKIP_IMCUS * imcu ? count : SKIP_IMCUS * imcu);
+    }
+}
+
+static size_t row_bytes(const struct jpeg_decoder *d)
+{
+    size_t len = (size_t)d->codec.output_width * PIXEL;
+
+    return (len + ROW_ALIGN - 1) / ROW_ALIGN * ROW_ALIGN;
+}
+
+static uint8_t *row_at(const struct jpeg_decoder *d, size_t i)
+{
+    size_t aligned = ROW_ALIGN - (uintptr_t)d->rows->data % ROW_ALIGN;
+
+    return d->rows->data + aligned + PIXEL + i * row_bytes(d);
+}
+
+static JDIMENSION read_rows(struct jpeg_decoder *d)
+{
+    JSAMPROW rows[ROWS];
+
+    for (size_t i = 0; i < ROWS; i++)
+        rows[i] = row_at(d, i);
+    return jpeg_read_scanlines(&d->codec, rows, ROWS);
+}
+
+/* Feed what the resampler wants. */
+static void feed_rows(struct jpeg_decoder *d, JDIMENSION left)
+{
+    JDIMENSION first = (JDIMENSION)d->resample->first_row;
+    JDIMENSION last = (JDIMENSION)d->resample->last_row;
+    size_t column = ((size_t)d->resample->first_col - (size_t)left) * PIXEL;
+
+    while (d->codec.output_scanline < last) {
+        JDIMENSION top = d->codec.output_scanline, count = read_rows(d);
+        double start = clock_monotonic_s();
+
+        for (JDIMENSION i = 0; i < count; i++) {
+            if (top + i >= first && top + i < last)
+                resample_row(d->resample, row_at(d, i) + column);
+        }
+        d->resample_s += clock_monotonic_s() - start;
+    }
+}
+
+/* Rows that nobody wants are skipped, which leaves out the inverse DCT and the colours; their
+ * codes are read all the same. But the decoder does not look at rows that are skipped up to the
+ * very end, so the last ones are read. Skips begin and end between iMCU rows, where nothing is
+ * half done. */
+static void rows_step(void *arg)
+{
+    struct jpeg_decoder *d = arg;
+    struct jpeg_decompress_struct *codec = &d->codec;
+    JDIMENSION imcu = (JDIMENSION)codec->max_v_samp_factor * 8 / codec->scale_denom;
+    JDIMENSION left = crop_columns(d);
+    bool all_read = jpeg_has_multiple_scans(codec);
+
+    if (!all_read)
+        skip_to(d, (JDIMENSION)d->resample->first_row / imcu * imcu, imcu);
+    feed_rows(d, left);
+    while (!all_read && codec->output_scanline < codec->output_height) {
+        JDIMENSION tail = (codec->output_height - 1) / imcu * imcu;
+
+        if (codec->output_scanline % imcu == 0)
+            skip_to(d, tail, imcu);
+        read_rows(d);
+    }
+}
+
+bool jpeg_decoder_read(struct jpeg_decoder *d, int denominator, struct resample *resample,
+                       struct scratch *rows, struct error *err)
+{
+    d->resample = resample;
+    d->rows = rows;
+    d->codec.scale_num = 1;
+    d->codec.scale_denom = (unsigned)denominator;
+    d->codec.out_color_space = JCS_EXT_RGBX;
+    if (!jpeg_guard_run(&d->guard, start_step, d))
+        return failed(d, err);
+    return scratch_need(rows, ROW_ALIGN + PIXEL + ROWS * row_bytes(d), err) &&
+           (jpeg_guard_run(&d->guard, rows_step, d) || failed(d, err)) && check_codes(d, err);
+}

@@ -1,0 +1,73 @@
+#include "image/read/jpeg_guard.h"
+
+#include <jerror.h>
+
+/* `manager` is the first member */
+static struct jpeg_guard *guard_of(j_common_ptr codec)
+{
+    return (struct jpeg_guard *)codec->err;
+}
+
+static void error_exit(j_common_ptr codec)
+{
+    jpeg_guard_leave(guard_of(codec),
+                     codec->err->msg_code == JERR_OUT_OF_MEMORY ? JPEG_NO_MEMORY : JPEG_BROKEN);
+}
+
+static void emit_message(j_common_ptr codec, int level)
+{
+    if (level < 0 && !guard_of(codec)->lenient)
+        error_exit(codec);
+    if (level < 0)
+        codec->err->num_warnings++;
+}
+
+static void ignore_message(j_common_ptr codec)
+{
+    (void)codec;
+}
+
+static void poll_cancelled(j_common_ptr codec)
+{
+    struct jpeg_guard *guard = guard_of(codec);
+
+    if (guard->cancelled != NULL && atomic_load_explicit(guard->cancelled, memory_order_relaxed))
+        jpeg_guard_leave(guard, JPEG_CANCELLED);
+}
+
+void jpeg_guard_init(struct jpeg_guard *guard, j_common_ptr codec, const atomic_bool *cancelled)
+{
+    codec->err = jpeg_std_error(&guard->manager);
+    guard->manager.error_exit = error_exit;
+    guard->manager.emit_message = emit_message;
+    guard->manager.output_message = ignore_message;
+    guard->progress = (struct jpeg_progress_mgr){.progress_monitor = poll_cancelled};
+    guard->cancelled = cancelled;
+    guard->lenient = false;
+    guard->state = JPEG_FINE;
+}
+
+bool jpeg_guard_run(struct jpeg_guard *guard, void (*step)(void *arg), void *arg)
+{
+    guard->state = JPEG_FINE;
+    if (setjmp(guard->escape) != 0)
+        return false;
+    step(arg);
+    return true;
+}
+
+void jpeg_guard_leave(struct jpeg_guard *guard, int state)
+{
+    guard->state = state;
+    longjmp(guard->escape, 1);
+}
+
+bool jpeg_guard_failed(const struct jpeg_guard *guard, struct error *err, enum error_code code,
+                       const char *what)
+{
+    if (guard->state == JPEG_CANCELLED)
+        return error_set(err, ERROR_DEADLINE, "the image took too long");
+    if (guard->state == JPEG_NO_MEMORY)
+        return error_oom(err);
+    return error_set(err, code, "%s", what);
+}

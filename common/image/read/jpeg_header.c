@@ -1,0 +1,121 @@
+#include "image/private.h"
+
+#include <string.h>
+
+enum { SOF0 = 0xc0, DHT = 0xc4, RST0 = 0xd0, SOI = 0xd8, EOI = 0xd9, SOS = 0xda, TEM = 0x01 };
+
+static bool broken(struct error *err, const char *what)
+{
+    return error_set(err, ERROR_BAD_IMAGE, "the JPEG file %s", what);
+}
+
+static int get16(const uint8_t *p)
+{
+    return p[0] << 8 | p[1];
+}
+
+/* SOF0..SOF15, without DHT, JPG and DAC, which sit between them. */
+static bool is_frame(int marker)
+{
+    return marker >= SOF0 && marker <= 0xcf && marker != DHT && marker != 0xc8 && marker != 0xcc;
+}
+
+static int64_t round_up(int64_t n, int64_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* `p` is the segment after its length. */
+static bool read_frame(const uint8_t *p, size_t len, int marker, struct jpeg_header *ret,
+                       struct error *err)
+{
+    int max_h = 1, max_v = 1;
+    int64_t columns, rows; /* in units of the largest sampling factors' blocks */
+
+    if (ret->components != 0)
+        return broken(err, "has two frames");
+    /* Sequential and progressive, Huffman and arithmetic; not lossless, not hierarchical. */
+    if (marker > 0xc2 && marker != 0xc9 && marker != 0xca)
+        return broken(err, "uses a rare variant of JPEG (lossless or hierarchical)");
+    if (len < 6 || p[0] != 8)
+        return broken(err, "does not have 8 bits a sample");
+    ret->height = get16(p + 1);
+    ret->width = get16(p + 3);
+    ret->components = p[5];
+    ret->progressive = marker == 0xc2 || marker == 0xca;
+    ret->coefficients = ret->progressive;
+    if (ret->width == 0 || ret->height == 0 || ret->components == 0 ||
+        len < 6 + 3 * (size_t)ret->components)
+        return broken(err, "has a broken frame header");
+
+    for (int i = 0; i < ret->components; i++) {
+        int h = p[7 + 3 * i] >> 4, v = p[7 + 3 * i] & 15;
+
+        if (h < 1 || h > 4 || v < 1 || v > 4)
+            return broken(err, "has a broken frame header");
+        max_h = h > max_h ? h : max_h;
+        max_v = v > max_v ? v : max_v;
+    }
+    columns = round_up(ret->width, 8 * max_h) / max_h;
+    rows = round_up(ret->height, 8 * max_v) / max_v;
+    for (int i = 0; i < ret->components; i++)
+        ret->samples += columns * (p[7 + 3 * i] >> 4) * rows * (p[7 + 3 * i] & 15);
+    return true;
+}
+
+/* The next marker at or after *pos, which is left behind it; -1 at the end of the data. Stuffed
+ * zeros and restarts, which belong to the compressed data, are passed over. */
+static int next_marker(struct bytes data, size_t *pos)
+{
+    while (*pos < data.len) {
+        const uint8_t *p = memchr(data.data + *pos, 0xff, data.len - *pos);
+
+        if (p == NULL)
+            break;
+        *pos = (size_t)(p - data.data);
+        while (*pos < data.len && data.data[*pos] == 0xff)
+            (*pos)++;
+        if (*pos == data.len)
+            break;
+        int marker = data.data[(*pos)++];
+        if (marker != 0 && marker != TEM && (marker < RST0 || marker >= SOI))
+            return marker;
+    }
+    return -1;
+}
+
+/* Without an end marker nothing tells whether the last scan is whole, or whether more scans should
+ * follow, and libjpeg's read-ahead stumbles over its absence anyway: such a file is refused. */
+bool jpeg_header_read(struct bytes data, struct jpeg_header *ret, struct error *err)
+{
+    size_t pos = 2;
+    int scans = 0;
+
+    *ret = (struct jpeg_header){0};
+    for (;;) {
+        int marker = next_marker(data, &pos);
+        size_t len;
+
+        if (marker == EOI)
+            break;
+        if (marker < 0 || data.len - pos < 2)
+            return broken(err, "is truncated");
+        len = (size_t)get16(data.data + pos);
+        if (len > data.len - pos)
+            return broken(err, "is truncated");
+        if (marker == SOI || len < 2)
+            return broken(err, "has a broken marker");
+        if (is_frame(marker) && !read_frame(data.data + pos + 2, len - 2, marker, ret, err))
+            return false;
+        if (marker == SOS) {
+            if (ret->components == 0 || len < 3)
+                return broken(err, "has a broken scan header");
+            ret->coefficients |= data.data[pos + 2] < ret->components;
+            if (++scans > IMAGE_JPEG_SCANS_MAX)
+                return error_set(err, ERROR_BAD_IMAGE, "the JPEG file has more than %d scans",
+                                 IMAGE_JPEG_SCANS_MAX);
+        }
+        pos += len;
+    }
+    return scans > 0 || broken(err, "has no image");
+}

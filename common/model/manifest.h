@@ -1,0 +1,34 @@
+/* A model's manifest: which file, how its input is made, what its output means (models/README.md
+ * explains the fields). */
+#ifndef DARKROOM_MODEL_MANIFEST_H
+#define DARKROOM_MODEL_MANIFEST_H
+
+#include "base/strings.h"
+#include "image/image.h"
+
+enum { MANIFEST_NAME_MAX = 64, MANIFEST_LABELS_MAX = 100000 };
+
+struct manifest {
+    char name[MANIFEST_NAME_MAX + 1];
+    char *file; /* path of the ONNX file; heap */
+    char sha256[SHA256_HEX_LEN + 1];
+    char *input_tensor, *output_tensor; /* heap */
+    struct image_tensor_spec input;
+    bool softmax;   /* the output is logits */
+    int drop_first; /* leading outputs that are no classes (background) */
+    char **labels;  /* one line each, without the dropped ones; heap */
+    size_t label_count;
+};
+
+/* Read a manifest and its labels. `file` and the labels' file are relative to the manifest's
+ * folder. ERROR_CONFIG names what is wrong. On failure *ret is empty. */
+bool manifest_read(const char *path, struct manifest *ret, struct error *err) NODISCARD;
+void manifest_done(struct manifest *manifest);
+
+/* Floats in the input tensor. */
+static inline size_t manifest_input_count(const struct manifest *manifest)
+{
+    return (size_t)3 * (size_t)manifest->input.height * (size_t)manifest->input.width;
+}
+
+#endif

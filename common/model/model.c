@@ -1,0 +1,307 @@
+#include "model/model.h"
+
+#include "base/log.h"
+#include "base/threads.h"
+
+#include <errno.h>
+#include <math.h>
+#include <onnxruntime_c_api.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { MODEL_FILE_MAX = 1024 * 1024 * 1024 };
+
+struct model {
+    const OrtApi *ort;
+    struct manifest manifest;
+    OrtEnv *env;
+    OrtSession *session;
+    OrtMemoryInfo *memory;
+    size_t outputs; /* of the output tensor, dropped ones included */
+};
+
+struct model_tensors {
+    const OrtApi *ort;
+    float *input;
+    float *output;
+    OrtValue *input_value;
+    OrtValue *output_value;
+};
+
+/* Take a status: true when it is none. */
+static bool check(const struct model *m, OrtStatus *status, enum error_code code, struct error *err)
+{
+    if (status == NULL)
+        return true;
+    error_set(err, code, "ONNX Runtime: %s", m->ort->GetErrorMessage(status));
+    m->ort->ReleaseStatus(status);
+    return false;
+}
+
+static void ORT_API_CALL log_ort(void *ctx, OrtLoggingLevel severity, const char *category,
+                                 const char *id, const char *location, const char *message)
+{
+    (void)ctx;
+    (void)severity;
+    (void)id;
+    log_warning(message, F("library", "onnxruntime"), F("category", category),
+                F("location", location));
+}
+
+static bool read_file(const char *path, struct buffer *out, struct error *err)
+{
+    CLEANUP_FCLOSE FILE *f = fopen(path, "re");
+    struct stat st;
+
+    if (f == NULL || fstat(fileno(f), &st) != 0)
+        return error_set(err, ERROR_CONFIG, "%s: %s (`make model` makes the usual one)", path,
+                         strerror(errno));
+    if (!buffer_reserve(out, (size_t)st.st_size, err))
+        return error_wrap(err, "%s", path);
+    out->len = fread(out->data, 1, (size_t)st.st_size, f);
+    return out->len == (size_t)st.st_size ||
+           error_set(err, ERROR_CONFIG, "%s: cannot be read", path);
+}
+
+static bool verify(const struct manifest *manifest, struct bytes data, struct error *err)
+{
+    char hex[SHA256_HEX_LEN + 1];
+
+    if (!string_sha256_hex(&data, 1, hex, err))
+        return false;
+    if (strcmp(hex, manifest->sha256) != 0)
+        return error_set(err, ERROR_CONFIG, "%s: its sha256 is %s, not the manifest's",
+                         manifest->file, hex);
+    return true;
+}
+
+/* The model's bytes, read and hashed while ONNX Runtime starts, which takes longer. Not the other
+ * way round: its thousand small blocks would come from an arena of the thread, which glibc grows
+ * page by page, with a call to the kernel for each. */
+struct model_file {
+    const struct manifest *manifest;
+    struct buffer data;
+    pthread_t thread;
+    struct error err;
+    bool ok;
+};
+
+static void *get_file(void *arg)
+{
+    struct model_file *file = arg;
+
+    file->ok = read_file(file->manifest->file, &file->data, &file->err) &&
+               verify(file->manifest, buffer_view(&file->data), &file->err);
+    return NULL;
+}
+
+static bool make_environment(struct model *m, struct error *err)
+{
+    return check(m,
+                 m->ort->CreateEnvWithCustomLogger(log_ort, NULL, ORT_LOGGING_LEVEL_WARNING,
+                                                   "model", &m->env),
+                 ERROR_CONFIG, err);
+}
+
+/* Workers are the parallelism: one thread per Run, and none that spins. */
+static bool make_session(struct model *m, struct bytes data, struct error *err)
+{
+    const OrtApi *ort = m->ort;
+    OrtSessionOptions *options = NULL;
+
+    bool ok =
+        check(m, ort->CreateSessionOptions(&options), ERROR_CONFIG, err) &&
+        check(m, ort->SetIntraOpNumThreads(options, 1), ERROR_CONFIG, err) &&
+        check(m, ort->SetInterOpNumThreads(options, 1), ERROR_CONFIG, err) &&
+        check(m, ort->SetSessionExecutionMode(options, ORT_SEQUENTIAL), ERROR_CONFIG, err) &&
+        check(m, ort->SetSessionGraphOptimizationLevel(options, ORT_ENABLE_ALL), ERROR_CONFIG,
+              err) &&
+        check(m, ort->AddSessionConfigEntry(options, "session.intra_op.allow_spinning", "0"),
+              ERROR_CONFIG, err) &&
+        check(m, ort->CreateSessionFromArray(m->env, data.data, data.len, options, &m->session),
+              ERROR_CONFIG, err) &&
+        check(m, ort->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &m->memory),
+              ERROR_CONFIG, err);
+    if (options != NULL)
+        ort->ReleaseSessionOptions(options);
+    return ok;
+}
+
+/* One row of floats, as many as there are labels: the tensors for it are made once. */
+static bool check_output(struct model *m, const OrtTensorTypeAndShapeInfo *shape, struct error *err)
+{
+    ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+    size_t dimensions = 0;
+    int64_t sizes[2] = {0};
+
+    if (!check(m, m->ort->GetTensorElementType(shape, &type), ERROR_CONFIG, err) ||
+        !check(m, m->ort->GetDimensionsCount(shape, &dimensions), ERROR_CONFIG, err) ||
+        !check(m, m->ort->GetDimensions(shape, sizes, dimensions < 2 ? dimensions : 2),
+               ERROR_CONFIG, err))
+        return false;
+    if (type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT || dimensions != 2 || sizes[0] != 1)
+        return error_set(err, ERROR_CONFIG, "the model's output is not one row of floats");
+    m->outputs = (size_t)sizes[1];
+    if (m->outputs != m->manifest.label_count + (size_t)m->manifest.drop_first)
+        return error_set(err, ERROR_CONFIG, "the model has %zu outputs, but there are %zu labels",
+                         m->outputs, m->manifest.label_count + (size_t)m->manifest.drop_first);
+    return true;
+}
+
+/* A wrong tensor name or shape shows on the first run: make it now, and count the outputs. */
+static bool try_output(struct model *m, struct error *err)
+{
+    const OrtApi *ort = m->ort;
+    struct model_tensors *t = model_tensors_new(m, err);
+    OrtTensorTypeAndShapeInfo *shape = NULL;
+    OrtValue *output = NULL;
+    const char *const in = m->manifest.input_tensor;
+    const char *const out = m->manifest.output_tensor;
+
+    if (t == NULL)
+        return false;
+    const OrtValue *input = t->input_value;
+    bool ok =
+        check(m, ort->Run(m->session, NULL, &in, &input, 1, &out, 1, &output), ERROR_CONFIG, err) &&
+        check(m, ort->GetTensorTypeAndShape(output, &shape), ERROR_CONFIG, err) &&
+        check_output(m, shape, err);
+    if (shape != NULL)
+        ort->ReleaseTensorTypeAndShapeInfo(shape);
+    if (output != NULL)
+        ort->ReleaseValue(output);
+    model_tensors_free(t);
+    return ok;
+}
+
+static bool load(struct model *m, struct model_file *file, struct error *err)
+{
+    m->ort = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+    if (m->ort == NULL)
+        return error_set(err, ERROR_CONFIG, "ONNX Runtime is older than this program needs");
+    if (!thread_start(&file->thread, get_file, file, err))
+        return false;
+    bool ok = make_environment(m, err);
+    pthread_join(file->thread, NULL);
+    if (!file->ok) {
+        *err = file->err;
+        return false;
+    }
+    return ok && make_session(m, buffer_view(&file->data), err) && try_output(m, err);
+}
+
+struct model *model_open(const char *manifest_path, struct error *err)
+{
+    struct model *m = calloc(1, sizeof(*m));
+
+    if (m == NULL) {
+        error_oom(err);
+        return NULL;
+    }
+    struct model_file file = {.manifest = &m->manifest, .data = BUFFER_MAX(MODEL_FILE_MAX)};
+    bool ok = manifest_read(manifest_path, &m->manifest, err) && load(m, &file, err);
+    buffer_done(&file.data);
+    if (ok)
+        return m;
+    model_free(m);
+    return NULL;
+}
+
+void model_free(struct model *m)
+{
+    if (m == NULL)
+        return;
+    if (m->memory != NULL)
+        m->ort->ReleaseMemoryInfo(m->memory);
+    if (m->session != NULL)
+        m->ort->ReleaseSession(m->session);
+    if (m->env != NULL)
+        m->ort->ReleaseEnv(m->env);
+    manifest_done(&m->manifest);
+    free(m);
+}
+
+const struct manifest *model_manifest(const struct model *m)
+{
+    return &m->manifest;
+}
+
+static bool wrap(const struct model *m, float *data, size_t count, const int64_t *shape,
+                 size_t dimensions, OrtValue **ret, struct error *err)
+{
+    return check(m,
+                 m->ort->CreateTensorWithDataAsOrtValue(m->memory, data, count * sizeof(float),
+                                                        shape, dimensions,
+                                                        ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ret),
+                 ERROR_CONFIG, err);
+}
+
+struct model_tensors *model_tensors_new(const struct model *m, struct error *err)
+{
+    const struct image_tensor_spec *spec = &m->manifest.input;
+    int64_t nchw[] = {1, 3, spec->height, spec->width};
+    int64_t nhwc[] = {1, spec->height, spec->width, 3};
+    int64_t out[] = {1, (int64_t)m->outputs};
+    size_t inputs = (size_t)3 * (size_t)spec->height * (size_t)spec->width;
+    struct model_tensors *t = calloc(1, sizeof(*t));
+
+    if (t != NULL) {
+        t->ort = m->ort;
+        t->input = calloc(inputs, sizeof(float));
+        t->output = calloc(m->outputs + 1, sizeof(float));
+    }
+    if (t == NULL || t->input == NULL || t->output == NULL) {
+        error_oom(err);
+    } else if (wrap(m, t->input, inputs, spec->nchw ? nchw : nhwc, 4, &t->input_value, err) &&
+               /* before try_output the number of outputs is not known yet */
+               (m->outputs == 0 || wrap(m, t->output, m->outputs, out, 2, &t->output_value, err))) {
+        return t;
+    }
+    model_tensors_free(t);
+    return NULL;
+}
+
+void model_tensors_free(struct model_tensors *t)
+{
+    if (t == NULL)
+        return;
+    if (t->input_value != NULL)
+        t->ort->ReleaseValue(t->input_value);
+    if (t->output_value != NULL)
+        t->ort->ReleaseValue(t->output_value);
+    free(t->input);
+    free(t->output);
+    free(t);
+}
+
+float *model_input(struct model_tensors *t)
+{
+    return t->input;
+}
+
+static void softmax(float *x, size_t n)
+{
+    float max = x[0], sum = 0;
+
+    for (size_t i = 1; i < n; i++)
+        max = fmaxf(max, x[i]);
+    for (size_t i = 0; i < n; i++)
+        sum += x[i] = expf(x[i] - max);
+    for (size_t i = 0; i < n; i++)
+        x[i] /= sum;
+}
+
+bool model_run(const struct model *m, struct model_tensors *t, const float **scores,
+               struct error *err)
+{
+    const char *const in = m->manifest.input_tensor;
+    const char *const out = m->manifest.output_tensor;
+    const OrtValue *input = t->input_value;
+
+    if (!check(m, m->ort->Run(m->session, NULL, &in, &input, 1, &out, 1, &t->output_value),
+               ERROR_INTERNAL, err))
+        return false;
+    if (m->manifest.softmax)
+        softmax(t->output, m->outputs);
+    *scores = t->output + m->manifest.drop_first;
+    return true;
+}

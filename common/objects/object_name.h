@@ -1,0 +1,26 @@
+/* How our objects are called: "<prefix><id>.<ext>", where id is 64 lower-case hex digits and ext
+ * that of an output format; a result is the object's key + ".json". Shared by both services. Pure.
+ */
+#ifndef DARKROOM_OBJECTS_OBJECT_NAME_H
+#define DARKROOM_OBJECTS_OBJECT_NAME_H
+
+#include "base/strings.h"
+#include "image/image.h"
+
+struct object_name {
+    char id[SHA256_HEX_LEN + 1];
+    enum image_format format; /* IMAGE_UNKNOWN: an id without extension, any of them */
+};
+
+/* The formats an object may have, in the order they are looked for. */
+enum { OBJECT_FORMATS = 4 };
+extern const enum image_format object_formats[OBJECT_FORMATS];
+
+/* Parse "<id>" or "<id>.<ext>". False when it is neither. */
+bool object_name_parse(const char *text, struct object_name *ret) NODISCARD;
+
+/* The key of an id in one format. ERROR_INTERNAL when it does not fit into `size` bytes. */
+bool object_key(const char *prefix, const char *id, enum image_format format, char *out,
+                size_t size, struct error *err) NODISCARD;
+
+#endif

@@ -1,0 +1,25 @@
+/* The keys of what is stored besides objects: "<object's key>.json" is a result, and
+ * "<prefix>rejected/<digest>.json" records an event that cannot be labelled. Pure. */
+#ifndef DARKROOM_OBJECTS_RESULT_KEY_H
+#define DARKROOM_OBJECTS_RESULT_KEY_H
+
+#include "base/strings.h"
+
+#define RESULT_SUFFIX ".json"
+
+/* The key of an object's result. ERROR_BAD_REQUEST when it does not fit into `size` bytes. */
+bool result_key(const char *object_key, char *out, size_t size, struct error *err) NODISCARD;
+
+/* The key of a rejected event's record. ERROR_INTERNAL when it does not fit. */
+bool rejected_key(const char *prefix, const char digest[SHA256_HEX_LEN + 1], char *out, size_t size,
+                  struct error *err) NODISCARD;
+
+/* Whether the classifier may have written this key: any result, and all under rejected/. */
+bool key_is_output(const char *key, const char *prefix);
+
+/* What the services write. */
+enum key_kind { KEY_FOREIGN, KEY_OBJECT, KEY_RESULT, KEY_REJECTED };
+/* `name` is the key behind the store's prefix. */
+enum key_kind key_kind_of(const char *name);
+
+#endif

@@ -1,0 +1,53 @@
+/* Image work for the threads of the worker pool: the calls of image/image.h, made in a sandboxed
+ * process of the thread's own, or, with SANDBOX=off, by the thread itself.
+ *
+ * Whatever an image does to its process costs that image's request alone: 422 when the process
+ * crashes, makes a forbidden system call, or has no memory left; 503 at the deadline. Each loss is
+ * counted (sandbox_losses_total) and logged with the request's id. Nothing that comes back is
+ * trusted: every length is checked, and so is what the result says it is. */
+#ifndef DARKROOM_WORKERS_IMAGE_WORKER_H
+#define DARKROOM_WORKERS_IMAGE_WORKER_H
+
+#include "image/image.h"
+#include "sandbox/sandbox.h"
+
+/* Of results: 16 megapixels that no format makes smaller. */
+enum { IMAGE_RESULT_MAX = 64 * 1024 * 1024 };
+
+struct image_tensor {
+    float *values; /* image_pixels_bytes of them, the caller's */
+    struct image_stages stages;
+};
+
+/* Shared by all slots, read-only once they exist. */
+struct image_slots {
+    struct sandbox *sandbox; /* NULL: SANDBOX=off */
+    struct image_limits limits;
+    size_t input_max, output_max; /* bytes */
+};
+
+struct image_slot;
+
+/* One thread's; `slots` must outlive it. Its process is started by image_slot_begin, or by the
+ * first call. */
+struct image_slot *image_slot_new(const struct image_slots *slots, struct error *err) NODISCARD;
+void image_slot_begin(struct image_slot *slot);
+void image_slot_free(struct image_slot *slot); /* on its thread; NULL is fine */
+
+struct image_work {
+    struct bytes data;
+    int64_t deadline_ms;
+    const atomic_bool *cancelled;
+    const char *request_id; /* for the log */
+};
+
+/* image_transform, and image_to_pixels with image_tensor_fill, with their errors, and
+ * ERROR_UNAVAILABLE: there is no process and none can be started. */
+bool image_slot_transform(struct image_slot *slot, const struct image_work *work,
+                          const struct image_options *options, struct image_result *ret,
+                          struct error *err) NODISCARD;
+bool image_slot_to_tensor(struct image_slot *slot, const struct image_work *work,
+                          const struct image_tensor_spec *spec, struct image_tensor *ret,
+                          struct error *err) NODISCARD;
+
+#endif

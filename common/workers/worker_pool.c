@@ -1,0 +1,302 @@
+#include "workers/worker_pool.h"
+
+#include "base/clock.h"
+#include "base/threads.h"
+
+#include <sys/queue.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+enum {
+    NICENESS = 5,
+    RESERVED_MS = 1000, /* after a small job was queued, a worker is kept for the next one */
+};
+
+enum ticket_state { WAITING, RUNNING, ENDED };
+
+/* One worker_pool_run call; lives on its caller's stack. */
+struct ticket {
+    const struct worker_job *job;
+    int64_t deadline_ms;
+    enum ticket_state state;
+    atomic_bool cancelled;
+    pthread_cond_t changed;
+    TAILQ_ENTRY(ticket) link; /* in a queue, or in the list of running ones */
+};
+
+TAILQ_HEAD(ticket_list, ticket);
+
+struct worker_pool {
+    struct worker_pool_options options;
+    pthread_mutex_t mutex;
+    pthread_cond_t work;             /* a ticket was queued, or stopping */
+    struct ticket_list small, large; /* waiting */
+    struct ticket_list running;
+    int depth;
+    int busy;
+    int large_busy;      /* of these, with large jobs */
+    int64_t reserved_ms; /* until then a worker is kept for small jobs */
+    double debt_s;       /* workers' time that large jobs owe to the small ones that wait */
+    int64_t cut_ms;      /* no deadline is later than this */
+    bool stopping;
+    pthread_cond_t started;
+    int ready; /* threads whose state is made */
+    bool failed;
+    struct error failure;
+    int threads;
+    pthread_t *thread;
+};
+
+/* Called locked. */
+static struct ticket_list *queue_of(struct worker_pool *pool, const struct ticket *ticket)
+{
+    return ticket->job->large ? &pool->large : &pool->small;
+}
+
+/* Called locked. */
+static void queue_remove(struct worker_pool *pool, struct ticket *ticket)
+{
+    TAILQ_REMOVE(queue_of(pool, ticket), ticket, link);
+    pool->depth--;
+}
+
+/* What an idle worker runs next, or NULL; then *until_ms is when to ask again at the latest.
+ * Called locked. */
+static struct ticket *choose(struct worker_pool *pool, int64_t *until_ms)
+{
+    struct ticket *small = TAILQ_FIRST(&pool->small);
+    struct ticket *large = TAILQ_FIRST(&pool->large);
+    const int workers = pool->options.workers;
+    bool last_free = workers > 1 && pool->large_busy >= workers - 1;
+
+    *until_ms = INT64_MAX;
+    if (large == NULL)
+        return small;
+    if (small != NULL)
+        return last_free || pool->debt_s > 0 ? small : large;
+    pool->debt_s = 0; /* nobody waits */
+    if (!last_free || clock_left_ms(pool->reserved_ms) == 0)
+        return large;
+    *until_ms = pool->reserved_ms;
+    return NULL;
+}
+
+/* A job took this long. Called locked. */
+static void settle_debt(struct worker_pool *pool, bool large, double seconds)
+{
+    pool->debt_s += large ? seconds : -seconds;
+    if (pool->debt_s < 0)
+        pool->debt_s = 0;
+}
+
+/* Called locked; unlocks meanwhile. */
+static void run_one(struct worker_pool *pool, struct ticket *ticket, void *state)
+{
+    bool large = ticket->job->large;
+
+    queue_remove(pool, ticket);
+    ticket->state = RUNNING;
+    TAILQ_INSERT_TAIL(&pool->running, ticket, link);
+    pool->busy++;
+    pool->large_busy += large;
+    pthread_mutex_unlock(&pool->mutex);
+
+    double started = clock_monotonic_s();
+    ticket->job->run(state, ticket->job->arg, &ticket->cancelled);
+    double seconds = clock_monotonic_s() - started;
+
+    pthread_mutex_lock(&pool->mutex);
+    TAILQ_REMOVE(&pool->running, ticket, link);
+    pool->busy--;
+    pool->large_busy -= large;
+    settle_debt(pool, large, seconds);
+    ticket->state = ENDED;
+    pthread_cond_signal(&ticket->changed);
+}
+
+/* Run jobs until the pool is stopping and has none left. Called locked. */
+static void run_all(struct worker_pool *pool, void *state)
+{
+    while (!pool->stopping || pool->depth > 0) {
+        int64_t until_ms;
+        struct ticket *ticket = choose(pool, &until_ms);
+
+        if (ticket != NULL)
+            run_one(pool, ticket, state);
+        else if (until_ms < INT64_MAX)
+            thread_cond_wait(&pool->work, &pool->mutex, until_ms);
+        else
+            pthread_cond_wait(&pool->work, &pool->mutex);
+    }
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker_pool *pool = arg;
+    struct error err = {0};
+    void *state = NULL;
+    bool ok = true;
+    id_t thread = (id_t)syscall(SYS_gettid);
+
+    /* from where the process is: absolute, a service that is niced itself would put its workers
+     * first */
+    setpriority(PRIO_PROCESS, thread, getpriority(PRIO_PROCESS, thread) + NICENESS);
+    if (pool->options.state_new != NULL) {
+        state = pool->options.state_new(pool->options.ctx, &err);
+        ok = state != NULL;
+    }
+    pthread_mutex_lock(&pool->mutex);
+    if (!ok) {
+        pool->failed = true;
+        pool->failure = err;
+    }
+    pool->ready++;
+    pthread_cond_signal(&pool->started);
+    if (ok && pool->options.begin != NULL) {
+        pthread_mutex_unlock(&pool->mutex);
+        pool->options.begin(state);
+        pthread_mutex_lock(&pool->mutex);
+    }
+    if (ok)
+        run_all(pool, state);
+    pthread_mutex_unlock(&pool->mutex);
+    if (pool->options.state_free != NULL)
+        pool->options.state_free(state);
+    return NULL;
+}
+
+struct worker_pool *worker_pool_new(const struct worker_pool_options *options, struct error *err)
+{
+    struct worker_pool *pool = calloc(1, sizeof(*pool));
+
+    if (pool == NULL ||
+        (pool->thread = calloc((size_t)options->workers, sizeof(pthread_t))) == NULL) {
+        free(pool);
+        error_oom(err);
+        return NULL;
+    }
+    pool->options = *options;
+    pthread_mutex_init(&pool->mutex, NULL);
+    thread_cond_init(&pool->work);
+    thread_cond_init(&pool->started);
+    TAILQ_INIT(&pool->small);
+    TAILQ_INIT(&pool->large);
+    TAILQ_INIT(&pool->running);
+    pool->cut_ms = INT64_MAX;
+    while (pool->threads < options->workers &&
+           pthread_create(&pool->thread[pool->threads], NULL, worker_main, pool) == 0)
+        pool->threads++;
+    pthread_mutex_lock(&pool->mutex);
+    while (pool->ready < pool->threads)
+        pthread_cond_wait(&pool->started, &pool->mutex);
+    bool failed = pool->failed;
+    if (failed)
+        *err = pool->failure;
+    pthread_mutex_unlock(&pool->mutex);
+    if (!failed && pool->threads == options->workers)
+        return pool;
+    if (!failed)
+        error_set(err, ERROR_OVERLOADED, "cannot start %d worker threads", options->workers);
+    worker_pool_free(pool);
+    return NULL;
+}
+
+void worker_pool_free(struct worker_pool *pool)
+{
+    if (pool == NULL)
+        return;
+    pthread_mutex_lock(&pool->mutex);
+    pool->stopping = true;
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->mutex);
+    for (int i = 0; i < pool->threads; i++)
+        pthread_join(pool->thread[i], NULL);
+    pthread_cond_destroy(&pool->work);
+    pthread_cond_destroy(&pool->started);
+    pthread_mutex_destroy(&pool->mutex);
+    free(pool->thread);
+    free(pool);
+}
+
+/* Wait until the ticket has ended, or was withdrawn because its deadline passed in the queue.
+ * Called locked. */
+static bool wait_for(struct worker_pool *pool, struct ticket *ticket, struct error *err)
+{
+    while (ticket->state != ENDED) {
+        int64_t deadline = ticket->deadline_ms < pool->cut_ms ? ticket->deadline_ms : pool->cut_ms;
+        if (clock_left_ms(deadline) > 0) {
+            thread_cond_wait(&ticket->changed, &pool->mutex, deadline);
+        } else if (ticket->state == WAITING) {
+            queue_remove(pool, ticket);
+            return error_set(err, ERROR_DEADLINE, "no worker was free in time");
+        } else {
+            atomic_store(&ticket->cancelled, true);
+            pthread_cond_wait(&ticket->changed, &pool->mutex);
+        }
+    }
+    return true;
+}
+
+bool worker_pool_run(struct worker_pool *pool, const struct worker_job *job, int64_t deadline_ms,
+                     struct error *err)
+{
+    struct ticket ticket = {.job = job, .deadline_ms = deadline_ms};
+    bool ok;
+
+    thread_cond_init(&ticket.changed);
+    pthread_mutex_lock(&pool->mutex);
+    if (pool->depth >= pool->options.queue_max + pool->threads - pool->busy) {
+        ok = error_set(err, ERROR_OVERLOADED, "%d jobs are waiting already", pool->depth);
+    } else {
+        TAILQ_INSERT_TAIL(queue_of(pool, &ticket), &ticket, link);
+        pool->depth++;
+        if (!job->large)
+            pool->reserved_ms = clock_monotonic_ms() + RESERVED_MS;
+        pthread_cond_signal(&pool->work);
+        ok = wait_for(pool, &ticket, err);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    pthread_cond_destroy(&ticket.changed);
+    return ok;
+}
+
+static void wake_all(struct ticket_list *list)
+{
+    struct ticket *ticket;
+
+    TAILQ_FOREACH(ticket, list, link)
+    {
+        pthread_cond_signal(&ticket->changed);
+    }
+}
+
+void worker_pool_cut_deadlines(struct worker_pool *pool, int64_t deadline_ms)
+{
+    pthread_mutex_lock(&pool->mutex);
+    pool->cut_ms = deadline_ms;
+    wake_all(&pool->small);
+    wake_all(&pool->large);
+    wake_all(&pool->running);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+bool worker_pool_is_full(struct worker_pool *pool)
+{
+    return worker_pool_queue_depth(pool) >= pool->options.queue_max;
+}
+
+int worker_pool_queue_depth(struct worker_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    int depth = pool->depth;
+    pthread_mutex_unlock(&pool->mutex);
+    return depth;
+}
+
+int worker_pool_busy(struct worker_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    int busy = pool->busy;
+    pthread_mutex_unlock(&pool->mutex);
+    return busy;
+}

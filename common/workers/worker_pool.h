@@ -1,0 +1,67 @@
+/* A fixed set of threads for CPU work, with a bounded queue. Connection threads only do I/O and
+ * wait here. A job should be a pure function (bytes + options -> bytes): later it moves into a
+ * sandboxed process without its callers noticing.
+ *
+ * Small and large jobs queue apart, each first come, first served, so that thumbnails do not wait
+ * behind huge images. While small ones wait, or came within the last second, one worker takes no
+ * large job (if there is more than one), and after a large job the small ones that wait get as much
+ * time from the workers as it took before the next large one begins. So
+ *  - a small job waits for the small ones before it, and for one large one at most at a time;
+ *  - a large job waits for the large ones before it, and as long again for small ones: small ones
+ *    can never keep it from running.
+ * What was accepted waits for at most QUEUE_MAX / max(1, WORKERS - 1) + 1 services of its own kind,
+ * and as long again for the other kind. A single worker cannot leave a large job for a small one:
+ * there a small one waits for at most one large service before its turn comes.
+ *
+ * Threads run at nice +5, so that I/O threads (health checks!) come first. Thread-safe. */
+#ifndef DARKROOM_WORKERS_WORKER_POOL_H
+#define DARKROOM_WORKERS_WORKER_POOL_H
+
+#include "base/error.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct worker_pool;
+
+struct worker_job {
+    /* `state` is the worker's own, reused from job to job. `cancelled` becomes true once the
+     * deadline has passed: end soon then. */
+    void (*run)(void *state, void *arg, const atomic_bool *cancelled);
+    void *arg;  /* borrowed until worker_pool_run returns */
+    bool large; /* takes many times as long as most */
+};
+
+struct worker_pool_options {
+    int workers;
+    int queue_max;
+    void *(*state_new)(void *ctx, struct error *err); /* may be NULL; run at the thread's start */
+    /* May be NULL; run after it, while the pool is in use already: what need not be ready at once
+     */
+    void (*begin)(void *state);
+    void (*state_free)(void *state); /* at the thread's end; called with NULL state too */
+    void *ctx;
+};
+
+/* NULL on failure: threads or a worker's state could not be made. */
+struct worker_pool *worker_pool_new(const struct worker_pool_options *options,
+                                    struct error *err) NODISCARD;
+/* No job may be in progress. */
+void worker_pool_free(struct worker_pool *pool);
+
+/* Run the job on a worker and wait for it. ERROR_OVERLOADED when the queue is full,
+ * ERROR_DEADLINE when the deadline passed before a worker was free (the job never ran); once it
+ * runs, the call returns true when the job has ended (the job says itself whether it was
+ * cancelled). */
+bool worker_pool_run(struct worker_pool *pool, const struct worker_job *job, int64_t deadline_ms,
+                     struct error *err) NODISCARD;
+
+/* Cut the deadlines of all jobs, waiting or running, to at most this. For shutdown. */
+void worker_pool_cut_deadlines(struct worker_pool *pool, int64_t deadline_ms);
+
+/* Whether a job would be refused now. A hint: worker_pool_run decides. */
+bool worker_pool_is_full(struct worker_pool *pool);
+int worker_pool_queue_depth(struct worker_pool *pool);
+int worker_pool_busy(struct worker_pool *pool);
+
+#endif

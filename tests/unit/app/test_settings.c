@@ -1,0 +1,425 @@
+#include "app/settings.h"
+
+#include "base/strings.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* An empty environment, but for what tells cmocka where its report goes. */
+static int clear(void **state)
+{
+    static const char *const names[] = {"CMOCKA_MESSAGE_OUTPUT", "CMOCKA_XML_FILE"};
+    char *values[ARRAY_SIZE(names)];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        values[i] = getenv(names[i]) != NULL ? strdup(getenv(names[i])) : NULL;
+    int status = clearenv();
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (values[i] != NULL)
+            status |= setenv(names[i], values[i], 1);
+        free(values[i]);
+    }
+    return status;
+}
+
+/* Load with what the environment holds: the mistakes' text, "" for none. The caller frees. */
+static char *load(enum service_kind service, struct settings *settings)
+{
+    CLEANUP(buffer_done) struct buffer mistakes = BUFFER_MAX(16384);
+    bool ok = settings_load(service, settings, &mistakes);
+
+    assert_int_equal(ok, mistakes.len == 0);
+    return string_format("%.*s", (int)mistakes.len, (const char *)mistakes.data);
+}
+
+static void assert_told(enum service_kind service, const char *expected)
+{
+    CLEANUP(settings_done) struct settings settings;
+    CLEANUP_FREE char *text = load(service, &settings);
+
+    assert_non_null(text);
+    if (expected == NULL)
+        assert_string_equal(text, "");
+    else if (strstr(text, expected) == NULL)
+        fail_msg("\"%s\" is not in \"%s\"", expected, text);
+}
+
+static void test_defaults(void **state)
+{
+    (void)state;
+    for (enum service_kind service = SERVICE_PREPROCESS; service <= SERVICE_CLASSIFY; service++) {
+        CLEANUP(settings_done) struct settings s;
+        CLEANUP_FREE char *text = load(service, &s);
+
+        assert_string_equal(text, "");
+        assert_int_equal(s.port, service == SERVICE_PREPROCESS ? 8000 : 8001);
+        assert_string_equal(s.host, "0.0.0.0");
+        assert_string_equal(s.storage_url, "file:data/objects");
+        assert_int_equal(s.max_body_bytes, 33554432);
+        assert_int_equal(s.max_pixels, 50000000);
+        assert_int_equal(s.max_decode_bytes, 268435456);
+        assert_int_equal(s.max_connections, 1000);
+        assert_int_equal(s.max_inflight, 256);
+        assert_int_equal(s.body_budget_bytes, 134217728);
+        assert_true(s.workers >= 1);
+        assert_int_equal(s.queue_max, 64);
+        assert_int_equal(s.request_timeout_ms, 30000);
+        assert_int_equal(s.shutdown_grace_ms, 8000);
+        assert_string_equal(s.push_token, "");
+        assert_int_equal(s.images, service == SERVICE_PREPROCESS);
+        assert_int_equal(s.model != NULL, service == SERVICE_CLASSIFY);
+        assert_int_equal(s.events_url != NULL, service == SERVICE_PREPROCESS);
+    }
+}
+
+static void set_keys(void)
+{
+    setenv("AWS_ACCESS_KEY_ID", "id", 1);
+    setenv("AWS_SECRET_ACCESS_KEY", "secret", 1);
+}
+
+static void test_storage(void **state)
+{
+    static const char *const good[] = {"file:data", "file:///data", "s3://b", "s3://b/p", "gs://b"};
+    static const char *const bad[] = {"data", "http://b", "s3:b", "FILE:x", "gs:/b"};
+
+    (void)state;
+    set_keys();
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        setenv("STORAGE_URL", good[i], 1);
+        assert_told(SERVICE_CLASSIFY, NULL);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        setenv("STORAGE_URL", bad[i], 1);
+        assert_told(SERVICE_CLASSIFY, "STORAGE_URL: ");
+    }
+}
+
+static void test_bucket(void **state)
+{
+    static const struct {
+        const char *url, *bucket;
+        bool good;
+    } cases[] = {
+        {"s3://b", "b", true},    {"gs://b/prefix", "b", true}, {"s3://bb", "b", false},
+        {"s3://b", "bb", false},  {"file:b", "b", false},       {"file:///b", "b", false},
+        {"gs://x/b", "b", false},
+    };
+
+    (void)state;
+    set_keys();
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        setenv("STORAGE_URL", cases[i].url, 1);
+        setenv("BUCKET", cases[i].bucket, 1);
+        assert_told(SERVICE_BOTH, cases[i].good ? NULL : "BUCKET and STORAGE_URL");
+    }
+    unsetenv("STORAGE_URL");
+    CLEANUP(settings_done) struct settings s;
+    CLEANUP_FREE char *text = load(SERVICE_PREPROCESS, &s);
+    assert_string_equal(text, "");
+    assert_string_equal(s.storage_url, "gs://b");
+}
+
+static void test_urls(void **state)
+{
+    static const char *const good[] = {"push+http://h/pubsub", "push+https://h:1/x?y=z",
+                                       "none:", "push+http://[::1]:80/",
+                                       "pubsub://projects/p/topics/img"};
+    static const char *const bad[] = {"pubsub://img",   "pubsub://projects/p/topics/1x",
+                                      "http://h/",      "push+http://",
+                                      "push+http:///x", "push+http://?",
+                                      "push+ftp://h",   "none",
+                                      "push+http://a b"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        setenv("EVENTS_URL", good[i], 1);
+        assert_told(SERVICE_PREPROCESS, NULL);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        setenv("EVENTS_URL", bad[i], 1);
+        assert_told(SERVICE_PREPROCESS, "EVENTS_URL: ");
+        assert_told(SERVICE_CLASSIFY, NULL); /* not its business */
+    }
+    unsetenv("EVENTS_URL");
+    setenv("RESULTS_BASE_URL", "http://h/a//", 1);
+    CLEANUP(settings_done) struct settings s;
+    CLEANUP_FREE char *text = load(SERVICE_PREPROCESS, &s);
+    assert_string_equal(text, "");
+    assert_string_equal(s.results_base_url, "http://h/a");
+    setenv("RESULTS_BASE_URL", "h/a", 1);
+    assert_told(SERVICE_PREPROCESS, "RESULTS_BASE_URL: ");
+}
+
+static void test_cloud_run(void **state)
+{
+    (void)state;
+    setenv("K_SERVICE", "x", 1);
+    assert_told(SERVICE_PREPROCESS, "STORAGE_URL: ");
+    assert_told(SERVICE_PREPROCESS, "EVENTS_URL: ");
+    assert_told(SERVICE_CLASSIFY, "STORAGE_URL: ");
+    setenv("STORAGE_URL", "gs://b", 1);
+    assert_told(SERVICE_CLASSIFY, NULL);
+    assert_told(SERVICE_PREPROCESS, "EVENTS_URL: ");
+    setenv("EVENTS_URL", "none:", 1);
+    assert_told(SERVICE_PREPROCESS, NULL);
+    unsetenv("STORAGE_URL");
+    setenv("ALLOW_EPHEMERAL", "1", 1);
+    assert_told(SERVICE_PREPROCESS, NULL);
+}
+
+/* A mistake in a row does not hide one in the rules between rows. */
+static void test_together(void **state)
+{
+    CLEANUP(settings_done) struct settings s;
+
+    (void)state;
+    setenv("PORT", "x", 1);
+    setenv("STORAGE_URL", "s3://\xff", 1);
+    setenv("EVENTS_URL", "x", 1);
+    setenv("BUCKET", "a\nb", 1);
+    setenv("WORKERS", "-1", 1);
+    setenv("RESULTS_BASE_URL", "a\nb", 1);
+    CLEANUP_FREE char *text = load(SERVICE_PREPROCESS, &s);
+    assert_non_null(strstr(text, "PORT: "));
+    assert_non_null(strstr(text, "STORAGE_URL: "));
+    assert_non_null(strstr(text, "EVENTS_URL: "));
+    assert_non_null(strstr(text, "BUCKET: "));
+    assert_non_null(strstr(text, "WORKERS: "));
+    assert_non_null(strstr(text, "RESULTS_BASE_URL: "));
+}
+
+static void test_retention(void **state)
+{
+    (void)state;
+    set_keys();
+    setenv("RETENTION_DAYS", "30", 1);
+    assert_told(SERVICE_PREPROCESS, NULL);
+    assert_told(SERVICE_CLASSIFY, NULL);
+    setenv("STORAGE_URL", "s3://b", 1);
+    assert_told(SERVICE_PREPROCESS, "RETENTION_DAYS: ");
+    setenv("RETENTION_DAYS", "0", 1);
+    assert_told(SERVICE_PREPROCESS, NULL);
+}
+
+static void test_allowed_buckets(void **state)
+{
+    (void)state;
+    setenv("ALLOWED_BUCKETS", "a,b/c", 1);
+    assert_told(SERVICE_CLASSIFY, "ALLOWED_BUCKETS: ");
+    assert_told(SERVICE_PREPROCESS, NULL);
+    setenv("STORAGE_URL", "s3://a", 1);
+    set_keys();
+    assert_told(SERVICE_CLASSIFY, NULL);
+}
+
+static void test_s3(void **state)
+{
+    (void)state;
+    setenv("STORAGE_URL", "s3://bucket", 1);
+    assert_told(SERVICE_BOTH, "AWS_ACCESS_KEY_ID");
+    set_keys();
+    assert_told(SERVICE_BOTH, NULL);
+    setenv("S3_SIGNATURE", "v2", 1);
+    assert_told(SERVICE_BOTH, "S3_SIGNATURE=v2: needs an http://");
+    setenv("S3_ENDPOINT", "https://host", 1);
+    assert_told(SERVICE_BOTH, "S3_SIGNATURE=v2: needs an http://");
+    setenv("S3_ENDPOINT", "http://host:9000/", 1);
+    assert_told(SERVICE_BOTH, NULL);
+    setenv("AWS_SESSION_TOKEN", "token", 1);
+    assert_told(SERVICE_BOTH, "session tokens");
+    setenv("S3_SIGNATURE", "v4", 1);
+    assert_told(SERVICE_BOTH, NULL);
+    static const char *const bad[] = {
+        "host", "ftp://host", "http://host/path", "http://u:p@host", "http://host?x", "http://"};
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        setenv("S3_ENDPOINT", bad[i], 1);
+        assert_told(SERVICE_BOTH, "S3_ENDPOINT: ");
+    }
+}
+
+static void test_gcs(void **state)
+{
+    (void)state;
+    setenv("BUCKET", "bucket", 1);
+    setenv("STORAGE_EMULATOR_HOST", "localhost:4443", 1);
+    CLEANUP(settings_done) struct settings s;
+    CLEANUP_FREE char *text = load(SERVICE_PREPROCESS, &s);
+    assert_string_equal(text, "");
+    assert_string_equal(s.storage_emulator_host, "http://localhost:4443");
+    setenv("GCS_ENDPOINT", "https://storage.example", 1);
+    assert_told(SERVICE_BOTH, "GCS_ENDPOINT and STORAGE_EMULATOR_HOST");
+    unsetenv("STORAGE_EMULATOR_HOST");
+    assert_told(SERVICE_BOTH, NULL);
+}
+
+static void assert_events_url(const char *expected)
+{
+    CLEANUP(settings_done) struct settings s;
+    CLEANUP_FREE char *text = load(SERVICE_PREPROCESS, &s);
+
+    assert_string_equal(text, "");
+    assert_string_equal(s.events_url, expected);
+}
+
+/* PREP_TOPIC is another name of EVENTS_URL=pubsub://…: both may be set, but not to two things. */
+static void test_prep_topic(void **state)
+{
+    static const struct {
+        const char *events, *topic, *project;
+        bool good;
+    } cases[] = {
+        {"pubsub://projects/p/topics/img", "img", "", true},
+        {"pubsub://projects/p/topics/img", "img", "p", true},
+        {"pubsub://projects/p/topics/img", "img", "p2", false},
+        {"pubsub://projects/p2/topics/img", "img", "p", false},
+        {"pubsub://projects/p/topics/img", "im", "", false},
+        {"pubsub://projects/p/topics/img", "img2", "", false},
+        {"pubsub://projects/p/topics/img", "projects/p/topics/img", "other", true},
+        {"pubsub://projects/p/topics/img", "projects/q/topics/img", "", false},
+        {"push+http://h/pubsub", "img", "p", false},
+        {"none:", "img", "p", false},
+    };
+
+    (void)state;
+    setenv("PREP_TOPIC", "img-preprocessed", 1);
+    assert_events_url("pubsub://img-preprocessed");
+    assert_told(SERVICE_CLASSIFY, NULL);
+    setenv("PREP_TOPIC", "projects/example.com:p/topics/img", 1);
+    assert_events_url("pubsub://projects/example.com:p/topics/img");
+    setenv("EVENTS_URL", "", 1);
+    assert_events_url("pubsub://projects/example.com:p/topics/img");
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        setenv("EVENTS_URL", cases[i].events, 1);
+        setenv("PREP_TOPIC", cases[i].topic, 1);
+        setenv("GOOGLE_CLOUD_PROJECT", cases[i].project, 1);
+        if (cases[i].good)
+            assert_events_url(cases[i].events);
+        else
+            assert_told(SERVICE_PREPROCESS, strlen(cases[i].topic) < 3
+                                                ? "PREP_TOPIC: "
+                                                : "EVENTS_URL and PREP_TOPIC name different");
+    }
+}
+
+static void test_pubsub(void **state)
+{
+    (void)state;
+    setenv("PUBSUB_EMULATOR_HOST", "localhost:8085", 1);
+    for (enum service_kind service = SERVICE_PREPROCESS; service <= SERVICE_CLASSIFY; service++) {
+        CLEANUP(settings_done) struct settings s;
+        CLEANUP_FREE char *text = load(service, &s);
+        assert_string_equal(text, "");
+        assert_string_equal(s.pubsub_emulator_host, "http://localhost:8085");
+    }
+    setenv("PUBSUB_ENDPOINT", "https://pubsub.example", 1);
+    assert_told(SERVICE_BOTH, "PUBSUB_ENDPOINT and PUBSUB_EMULATOR_HOST");
+    unsetenv("PUBSUB_EMULATOR_HOST");
+    assert_told(SERVICE_BOTH, NULL);
+    setenv("CLASS_TOPIC", "x", 1);
+    assert_told(SERVICE_CLASSIFY, "CLASS_TOPIC: ");
+    assert_told(SERVICE_PREPROCESS, NULL);
+    setenv("CLASS_TOPIC", "img-classified", 1);
+    assert_told(SERVICE_CLASSIFY, NULL);
+}
+
+static void set_all(const char *const pairs[][2], size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        setenv(pairs[i][0], pairs[i][1], 1);
+}
+
+/* Both or neither: half of it would let everybody in, or nobody. */
+static void test_auth_pairs(void **state)
+{
+    (void)state;
+    setenv("PUSH_AUDIENCE", "https://x", 1);
+    assert_told(SERVICE_CLASSIFY, "PUSH_AUDIENCE, PUSH_SERVICE_ACCOUNT: set both");
+    assert_told(SERVICE_PREPROCESS, NULL); /* not its business */
+    setenv("PUSH_SERVICE_ACCOUNT", "a@b", 1);
+    setenv("OIDC_ISSUER", "https://issuer.example", 1); /* for the other service's sake */
+    assert_told(SERVICE_CLASSIFY, NULL);
+    assert_told(SERVICE_PREPROCESS, NULL);
+    unsetenv("PUSH_AUDIENCE");
+    assert_told(SERVICE_CLASSIFY, "PUSH_AUDIENCE, PUSH_SERVICE_ACCOUNT: set both");
+    assert_told(SERVICE_PREPROCESS, "OIDC_ISSUER, OIDC_JWKS_URL: authenticate nobody");
+    setenv("AUTH_AUDIENCE", "https://x", 1);
+    assert_told(SERVICE_PREPROCESS, "AUTH_AUDIENCE, AUTH_EMAILS: set both");
+}
+
+static void test_auth_values(void **state)
+{
+    static const char *const pairs[][2] = {{"PUSH_AUDIENCE", "x"},
+                                           {"PUSH_SERVICE_ACCOUNT", "a@b"},
+                                           {"AUTH_AUDIENCE", "x"},
+                                           {"AUTH_EMAILS", "a@b, c@d ,"}};
+    static const char *const bad_emails[] = {"*",     "*@b", "@b",    "a@",     ",",
+                                             "a@b@c", "a",   "a@b,c", "a@b;c@d"};
+    static const char *const good_urls[] = {
+        "https://x",          "https://x:1/y?z=1",      "http://127.0.0.1:80/x",
+        "http://localhost/x", "http://[::1]:8000/keys", "http://127.3.2.1"};
+    static const char *const bad_urls[] = {"http://x",
+                                           "http://127.0.0.1.example/",
+                                           "http://localhost.example",
+                                           "http://127.0.0.1@x/",
+                                           "http://127.1/",
+                                           "http://[::1].x/",
+                                           "http://[::2]/",
+                                           "http://0.0.0.0/",
+                                           "https://",
+                                           "https:///x",
+                                           "https://u:p@x/",
+                                           "https://a b/",
+                                           "ftp://127.0.0.1/",
+                                           "x",
+                                           "http://"};
+
+    (void)state;
+    set_all(pairs, ARRAY_SIZE(pairs));
+    assert_told(SERVICE_CLASSIFY, NULL);
+    for (size_t i = 0; i < ARRAY_SIZE(good_urls); i++) {
+        setenv("OIDC_JWKS_URL", good_urls[i], 1);
+        assert_told(SERVICE_CLASSIFY, NULL);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(bad_urls); i++) {
+        setenv("OIDC_JWKS_URL", bad_urls[i], 1);
+        assert_told(SERVICE_CLASSIFY, "OIDC_JWKS_URL: ");
+    }
+    unsetenv("OIDC_JWKS_URL");
+    for (size_t i = 0; i < ARRAY_SIZE(bad_emails); i++) {
+        setenv("AUTH_EMAILS", bad_emails[i], 1);
+        assert_told(SERVICE_CLASSIFY, "AUTH_EMAILS: ");
+    }
+    setenv("AUTH_EMAILS", "a@b", 1);
+    setenv("PUSH_SERVICE_ACCOUNT", "a@b,c@d", 1);
+    assert_told(SERVICE_CLASSIFY, "PUSH_SERVICE_ACCOUNT: ");
+    setenv("PUSH_SERVICE_ACCOUNT", "a@b", 1);
+    setenv("AUTH_AUDIENCE", "a, b", 1);
+    assert_told(SERVICE_CLASSIFY, "AUTH_AUDIENCE: ");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_auth_pairs, clear),
+        cmocka_unit_test_setup(test_auth_values, clear),
+        cmocka_unit_test_setup(test_defaults, clear),
+        cmocka_unit_test_setup(test_storage, clear),
+        cmocka_unit_test_setup(test_bucket, clear),
+        cmocka_unit_test_setup(test_urls, clear),
+        cmocka_unit_test_setup(test_cloud_run, clear),
+        cmocka_unit_test_setup(test_together, clear),
+        cmocka_unit_test_setup(test_retention, clear),
+        cmocka_unit_test_setup(test_allowed_buckets, clear),
+        cmocka_unit_test_setup(test_s3, clear),
+        cmocka_unit_test_setup(test_gcs, clear),
+        cmocka_unit_test_setup(test_prep_topic, clear),
+        cmocka_unit_test_setup(test_pubsub, clear),
+    };
+
+    return cmocka_run_group_tests_name("settings", tests, NULL, NULL);
+}

@@ -1,0 +1,283 @@
+/* Tokens: their form, their signature, their claims. Keys are made here. */
+#include "auth/jwks.h"
+#include "auth/oidc.h"
+#include "base/base64url.h"
+#include "base/clock.h"
+#include "test_jwt_builders.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static EVP_PKEY *key, *stranger;
+
+static int make_keys(void **state)
+{
+    (void)state;
+    key = EVP_RSA_gen(2048);
+    stranger = EVP_RSA_gen(2048);
+    return key == NULL || stranger == NULL;
+}
+
+static int free_keys(void **state)
+{
+    (void)state;
+    EVP_PKEY_free(key);
+    EVP_PKEY_free(stranger);
+    return 0;
+}
+
+static void test_base64url(void **state)
+{
+    static const struct {
+        const char *text, *data; /* NULL: refused */
+    } cases[] = {
+        {"", ""},           {"Zg", "f"},        {"Zm8", "fo"},
+        {"Zm9v", "foo"},    {"Zm9vYg", "foob"}, {"-_-_", "\xfb\xff\xbf"},
+        {"Zh", NULL},       {"Zm9", NULL},      {"Z", NULL},
+        {"Zm9vZ", NULL},    {"Zg==", NULL},     {"Zm8=", NULL},
+        {"+/+/", NULL},     {"Zm 9v", NULL},    {"Zm9v\n", NULL},
+        {"Zm9v\xff", NULL},
+    };
+    struct error err = {0};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(100);
+        bool ok = base64url_decode(bytes_from_str(cases[i].text), &out, &err);
+        assert_int_equal(ok, cases[i].data != NULL);
+        if (ok)
+            assert_true(bytes_equal(buffer_view(&out), bytes_from_str(cases[i].data)));
+    }
+    CLEANUP(buffer_done) struct buffer small = BUFFER_MAX(2);
+    assert_false(base64url_decode(bytes_from_str("Zm9v"), &small, &err));
+}
+
+static enum error_code verify(const char *header, const char *claims, EVP_PKEY *signer)
+{
+    CLEANUP_FREE char *token = make_token(header, claims, signer);
+    CLEANUP(jwt_done) struct jwt jwt = {0};
+    struct error err = {0};
+
+    bool ok = jwt_read(token, &jwt, &err) && jwt_verify(&jwt, key, &err);
+    json_t *got = ok ? jwt_claims(&jwt, &err) : NULL;
+    assert_int_equal(got != NULL, err.code == ERROR_NONE);
+    json_decref(got);
+    return err.code;
+}
+
+static void test_headers(void **state)
+{
+    static const char *const bad[] = {
+        "{}",
+        "[]",
+        "\"RS256\"",
+        "{\"alg\":\"none\",\"kid\":\"k\"}",
+        "{\"alg\":\"HS256\",\"kid\":\"k\"}",
+        "{\"alg\":\"RS512\",\"kid\":\"k\"}",
+        "{\"alg\":\"RS256\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"\"}",
+        "{\"alg\":\"RS256\",\"kid\":null}",
+        "{\"alg\":\"RS256\",\"kid\":\"k\",\"kid\":\"k\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"k\",\"crit\":[\"exp\"]}",
+        "{\"alg\":\"RS256\",\"kid\":\"k\",\"typ\":\"x\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"k\\u0000\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"k\"} x",
+        "{\"alg\":\"RS256\",\"kid\":\"k\",\"x\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]"
+        "]]]]]]]]"
+        "]]]]]]]]]}",
+    };
+
+    (void)state;
+    assert_int_equal(verify(HEADER, "{}", key), ERROR_NONE);
+    assert_int_equal(verify("{\"alg\":\"RS256\",\"kid\":\"k\"}", "{}", key), ERROR_NONE);
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        assert_int_equal(verify(bad[i], "{}", key), ERROR_UNAUTHORIZED);
+    assert_int_equal(verify(HEADER, "{}", stranger), ERROR_UNAUTHORIZED);
+    assert_int_equal(verify(HEADER, "[]", key), ERROR_UNAUTHORIZED);
+    assert_int_equal(verify(HEADER, "{\"a\":1,\"a\":1}", key), ERROR_UNAUTHORIZED);
+    assert_int_equal(verify(HEADER, "{\"a\":99999999999999999999}", key), ERROR_UNAUTHORIZED);
+}
+
+/* Any one character of a good token changed, left out or doubled: refused. */
+static void test_mutations(void **state)
+{
+    CLEANUP_FREE char *token = make_token(HEADER, "{\"a\":\"bcdefgh\"}", key);
+    size_t len = strlen(token);
+
+    (void)state;
+    for (size_t i = 0; i < len; i++) {
+        for (int kind = 0; kind < 3; kind++) {
+            CLEANUP_FREE char *changed = calloc(1, len + 2);
+            CLEANUP(jwt_done) struct jwt jwt = {0};
+            struct error err = {0};
+            memcpy(changed, token, i);
+            if (kind == 0) {
+                changed[i] = token[i] == 'A' ? 'B' : 'A';
+                memcpy(changed + i + 1, token + i + 1, len - i);
+            } else if (kind == 1) {
+                memcpy(changed + i, token + i + 1, len - i);
+            } else {
+                changed[i] = token[i];
+                memcpy(changed + i + 1, token + i, len - i);
+            }
+            assert_false(jwt_read(changed, &jwt, &err) && jwt_verify(&jwt, key, &err));
+            assert_int_equal(err.code, ERROR_UNAUTHORIZED);
+        }
+    }
+}
+
+static void test_length(void **state)
+{
+    CLEANUP_FREE char *text = malloc(JWT_MAX + 2);
+    struct error err = {0};
+
+    (void)state;
+    memset(text, 'A', JWT_MAX + 1);
+    text[JWT_MAX + 1] = '\0';
+    CLEANUP(jwt_done) struct jwt jwt = {0};
+    assert_false(jwt_read(text, &jwt, &err));
+    assert_non_null(strstr(err.message, "longer"));
+}
+
+#define NOW 1800000000
+#define GOOD_TIMES "\"iat\":1800000000,\"exp\":1800003600"
+#define ACCOUNT "\"email\":\"a@b\",\"email_verified\":true"
+#define ISSUER "\"iss\":\"https://accounts.google.com\""
+
+static void test_claims(void **state)
+{
+    static const struct {
+        const char *claims;
+        enum error_code expected;
+    } cases[] = {
+        {ISSUER ",\"aud\":\"x\"," ACCOUNT "," GOOD_TIMES, ERROR_NONE},
+        {"\"iss\":\"accounts.google.com\",\"aud\":[\"y\",\"x\"]," ACCOUNT "," GOOD_TIMES,
+         ERROR_NONE},
+        {ISSUER ",\"aud\":\"x\"," ACCOUNT ",\"iat\":1800000060,\"exp\":1799999941", ERROR_NONE},
+        {ISSUER ",\"aud\":\"x\"," ACCOUNT ",\"iat\":1,\"exp\":1799999940", ERROR_UNAUTHORIZED},
+        {ISSUER ",\"aud\":\"x\"," ACCOUNT ",\"iat\":1800000061,\"exp\":1800003600",
+         ERROR_UNAUTHORIZED},
+        {ISSUER ",\"aud\":\"x\"," ACCOUNT ",\"nbf\":1800000060," GOOD_TIMES, ERROR_NONE},
+        {ISSUER ",\"aud\":\"x\"," ACCOUNT ",\"nbf\":1800000061," GOOD_TIMES, ERROR_UNAUTHORIZED},
+        {ISSUER ",\"aud\":\"x\"," ACCOUNT ",\"iat\":1,\"exp\":9223372036854775807",
+         ERROR_UNAUTHORIZED},
+        {ISSUER ",\"aud\":\"x\"," ACCOUNT ",\"iat\":1,\"exp\":1.8e9", ERROR_UNAUTHORIZED},
+        {ISSUER ",\"aud\":[]," ACCOUNT "," GOOD_TIMES, ERROR_UNAUTHORIZED},
+        {ISSUER ",\"aud\":[\"x\",1]," ACCOUNT "," GOOD_TIMES, ERROR_UNAUTHORIZED},
+        {ISSUER ",\"aud\":\"\"," ACCOUNT "," GOOD_TIMES, ERROR_UNAUTHORIZED},
+        {"\"iss\":\"\",\"aud\":\"x\"," ACCOUNT "," GOOD_TIMES, ERROR_UNAUTHORIZED},
+        {ISSUER ",\"aud\":\"x\",\"email\":\"c@d\",\"email_verified\":true," GOOD_TIMES, ERROR_NONE},
+        {ISSUER ",\"aud\":\"x\",\"email\":\"\",\"email_verified\":true," GOOD_TIMES,
+         ERROR_FORBIDDEN},
+        {ISSUER ",\"aud\":\"x\",\"email\":\"a@b,c@d\",\"email_verified\":true," GOOD_TIMES,
+         ERROR_FORBIDDEN},
+        {ISSUER ",\"aud\":\"x\",\"email\":\"a@b\",\"email_verified\":\"true\"," GOOD_TIMES,
+         ERROR_FORBIDDEN},
+        {ISSUER ",\"aud\":\"x\",\"email\":\"a@b\"," GOOD_TIMES, ERROR_FORBIDDEN},
+    };
+    const struct oidc_guests guests = {.audience = "x", .emails = "a@b, c@d,"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        CLEANUP_FREE char *text = string_format("{%s}", cases[i].claims);
+        json_t *claims = json_loads(text, 0, NULL);
+        struct error err = {0};
+        assert_non_null(claims);
+        bool ok = oidc_check_claims(claims, OIDC_GOOGLE_ISSUER, &guests, NOW, &err);
+        if (err.code != cases[i].expected || ok != (err.code == ERROR_NONE))
+            fail_msg("%s: %s", text, err.message);
+        json_decref(claims);
+    }
+}
+
+static size_t usable(const char *json)
+{
+    struct jwk_set set;
+    struct error err = {0};
+
+    bool ok = jwk_set_read(bytes_from_str(json), &set, &err);
+    size_t count = set.count;
+    assert_int_equal(ok, count > 0);
+    if (!ok)
+        assert_int_equal(err.code, ERROR_UNAVAILABLE);
+    jwk_set_done(&set);
+    return count;
+}
+
+static void test_key_sets(void **state)
+{
+    CLEANUP_FREE char *good = make_jwk("k", key, "");
+    CLEANUP_FREE char *other = make_jwk("l", stranger, "");
+    CLEANUP_FREE char *same = make_jwk("k", stranger, "");
+    CLEANUP_FREE char *encryption = make_jwk("k", key, ",\"use\":\"enc\"");
+    CLEANUP_FREE char *ps = make_jwk("k", key, ",\"alg\":\"PS256\"");
+    CLEANUP_FREE char *wrap = make_jwk("k", key, ",\"key_ops\":[\"wrapKey\"]");
+    CLEANUP_FREE char *check = make_jwk("k", key, ",\"key_ops\":[\"verify\"],\"alg\":\"RS256\"");
+    EVP_PKEY *weak = EVP_RSA_gen(1024);
+    CLEANUP_FREE char *weak_jwk = make_jwk("k", weak, "");
+    const struct {
+        char *json;
+        size_t count;
+    } cases[] = {
+        {string_format("{\"keys\":[%s,%s]}", good, other), 2},
+        {string_format("{\"keys\":[%s,%s]}", good, same), 0},
+        {string_format("{\"keys\":[%s,%s]}", encryption, same), 1},
+        {string_format("{\"keys\":[%s,%s,1,null,{},[]]}", ps, other), 1},
+        {string_format("{\"keys\":[%s]}", wrap), 0},
+        {string_format("{\"keys\":[%s],\"more\":1}", check), 1},
+        {string_format("{\"keys\":[%s]}", weak_jwk), 0},
+        {string_format("{\"keys\":[%s]} x", good), 0},
+        {string_format("[%s]", good), 0},
+        {string_format("%s", good), 0},
+        {string_format("{\"keys\":[{\"kty\":\"oct\",\"kid\":\"k\",\"k\":\"AAAA\"}]}"), 0},
+    };
+
+    (void)state;
+    EVP_PKEY_free(weak);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        assert_int_equal(usable(cases[i].json), cases[i].count);
+        free(cases[i].json);
+    }
+}
+
+/* The budget is 1 ms; ThreadSanitizer and others are given more. */
+static void test_speed(void **state)
+{
+    enum { TIMES = 200 };
+    CLEANUP_FREE char *token = make_token(HEADER, "{}", key);
+    int64_t best = INT64_MAX;
+
+    (void)state;
+    for (int round = 0; round < 5; round++) {
+        int64_t begin = clock_monotonic_ms();
+        for (int i = 0; i < TIMES; i++) {
+            CLEANUP(jwt_done) struct jwt jwt = {0};
+            struct error err = {0};
+            assert_true(jwt_read(token, &jwt, &err) && jwt_verify(&jwt, key, &err));
+        }
+        int64_t took = clock_monotonic_ms() - begin;
+        best = took < best ? took : best;
+    }
+    print_message("one verification: %.3f ms\n", (double)best / TIMES);
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    assert_true(best < 20 * TIMES);
+#else
+    assert_true(best < TIMES);
+#endif
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_base64url), cmocka_unit_test(test_headers),
+        cmocka_unit_test(test_mutations), cmocka_unit_test(test_length),
+        cmocka_unit_test(test_claims),    cmocka_unit_test(test_key_sets),
+        cmocka_unit_test(test_speed),
+    };
+
+    return cmocka_run_group_tests_name("jwt", tests, make_keys, free_keys);
+}

@@ -1,0 +1,505 @@
+/* events/push against a scripted HTTP server: a thread that answers by a function. */
+#include "base/clock.h"
+#include "events/notification/notification.h"
+#include "events/outbox/push.h"
+#include "test_http_request.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include <arpa/inet.h>
+#include <cmocka.h>
+#include <ftw.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+enum { REQUEST_MAX = 16384 };
+
+static void sleep_ms(int64_t ms)
+{
+    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
+}
+
+/* ---- the endpoint */
+
+/* The status for the n-th request (from 0); 0: close without an answer. */
+typedef int (*answer_fn)(int n);
+
+static struct endpoint {
+    int listener;
+    int port;
+    _Atomic(answer_fn) answer;
+    atomic_int requests;
+    atomic_int at_once, at_once_max;
+    atomic_int delay_ms;
+    atomic_bool stop;
+    pthread_t thread;
+    atomic_int handlers;
+    pthread_mutex_t lock;
+    char last[REQUEST_MAX];
+} endpoint;
+
+static bool answer_request(int fd, const char *text)
+{
+    char reply[128];
+    int at_once = ++endpoint.at_once;
+    int n = endpoint.requests++;
+    answer_fn answer = endpoint.answer;
+
+    if (at_once > endpoint.at_once_max)
+        endpoint.at_once_max = at_once;
+    pthread_mutex_lock(&endpoint.lock);
+    strcpy(endpoint.last, text);
+    pthread_mutex_unlock(&endpoint.lock);
+    for (int i = 0; i < endpoint.delay_ms && !endpoint.stop; i += 10)
+        sleep_ms(10);
+    int status = answer(n);
+    endpoint.at_once--;
+    int len = snprintf(reply, sizeof(reply), "HTTP/1.1 %d X\r\n%s\r\n", status,
+                       status == 204 ? "" : "Content-Length: 0\r\n");
+    return status != 0 && send(fd, reply, (size_t)len, MSG_NOSIGNAL) == len;
+}
+
+static void *connection_main(void *arg)
+{
+    int fd = (int)(intptr_t)arg;
+    char *text = malloc(REQUEST_MAX);
+
+    while (text != NULL && read_request(fd, text, REQUEST_MAX) && answer_request(fd, text))
+        ;
+    free(text);
+    close(fd);
+    endpoint.handlers--;
+    return NULL;
+}
+
+static void *endpoint_main(void *arg)
+{
+    pthread_attr_t attr;
+
+    (void)arg;
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    for (;;) {
+        pthread_t thread;
+        int fd = accept(endpoint.listener, NULL, NULL);
+
+        if (fd < 0)
+            break;
+        endpoint.handlers++;
+        if (pthread_create(&thread, &attr, connection_main, (void *)(intptr_t)fd) != 0)
+            abort();
+    }
+    pthread_attr_destroy(&attr);
+    return NULL;
+}
+
+static void endpoint_listen(int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    socklen_t len = sizeof(address);
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    endpoint.listener = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(
+        setsockopt(endpoint.listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)), 0);
+    assert_int_equal(bind(endpoint.listener, (struct sockaddr *)&address, len), 0);
+    assert_int_equal(getsockname(endpoint.listener, (struct sockaddr *)&address, &len), 0);
+    endpoint.port = ntohs(address.sin_port);
+    assert_int_equal(listen(endpoint.listener, 16), 0);
+    assert_int_equal(pthread_create(&endpoint.thread, NULL, endpoint_main, NULL), 0);
+}
+
+static void endpoint_start(answer_fn answer)
+{
+    endpoint.answer = answer;
+    endpoint.requests = 0;
+    endpoint.at_once = 0;
+    endpoint.at_once_max = 0;
+    endpoint.delay_ms = 0;
+    endpoint.stop = false;
+    endpoint_listen(0);
+}
+
+static void endpoint_close(void)
+{
+    endpoint.stop = true;
+    shutdown(endpoint.listener, SHUT_RDWR);
+    pthread_join(endpoint.thread, NULL);
+    close(endpoint.listener);
+}
+
+/* ---- the outbox and its publisher */
+
+static char dir[64];
+static char path[96];
+static struct outbox *outbox;
+static struct publisher *publisher;
+
+static int remove_entry(const char *name, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(name);
+}
+
+static int setup(void **state)
+{
+    struct error err = {0};
+
+    (void)state;
+    publisher = NULL;
+    clock_set_ahead(0);
+    snprintf(dir, sizeof(dir), "/tmp/test_push.XXXXXX");
+    if (mkdtemp(dir) == NULL)
+        return -1;
+    snprintf(path, sizeof(path), "%s/outbox.db", dir);
+    outbox = outbox_open(&(struct outbox_options){.path = path, .max_pending = 1000}, &err);
+    return outbox == NULL ? -1 : 0;
+}
+
+static void publisher_end(void)
+{
+    if (publisher == NULL)
+        return;
+    publisher->stop(publisher, clock_monotonic_ms() + 5000);
+    publisher->free(publisher);
+    publisher = NULL;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    publisher_end();
+    outbox_close(outbox);
+    for (int i = 0; endpoint.handlers > 0 && i < 500; i++)
+        sleep_ms(10);
+    return nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static void publisher_start(int64_t max_attempts, int64_t max_backoff_ms)
+{
+    char url[64];
+    struct error err = {0};
+
+    snprintf(url, sizeof(url), "http://127.0.0.1:%d/pubsub", endpoint.port);
+    publisher = push_publisher_new(outbox,
+                                   &(struct push_options){.url = url,
+                                                          .token = "s3cret",
+                                                          .concurrency = 4,
+                                                          .max_attempts = max_attempts,
+                                                          .max_age_s = 604800,
+                                                          .timeout_ms = 5000,
+                                                          .max_backoff_ms = max_backoff_ms},
+                                   &err);
+    if (publisher == NULL)
+        fail_msg("%s", err.message);
+}
+
+static void publish(int n, char message_id[MESSAGE_ID_MAX])
+{
+    char id[SHA256_HEX_LEN + 1];
+    struct error err = {0};
+
+    snprintf(id, sizeof(id), "%064d", n);
+    if (!publisher->publish(publisher,
+                            &(struct event){"file:///data/x.jpg", id, "image/jpeg", "00-1-2-03"},
+                            clock_monotonic_ms() + 5000, message_id, &err))
+        fail_msg("%s", err.message);
+}
+
+static void publish_many(int count)
+{
+    char message_id[MESSAGE_ID_MAX];
+
+    for (int i = 0; i < count; i++)
+        publish(i, message_id);
+}
+
+static bool wait_for(int64_t pending, int64_t dead)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + 10000;
+
+    while (outbox_pending(outbox) != pending || outbox_dead(outbox) != dead) {
+        if (clock_left_ms(deadline_ms) == 0)
+            return false;
+        sleep_ms(5);
+    }
+    return true;
+}
+
+static void wait_for_requests(int count)
+{
+    for (int i = 0; endpoint.requests < count; i++) {
+        assert_true(i < 20000);
+        sleep_ms(1);
+    }
+}
+
+/* ---- tests */
+
+static int answer_200(int n)
+{
+    (void)n;
+    return 200;
+}
+
+static int answer_503(int n)
+{
+    (void)n;
+    return 503;
+}
+
+static int answer_400(int n)
+{
+    (void)n;
+    return 400;
+}
+
+static const char *no_header(const void *ctx, const char *name)
+{
+    (void)ctx;
+    (void)name;
+    return NULL;
+}
+
+static void test_request(void **state)
+{
+    char message_id[MESSAGE_ID_MAX];
+    CLEANUP(notification_done) struct notification told = {0};
+    struct error err = {0};
+
+    (void)state;
+    endpoint_start(answer_200);
+    publisher_start(3, 50);
+    publish(1, message_id);
+    assert_true(wait_for(0, 0));
+    endpoint_close();
+    assert_int_equal(endpoint.requests, 1);
+    assert_true(string_starts_with(endpoint.last, "POST /pubsub HTTP/1.1\r\n"));
+    assert_non_null(strstr(endpoint.last, "\r\nContent-Type: application/json\r\n"));
+    assert_non_null(strstr(endpoint.last, "\r\nAuthorization: Bearer s3cret\r\n"));
+    assert_non_null(strstr(endpoint.last, "\r\ntraceparent: 00-1-2-03\r\n"));
+    const char *body = strstr(endpoint.last, "\r\n\r\n") + 4;
+    const struct notification_request request = {.body = bytes_from_str(body), .header = no_header};
+    assert_true(notification_read(&request, &told, &err));
+    assert_string_equal(told.events[0].id, message_id);
+    assert_string_equal(told.events[0].uri, "file:///data/x.jpg");
+}
+
+static int status_under_test;
+
+/* The status first; then what says how it was understood. */
+static int answer_status_then_200(int n)
+{
+    return n == 0 ? status_under_test : 200;
+}
+
+static void test_statuses(void **state)
+{
+    static const struct {
+        int status;
+        enum { ACK, COUNTS, ENDPOINT } meaning;
+    } cases[] = {
+        {200, ACK},      {201, ACK},      {202, ACK},      {204, ACK},      {203, COUNTS},
+        {206, COUNTS},   {301, COUNTS},   {302, COUNTS},   {400, COUNTS},   {401, COUNTS},
+        {403, COUNTS},   {404, COUNTS},   {408, COUNTS},   {413, COUNTS},   {422, COUNTS},
+        {429, ENDPOINT}, {500, ENDPOINT}, {502, ENDPOINT}, {503, ENDPOINT}, {0, ENDPOINT},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        char message_id[MESSAGE_ID_MAX];
+
+        status_under_test = cases[i].status;
+        endpoint_start(answer_status_then_200);
+        publisher_start(1, 20); /* whatever counts is a dead letter at once */
+        publish(1, message_id);
+        if (!wait_for(0, cases[i].meaning == COUNTS))
+            fail_msg("status %d: %d dead", cases[i].status, (int)outbox_dead(outbox));
+        publisher_end();
+        endpoint_close();
+        assert_int_equal(endpoint.requests >= 2, cases[i].meaning == ENDPOINT);
+        assert_int_equal(teardown(state), 0);
+        assert_int_equal(setup(state), 0);
+    }
+}
+
+static void test_refusals_add_up_to_a_dead_letter(void **state)
+{
+    char message_id[MESSAGE_ID_MAX];
+
+    (void)state;
+    endpoint_start(answer_400);
+    publisher_start(4, 20);
+    publish(1, message_id);
+    assert_true(wait_for(0, 1));
+    sleep_ms(100);
+    assert_int_equal(endpoint.requests, 4);
+    endpoint_close();
+    assert_non_null(strstr(endpoint.last, "\"deliveryAttempt\":4"));
+}
+
+static void test_refused_then_accepted(void **state)
+{
+    char message_id[MESSAGE_ID_MAX];
+
+    (void)state;
+    status_under_test = 404;
+    endpoint_start(answer_status_then_200);
+    publisher_start(20, 20);
+    publish(1, message_id);
+    assert_true(wait_for(0, 0));
+    assert_int_equal(endpoint.requests, 2);
+    endpoint_close();
+}
+
+static void test_an_endpoint_that_fails_counts_against_nobody(void **state)
+{
+    (void)state;
+    endpoint_start(answer_503);
+    publisher_start(2, 30);
+    publish_many(20);
+    wait_for_requests(60); /* more than 2 attempts of each event */
+    assert_int_equal(outbox_pending(outbox), 20);
+    assert_int_equal(outbox_dead(outbox), 0);
+    endpoint.answer = answer_200;
+    assert_true(wait_for(0, 0));
+    endpoint_close();
+}
+
+static void test_backing_off(void **state)
+{
+    (void)state;
+    endpoint_start(answer_503);
+    clock_set_ahead(1);
+    publisher_start(2, 60000);
+    publish_many(20);
+    wait_for_requests(2);
+    for (int ms = 0; ms < 1500; ms += 10) {
+        clock_set_ahead(1 + ms);
+        sleep_ms(1);
+    }
+    /* 4 at first, then one at a time after up to 100, 200, 400, … ms: with waits of half that, 4 */
+    assert_in_range(endpoint.requests, 2, 16);
+    publisher_end();
+    endpoint_close();
+}
+
+static void test_one_probe_at_a_time(void **state)
+{
+    (void)state;
+    endpoint_start(answer_503);
+    publisher_start(2, 10);
+    publish_many(20);
+    wait_for_requests(8); /* surely backed off now */
+    endpoint.delay_ms = 50;
+    wait_for_requests(endpoint.requests + 2);
+    endpoint.at_once_max = 0;
+    wait_for_requests(endpoint.requests + 6);
+    assert_int_equal(endpoint.at_once_max, 1);
+    endpoint.answer = answer_200; /* and all together when it is back */
+    assert_true(wait_for(0, 0));
+    assert_in_range(endpoint.at_once_max, 2, 4);
+    endpoint_close();
+}
+
+static void test_down_then_up(void **state)
+{
+    (void)state;
+    endpoint_start(answer_200);
+    int port = endpoint.port;
+    endpoint_close();
+    publisher_start(1, 50);
+    publish_many(50);
+    sleep_ms(300);
+    assert_int_equal(outbox_pending(outbox), 50);
+    endpoint.stop = false;
+    endpoint_listen(port);
+    assert_true(wait_for(0, 0));
+    assert_int_equal(endpoint.requests, 50);
+    publisher_end();
+    endpoint_close();
+}
+
+static void test_stop_in_time(void **state)
+{
+    (void)state;
+    endpoint_start(answer_200);
+    endpoint.delay_ms = 2000; /* longer than the stop may take */
+    publisher_start(3, 50);
+    publish_many(10);
+    while (endpoint.at_once < 4)
+        sleep_ms(5);
+    int64_t start_ms = clock_monotonic_ms();
+    publisher->stop(publisher, start_ms + 300);
+    assert_in_range(clock_monotonic_ms() - start_ms, 299, 1900);
+    publisher->free(publisher);
+    publisher = NULL;
+    assert_int_equal(outbox_pending(outbox), 10);
+    assert_int_equal(endpoint.requests, 4); /* none began after the stop */
+    outbox_close(outbox);                   /* those left behind do not use it */
+    endpoint_close();
+    sleep_ms(300);
+    struct error err = {0};
+    outbox = outbox_open(&(struct outbox_options){.path = path, .max_pending = 1000}, &err);
+    assert_non_null(outbox);
+    assert_int_equal(outbox_pending(outbox), 10); /* delivered again by the next */
+}
+
+static void test_stop_waits_for_deliveries(void **state)
+{
+    (void)state;
+    endpoint_start(answer_200);
+    endpoint.delay_ms = 300;
+    publisher_start(3, 50);
+    publish_many(4);
+    while (endpoint.at_once < 4)
+        sleep_ms(5);
+    int64_t start_ms = clock_monotonic_ms();
+    publisher->stop(publisher, start_ms + 5000);
+    assert_in_range(clock_monotonic_ms() - start_ms, 50, 2000);
+    assert_int_equal(outbox_pending(outbox), 0);
+    endpoint_close();
+}
+
+static void test_none(void **state)
+{
+    struct error err = {0};
+    char message_id[MESSAGE_ID_MAX] = "x";
+    struct publisher *none = publisher_none_new(&err);
+
+    (void)state;
+    assert_non_null(none);
+    assert_true(none->publish(none, &(struct event){"", "", "", ""}, 0, message_id, &err));
+    assert_string_equal(message_id, "");
+    none->stop(none, 0);
+    none->free(none);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        TEST(test_request),
+        TEST(test_statuses),
+        TEST(test_refusals_add_up_to_a_dead_letter),
+        TEST(test_refused_then_accepted),
+        TEST(test_an_endpoint_that_fails_counts_against_nobody),
+        TEST(test_backing_off),
+        TEST(test_one_probe_at_a_time),
+        TEST(test_down_then_up),
+        TEST(test_stop_in_time),
+        TEST(test_stop_waits_for_deliveries),
+        TEST(test_none),
+#undef TEST
+    };
+
+    signal(SIGPIPE, SIG_IGN);
+    pthread_mutex_init(&endpoint.lock, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

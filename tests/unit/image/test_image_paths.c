@@ -1,0 +1,382 @@
+/* Two ways to decode a JPEG, directly and through libvips: the same pictures, the same errors.
+ * Everything but the decoder is shared, so without a colour profile the results are equal to the
+ * last byte; with one, colours are converted before resizing on one way and after it on the other,
+ * and pictures are turned before and after it: then so near. */
+#include "test_image_samples.h"
+
+#include "image/read/jpeg_guard.h"
+
+#include <lcms2.h>
+#include <math.h>
+#include <string.h>
+
+static const double PROFILE_PSNR = 36, TURNED_PSNR = 50; /* dB */
+
+struct jpeg_kind {
+    const char *name;
+    int components, h, v; /* sampling factors of the first component */
+    bool progressive, rgb;
+    int restart_rows;
+    int orientation; /* 0: no EXIF */
+    struct bytes profile;
+};
+
+/* Soft gradients, hard edges, some noise. */
+static void draw_line(uint8_t *line, int width, int y, int components)
+{
+    for (int x = 0; x < width; x++) {
+        int edge = (x / 13 + y / 9) % 2 * 90, noise = (x * 7919 + y * 104729) % 23;
+
+        for (int c = 0; c < components; c++)
+            line[x * components + c] =
+                (uint8_t)((x * (3 - c) + y * (c + 1)) / 4 % 140 + edge + noise);
+    }
+}
+
+static void write_exif(struct jpeg_compress_struct *c, int orientation)
+{
+    uint8_t exif[] = "Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x06\0\x03\0\0\0\x01\0\x02\0\0"
+                     "\x01\x12\0\x03\0\0\0\x01\0?\0\0\0\0\0\0";
+
+    *(uint8_t *)memchr(exif, '?', sizeof(exif)) = (uint8_t)orientation;
+    jpeg_write_marker(c, JPEG_APP0 + 1, exif, sizeof(exif) - 1);
+}
+
+static struct sample make_jpeg(const struct jpeg_kind *kind, int width, int height)
+{
+    struct jpeg_compress_struct c;
+    struct jpeg_error_mgr errors;
+    unsigned char *data = NULL;
+    unsigned long len = 0;
+    CLEANUP_FREE uint8_t *line = malloc((size_t)width * 4);
+    struct sample s;
+
+    c.err = jpeg_std_error(&errors);
+    jpeg_create_compress(&c);
+    jpeg_mem_dest(&c, &data, &len);
+    c.image_width = (JDIMENSION)width;
+    c.image_height = (JDIMENSION)height;
+    c.input_components = kind->components;
+    c.in_color_space = kind->components == 1   ? JCS_GRAYSCALE
+                       : kind->components == 3 ? JCS_RGB
+                                               : JCS_CMYK;
+    jpeg_set_defaults(&c);
+    jpeg_set_quality(&c, 90, TRUE);
+    if (kind->rgb)
+        jpeg_set_colorspace(&c, JCS_RGB);
+    c.comp_info[0].h_samp_factor = kind->h;
+    c.comp_info[0].v_samp_factor = kind->v;
+    c.restart_in_rows = kind->restart_rows;
+    if (kind->progressive)
+        jpeg_simple_progression(&c);
+    jpeg_start_compress(&c, TRUE);
+    if (kind->orientation != 0)
+        write_exif(&c, kind->orientation);
+    if (kind->profile.len > 0)
+        jpeg_write_icc_profile(&c, kind->profile.data, (unsigned)kind->profile.len);
+    for (int y = 0; y < height; y++) {
+        JSAMPROW row = line;
+
+        draw_line(line, width, y, kind->components);
+        jpeg_write_scanlines(&c, &row, 1);
+    }
+    jpeg_finish_compress(&c);
+    jpeg_destroy_compress(&c);
+    s = (struct sample){g_malloc(len), len};
+    memcpy(s.data, data, len);
+    free(data);
+    return s;
+}
+
+static bool run(bool only_libvips, struct bytes data, const struct image_options *o,
+                struct image_result *r, struct error *err)
+{
+    bool ok;
+
+    test_worker->only_libvips = only_libvips;
+    ok = transform(data, o, r, err);
+    test_worker->only_libvips = false;
+    return ok;
+}
+
+static double psnr(const struct image_result *a, const struct image_result *b)
+{
+    VipsImage *x = vips_image_new_from_buffer(a->data, a->len, "", NULL);
+    VipsImage *y = vips_image_new_from_buffer(b->data, b->len, "", NULL);
+    size_t len = 3 * (size_t)a->width * (size_t)a->height;
+    double sum = 0;
+
+    assert_int_equal(vips_image_wio_input(x), 0);
+    assert_int_equal(vips_image_wio_input(y), 0);
+    for (size_t i = 0; i < len; i++)
+        sum += (x->data[i] - y->data[i]) * (x->data[i] - y->data[i]);
+    g_object_unref(x);
+    g_object_unref(y);
+    return sum > 0 ? 10 * log10(255. * 255. * (double)len / sum) : 999;
+}
+
+static void assert_same(struct sample s, const struct image_options *o, const char *name,
+                        double least)
+{
+    CLEANUP(image_result_done) struct image_result a = {0}, b = {0};
+    struct error err = {0};
+
+    if (!run(false, sample_bytes(s), o, &a, &err))
+        fail_msg("%s, directly: %s", name, err.message);
+    if (!run(true, sample_bytes(s), o, &b, &err))
+        fail_msg("%s, by libvips: %s", name, err.message);
+    assert_int_equal(a.width, b.width);
+    assert_int_equal(a.height, b.height);
+    if (least > 0 ? psnr(&a, &b) < least : a.len != b.len || memcmp(a.data, b.data, a.len) != 0)
+        fail_msg("%s to %d x %d, fit %d: %.1f dB", name, o->width, o->height, (int)o->fit,
+                 psnr(&a, &b));
+}
+
+static const struct jpeg_kind kinds[] = {
+    {"4:4:4", 3, 1, 1, .restart_rows = 0},
+    {"4:2:2", 3, 2, 1, .restart_rows = 0},
+    {"4:2:0", 3, 2, 2, .restart_rows = 0},
+    {"4:4:0", 3, 1, 2, .restart_rows = 0},
+    {"4:1:1", 3, 4, 1, .restart_rows = 0},
+    {"grey", 1, 1, 1, .restart_rows = 0},
+    {"grey 2x2", 1, 2, 2, .restart_rows = 0},
+    {"RGB", 3, 1, 1, .rgb = true},
+    {"CMYK", 4, 1, 1, .restart_rows = 0},
+    {"progressive 4:2:0", 3, 2, 2, .progressive = true},
+    {"progressive 4:4:4", 3, 1, 1, .progressive = true},
+    {"progressive grey", 1, 1, 1, .progressive = true},
+    {"restarts", 3, 2, 2, .restart_rows = 1},
+};
+
+/* Crops at every side, whole pictures, enlarged ones, strong and weak reductions. */
+static void assert_kind(const struct jpeg_kind *kind, int width, int height)
+{
+    static const int boxes[][2] = {{40, 40}, {7, 30}, {90, 20}, {200, 150}, {1, 1}};
+    SAMPLE s = make_jpeg(kind, width, height);
+
+    for (size_t i = 0; i < ARRAY_SIZE(boxes) * 4; i++) {
+        struct image_options o =
+            options_of(boxes[i / 4][0], boxes[i / 4][1], (enum image_fit)(i % 4), IMAGE_PNG);
+
+        assert_same(s, &o, kind->name,
+                    kind->profile.len > 0   ? PROFILE_PSNR
+                    : kind->orientation > 1 ? TURNED_PSNR
+                                            : 0);
+    }
+}
+
+static void test_samplings(void **state)
+{
+    static const int sizes[][2] = {{176, 328}, {424, 120}, {640, 480}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(kinds) * ARRAY_SIZE(sizes); i++) {
+        const int *size = sizes[i % ARRAY_SIZE(sizes)];
+
+        assert_kind(&kinds[i / ARRAY_SIZE(sizes)], size[0], size[1]);
+    }
+}
+
+static void test_odd_sizes(void **state)
+{
+    struct image_options o = options_of(16, 12, IMAGE_COVER, IMAGE_PNG);
+
+    (void)state;
+    for (int n = 1; n <= 40; n++) {
+        const struct jpeg_kind *kind = &kinds[(size_t)n % ARRAY_SIZE(kinds)];
+        SAMPLE a = make_jpeg(kind, n, 41 - n), b = make_jpeg(&kinds[2], n, n);
+
+        assert_same(a, &o, kind->name, 0);
+        assert_same(b, &o, "odd 4:2:0", 0);
+    }
+}
+
+/* The window, wherever it is cut out, is what the whole picture has there: skipping rows and
+ * columns changes nothing. A panorama's middle at full size, against libvips, which skips none. */
+static void test_windows_are_exact(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        for (int n = 16; n < 120; n += 13) {
+            struct image_options o = options_of(n, n, IMAGE_COVER, IMAGE_PNG);
+            SAMPLE wide = make_jpeg(&kinds[i], 300 + n, n), tall = make_jpeg(&kinds[i], n, 300 + n);
+
+            assert_same(wide, &o, kinds[i].name, 0);
+            assert_same(tall, &o, kinds[i].name, 0);
+        }
+    }
+}
+
+static void test_orientations(void **state)
+{
+    (void)state;
+    for (int i = 0; i <= 9; i++) { /* 0 and 9 mean nothing */
+        struct jpeg_kind kind = kinds[2];
+
+        kind.orientation = i == 0 ? 77 : i;
+        kind.name = "oriented";
+        assert_kind(&kind, 144, 88);
+    }
+}
+
+static struct bytes saved_profile(cmsHPROFILE profile)
+{
+    cmsUInt32Number len = 0;
+    uint8_t *data;
+
+    assert_non_null(profile);
+    assert_true(cmsSaveProfileToMem(profile, NULL, &len));
+    data = malloc(len);
+    assert_true(cmsSaveProfileToMem(profile, data, &len));
+    cmsCloseProfile(profile);
+    return bytes_of(data, len);
+}
+
+static struct bytes wide_profile(void)
+{
+    const cmsCIExyY white = {0.3127, 0.329, 1};
+    const cmsCIExyYTRIPLE p3 = {{0.68, 0.32, 1}, {0.265, 0.69, 1}, {0.15, 0.06, 1}};
+    cmsToneCurve *gamma = cmsBuildGamma(NULL, 1.6);
+    cmsToneCurve *curves[] = {gamma, gamma, gamma};
+    struct bytes ret = saved_profile(cmsCreateRGBProfile(&white, &p3, curves));
+
+    cmsFreeToneCurve(gamma);
+    return ret;
+}
+
+static struct bytes grey_profile(void)
+{
+    cmsToneCurve *gamma = cmsBuildGamma(NULL, 1.5);
+    struct bytes ret = saved_profile(cmsCreateGrayProfile(cmsD50_xyY(), gamma));
+
+    cmsFreeToneCurve(gamma);
+    return ret;
+}
+
+/* Each on its own kind of picture, and on the wrong one, where it counts for nothing; one after
+ * the other, so that a transform that is kept for the wrong one shows. */
+static void test_profiles(void **state)
+{
+    struct bytes profiles[] = {wide_profile(), grey_profile(),
+                               saved_profile(cmsCreate_sRGBProfile()),
+                               bytes_of(strdup("no profile at all"), 17)};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(profiles) * 4; i++) {
+        static const int on[] = {0, 5, 9, 7};
+        struct jpeg_kind kind = kinds[on[i % 4]];
+        char name[64];
+
+        kind.profile = profiles[i / 4];
+        snprintf(name, sizeof(name), "%s, profile %zu", kind.name, i / 4);
+        kind.name = name;
+        assert_kind(&kind, 152, 120);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(profiles); i++)
+        free((void *)(uintptr_t)profiles[i].data);
+}
+
+/* What a profile does must show, or the test above proves nothing. */
+static void test_profile_counts(void **state)
+{
+    struct jpeg_kind plain = kinds[0], wide = plain;
+    struct image_options o = options_of(60, 60, IMAGE_COVER, IMAGE_PNG);
+    CLEANUP(image_result_done) struct image_result a = {0}, b = {0};
+    struct error err = {0};
+
+    (void)state;
+    wide.profile = wide_profile();
+    SAMPLE s = make_jpeg(&plain, 100, 100), t = make_jpeg(&wide, 100, 100);
+    assert_true(run(false, sample_bytes(s), &o, &a, &err));
+    assert_true(run(false, sample_bytes(t), &o, &b, &err));
+    assert_true(psnr(&a, &b) < PROFILE_PSNR - 3);
+    free((void *)(uintptr_t)wide.profile.data);
+}
+
+/* Other bytes anywhere: what libvips refuses is refused, with the same code; what both take gives
+ * the same. Directly some more is noticed: libjpeg-turbo looks closely where its input comes in
+ * pieces only, which for libvips is half of a file. */
+static void test_damage(void **state)
+{
+    struct image_options o = options_of(24, 24, IMAGE_COVER, IMAGE_PNG);
+    uint32_t seed = 1;
+    int refused = 0, taken = 0, more = 0;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(kinds) * 60; i++) {
+        SAMPLE s = make_jpeg(&kinds[i / 60], 120, 80);
+        CLEANUP(image_result_done) struct image_result a = {0}, b = {0};
+        struct error x = {0}, y = {0};
+
+        for (int n = 0; n < 1 + (int)(i % 3); n++) {
+            seed = seed * 1664525 + 1013904223;
+            ((uint8_t *)s.data)[2 + (seed >> 8) % (s.len - 2)] ^= (uint8_t)(1 + seed % 255);
+        }
+        bool ok = run(false, sample_bytes(s), &o, &a, &x);
+        bool same = run(true, sample_bytes(s), &o, &b, &y) == ok ? x.code == y.code : !ok;
+
+        if (!same || (ok && psnr(&a, &b) < 999))
+            fail_msg("%s, damage %zu: %d (%s) and %s", kinds[i / 60].name, i, ok, x.message,
+                     y.message);
+        taken += ok;
+        refused += !ok;
+        more += !ok && y.code == ERROR_NONE;
+    }
+    assert_true(taken > 50 && refused > 50 && more < refused / 4);
+}
+
+/* Some cameras pad the end of a scan: no error on either way. */
+static void test_padding_is_no_damage(void **state)
+{
+    struct image_options o = options_of(24, 24, IMAGE_COVER, IMAGE_PNG);
+
+    (void)state;
+    for (size_t i = 0; i < 8; i++) {
+        SAMPLE s = make_jpeg(&kinds[i], 300, 200);
+        struct sample padded = {malloc(s.len + 10), s.len + 10};
+
+        memcpy(padded.data, s.data, s.len - 2);
+        memset((uint8_t *)padded.data + s.len - 2, 0, 10);
+        memcpy((uint8_t *)padded.data + s.len + 8, "\xff\xd9", 2);
+        assert_same(padded, &o, kinds[i].name, 0);
+        free(padded.data);
+    }
+}
+
+/* Nothing of one image shows in another: a file without its own tables does not get those of the
+ * file before. */
+static void test_no_state_is_left(void **state)
+{
+    struct image_options o = options_of(24, 24, IMAGE_COVER, IMAGE_PNG);
+    SAMPLE s = make_jpeg(&kinds[0], 60, 40);
+    uint8_t *p = memmem(s.data, s.len, "\xff\xdb", 2);
+    CLEANUP(image_result_done) struct image_result r = {0};
+    struct error err = {0};
+
+    (void)state;
+    transform_ok(s, &o, &r);
+    assert_non_null(p);
+    p[1] = 0xe5; /* its quantisation tables become a segment that nobody reads */
+    p = memmem(p, 200, "\xff\xdb", 2);
+    if (p != NULL)
+        p[1] = 0xe5;
+    CLEANUP(image_result_done) struct image_result t = {0};
+    assert_false(run(false, sample_bytes(s), &o, &t, &err));
+    assert_int_equal(err.code, ERROR_BAD_IMAGE);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_samplings),
+        cmocka_unit_test(test_odd_sizes),
+        cmocka_unit_test(test_windows_are_exact),
+        cmocka_unit_test(test_orientations),
+        cmocka_unit_test(test_profiles),
+        cmocka_unit_test(test_profile_counts),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_padding_is_no_damage),
+        cmocka_unit_test(test_no_state_is_left),
+    };
+    return cmocka_run_group_tests_name("image_paths", tests, start_images, stop_images);
+}

@@ -1,0 +1,112 @@
+#include "model/labels.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static char lines[][32] = {"tench, Tinca tinca", "goldfish", "a, b, c", "",
+                           "caf\xc3\xa9, x",     "six"};
+static char *names[] = {lines[0], lines[1], lines[2], lines[3], lines[4], lines[5]};
+static const struct manifest six = {.name = "six", .labels = names, .label_count = 6};
+
+static void assert_order(const float *scores, size_t k, const size_t *expected, size_t count)
+{
+    struct labels labels;
+
+    labels_pick(&six, scores, k, &labels);
+    assert_int_equal(labels.count, count);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(labels.top[i].index, expected[i]);
+        assert_true(labels.top[i].confidence == scores[expected[i]]);
+    }
+}
+
+static void test_best_first(void **state)
+{
+    const float scores[] = {0.1F, 0.3F, 0.05F, 0.2F, 0.25F, 0.1F};
+    const size_t all[] = {1, 4, 3, 0, 5, 2};
+
+    (void)state;
+    for (size_t k = 1; k <= 6; k++)
+        assert_order(scores, k, all, k);
+    assert_order(scores, TOP_K_MAX, all, 6);
+}
+
+static void test_equal_ones_by_index(void **state)
+{
+    const float flat[] = {0.5F, 0.5F, 0.5F, 0.5F, 0.5F, 0.5F};
+    const float late[] = {0, 0.5F, 0, 0.5F, 0, 1};
+    const size_t in_order[] = {0, 1, 2, 3, 4, 5}, mixed[] = {5, 1, 3, 0, 2, 4};
+
+    (void)state;
+    for (size_t k = 1; k <= 6; k++) {
+        assert_order(flat, k, in_order, k);
+        assert_order(late, k, mixed, k);
+    }
+}
+
+static void test_sorted_both_ways(void **state)
+{
+    const float rising[] = {1, 2, 3, 4, 5, 6}, falling[] = {6, 5, 4, 3, 2, 1};
+    const size_t down[] = {5, 4, 3, 2, 1, 0}, up[] = {0, 1, 2, 3, 4, 5};
+
+    (void)state;
+    for (size_t k = 1; k <= 6; k++) {
+        assert_order(rising, k, down, k);
+        assert_order(falling, k, up, k);
+    }
+}
+
+static void test_json(void **state)
+{
+    static const char *const expected[] = {"tench", "goldfish", "a", "", "caf\xc3\xa9", "six"};
+    const float scores[] = {0.6F, 0.5F, 0.4F, 0.3F, 0.2F, 0.0000004F};
+    struct labels labels;
+
+    (void)state;
+    labels_pick(&six, scores, 6, &labels);
+    json_t *json = labels_to_json(&six, &labels);
+    assert_non_null(json);
+    assert_int_equal(json_object_size(json), 4);
+    assert_string_equal(json_string_value(json_object_get(json, "label")), "tench");
+    assert_string_equal(json_string_value(json_object_get(json, "model")), "six");
+    assert_true(json_real_value(json_object_get(json, "confidence")) == 0.6);
+    const json_t *top = json_object_get(json, "top");
+    assert_int_equal(json_array_size(top), 6);
+    for (size_t i = 0; i < 6; i++) {
+        const json_t *entry = json_array_get(top, i);
+        assert_int_equal(json_object_size(entry), 3);
+        assert_string_equal(json_string_value(json_object_get(entry, "label")), expected[i]);
+        assert_int_equal(json_integer_value(json_object_get(entry, "index")), i);
+    }
+    /* six decimals: stable text */
+    assert_true(json_real_value(json_object_get(json_array_get(top, 4), "confidence")) == 0.2);
+    assert_true(json_real_value(json_object_get(json_array_get(top, 5), "confidence")) == 0.0);
+    json_decref(json);
+}
+
+static void test_large_scores(void **state)
+{
+    /* logits that nobody has put through softmax */
+    const float scores[] = {1e9F, -1e9F, 3e9F, 0, 1, 2};
+    struct labels labels;
+
+    (void)state;
+    labels_pick(&six, scores, 1, &labels);
+    json_t *json = labels_to_json(&six, &labels);
+    assert_true(json_real_value(json_object_get(json, "confidence")) == 3e9);
+    json_decref(json);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_best_first),       cmocka_unit_test(test_equal_ones_by_index),
+        cmocka_unit_test(test_sorted_both_ways), cmocka_unit_test(test_json),
+        cmocka_unit_test(test_large_scores),
+    };
+
+    return cmocka_run_group_tests_name("labels", tests, NULL, NULL);
+}

@@ -1,0 +1,217 @@
+/* What the sandboxed workers of the tests do. The request is a job's name, the input its data. */
+#ifndef DARKROOM_TEST_SANDBOX_JOBS_H
+#define DARKROOM_TEST_SANDBOX_JOBS_H
+
+#include "test_sandbox_harm.h"
+
+static bool job_echo(struct job_call *c)
+{
+    size_t len = c->task->input.len;
+
+    if (len > c->result->output_max)
+        return error_set(c->err, ERROR_TOO_LARGE, "too long");
+    memcpy(c->result->output, c->task->input.data, len);
+    c->result->output_len = len;
+    return true;
+}
+
+/* A little work that reads all of the input and writes 30 KB. */
+static bool job_sum(struct job_call *c)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < c->task->input.len; i += 64)
+        sum += c->task->input.data[i];
+    memset(c->result->output, (int)(sum & 0xff), 30000);
+    c->result->output_len = 30000;
+    return true;
+}
+
+static bool job_fail(struct job_call *c)
+{
+    return error_set(c->err, ERROR_BAD_IMAGE, "bad\nimage \xff");
+}
+
+static void *add_one(void *n)
+{
+    atomic_fetch_add((atomic_int *)n, 1);
+    return NULL;
+}
+
+static bool job_threads(struct job_call *c)
+{
+    pthread_t threads[8];
+    atomic_int n = 0;
+
+    for (int i = 0; i < 8; i++) {
+        if (pthread_create(&threads[i], NULL, add_one, &n) != 0)
+            return error_set(c->err, ERROR_INTERNAL, "no thread");
+    }
+    for (int i = 0; i < 8; i++)
+        pthread_join(threads[i], NULL);
+    c->result->answer[0] = (uint8_t)atomic_load(&n);
+    c->result->answer_len = 1;
+    return true;
+}
+
+/* What is left of the environment, of its memory, and of root: 0 each. */
+static bool job_look_around(struct job_call *c)
+{
+    uint8_t *a = c->result->answer;
+
+    a[0] = environ != NULL && *environ != NULL;
+    a[1] = job_secret[0] != '\0';
+    a[2] = geteuid() == 0;
+    c->result->answer_len = 3;
+    return true;
+}
+
+static bool job_capget(struct job_call *c)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct caps[2] = {0};
+
+    return answer_errno(c, syscall(SYS_capget, &header, caps) == 0);
+}
+
+static bool job_count(struct job_call *c)
+{
+    c->result->answer[0] = (uint8_t)++job_calls;
+    c->result->answer_len = 1;
+    return true;
+}
+
+static const struct {
+    const char *name;
+    bool (*run)(struct job_call *call);
+} jobs[] = {
+#define JOB(name)                                                                                  \
+    {                                                                                              \
+#name, job_##name                                                                          \
+    }
+    JOB(echo),
+    JOB(sum),
+    JOB(fail),
+    JOB(foreign_error),
+    JOB(open),
+    JOB(create),
+    JOB(stat),
+    JOB(socket),
+    JOB(connect),
+    JOB(send_fd),
+    JOB(exec),
+    JOB(fork),
+    JOB(namespace),
+    JOB(kill_parent),
+    JOB(tgkill_parent),
+    JOB(ptrace),
+    JOB(read_parent),
+    JOB(map_code),
+    JOB(make_code),
+    JOB(share_memory),
+    JOB(new_filter),
+    JOB(allocate),
+    JOB(allocate_all),
+    JOB(spin),
+    JOB(spin_politely),
+    JOB(sleep),
+    JOB(crash),
+    JOB(abort),
+    JOB(trap),
+    JOB(exit),
+    JOB(overrun),
+    JOB(write_input),
+    JOB(bad_length),
+    JOB(bad_answer),
+    JOB(short_message),
+    JOB(long_message),
+    JOB(reply_twice),
+    JOB(reply_later),
+    JOB(die_later),
+    JOB(close),
+    JOB(flood),
+    JOB(threads),
+    JOB(look_around),
+    JOB(capget),
+    JOB(count),
+#ifdef __x86_64__
+    JOB(other_architecture),
+#endif
+};
+
+static bool run_job(void *state, const struct sandbox_task *task, struct sandbox_result *result,
+                    struct error *err)
+{
+    struct job_call call = {task, result, err};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(jobs); i++) {
+        if (bytes_equal(task->request, bytes_from_str(jobs[i].name)))
+            return jobs[i].run(&call);
+    }
+    return error_set(err, ERROR_BAD_REQUEST, "no such job");
+}
+
+static const struct sandbox_code job_code = {.run = run_job};
+
+static inline struct sandbox_worker *worker_of(struct sandbox *sandbox, size_t payload_max)
+{
+    struct error err = {0};
+    struct sandbox_worker *worker = sandbox_worker_new(
+        sandbox,
+        &(struct sandbox_limits){
+            .input_max = payload_max, .output_max = payload_max, .memory_max = MEMORY_MAX},
+        &err);
+
+    if (worker == NULL)
+        fail_msg("%s", err.message);
+    return worker;
+}
+
+static inline bool call(struct sandbox_worker *worker, const char *name,
+                        struct sandbox_reply *reply, struct error *err)
+{
+    return sandbox_call(worker,
+                        &(struct sandbox_job){.request = bytes_from_str(name),
+                                              .input = bytes_from_str("the input"),
+                                              .deadline_ms = clock_monotonic_ms() + FAR_MS},
+                        reply, err);
+}
+
+static inline void assert_works(struct sandbox_worker *worker)
+{
+    struct sandbox_reply reply = {.output = BUFFER_MAX(1 << 20)};
+    struct error err = {0};
+
+    if (!call(worker, "echo", &reply, &err))
+        fail_msg("%s", err.message);
+    assert_int_equal(reply.output.len, strlen("the input"));
+    assert_memory_equal(reply.output.data, "the input", reply.output.len);
+    buffer_done(&reply.output);
+}
+
+/* Whether it is there and no zombie. */
+static inline bool is_running(pid_t pid)
+{
+    char path[64], text[512], status = 'Z';
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        return false;
+    if (fgets(text, sizeof(text), file) != NULL && strrchr(text, ')') != NULL)
+        sscanf(strrchr(text, ')'), ") %c", &status);
+    fclose(file);
+    return status != 'Z' && status != 'X';
+}
+
+static inline void assert_gone(pid_t pid)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + 10000;
+
+    while (is_running(pid) && clock_left_ms(deadline_ms) > 0)
+        usleep(1000);
+    assert_false(is_running(pid));
+}
+
+#endif

@@ -1,0 +1,119 @@
+#include "store/bucket/xml.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+struct seen {
+    char text[4096];
+    const char *stop_at; /* a path */
+    bool fail;
+};
+
+static bool note(void *ctx, const char *path, const char *text, struct error *err)
+{
+    struct seen *seen = ctx;
+    size_t len = strlen(seen->text);
+
+    snprintf(seen->text + len, sizeof(seen->text) - len, "%s=%s\n", path, text);
+    if (seen->stop_at == NULL || strcmp(path, seen->stop_at) != 0)
+        return true;
+    if (seen->fail)
+        error_set(err, ERROR_BAD_REQUEST, "enough");
+    return false;
+}
+
+static void test_elements_and_their_text(void **state)
+{
+    struct seen seen = {0};
+    struct error err = {0};
+
+    (void)state;
+    assert_true(
+        xml_read(bytes_from_str("<?xml version='1.0'?>\n<A xmlns='urn:x'><B x='y'>one &amp; "
+                                "&#252;</B><C><B/>\n</C><![CDATA[<&]]></A>"),
+                 note, &seen, &err));
+    assert_string_equal(seen.text, "A/B=one & \xc3\xbc\nA/C/B=\nA/C=\n\nA=<&\n");
+}
+
+static void test_the_visitor_stops(void **state)
+{
+    const char *document = "<A><B>1</B><C>2</C></A>";
+    struct seen seen = {.stop_at = "A/B"};
+    struct error err = {0};
+
+    (void)state;
+    assert_false(xml_read(bytes_from_str(document), note, &seen, &err));
+    assert_int_equal(err.code, ERROR_NONE);
+    assert_string_equal(seen.text, "A/B=1\n");
+    seen.fail = true;
+    assert_false(xml_read(bytes_from_str(document), note, &seen, &err));
+    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+}
+
+static void assert_refused(const char *document)
+{
+    struct seen seen = {0};
+    struct error err = {0};
+
+    if (xml_read(bytes_from_str(document), note, &seen, &err))
+        fail_msg("read: %.100s", document);
+    assert_int_equal(err.code, ERROR_UNAVAILABLE);
+}
+
+static void test_what_is_refused(void **state)
+{
+    static char deep[20000], wide[20000];
+    static const char *const bad[] = {
+        "",
+        "text",
+        "<A>",
+        "<A></B>",
+        "<A/>trailing",
+        "<A>\xff</A>",
+        "<A>&unknown;</A>",
+        "<!DOCTYPE A [<!ENTITY e 'text'>]><A>&e;</A>",
+        "<!DOCTYPE A SYSTEM 'file:///etc/passwd'><A/>",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        assert_refused(bad[i]);
+    for (size_t i = 0; i < 1000; i++)
+        memcpy(deep + 3 * i, "<a>", 3);
+    assert_refused(deep);
+    memcpy(wide, "<A>", 3);
+    memset(wide + 3, 'x', 9000);
+    memcpy(wide + 9003, "</A>", 5);
+    assert_refused(wide);
+}
+
+/* Expat ends an empty element that we have stopped at. */
+static void test_an_element_with_too_long_a_name(void **state)
+{
+    char document[700] = "<A><";
+    struct seen seen = {0};
+    struct error err = {0};
+
+    (void)state;
+    memset(document + 4, 'x', 600);
+    strcat(document, "/></A>");
+    assert_false(xml_read(bytes_from_str(document), note, &seen, &err));
+    assert_int_equal(err.code, ERROR_UNAVAILABLE);
+    assert_string_equal(seen.text, "");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_elements_and_their_text),
+        cmocka_unit_test(test_the_visitor_stops),
+        cmocka_unit_test(test_what_is_refused),
+        cmocka_unit_test(test_an_element_with_too_long_a_name),
+    };
+
+    return cmocka_run_group_tests_name("xml", tests, NULL, NULL);
+}

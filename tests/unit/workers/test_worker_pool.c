@@ -1,0 +1,635 @@
+#include "base/clock.h"
+#include "workers/worker_pool.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+/* cmocka needs the above */
+#include <cmocka.h>
+
+enum { FAR_MS = 60000, CALLERS_MAX = 16 };
+
+static struct worker_pool *pool_of(int workers, int queue_max)
+{
+    struct error err = {0};
+    struct worker_pool *pool = worker_pool_new(
+        &(struct worker_pool_options){.workers = workers, .queue_max = queue_max}, &err);
+
+    assert_non_null(pool);
+    return pool;
+}
+
+/* A job that says when it runs and goes on until it is let go or cancelled. */
+struct held {
+    sem_t running, go;
+    bool cancelled;
+};
+
+static void held_init(struct held *held)
+{
+    sem_init(&held->running, 0, 0);
+    sem_init(&held->go, 0, 0);
+    held->cancelled = false;
+}
+
+static void hold(void *state, void *arg, const atomic_bool *cancelled)
+{
+    struct held *held = arg;
+
+    (void)state;
+    sem_post(&held->running);
+    while (sem_trywait(&held->go) != 0 && !(held->cancelled = atomic_load(cancelled)))
+        usleep(1000);
+}
+
+/* A worker_pool_run call on a thread of its own. */
+struct caller {
+    struct worker_pool *pool;
+    struct worker_job job;
+    int64_t deadline_ms;
+    pthread_t thread;
+    bool ok;
+    struct error err;
+};
+
+static void *caller_main(void *arg)
+{
+    struct caller *caller = arg;
+
+    caller->ok = worker_pool_run(caller->pool, &caller->job, caller->deadline_ms, &caller->err);
+    return NULL;
+}
+
+static void call(struct caller *caller, struct worker_pool *pool,
+                 void (*run)(void *, void *, const atomic_bool *), void *arg, int64_t deadline_ms)
+{
+    *caller =
+        (struct caller){.pool = pool, .job = {.run = run, .arg = arg}, .deadline_ms = deadline_ms};
+    assert_int_equal(pthread_create(&caller->thread, NULL, caller_main, caller), 0);
+}
+
+static void call_large(struct caller *caller, struct worker_pool *pool,
+                       void (*run)(void *, void *, const atomic_bool *), void *arg,
+                       int64_t deadline_ms)
+{
+    *caller = (struct caller){
+        .pool = pool, .job = {.run = run, .arg = arg, .large = true}, .deadline_ms = deadline_ms};
+    assert_int_equal(pthread_create(&caller->thread, NULL, caller_main, caller), 0);
+}
+
+static void wait_for_depth(struct worker_pool *pool, int depth)
+{
+    for (int i = 0; i < 10000 && worker_pool_queue_depth(pool) != depth; i++)
+        usleep(1000);
+    assert_int_equal(worker_pool_queue_depth(pool), depth);
+}
+
+static void add_one(void *state, void *arg, const atomic_bool *cancelled)
+{
+    (void)state;
+    (void)cancelled;
+    atomic_fetch_add((atomic_int *)arg, 1);
+}
+
+static void jobs_run(void **state)
+{
+    struct worker_pool *pool = pool_of(2, 1);
+    struct error err = {0};
+    atomic_int count = 0;
+
+    (void)state;
+    for (int i = 0; i < 1000; i++)
+        assert_true(worker_pool_run(pool, &(struct worker_job){.run = add_one, .arg = &count},
+                                    clock_monotonic_ms() + FAR_MS, &err));
+    assert_int_equal(count, 1000);
+    assert_int_equal(worker_pool_busy(pool), 0);
+    assert_int_equal(worker_pool_queue_depth(pool), 0);
+    worker_pool_free(pool);
+}
+
+static void the_queue_is_bounded(void **state)
+{
+    struct worker_pool *pool = pool_of(1, 2);
+    struct caller callers[3];
+    struct held held[3];
+    struct error err = {0};
+    int64_t deadline = clock_monotonic_ms() + FAR_MS;
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        held_init(&held[i]);
+        call(&callers[i], pool, hold, &held[i], deadline);
+        if (i == 0)
+            sem_wait(&held[0].running);
+        wait_for_depth(pool, (int)i);
+    }
+    assert_true(worker_pool_is_full(pool));
+    assert_int_equal(worker_pool_busy(pool), 1);
+    assert_false(
+        worker_pool_run(pool, &(struct worker_job){.run = hold, .arg = &held[0]}, deadline, &err));
+    assert_int_equal(err.code, ERROR_OVERLOADED);
+    for (size_t i = 0; i < 3; i++)
+        sem_post(&held[i].go);
+    for (size_t i = 0; i < 3; i++) {
+        pthread_join(callers[i].thread, NULL);
+        assert_true(callers[i].ok);
+        assert_false(held[i].cancelled);
+    }
+    assert_false(worker_pool_is_full(pool));
+    worker_pool_free(pool);
+}
+
+static void idle_workers_take_a_burst_beyond_the_queue(void **state)
+{
+    struct worker_pool *pool = pool_of(4, 1);
+    struct caller callers[5];
+    struct held held[5];
+
+    (void)state;
+    for (size_t i = 0; i < 5; i++) {
+        held_init(&held[i]);
+        call(&callers[i], pool, hold, &held[i], clock_monotonic_ms() + FAR_MS);
+        if (i < 4)
+            sem_wait(&held[i].running);
+    }
+    wait_for_depth(pool, 1);
+    for (size_t i = 0; i < 5; i++)
+        sem_post(&held[i].go);
+    for (size_t i = 0; i < 5; i++) {
+        pthread_join(callers[i].thread, NULL);
+        assert_true(callers[i].ok);
+    }
+    worker_pool_free(pool);
+}
+
+static void a_deadline_in_the_queue_withdraws_the_job(void **state)
+{
+    struct worker_pool *pool = pool_of(1, 4);
+    struct caller first, last;
+    struct held held;
+    struct error err = {0};
+    atomic_int ran = 0, late = 0;
+
+    (void)state;
+    held_init(&held);
+    call(&first, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
+    sem_wait(&held.running);
+    int64_t begun = clock_monotonic_ms();
+    assert_false(worker_pool_run(pool, &(struct worker_job){.run = add_one, .arg = &late},
+                                 begun + 50, &err));
+    assert_int_equal(err.code, ERROR_DEADLINE);
+    assert_true(clock_monotonic_ms() - begun >= 50);
+    assert_int_equal(worker_pool_queue_depth(pool), 0);
+    /* already over: never queued for long, never run */
+    assert_false(
+        worker_pool_run(pool, &(struct worker_job){.run = add_one, .arg = &late}, 0, &err));
+    assert_int_equal(err.code, ERROR_DEADLINE);
+    /* the queue is still whole: what comes after is run */
+    call(&last, pool, add_one, &ran, clock_monotonic_ms() + FAR_MS);
+    wait_for_depth(pool, 1);
+    sem_post(&held.go);
+    pthread_join(first.thread, NULL);
+    pthread_join(last.thread, NULL);
+    assert_true(first.ok && last.ok);
+    assert_int_equal(ran, 1);
+    assert_int_equal(late, 0);
+    worker_pool_free(pool);
+}
+
+static void a_running_job_is_cancelled_at_its_deadline(void **state)
+{
+    struct worker_pool *pool = pool_of(1, 1);
+    struct held held;
+    struct error err = {0};
+
+    (void)state;
+    held_init(&held);
+    int64_t deadline = clock_monotonic_ms() + 50;
+    assert_true(
+        worker_pool_run(pool, &(struct worker_job){.run = hold, .arg = &held}, deadline, &err));
+    assert_true(held.cancelled);
+    assert_true(clock_monotonic_ms() >= deadline);
+    worker_pool_free(pool);
+}
+
+static void cut_deadlines_reach_waiting_and_running_jobs(void **state)
+{
+    struct worker_pool *pool = pool_of(1, 2);
+    struct caller running, waiting;
+    struct held held;
+    struct error err = {0};
+    atomic_int ran = 0;
+
+    (void)state;
+    held_init(&held);
+    call(&running, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
+    sem_wait(&held.running);
+    call(&waiting, pool, add_one, &ran, clock_monotonic_ms() + FAR_MS);
+    wait_for_depth(pool, 1);
+    worker_pool_cut_deadlines(pool, clock_monotonic_ms() + 30);
+    pthread_join(running.thread, NULL);
+    pthread_join(waiting.thread, NULL);
+    assert_true(running.ok);
+    assert_true(held.cancelled);
+    /* it gave up waiting, unless the worker came free first */
+    assert_int_equal(waiting.ok, ran == 1);
+    if (!waiting.ok)
+        assert_int_equal(waiting.err.code, ERROR_DEADLINE);
+    /* and every later one */
+    held_init(&held);
+    if (worker_pool_run(pool, &(struct worker_job){.run = hold, .arg = &held},
+                        clock_monotonic_ms() + FAR_MS, &err))
+        assert_true(held.cancelled);
+    else
+        assert_int_equal(err.code, ERROR_DEADLINE);
+    worker_pool_free(pool);
+}
+
+struct order {
+    atomic_int *next;
+    int seen;
+};
+
+static void note_order(void *state, void *arg, const atomic_bool *cancelled)
+{
+    struct order *order = arg;
+
+    (void)state;
+    (void)cancelled;
+    order->seen = atomic_fetch_add(order->next, 1);
+}
+
+static void first_come_first_served(void **state)
+{
+    struct worker_pool *pool = pool_of(1, CALLERS_MAX);
+    struct caller first, callers[CALLERS_MAX];
+    struct order orders[CALLERS_MAX];
+    struct held held;
+    atomic_int next = 0;
+
+    (void)state;
+    held_init(&held);
+    call(&first, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
+    sem_wait(&held.running);
+    for (int i = 0; i < CALLERS_MAX; i++) {
+        orders[i] = (struct order){.next = &next};
+        call(&callers[i], pool, note_order, &orders[i], clock_monotonic_ms() + FAR_MS);
+        wait_for_depth(pool, i + 1);
+    }
+    sem_post(&held.go);
+    pthread_join(first.thread, NULL);
+    for (int i = 0; i < CALLERS_MAX; i++) {
+        pthread_join(callers[i].thread, NULL);
+        assert_int_equal(orders[i].seen, i);
+    }
+    worker_pool_free(pool);
+}
+
+/* ---- small and large jobs */
+
+static void let_go(struct caller *caller, struct held *held)
+{
+    sem_post(&held->go);
+    pthread_join(caller->thread, NULL);
+    assert_true(caller->ok);
+}
+
+static void run_small(struct worker_pool *pool)
+{
+    struct error err = {0};
+    atomic_int count = 0;
+
+    assert_true(worker_pool_run(pool, &(struct worker_job){.run = add_one, .arg = &count},
+                                clock_monotonic_ms() + FAR_MS, &err));
+    assert_int_equal(count, 1);
+}
+
+static void large_jobs_alone_use_every_worker(void **state)
+{
+    struct worker_pool *pool = pool_of(3, 4);
+    struct caller callers[3];
+    struct held held[3];
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        held_init(&held[i]);
+        call_large(&callers[i], pool, hold, &held[i], clock_monotonic_ms() + FAR_MS);
+        sem_wait(&held[i].running);
+    }
+    for (size_t i = 0; i < 3; i++)
+        let_go(&callers[i], &held[i]);
+    worker_pool_free(pool);
+}
+
+static void a_worker_is_kept_for_small_jobs_while_there_are_any(void **state)
+{
+    struct worker_pool *pool = pool_of(2, 4);
+    struct caller callers[2];
+    struct held held[2];
+
+    (void)state;
+    run_small(pool);
+    int64_t last_small = clock_monotonic_ms();
+    for (size_t i = 0; i < 2; i++) {
+        held_init(&held[i]);
+        call_large(&callers[i], pool, hold, &held[i], clock_monotonic_ms() + FAR_MS);
+        if (i == 0)
+            sem_wait(&held[0].running);
+    }
+    wait_for_depth(pool, 1);
+    run_small(pool);
+    assert_int_equal(worker_pool_queue_depth(pool), 1);
+    /* no more small ones: the worker takes the large job after a second, by itself */
+    sem_wait(&held[1].running);
+    assert_true(clock_monotonic_ms() - last_small >= 900);
+    for (size_t i = 0; i < 2; i++)
+        let_go(&callers[i], &held[i]);
+    worker_pool_free(pool);
+}
+
+static void nap_and_note(void *state, void *arg, const atomic_bool *cancelled)
+{
+    usleep(50000);
+    note_order(state, arg, cancelled);
+}
+
+static void small_jobs_come_between_large_ones(void **state)
+{
+    enum { LARGE = 2, ALL = 8 };
+    struct worker_pool *pool = pool_of(1, ALL);
+    struct caller first, callers[ALL];
+    struct order orders[ALL];
+    struct held held;
+    atomic_int next = 0;
+
+    (void)state;
+    held_init(&held);
+    call(&first, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
+    sem_wait(&held.running);
+    for (int i = 0; i < ALL; i++) {
+        orders[i] = (struct order){.next = &next};
+        if (i < LARGE)
+            call_large(&callers[i], pool, nap_and_note, &orders[i], clock_monotonic_ms() + FAR_MS);
+        else
+            call(&callers[i], pool, note_order, &orders[i], clock_monotonic_ms() + FAR_MS);
+        wait_for_depth(pool, i + 1);
+    }
+    let_go(&first, &held);
+    for (int i = 0; i < ALL; i++)
+        pthread_join(callers[i].thread, NULL);
+    assert_int_equal(orders[0].seen, 0);
+    for (int i = LARGE; i < ALL; i++)
+        assert_int_equal(orders[i].seen, i - 1);
+    assert_int_equal(orders[1].seen, ALL - 1);
+    worker_pool_free(pool);
+}
+
+struct flood {
+    struct worker_pool *pool;
+    atomic_bool over;
+};
+
+static void nap(void *state, void *arg, const atomic_bool *cancelled)
+{
+    (void)state;
+    (void)cancelled;
+    usleep(*(useconds_t *)arg);
+}
+
+static void *flood_main(void *arg)
+{
+    struct flood *flood = arg;
+    useconds_t us = 1000;
+
+    while (!atomic_load(&flood->over)) {
+        struct error err = {0};
+        if (!worker_pool_run(flood->pool, &(struct worker_job){.run = nap, .arg = &us},
+                             clock_monotonic_ms() + FAR_MS, &err))
+            abort();
+    }
+    return NULL;
+}
+
+/* Small jobs without end, more than the workers can do: large ones still get their share. */
+static void large_jobs_do_not_starve(void **state)
+{
+    (void)state;
+    for (int workers = 1; workers <= 3; workers++) {
+        struct flood flood = {.pool = pool_of(workers, 64)};
+        struct error err = {0};
+        useconds_t us = 20000;
+        pthread_t threads[8];
+
+        for (size_t i = 0; i < 8; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, flood_main, &flood), 0);
+        for (int i = 0; i < 10; i++)
+            assert_true(worker_pool_run(flood.pool,
+                                        &(struct worker_job){.run = nap, .arg = &us, .large = true},
+                                        clock_monotonic_ms() + 3000, &err));
+        atomic_store(&flood.over, true);
+        for (size_t i = 0; i < 8; i++)
+            pthread_join(threads[i], NULL);
+        worker_pool_free(flood.pool);
+    }
+}
+
+static void large_jobs_have_deadlines_too(void **state)
+{
+    struct worker_pool *pool = pool_of(2, 4);
+    struct caller running, waiting;
+    struct held held;
+    struct error err = {0};
+    atomic_int ran = 0;
+
+    (void)state;
+    run_small(pool);
+    held_init(&held);
+    call_large(&running, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
+    sem_wait(&held.running);
+    /* one worker is idle, but kept */
+    assert_false(worker_pool_run(pool,
+                                 &(struct worker_job){.run = add_one, .arg = &ran, .large = true},
+                                 clock_monotonic_ms() + 30, &err));
+    assert_int_equal(err.code, ERROR_DEADLINE);
+    assert_int_equal(worker_pool_queue_depth(pool), 0);
+    call_large(&waiting, pool, add_one, &ran, clock_monotonic_ms() + FAR_MS);
+    wait_for_depth(pool, 1);
+    worker_pool_cut_deadlines(pool, clock_monotonic_ms() + 30);
+    pthread_join(running.thread, NULL);
+    pthread_join(waiting.thread, NULL);
+    assert_true(running.ok && held.cancelled);
+    assert_int_equal(waiting.ok, ran == 1);
+    worker_pool_free(pool);
+}
+
+struct states {
+    atomic_int made, freed, fail_from;
+};
+
+static void *state_new(void *ctx, struct error *err)
+{
+    struct states *states = ctx;
+    int n = atomic_fetch_add(&states->made, 1);
+
+    if (n >= states->fail_from) {
+        error_set(err, ERROR_CONFIG, "no room for state %d", n);
+        return NULL;
+    }
+    struct states **state = malloc(sizeof(*state));
+    assert_non_null(state);
+    *state = states;
+    return state;
+}
+
+static void state_free(void *state)
+{
+    if (state == NULL)
+        return;
+    atomic_fetch_add(&(*(struct states **)state)->freed, 1);
+    free(state);
+}
+
+struct niceness {
+    int value;
+    void *state;
+};
+
+static void look_at_niceness(void *state, void *arg, const atomic_bool *cancelled)
+{
+    struct niceness *niceness = arg;
+
+    (void)cancelled;
+    niceness->value = getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid));
+    niceness->state = state;
+}
+
+static void each_worker_has_its_state(void **state)
+{
+    struct states states = {.fail_from = 3};
+    struct niceness niceness = {0};
+    struct error err = {0};
+    const struct worker_pool_options options = {.workers = 3,
+                                                .queue_max = 1,
+                                                .state_new = state_new,
+                                                .state_free = state_free,
+                                                .ctx = &states};
+
+    (void)state;
+    struct worker_pool *pool = worker_pool_new(&options, &err);
+    assert_non_null(pool);
+    assert_int_equal(states.made, 3);
+    assert_true(worker_pool_run(pool,
+                                &(struct worker_job){.run = look_at_niceness, .arg = &niceness},
+                                clock_monotonic_ms() + FAR_MS, &err));
+    assert_non_null(niceness.state);
+    assert_int_equal(niceness.value, getpriority(PRIO_PROCESS, 0) + 5);
+    worker_pool_free(pool);
+    assert_int_equal(states.freed, 3);
+}
+
+static void a_state_that_cannot_be_made_fails_the_pool(void **state)
+{
+    (void)state;
+    for (int fail_from = 0; fail_from < 3; fail_from++) {
+        struct states states = {.fail_from = fail_from};
+        struct error err = {0};
+        assert_null(worker_pool_new(&(struct worker_pool_options){.workers = 3,
+                                                                  .queue_max = 1,
+                                                                  .state_new = state_new,
+                                                                  .state_free = state_free,
+                                                                  .ctx = &states},
+                                    &err));
+        assert_int_equal(err.code, ERROR_CONFIG);
+        assert_int_equal(states.freed, fail_from);
+    }
+    worker_pool_free(NULL);
+}
+
+struct storm {
+    struct worker_pool *pool;
+    atomic_int ran, accepted;
+};
+
+static void *storm_main(void *arg)
+{
+    struct storm *storm = arg;
+
+    for (int i = 0; i < 500; i++) {
+        struct error err = {0};
+        int64_t deadline = clock_monotonic_ms() + i % 3;
+        struct worker_job job = {.run = add_one, .arg = &storm->ran, .large = i % 2 == 1};
+        if (worker_pool_run(storm->pool, &job, deadline, &err))
+            atomic_fetch_add(&storm->accepted, 1);
+        else if (err.code != ERROR_OVERLOADED && err.code != ERROR_DEADLINE)
+            abort();
+    }
+    return NULL;
+}
+
+static void what_is_accepted_runs_once(void **state)
+{
+    struct storm storm = {.pool = pool_of(2, 3)};
+    pthread_t threads[8];
+
+    (void)state;
+    for (size_t i = 0; i < 8; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, storm_main, &storm), 0);
+    for (size_t i = 0; i < 8; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(storm.ran, storm.accepted);
+    assert_true(storm.ran > 0);
+    assert_int_equal(worker_pool_queue_depth(storm.pool), 0);
+    assert_int_equal(worker_pool_busy(storm.pool), 0);
+    worker_pool_free(storm.pool);
+}
+
+static atomic_int begun;
+
+static void begin_slowly(void *state)
+{
+    (void)state;
+    usleep(100000);
+    atomic_fetch_add(&begun, 1);
+}
+
+/* What need not be ready at once holds up neither the start nor, for ever, a job. */
+static void each_thread_begins_in_its_own_time(void **state)
+{
+    struct worker_pool_options options = {.workers = 3, .queue_max = 8, .begin = begin_slowly};
+    struct error err = {0};
+    int64_t start_ms = clock_monotonic_ms();
+    struct worker_pool *pool = worker_pool_new(&options, &err);
+
+    (void)state;
+    assert_non_null(pool);
+    assert_true(atomic_load(&begun) < 3 || clock_monotonic_ms() - start_ms >= 100);
+    worker_pool_free(pool);
+    assert_int_equal(atomic_load(&begun), 3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(jobs_run),
+        cmocka_unit_test(the_queue_is_bounded),
+        cmocka_unit_test(idle_workers_take_a_burst_beyond_the_queue),
+        cmocka_unit_test(a_deadline_in_the_queue_withdraws_the_job),
+        cmocka_unit_test(a_running_job_is_cancelled_at_its_deadline),
+        cmocka_unit_test(cut_deadlines_reach_waiting_and_running_jobs),
+        cmocka_unit_test(first_come_first_served),
+        cmocka_unit_test(large_jobs_alone_use_every_worker),
+        cmocka_unit_test(a_worker_is_kept_for_small_jobs_while_there_are_any),
+        cmocka_unit_test(small_jobs_come_between_large_ones),
+        cmocka_unit_test(large_jobs_do_not_starve),
+        cmocka_unit_test(large_jobs_have_deadlines_too),
+        cmocka_unit_test(each_worker_has_its_state),
+        cmocka_unit_test(a_state_that_cannot_be_made_fails_the_pool),
+        cmocka_unit_test(what_is_accepted_runs_once),
+        cmocka_unit_test(each_thread_begins_in_its_own_time),
+    };
+    return cmocka_run_group_tests_name("worker_pool", tests, NULL, NULL);
+}
