@@ -220,8 +220,8 @@ def services(tmp_path):
             part.stop()
 
 
-class Figures:
-    """Measured since the test began: what misses its limit fails the test, or skips it on a machine that was
+class Measurement:
+    """Of what happens from now on: what misses its limit fails the test, or skips it on a machine that was
     busy with something else."""
 
     def __init__(self):
@@ -245,8 +245,8 @@ class Figures:
 
 
 @pytest.fixture
-def figures():
-    return Figures()
+def measurement():
+    return Measurement()
 
 
 @pytest.fixture
