@@ -40,6 +40,16 @@ def wait_for(condition, what, timeout=60.0):
         time.sleep(0.01)
 
 
+def tree(pid):
+    """The process and its descendants."""
+    pids = [pid]
+    for parent in pids:
+        for task in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                pids += map(int, task.read_text().split())
+    return pids
+
+
 class Reply:
     def __init__(self, status, headers, body):
         self.status, self.headers, self.body = status, headers, body
@@ -157,12 +167,7 @@ class Service:
 
     def processes(self):
         """The service's pid, its zygote's, and those of its sandbox processes."""
-        pids = [self.process.pid]
-        for pid in pids:
-            for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-                with contextlib.suppress(OSError):
-                    pids += map(int, task.read_text().split())
-        return pids
+        return tree(self.process.pid)
 
 
 class Stack:
@@ -220,8 +225,8 @@ def services(tmp_path):
             part.stop()
 
 
-class Figures:
-    """Measured since the test began: what misses its limit fails the test, or skips it on a machine that was
+class Measurement:
+    """Of what happens from now on: what misses its limit fails the test, or skips it on a machine that was
     busy with something else."""
 
     def __init__(self):
@@ -229,10 +234,16 @@ class Figures:
 
     @staticmethod
     def processor_seconds():
-        """(when, of all processes on this machine, of ours that have ended)"""
+        """(when, of all processes on this machine, of ours and those of ours that have ended)"""
         cpu = pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
         user, nice, system, _, _, *rest = map(int, cpu)
-        return time.monotonic(), (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
+        ours = 0
+        for pid in tree(os.getpid()):
+            with contextlib.suppress(OSError):
+                stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+                ours += sum(map(int, stat[11:15]))  # its own, and of children that it has waited for
+        ticks = os.sysconf("SC_CLK_TCK")
+        return time.monotonic(), (user + nice + system + sum(rest)) / ticks, ours / ticks
 
     def must(self, met, what):
         if met:
@@ -245,8 +256,8 @@ class Figures:
 
 
 @pytest.fixture
-def figures():
-    return Figures()
+def measurement():
+    return Measurement()
 
 
 @pytest.fixture
