@@ -9,5 +9,9 @@
 #include <stddef.h>
 
 void *xmalloc(size_t size) NODISCARD;
+void *xcalloc(size_t count, size_t size) NODISCARD;
+void *xreallocarray(void *block, size_t count, size_t size) NODISCARD;
+char *xstrdup(const char *text) NODISCARD;
+char *xasprintf(const char *fmt, ...) NODISCARD PRINTF_LIKE(1, 2);
 
 #endif

@@ -1,9 +1,9 @@
 /* Memory that runs out, for the tests whose name begins with test_alloc_faults: the linker replaces
  * what our code calls to get memory (and threads and streams, which are memory too) by the __wrap_
  * functions below (--wrap, see the Makefile), which can fail. SQLite and libcurl get such ones by
- * their own hooks (alloc_faults_hook). What xmalloc gives, to us and to Jansson, counts and does
- * not fail. What other libraries get is not ours, and neither fails nor counts: OpenSSL, libvips,
- * ONNX Runtime, libmicrohttpd, Expat, libxml2 and libc.
+ * their own hooks (alloc_faults_hook). What base/xmalloc gives, to us and to Jansson, counts and
+ * does not fail. What other libraries get is not ours, and neither fails nor counts: OpenSSL,
+ * libvips, ONNX Runtime, libmicrohttpd, Expat, libxml2 and libc.
  *
  * A scenario is run again and again, its first, second, … allocation failing, until none is left
  * to fail: that one alone ("once"), and that one and all after it ("from"). Each time it must
@@ -171,14 +171,6 @@ ALLOC_WRAP(char *, strndup, (const char *s, size_t n))
     ALLOC_OR_NULL(__real_strndup(s, n));
 }
 
-ALLOC_WRAP(void *, xmalloc, (size_t size))
-{
-    void *p = __real_malloc(size);
-
-    alloc_remember(p, __builtin_return_address(0));
-    return p;
-}
-
 ALLOC_WRAP(void, free, (void *p))
 {
     alloc_forget(p);
@@ -297,6 +289,45 @@ ALLOC_WRAP(int, pthread_create,
 {
     return alloc_fails(__builtin_return_address(0)) ? EAGAIN
                                                     : __real_pthread_create(ret, attr, fn, arg);
+}
+
+/* What never fails, but counts. */
+static void *alloc_always(void *p, const void *by)
+{
+    alloc_remember(p, by);
+    return p;
+}
+
+ALLOC_WRAP(void *, xmalloc, (size_t size))
+{
+    return alloc_always(__real_malloc(size), __builtin_return_address(0));
+}
+
+ALLOC_WRAP(void *, xcalloc, (size_t count, size_t size))
+{
+    return alloc_always(__real_calloc(count, size), __builtin_return_address(0));
+}
+
+ALLOC_WRAP(void *, xreallocarray, (void *p, size_t count, size_t size))
+{
+    alloc_forget(p);
+    return alloc_always(__real_reallocarray(p, count, size), __builtin_return_address(0));
+}
+
+ALLOC_WRAP(char *, xstrdup, (const char *s))
+{
+    return alloc_always(__real_strdup(s), __builtin_return_address(0));
+}
+
+ALLOC_WRAP(char *, xasprintf, (const char *fmt, ...))
+{
+    char *ret = NULL;
+    va_list args;
+
+    va_start(args, fmt);
+    int len = __real_vasprintf(&ret, fmt, args);
+    va_end(args);
+    return len >= 0 ? alloc_always(ret, __builtin_return_address(0)) : NULL;
 }
 
 /* ---- the libraries that can be told whom to ask for memory */

@@ -11,9 +11,17 @@
 static void test_gives_memory(void **state)
 {
     CLEANUP_FREE char *block = xmalloc(100);
+    CLEANUP_FREE char *zeros = xcalloc(10, 10);
+    CLEANUP_FREE char *copy = xstrdup("text");
+    CLEANUP_FREE char *text = xasprintf("%s %d", "text", 1);
 
     (void)state;
-    memset(block, 'x', 100);
+    memset(block, 0, 100);
+    assert_memory_equal(zeros, block, 100);
+    block = xreallocarray(block, 10, 20);
+    memset(block, 'x', 200);
+    assert_string_equal(copy, "text");
+    assert_string_equal(text, "text 1");
 }
 
 static void test_ends_the_process_without_memory(void **state)
