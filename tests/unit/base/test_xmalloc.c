@@ -33,10 +33,11 @@ static void test_ends_the_process_without_memory(void **state)
     pid_t child = fork();
     if (child == 0) {
         void *volatile block = xmalloc(too_much);
-        _exit(block != NULL ? 0 : 1);
+        (void)block;
+        _exit(0);
     }
     assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) > 1); /* sanitizers exit by themselves */
+    assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) != 0); /* sanitizers exit themselves */
 }
 
 int main(void)
