@@ -81,7 +81,6 @@ UNIT_BIN      = $(patsubst %.c,$(BUILD)/unit/%,$(notdir $(UNIT_SRC))) \
 # tests/fuzz/X.c is the target X: fuzzed by clang's libFuzzer. The unit tests replay what it begins with.
 FUZZ_TARGETS  = $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(FUZZ_SRC)))
 FUZZ_BIN      = $(patsubst %,$(BUILD)/bin/%,$(FUZZ_TARGETS))
-FUZZ_SEEDS    = $(BUILD)/seeds/made $(BUILD)/seeds/drawn
 
 .PHONY: all
 all: $(BUILD)/preprocess-service $(BUILD)/classify-service ## build both services
@@ -133,7 +132,7 @@ $(SERVICES_LIB): $(call object,$(filter-out %/main.c,$(PREPROCESS_SRC) $(CLASSIF
 # tests/unit/ROOM/test_X.c is the program unit/test_X
 $(foreach source,$(UNIT_SRC),$(eval $(BUILD)/unit/$(notdir $(source:.c=)): $(call object,$(source))))
 $(foreach target,$(FUZZ_TARGETS),$(eval $(BUILD)/unit/test_fuzz_$(target): $(call object,tests/fuzz/$(target).c tests/fuzz/replay.c)))
-$(patsubst %,$(BUILD)/unit/test_fuzz_%,$(FUZZ_TARGETS)): | $(FUZZ_SEEDS)
+$(patsubst %,$(BUILD)/unit/test_fuzz_%,$(FUZZ_TARGETS)): | seeds
 $(UNIT_BIN): $(SERVICES_LIB) $(COMMON_LIB)
 	@mkdir -p $(@D)
 	$(CC) $(UNIT_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) $(VIPS_LIBS) $(ONNX_LIBS) -lcmocka
@@ -141,6 +140,10 @@ $(UNIT_BIN): $(SERVICES_LIB) $(COMMON_LIB)
 $(BUILD)/bin/%: $(BUILD)/tests/fuzz/%.o $(SERVICES_LIB) $(COMMON_LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS) $(VIPS_LIBS) $(ONNX_LIBS)
+
+# phony, or .SECONDARY would leave out what is missing behind a program that is there
+.PHONY: seeds
+seeds: $(BUILD)/seeds/made $(BUILD)/seeds/drawn
 
 $(BUILD)/seeds/made: tests/fuzz/make_corpus.py
 	@$(PYTHON) -B $< $(@D) && touch $@
@@ -280,7 +283,7 @@ fuzz: ## fuzz for some 10 minutes, with clang (FUZZ_SECONDS=n a target, FUZZ_TAR
 	@$(PARALLEL) VARIANT=fuzz fuzz-binaries
 	@bash tests/fuzz/run.sh $(FUZZ_TARGETS)
 
-fuzz-binaries: $(FUZZ_BIN) $(FUZZ_SEEDS)
+fuzz-binaries: $(FUZZ_BIN) seeds
 
 .PHONY: valgrind
 valgrind: ## memcheck over the unit tests and some requests to both services, about 20 minutes
