@@ -45,7 +45,7 @@ static bool open_topic(struct app *app, struct error *err)
 
     if (*s->class_topic == '\0')
         return true;
-    if (!topic_open(s, s->class_topic, &app->service.cut, &app->topic, err))
+    if (!topic_open(s, s->class_topic, &app->service.outgoing, &app->topic, err))
         return error_wrap(err, "CLASS_TOPIC");
     app->results = pubsub_new(&app->topic.options, err);
     return app->results != NULL;
@@ -69,7 +69,7 @@ static bool app_open(struct app *app, struct error *err)
                       err))
         return false;
     app->readable =
-        store_set_open(app->service.store, &app->service.storage.options, s->allowed_buckets, err);
+        store_set_open(app->service.store, &app->service.storage, s->allowed_buckets, err);
     if (app->readable == NULL)
         return error_wrap(err, "ALLOWED_BUCKETS");
     return open_topic(app, err);

@@ -3,7 +3,6 @@
 #include "auth/oidc.h"
 #include "base/log.h"
 #include "base/strings.h"
-#include "client/http_client.h"
 
 #include <string.h>
 #include <strings.h>
@@ -12,7 +11,6 @@ struct authorizer {
     struct oidc_guests push, others; /* an empty audience: nobody by OIDC */
     const char *push_token;          /* "": nobody by it */
     bool preflight;
-    struct http_client *client;
     struct oidc *oidc; /* NULL when nobody comes by OIDC */
 };
 
@@ -21,16 +19,12 @@ static bool has_audience(const struct oidc_guests *guests)
     return *guests->audience != '\0';
 }
 
-static bool open_oidc(struct authorizer *a, const struct settings *s, const struct clock_cut *cut,
+static bool open_oidc(struct authorizer *a, const struct settings *s, struct http_client *client,
                       struct error *err)
 {
-    a->client =
-        http_client_new(&(struct http_client_options){.ca_file = s->ca_file, .cut = cut}, err);
-    if (a->client == NULL)
-        return error_wrap(err, "CA_FILE");
     bool google = strcmp(s->oidc_issuer, OIDC_GOOGLE_ISSUER + strlen("https://")) == 0;
     a->oidc =
-        oidc_new(&(struct oidc_options){.client = a->client,
+        oidc_new(&(struct oidc_options){.client = client,
                                         .issuer = google ? OIDC_GOOGLE_ISSUER : s->oidc_issuer,
                                         .jwks_url = s->oidc_jwks_url},
                  err);
@@ -47,7 +41,7 @@ static void warn_if_open(const struct authorizer *a)
 }
 
 struct authorizer *authorizer_new(enum service_kind service, const struct settings *s,
-                                  const struct clock_cut *cut, struct error *err)
+                                  struct http_client *client, struct error *err)
 {
     struct authorizer *a = calloc(1, sizeof(*a));
     bool pushed_to = service == SERVICE_CLASSIFY;
@@ -63,7 +57,7 @@ struct authorizer *authorizer_new(enum service_kind service, const struct settin
         .push_token = s->push_token,
         .preflight = *s->cors_origins != '\0',
     };
-    if ((has_audience(&a->push) || has_audience(&a->others)) && !open_oidc(a, s, cut, err)) {
+    if ((has_audience(&a->push) || has_audience(&a->others)) && !open_oidc(a, s, client, err)) {
         authorizer_free(a);
         return NULL;
     }
@@ -77,7 +71,6 @@ void authorizer_free(struct authorizer *a)
     if (a == NULL)
         return;
     oidc_free(a->oidc);
-    http_client_free(a->client);
     free(a);
 }
 

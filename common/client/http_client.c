@@ -6,6 +6,7 @@
 #include <curl/curl.h>
 #include <openssl/x509_vfy.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 enum {
@@ -17,6 +18,7 @@ enum {
 };
 
 struct http_client {
+    atomic_uint owners;
     char *ca_file;
     const struct clock_cut *cut;
     pthread_mutex_t lock;
@@ -89,14 +91,21 @@ struct http_client *http_client_new(const struct http_client_options *options, s
         error_oom(err);
         return NULL;
     }
+    client->owners = 1;
     client->cut = options->cut;
     pthread_mutex_init(&client->lock, NULL);
     return client;
 }
 
+struct http_client *http_client_share(struct http_client *client)
+{
+    atomic_fetch_add(&client->owners, 1);
+    return client;
+}
+
 void http_client_free(struct http_client *client)
 {
-    if (client == NULL)
+    if (client == NULL || atomic_fetch_sub(&client->owners, 1) > 1)
         return;
     for (size_t i = 0; i < client->idle_count; i++)
         curl_multi_cleanup(client->idle[i]);

@@ -10,6 +10,8 @@ from PIL import Image
 from conftest import Service
 from images import decode, encode, gradient, numbered_jpeg
 
+pytestmark = pytest.mark.memory
+
 DEFAULTS = {"width": None, "height": None, "fit": "cover", "format": "jpeg", "quality": None,
             "background": "ffffff"}
 EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp", "avif": "avif"}

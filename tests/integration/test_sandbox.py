@@ -21,6 +21,8 @@ from conftest import BUILD, SLOW, Service, wait_for
 from images import encode, gradient
 from ledger import Ledger
 
+pytestmark = pytest.mark.memory
+
 KINDS = ("preprocess-service", "classify-service")
 ROUTES = {"preprocess-service": "/preprocess", "classify-service": "/classify"}
 SANITIZED = BUILD.name in ("asan", "tsan")

@@ -304,7 +304,7 @@ static bool sign_in(void *ctx, struct error *err)
     google_key_free(google);
     if (!ok)
         return false;
-    struct google_token *token = google_token_new(
+    struct bearer *token = google_token_new(
         &(struct google_token_options){.scope = "s", .metadata_host = "", .credentials_file = ctx},
         err);
     google_token_free(token);

@@ -7,6 +7,7 @@
 
 enum { PUBSUB_TOKEN_MAX = 4096 };
 
+struct bearer;
 struct http_client;
 
 /* All pointers are borrowed and must outlive what is made from them. */
@@ -16,10 +17,7 @@ struct pubsub_options {
     struct http_client *client;  /* its cut ends a running call */
     const struct clock_cut *cut; /* the same one; may be NULL */
     int64_t attempt_ms;          /* for one attempt; 0: 10 s */
-    /* The Bearer token; NULL for none (emulators). `expired`: a server refused this one. */
-    bool (*token)(void *ctx, int64_t deadline_ms, char out[PUBSUB_TOKEN_MAX], struct error *err);
-    void (*token_expired)(void *ctx, const char *token);
-    void *token_ctx;
+    struct bearer *bearer;       /* NULL for none (emulators) */
 };
 
 #endif

@@ -241,18 +241,13 @@ static bool check_options(const struct store_options *options, const char *bucke
     S3UriStyle style = options->s3.virtual_addressing ? S3UriStyleVirtualHost : S3UriStylePath;
     S3Status name = S3_validate_bucket_name(bucket, style);
 
-    if (*options->s3.endpoint == '\0')
-        return error_set(err, ERROR_CONFIG, "S3_SIGNATURE=v2 needs an S3_ENDPOINT");
-    if (string_starts_with(options->s3.endpoint, "https:"))
+    if (!string_starts_with(options->s3.endpoint, "http://"))
         return error_set(err, ERROR_CONFIG,
-                         "S3_SIGNATURE=v2 cannot use an https S3_ENDPOINT, since libs3 does not "
-                         "verify who answers: use S3_SIGNATURE=v4");
+                         "S3_SIGNATURE=v2 needs an http:// S3_ENDPOINT, since libs3 does not "
+                         "verify a TLS peer: use S3_SIGNATURE=v4");
     if (*options->s3.session_token != '\0')
         return error_set(err, ERROR_CONFIG,
                          "S3_SIGNATURE=v2 has no session tokens: use S3_SIGNATURE=v4");
-    if (*options->s3.access_key == '\0' || *options->s3.secret_key == '\0')
-        return error_set(err, ERROR_CONFIG,
-                         "s3:// needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
     if (strlen(options->s3.access_key) > ACCESS_KEY_MAX ||
         strlen(options->s3.secret_key) > SECRET_KEY_MAX)
         return error_set(err, ERROR_CONFIG,

@@ -148,6 +148,7 @@ static void errors_are_the_jobs(void **state)
 
 static void nothing_is_left_to_use(void **state)
 {
+    SKIP_WITHOUT_PROC();
     struct sandbox_process *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {0};
     struct error err = {0};
@@ -251,6 +252,7 @@ static int threads_of(pid_t pid)
 
 static void lost_while_idle(void **state)
 {
+    SKIP_WITHOUT_PROC();
     int threads;
     struct sandbox_process *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {.output = BUFFER_MAX(4096)};
@@ -278,6 +280,7 @@ static void lost_while_idle(void **state)
 
 static void a_thousand_crashes_leave_nothing(void **state)
 {
+    SKIP_WITHOUT_PROC();
     static const char *const names[] = {"crash", "exit", "exec", "bad_length"};
     struct sandbox_process *worker = worker_of(sandbox, 1 << 20);
     struct sandbox_reply reply = {0};
@@ -298,6 +301,7 @@ static void a_thousand_crashes_leave_nothing(void **state)
 
 static void sixty_four_workers(void **state)
 {
+    SKIP_WITHOUT_PROC();
     struct sandbox_process *workers[64];
     int before = descriptors();
 

@@ -2,6 +2,7 @@
 #ifndef DARKROOM_TEST_SANDBOX_JOBS_H
 #define DARKROOM_TEST_SANDBOX_JOBS_H
 
+#include "../test_skip.h"
 #include "test_sandbox_harm.h"
 
 static bool job_echo(struct job_call *c)

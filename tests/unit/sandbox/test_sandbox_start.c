@@ -79,6 +79,7 @@ static void what_does_not_start_says_why(void **state)
     };
 
     (void)state;
+    SKIP_WITHOUT_PROC();
     (void)preload_leaves_a_thread;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         code_to_try = &cases[i].code;
