@@ -30,10 +30,8 @@ static bool read_uri(const struct app *app, const struct request *req,
 {
     if (req->body.len > JSON_BYTES_MAX)
         return error_set(err, ERROR_TOO_LARGE, "a JSON body of more than %d bytes", JSON_BYTES_MAX);
-    struct error why = {0};
-    json_t *json = json_read(req->body, 0, &why);
-    if (why.code == ERROR_OVERLOADED)
-        return error_oom(err);
+    struct error malformed;
+    json_t *json = json_read(req->body, 0, &malformed);
     const char *uri = json_string_value(json_object_get(json, "gcs_path"));
     bool ok = uri != NULL ? store_set_find(app->readable, uri, &params->object.store,
                                            params->object.key, err)

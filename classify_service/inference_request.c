@@ -217,8 +217,6 @@ bool inference_request_read(const struct manifest *manifest, const struct reques
     if (!split_body(req, &text, &binary, err) || !charge(req, text, &found, err))
         return false;
     found.json = json_read(text, JSON_REJECT_DUPLICATES, &why);
-    if (why.code == ERROR_OVERLOADED)
-        return error_oom(err);
     if (!json_is_object(found.json))
         return error_set(err, ERROR_BAD_REQUEST, "not a JSON object%s%.80s",
                          found.json == NULL ? ": " : "", why.message);

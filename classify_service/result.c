@@ -32,12 +32,8 @@ bool result_find(const struct app *app, const struct context *ctx,
                    &data, NULL, err))
         return err->code == ERROR_NOT_FOUND || err->code == ERROR_TOO_LARGE;
     /* replace a result that is not JSON, or that belongs to other bytes or another model */
-    struct error why = {0};
-    json_t *result = json_read(buffer_view(&data), 0, &why);
-    if (why.code == ERROR_OVERLOADED) {
-        *err = why;
-        return false;
-    }
+    struct error malformed;
+    json_t *result = json_read(buffer_view(&data), 0, &malformed);
     if (member_is(result, "source_etag", subject->etag) &&
         member_is(result, "model_sha256", model_manifest(app->model)->sha256))
         *ret = result;

@@ -3,6 +3,7 @@
 #include "auth/oidc.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "base/xmalloc.h"
 
 #include <string.h>
 #include <strings.h>
@@ -19,16 +20,13 @@ static bool has_audience(const struct oidc_guests *guests)
     return *guests->audience != '\0';
 }
 
-static bool open_oidc(struct authorizer *a, const struct settings *s, struct http_client *client,
-                      struct error *err)
+static struct oidc *open_oidc(const struct settings *s, struct http_client *client)
 {
     bool google = strcmp(s->oidc_issuer, OIDC_GOOGLE_ISSUER + strlen("https://")) == 0;
-    a->oidc =
-        oidc_new(&(struct oidc_options){.client = client,
-                                        .issuer = google ? OIDC_GOOGLE_ISSUER : s->oidc_issuer,
-                                        .jwks_url = s->oidc_jwks_url},
-                 err);
-    return a->oidc != NULL;
+
+    return oidc_new(&(struct oidc_options){.client = client,
+                                           .issuer = google ? OIDC_GOOGLE_ISSUER : s->oidc_issuer,
+                                           .jwks_url = s->oidc_jwks_url});
 }
 
 static void warn_if_open(const struct authorizer *a)
@@ -41,15 +39,11 @@ static void warn_if_open(const struct authorizer *a)
 }
 
 struct authorizer *authorizer_new(enum service_kind service, const struct settings *s,
-                                  struct http_client *client, struct error *err)
+                                  struct http_client *client)
 {
-    struct authorizer *a = calloc(1, sizeof(*a));
+    struct authorizer *a = xcalloc(1, sizeof(*a));
     bool pushed_to = service == SERVICE_CLASSIFY;
 
-    if (a == NULL) {
-        error_oom(err);
-        return NULL;
-    }
     *a = (struct authorizer){
         .push = {.audience = pushed_to ? s->push_audience : "",
                  .emails = pushed_to ? s->push_service_account : ""},
@@ -57,10 +51,8 @@ struct authorizer *authorizer_new(enum service_kind service, const struct settin
         .push_token = s->push_token,
         .preflight = *s->cors_origins != '\0',
     };
-    if ((has_audience(&a->push) || has_audience(&a->others)) && !open_oidc(a, s, client, err)) {
-        authorizer_free(a);
-        return NULL;
-    }
+    if (has_audience(&a->push) || has_audience(&a->others))
+        a->oidc = open_oidc(s, client);
     if (pushed_to)
         warn_if_open(a);
     return a;

@@ -15,10 +15,10 @@
 struct authorizer;
 struct http_client;
 
-/* The settings and `client` (borrowed) must outlive it. NULL on failure. Warns in the log of a
- * /pubsub that is open to all on Cloud Run. */
+/* The settings and `client` (borrowed) must outlive it. Warns in the log of a /pubsub that is
+ * open to all on Cloud Run. */
 struct authorizer *authorizer_new(enum service_kind service, const struct settings *settings,
-                                  struct http_client *client, struct error *err) NODISCARD;
+                                  struct http_client *client) NODISCARD;
 void authorizer_free(struct authorizer *authorizer);
 
 /* ERROR_UNAUTHORIZED: no or no valid credentials; ERROR_FORBIDDEN: those of somebody else; a

@@ -1,6 +1,7 @@
 #include "app/open_publisher.h"
 
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "client/google_token.h"
 
 #include <string.h>
@@ -14,11 +15,9 @@ static bool ask_project(const struct settings *s, struct http_client *client,
     static const char *const headers[] = {"Metadata-Flavor: Google", NULL};
     CLEANUP(http_reply_done) struct http_reply reply = {0};
     const char *host = *s->gce_metadata_host != '\0' ? s->gce_metadata_host : GOOGLE_METADATA_HOST;
-    CLEANUP_FREE char *url = string_format("http://%s/computeMetadata/v1/project/project-id", host);
+    CLEANUP_FREE char *url = xasprintf("http://%s/computeMetadata/v1/project/project-id", host);
     char flavor[16];
 
-    if (url == NULL)
-        return error_oom(err);
     if (!http_client_call(client,
                           &(struct http_call){
                               .method = "GET",
@@ -49,8 +48,8 @@ static bool resolve_name(const struct settings *s, const char *name, struct topi
     CLEANUP(buffer_done) struct buffer project = BUFFER_MAX(PROJECT_MAX);
 
     if (string_starts_with(name, "projects/")) {
-        topic->name = strdup(name);
-        return topic->name != NULL || error_oom(err);
+        topic->name = xstrdup(name);
+        return true;
     }
     if (*s->google_cloud_project != '\0') {
         if (!buffer_append_str(&project, s->google_cloud_project, err))
@@ -62,9 +61,9 @@ static bool resolve_name(const struct settings *s, const char *name, struct topi
                           "not set, and the metadata server does not tell",
                           name);
     }
-    topic->name = string_format("projects/%.*s/topics/%s", (int)project.len,
-                                (const char *)project.data, name);
-    return topic->name != NULL || error_oom(err);
+    topic->name =
+        xasprintf("projects/%.*s/topics/%s", (int)project.len, (const char *)project.data, name);
+    return true;
 }
 
 bool topic_open(const struct settings *s, const char *name, const struct outgoing *outgoing,

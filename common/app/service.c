@@ -154,9 +154,7 @@ bool service_open(struct service *service, const struct worker_pool_options *poo
     if (service->readiness == NULL)
         return false;
     service->authorizer =
-        authorizer_new(service->kind, &service->settings, service->outgoing.client, err);
-    if (service->authorizer == NULL)
-        return false;
+        authorizer_new(service->kind, &service->settings, service->outgoing.client);
     if (!check_sandbox(service, err))
         return false;
     service->images.sandbox = service->sandbox;

@@ -3,6 +3,7 @@
 #include "app/settings.h"
 #include "base/strings.h"
 #include "base/url.h"
+#include "base/xmalloc.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -43,10 +44,7 @@ static void check_storage(struct settings *s, struct buffer *mistakes)
         return;
     }
     free(s->storage_url);
-    s->storage_url =
-        *bucket != '\0' ? string_format("gs://%s", bucket) : strdup("file:data/objects");
-    if (s->storage_url == NULL)
-        config_mistake(mistakes, "STORAGE_URL: out of memory");
+    s->storage_url = *bucket != '\0' ? xasprintf("gs://%s", bucket) : xstrdup("file:data/objects");
 }
 
 static void check_buckets(const struct settings *s, struct buffer *mistakes)
@@ -90,11 +88,9 @@ static void check_emulator(const char *endpoint_name, const char *endpoint, cons
         return;
     }
     if (strstr(*emulator, "://") == NULL) {
-        char *url = string_format("http://%s", *emulator);
+        char *url = xasprintf("http://%s", *emulator);
         free(*emulator);
         *emulator = url;
-        if (url == NULL)
-            config_mistake(mistakes, "%s: out of memory", name);
     }
     check_endpoint(name, text(*emulator), mistakes);
 }
@@ -170,9 +166,7 @@ static void check_prep_topic(struct settings *s, struct buffer *mistakes)
         return;
     }
     free(s->events_url);
-    s->events_url = string_format("pubsub://%s", s->prep_topic);
-    if (s->events_url == NULL)
-        config_mistake(mistakes, "PREP_TOPIC: out of memory");
+    s->events_url = xasprintf("pubsub://%s", s->prep_topic);
 }
 
 static void check_pubsub(struct settings *s, struct buffer *mistakes)

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/strings.h"
 #include "base/threads.h"
+#include "base/xmalloc.h"
 #include "client/google_key.h"
 
 #include <jansson.h>
@@ -42,11 +43,9 @@ static bool ask_metadata(const struct google_token *t, int64_t deadline_ms, stru
     static const char *const headers[] = {"Metadata-Flavor: Google", NULL};
     const char *host = t->options.metadata_host;
     CLEANUP_FREE char *url =
-        string_format("http://%s/computeMetadata/v1/instance/service-accounts/default/token",
-                      *host != '\0' ? host : GOOGLE_METADATA_HOST);
+        xasprintf("http://%s/computeMetadata/v1/instance/service-accounts/default/token",
+                  *host != '\0' ? host : GOOGLE_METADATA_HOST);
 
-    if (url == NULL)
-        return error_oom(err);
     return http_client_call(t->options.client,
                             &(struct http_call){.method = "GET",
                                                 .url = url,
@@ -230,12 +229,8 @@ static void google_expired(struct bearer *bearer, const char *text)
 
 struct bearer *google_token_new(const struct google_token_options *options, struct error *err)
 {
-    struct google_token *t = calloc(1, sizeof(*t));
+    struct google_token *t = xcalloc(1, sizeof(*t));
 
-    if (t == NULL) {
-        error_oom(err);
-        return NULL;
-    }
     t->bearer = (struct bearer){google_get, google_expired};
     t->options = *options;
     if (*options->credentials_file != '\0') {

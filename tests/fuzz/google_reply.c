@@ -43,9 +43,8 @@ static void check_keys(int64_t deadline_ms)
     const struct jwks_options options = {
         .client = client, .url = "http://127.0.0.1:9/keys", .now_ms = clock_now};
     struct error err = {0};
-    struct jwks *jwks = jwks_new(&options, &err);
+    struct jwks *jwks = jwks_new(&options);
 
-    FUZZ_CHECK(jwks != NULL);
     now_ms = 1000000;
     struct evp_pkey_st *key = jwks_find(jwks, "k", deadline_ms, &err);
     if (key != NULL) {

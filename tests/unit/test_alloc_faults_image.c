@@ -168,22 +168,6 @@ static const struct manifest small = {.name = "m",
                                       .labels = names,
                                       .label_count = 2};
 
-static bool write_labels(void *ctx, struct error *err)
-{
-    const float scores[] = {0.25F, 0.75F};
-    struct labels labels;
-
-    (void)ctx;
-    labels_pick(&small, scores, 2, &labels);
-    json_t *json = labels_to_json(&small, &labels);
-    if (json == NULL)
-        return error_oom(err);
-    assert_int_equal(json_array_size(json_object_get(json, "top")), 2);
-    assert_int_equal(json_object_size(json), 4);
-    json_decref(json);
-    return true;
-}
-
 static bool read_v2(void *ctx, struct error *err)
 {
     static const char body[] =
@@ -215,47 +199,10 @@ static bool read_v2(void *ctx, struct error *err)
     return ok;
 }
 
-static bool read_manifest(void *ctx, struct error *err)
-{
-    struct manifest manifest;
-
-    if (!manifest_read(ctx, &manifest, err)) {
-        assert_null(manifest.file);
-        return false;
-    }
-    assert_int_equal(manifest.label_count, 600);
-    assert_string_equal(manifest.labels[599], "label 600");
-    manifest_done(&manifest);
-    return true;
-}
-
 static void test_classify(void **state)
 {
-    char folder[] = "/tmp/test_alloc_faults.XXXXXX";
-
     (void)state;
-    assert_non_null(mkdtemp(folder));
-    CLEANUP_FREE char *path = string_format("%s/m.json", folder);
-    CLEANUP_FREE char *labels = string_format("%s/labels.txt", folder);
-    FILE *f = fopen(path, "w");
-    fputs("{\"name\":\"tiny\",\"file\":\"tiny.onnx\",\"sha256\":"
-          "\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\","
-          "\"input\":{\"tensor\":\"in\",\"layout\":\"NHWC\",\"height\":3,\"width\":5,"
-          "\"mean\":[1,2,3],\"std\":[4,5,6],\"resize\":{\"short_side\":7,\"crop\":\"center\"}},"
-          "\"output\":{\"tensor\":\"out\",\"activation\":\"softmax\",\"drop_first\":0},"
-          "\"labels\":{\"file\":\"labels.txt\"}}",
-          f);
-    fclose(f);
-    f = fopen(labels, "w");
-    for (int i = 1; i <= 600; i++)
-        fprintf(f, "label %d\n", i);
-    fclose(f);
-    alloc_faults_run("manifest", read_manifest, path);
-    alloc_faults_run("labels", write_labels, NULL);
     alloc_faults_run("inference request", read_v2, NULL);
-    unlink(path);
-    unlink(labels);
-    rmdir(folder);
 }
 
 static int begin(void **state)

@@ -14,15 +14,12 @@ json_t *notification_parse(struct bytes text, const char *what, struct error *er
     }
     json_t *ret = json_read(text, JSON_REJECT_DUPLICATES, &why);
 
-    if (why.code == ERROR_OVERLOADED) {
-        *err = why;
-    } else if (!json_is_object(ret)) {
-        error_set(err, ERROR_BAD_REQUEST, "%s is not a JSON object%s%.80s", what,
-                  ret == NULL ? ": " : "", why.message);
-        json_decref(ret);
-        return NULL;
-    }
-    return ret;
+    if (json_is_object(ret))
+        return ret;
+    error_set(err, ERROR_BAD_REQUEST, "%s is not a JSON object%s%.80s", what,
+              ret == NULL ? ": " : "", why.message);
+    json_decref(ret);
+    return NULL;
 }
 
 bool notification_text(const json_t *object, const char *name, const char **ret, struct error *err)
