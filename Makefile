@@ -255,12 +255,12 @@ faults: ## kill, cut, fill and damage everything: 50 rounds of 1,000 uploads, an
 	@FAULT_ROUNDS=$${FAULT_ROUNDS:-50} SEED=$(SEED) TESTS="-m faults tests/integration" bash tests/run.sh integration
 
 .PHONY: asan tsan
-asan: ## the same tests under AddressSanitizer and UBSan
+asan: ## unit tests and those on foreign bytes under AddressSanitizer and UBSan (EVERYTHING=1: all)
 	@$(INSTALL) test
 	@$(PARALLEL) VARIANT=asan all unit-binaries model
 	@DARKROOM_BUILD=build/asan DARKROOM_SLOW=4 bash tests/run.sh
 
-tsan: ## the same tests under ThreadSanitizer
+tsan: ## unit tests and those with much at a time under ThreadSanitizer (EVERYTHING=1: all)
 	@$(INSTALL) test
 	@$(PARALLEL) VARIANT=tsan all unit-binaries model
 	@DARKROOM_BUILD=build/tsan DARKROOM_SLOW=6 bash tests/run.sh

@@ -72,12 +72,12 @@ struct reply handle_classify(const struct app *app, const struct request *req)
         return reply_error(&err);
     struct bytes image = params.upload.file;
     if (params.object.store != NULL) {
-        if (!fetch_info(req, &params.object, &fetched, &err) ||
-            !fetch_data(app, req, &params.object, &fetched, &err))
+        if (!fetch_info(&req->context, &params.object, &fetched, &err) ||
+            !fetch_data(app, &req->context, &params.object, &fetched, &err))
             return reply_error(&err);
         image = buffer_view(&fetched.data);
     }
-    if (!classify_image(app, req, image, (size_t)params.top_k, &labels, &err))
+    if (!classify_image(app, &req->context, image, (size_t)params.top_k, &labels, &err))
         return reply_error(&err);
     return reply_json(200, labels_to_json(model_manifest(app->model), &labels));
 }

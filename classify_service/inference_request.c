@@ -20,12 +20,12 @@ static bool charge(const struct request *req, struct bytes text, struct inferenc
 {
     int64_t cost = json_cost(text);
 
-    if (cost > req->budget->max - (int64_t)req->body.len)
+    if (cost > req->context.budget->max - (int64_t)req->body.len)
         return error_set(err, ERROR_TOO_LARGE,
                          "too much JSON; send the data in the binary extension's form");
-    if (!byte_budget_take(req->budget, cost))
+    if (!byte_budget_take(req->context.budget, cost))
         return error_set(err, ERROR_OVERLOADED, "no room for %lld bytes of JSON", (long long)cost);
-    ret->budget = req->budget;
+    ret->budget = req->context.budget;
     ret->charged = cost;
     return true;
 }

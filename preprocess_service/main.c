@@ -85,17 +85,17 @@ static bool open_retention(struct app *app, struct error *err)
 
 static void *worker_new(void *ctx, struct error *err)
 {
-    return image_slot_new(ctx, err);
+    return image_worker_new(ctx, err);
 }
 
 static void worker_begin(void *state)
 {
-    image_slot_begin(state);
+    image_worker_begin(state);
 }
 
 static void worker_free(void *state)
 {
-    image_slot_free(state);
+    image_worker_free(state);
 }
 
 static bool app_open(struct app *app, struct error *err)

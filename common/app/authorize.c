@@ -102,7 +102,7 @@ static bool refuse(const struct request *req, struct error *err)
     if (error_is_passing(err->code))
         return false;
     log_info("refused", F("reason", (const char *)err->message), F("route", req->route),
-             F("request_id", req->id));
+             F("request_id", req->context.id));
     return err->code == ERROR_FORBIDDEN
                ? error_set(err, ERROR_FORBIDDEN, "this account may not do this")
                : error_set(err, ERROR_UNAUTHORIZED, "no valid credentials");
@@ -119,7 +119,7 @@ static bool check(struct authorizer *a, const struct request *req, const char *p
         return true;
     else if (!has_audience(guests))
         error_set(err, ERROR_UNAUTHORIZED, "not the PUSH_TOKEN");
-    else if (oidc_verify(a->oidc, token, guests, req->deadline_ms, err))
+    else if (oidc_verify(a->oidc, token, guests, req->context.deadline_ms, err))
         return true;
     return refuse(req, err);
 }

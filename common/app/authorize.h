@@ -22,8 +22,8 @@ struct authorizer *authorizer_new(enum service_kind service, const struct settin
 void authorizer_free(struct authorizer *authorizer);
 
 /* ERROR_UNAUTHORIZED: no or no valid credentials; ERROR_FORBIDDEN: those of somebody else; a
- * passing error when the issuer's keys cannot be had. May block until req->deadline_ms, for at most
- * 5 s, and seldom. */
+ * passing error when the issuer's keys cannot be had. May block until req->context.deadline_ms, for
+ * at most 5 s, and seldom. */
 bool authorize(struct authorizer *authorizer, const struct request *req,
                struct error *err) NODISCARD;
 

@@ -85,7 +85,7 @@ static bool start_sandbox(struct service *service, int *status)
 
     if (value != NULL && config_bool(value, &on) && !on)
         return true;
-    service->sandbox = sandbox_start(&image_process_code, &err);
+    service->sandbox = sandbox_start(&image_job_code, &err);
     if (service->sandbox == NULL) {
         fprintf(stderr, "%s: %s\n", service->name, err.message);
         *status = 1;

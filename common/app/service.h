@@ -23,8 +23,8 @@ struct service {
     struct outgoing outgoing;
     struct store_options storage; /* what the store was opened with */
     struct store *store;
-    struct sandbox *sandbox;   /* NULL: SANDBOX=off */
-    struct image_slots images; /* what the pool's threads share for image work */
+    struct sandbox *sandbox;            /* NULL: SANDBOX=off */
+    struct image_worker_options images; /* what the pool's threads share for image work */
     struct worker_pool *pool;
     struct readiness *readiness;
     struct authorizer *authorizer;

@@ -1,3 +1,5 @@
+#include "sandbox/sandbox.h"
+
 #include "base/clock.h"
 #include "sandbox/sandbox_internal.h"
 
@@ -100,7 +102,7 @@ static bool is_gone(struct error *err)
 }
 
 /* Called locked. */
-static bool hear(struct sandbox *sandbox, int words, struct error *err)
+static bool read_words(struct sandbox *sandbox, int words, struct error *err)
 {
     struct sandbox_reply_message message;
 
@@ -116,7 +118,7 @@ static bool hear(struct sandbox *sandbox, int words, struct error *err)
 bool sandbox_check(struct sandbox *sandbox, struct error *err)
 {
     pthread_mutex_lock(&sandbox->lock);
-    bool ok = hear(sandbox, 1, err);
+    bool ok = read_words(sandbox, 1, err);
     pthread_mutex_unlock(&sandbox->lock);
     return ok;
 }
@@ -132,10 +134,10 @@ bool sandbox_fork(struct sandbox *sandbox, const struct sandbox_limits *limits,
     message.limits = *limits;
     pthread_mutex_lock(&sandbox->lock);
     bool ok =
-        hear(sandbox, 1, err) &&
+        read_words(sandbox, 1, err) &&
         (channel_send_fds(sandbox->fd, bytes_of(&message, sizeof(message)), fds, ZYGOTE_FDS) ||
          is_gone(err)) &&
-        hear(sandbox, 2, err) && /* the first question makes it preload */
+        read_words(sandbox, 2, err) && /* the first question makes it preload */
         (receive(sandbox, &reply, sizeof(reply)) || is_gone(err));
     pthread_mutex_unlock(&sandbox->lock);
     if (ok && reply.pid < 0)

@@ -40,6 +40,16 @@ def wait_for(condition, what, timeout=60.0):
         time.sleep(0.01)
 
 
+def tree(pid):
+    """The process and its descendants."""
+    pids = [pid]
+    for parent in pids:
+        for task in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                pids += map(int, task.read_text().split())
+    return pids
+
+
 class Reply:
     def __init__(self, status, headers, body):
         self.status, self.headers, self.body = status, headers, body
@@ -156,13 +166,8 @@ class Service:
         return total
 
     def processes(self):
-        """The service's pid, its zygote's, and those of its sandboxed workers."""
-        pids = [self.process.pid]
-        for pid in pids:
-            for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-                with contextlib.suppress(OSError):
-                    pids += map(int, task.read_text().split())
-        return pids
+        """The service's pid, its zygote's, and those of its sandbox processes."""
+        return tree(self.process.pid)
 
 
 class Stack:
@@ -220,8 +225,8 @@ def services(tmp_path):
             part.stop()
 
 
-class Figures:
-    """Measured since the test began: what misses its limit fails the test, or skips it on a machine that was
+class Measurement:
+    """Of what happens from now on: what misses its limit fails the test, or skips it on a machine that was
     busy with something else."""
 
     def __init__(self):
@@ -229,10 +234,16 @@ class Figures:
 
     @staticmethod
     def processor_seconds():
-        """(when, of all processes on this machine, of ours that have ended)"""
+        """(when, of all processes on this machine, of ours and those of ours that have ended)"""
         cpu = pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
         user, nice, system, _, _, *rest = map(int, cpu)
-        return time.monotonic(), (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
+        ours = 0
+        for pid in tree(os.getpid()):
+            with contextlib.suppress(OSError):
+                stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+                ours += sum(map(int, stat[11:15]))  # its own, and of children that it has waited for
+        ticks = os.sysconf("SC_CLK_TCK")
+        return time.monotonic(), (user + nice + system + sum(rest)) / ticks, ours / ticks
 
     def must(self, met, what):
         if met:
@@ -245,8 +256,8 @@ class Figures:
 
 
 @pytest.fixture
-def figures():
-    return Figures()
+def measurement():
+    return Measurement()
 
 
 @pytest.fixture
@@ -284,7 +295,13 @@ def pytest_addoption(parser):
     parser.addoption("--without", metavar="MARK", action="append", default=[], help="not the tests with this mark")
 
 
+# What a sanitizer's build runs: what the sanitizer is for, or with EVERYTHING=1 all but `once`.
+SANITIZED = {"asan": "memory", "tsan": "threads"}
+
+
 def pytest_configure(config):
+    config.addinivalue_line("markers", "memory: bytes of strangers, for AddressSanitizer")
+    config.addinivalue_line("markers", "threads: much at a time, for ThreadSanitizer")
     config.addinivalue_line("markers", "once: what a sanitizer build would only repeat")
     config.addinivalue_line("markers", "faults: part of `make faults`")
     config.addinivalue_line("markers", "measures_time: what runs beside it would be measured, too")
@@ -316,11 +333,13 @@ class Notes:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config, items):
-    only, without = config.getoption("--only"), set(config.getoption("--without"))
-    if BUILD.name in ("asan", "tsan"):
+    wanted, without = {config.getoption("--only")} - {None}, set(config.getoption("--without"))
+    if BUILD.name in SANITIZED:
         without.add("once")
+        if not os.environ.get("EVERYTHING"):
+            wanted.add(SANITIZED[BUILD.name])
     marks = {item: {mark.name for mark in item.iter_markers()} for item in items}
-    unwanted = [item for item in items if marks[item] & without or (only and only not in marks[item])]
+    unwanted = [item for item in items if marks[item] & without or not wanted <= marks[item]]
     config.hook.pytest_deselected(items=unwanted)
     items[:] = [item for item in items if item not in set(unwanted)]
     if getattr(config.option, "loadgroup", False):  # a worker of pytest-xdist

@@ -125,12 +125,15 @@ def slow_port():
         thread.join()
 
 
-def test_an_open_loop_does_not_wait_for_replies(slow_port, pictures):
+@pytest.mark.measures_time
+def test_an_open_loop_does_not_wait_for_replies(slow_port, pictures, measurement):
     """40 a second for a second, though each takes 0.3 s on any of its connections."""
     got = load(slow_port, "--rate", 40, "--seconds", 1, "--connections", 100, *pictures)
-    assert 38 <= got["answered"] <= 41 and got["failed"] == got["requests"] == 0
+    assert got["answered"] <= 41 and got["failed"] == got["requests"] == 0
     assert got["refused"] == got["answered"] and abs(got["without_retry_after"] - got["refused"] / 2) <= 2
-    assert 300 <= got["refused_ms"]["p50"] < 600 * SLOW
+    measurement.must(got["answered"] >= 38, f"{got['answered']} answered")
+    assert got["refused_ms"]["p50"] >= 300
+    measurement.must(got["refused_ms"]["p50"] < 600 * SLOW, f"refused after {got['refused_ms']['p50']} ms")
 
 
 def test_an_open_loop_counts_from_the_planned_time(slow_port, pictures):

@@ -1,4 +1,4 @@
-"""Start-up time and memory: the `first` figures of the budget table, measured and printed. They are
+"""Start-up time and memory: the `first` measurement of the budget table, measured and printed. They are
 about the release build; other builds run the same steps without the limits."""
 import contextlib
 import socket
@@ -22,8 +22,8 @@ IDLE_KB = {"preprocess-service": 40 * 1024, "classify-service": 80 * 1024}
 LOADED_KB = {"preprocess-service": 120 * 1024, "classify-service": 150 * 1024}
 
 
-def within(figures, measured, limit):
-    figures.must(measured <= limit or not RELEASE, f"{measured:.1f} is over the budget of {limit:.1f}")
+def within(measurement, measured, limit):
+    measurement.must(measured <= limit or not RELEASE, f"{measured:.1f} is over the budget of {limit:.1f}")
 
 
 def exec_to_ready_ms(service):
@@ -47,7 +47,7 @@ def version_ms(name):
 
 
 @pytest.mark.parametrize("name", READY_MS)
-def test_exec_to_ready(tmp_path, services, figures, name):
+def test_exec_to_ready(tmp_path, services, measurement, name):
     """Median and best are printed; the best is held to the budget, since noise only ever adds, times
     how much slower the machine is than the budget's, measured in alternation."""
     env = {"EVENTS_URL": f"push+http://127.0.0.1:{free_port()}/pubsub"} if "pre" in name else {}
@@ -62,7 +62,7 @@ def test_exec_to_ready(tmp_path, services, figures, name):
     times.sort()
     print(f"\n{name}: exec to ready {times[0]:.1f} ms at best, {times[len(times) // 2]:.1f} ms median of "
           f"{len(times)} (budget {READY_MS[name]} ms; this machine takes {slowness:.2f} times as long)")
-    within(figures, times[0], READY_MS[name] * slowness)
+    within(measurement, times[0], READY_MS[name] * slowness)
 
 
 def test_memory(tmp_path, services):

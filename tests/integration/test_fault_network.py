@@ -242,6 +242,7 @@ class NameServer:
         self.socket.close()
 
 
+@pytest.fixture
 def private_mounts():
     """The beginning of a command line whose mounts are its own."""
     done = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True)
@@ -255,16 +256,15 @@ RESOLV_CONF = 'mount --bind "$1" /etc/resolv.conf && shift && exec "$@"'
 
 @pytest.mark.namespaces
 @pytest.mark.parametrize("mood", ["nxdomain", "servfail", "refused", "silent"])
-def test_names_do_not_resolve(apart, tmp_path, mood):
+def test_names_do_not_resolve(private_mounts, apart, tmp_path, mood):
     network, server, stack, ledger = apart
-    mounts = private_mounts()
     storage, classify = "storage.darkroom.test", "classify.darkroom.test"
     names = NameServer(network.address("hub"), {storage: server.host, classify: stack.classify.host})
     names.mood = mood
     conf = tmp_path / "resolv.conf"
     conf.write_text(f"nameserver {network.address('hub')}\noptions timeout:1 attempts:2\n")
     for service in (stack.preprocess, stack.classify):
-        service.prefix = service.prefix + [*mounts, "sh", "-c", RESOLV_CONF, "sh", conf]
+        service.prefix = service.prefix + [*private_mounts, "sh", "-c", RESOLV_CONF, "sh", conf]
         service.env["S3_ENDPOINT"] = f"http://{storage}:{server.port}"
     stack.preprocess.env["EVENTS_URL"] = f"push+http://{classify}:{stack.classify.port}/pubsub"
 

@@ -51,7 +51,7 @@ class Load:
 
 @pytest.mark.measures_time
 @pytest.mark.once
-def test_huge_images_do_not_hold_up_thumbnails(tmp_path, services, figures):
+def test_huge_images_do_not_hold_up_thumbnails(tmp_path, services, measurement):
     """First come, first served, eight thumbnail clients and four of 12 megapixels would be answered
     in turns: of each 12 replies 4 huge ones, on two workers. Here the thumbnails get half of the
     workers at least, which is tens of them for one huge image."""
@@ -68,6 +68,6 @@ def test_huge_images_do_not_hold_up_thumbnails(tmp_path, services, figures):
     share = len(small.times) / len(huge.times)
     print(f"one huge image takes as long as {ratio:.1f} thumbnails; thumbnails per huge image: {share:.1f}; "
           f"medians {statistics.median(small.times) * 1e3:.0f} and {statistics.median(huge.times) * 1e3:.0f} ms")
-    figures.must(ratio > 5, "too little difference for this test")
-    figures.must(share > 4, f"{share:.1f} thumbnails per huge image; in turns it would be 2")
-    figures.must(statistics.median(small.times) < statistics.median(huge.times) / 2, "thumbnails wait for huge images")
+    measurement.must(ratio > 5, "too little difference for this test")
+    measurement.must(share > 4, f"{share:.1f} thumbnails per huge image; in turns it would be 2")
+    measurement.must(statistics.median(small.times) < statistics.median(huge.times) / 2, "thumbnails wait for huge images")

@@ -53,7 +53,8 @@ def fixture_made(tmp_path_factory):
             results[name] = out, run("make_model.py", "--out", out, *arguments)
         out, result = results[name]
         if "nothing is left to try" in result.stderr:
-            pytest.skip(f"no source of {name} to be had: {result.stderr.splitlines()[-1]}")
+            reason = result.stderr.splitlines()[-1].split("; nothing is left")[0].removeprefix("make_model.py: ")
+            pytest.skip(f"no source of {family} to be had: {reason}")
         assert result.returncode == 0, result.stderr
         return out
 

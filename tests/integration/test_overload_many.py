@@ -196,7 +196,7 @@ def overload_complaints(result):
 
 @pytest.mark.measures_time
 @pytest.mark.once
-def test_ten_times_more_than_there_is_capacity_for(quick_disk, figures):
+def test_ten_times_more_than_there_is_capacity_for(quick_disk, measurement):
     """`make overload` in short: everybody is told, soon; what was accepted is done, and it is over at once."""
     if BUILD.name != "release":
         pytest.skip("figures are of the release build")
@@ -213,4 +213,4 @@ def test_ten_times_more_than_there_is_capacity_for(quick_disk, figures):
         complaints = overload_complaints(result)
         if not complaints:
             return
-    figures.must(False, ", ".join(complaints))
+    measurement.must(False, ", ".join(complaints))

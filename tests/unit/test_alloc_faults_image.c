@@ -19,7 +19,7 @@ static struct sample picture;
 
 static bool transform_once(void *ctx, struct error *err)
 {
-    struct image_worker *worker = ctx != NULL ? ctx : image_worker_new(err);
+    struct image_scratch *worker = ctx != NULL ? ctx : image_scratch_new(err);
     struct image_options options = options_of(60, 40, IMAGE_CONTAIN, IMAGE_JPEG);
     struct image_input input = test_input(sample_bytes(picture));
     CLEANUP(image_result_done) struct image_result result = {0};
@@ -31,7 +31,7 @@ static bool transform_once(void *ctx, struct error *err)
     if (ok)
         assert_true(result.width == 60 && result.height == 40 && result.len > 100);
     if (ctx == NULL)
-        image_worker_free(worker);
+        image_scratch_free(worker);
     return ok;
 }
 
@@ -40,14 +40,14 @@ static bool tensor_once(void *ctx, struct error *err)
     static uint8_t pixels[3 * 32 * 32];
     struct image_stages stages;
     const struct image_tensor_spec spec = {32, 32, 40, true, {0}, {1, 1, 1}};
-    struct image_worker *worker = image_worker_new(err);
+    struct image_scratch *worker = image_scratch_new(err);
     struct image_input input = test_input(sample_bytes(picture));
 
     (void)ctx;
     if (worker == NULL)
         return false;
     bool ok = image_to_pixels(worker, &input, &spec, pixels, &stages, err);
-    image_worker_free(worker);
+    image_scratch_free(worker);
     return ok;
 }
 
@@ -74,7 +74,7 @@ static void test_images(void **state)
 {
     struct error err = {0};
     struct resample kept = {0};
-    struct image_worker *worker = image_worker_new(&err);
+    struct image_scratch *worker = image_scratch_new(&err);
 
     (void)state;
     assert_non_null(worker);
@@ -91,7 +91,7 @@ static void test_images(void **state)
         alloc_arm(0, false);
         assert_true(transform_once(worker, &err));
     }
-    image_worker_free(worker);
+    image_scratch_free(worker);
 }
 
 /* ---- threads */
@@ -106,11 +106,13 @@ static void *state_new(void *ctx, struct error *err)
     return state;
 }
 
-static void do_job(void *state, void *arg, const atomic_bool *cancelled)
+static bool do_job(void *state, void *arg, const atomic_bool *cancelled, struct error *err)
 {
     (void)cancelled;
+    (void)err;
     assert_non_null(state);
     ++*(int *)arg;
+    return true;
 }
 
 static bool use_pool(void *ctx, struct error *err)
@@ -123,7 +125,7 @@ static bool use_pool(void *ctx, struct error *err)
     (void)ctx;
     if (pool == NULL)
         return false;
-    bool ok = worker_pool_run(pool, &(struct worker_job){.run = do_job, .arg = &jobs},
+    bool ok = worker_pool_run(pool, &(struct pool_job){.run = do_job, .arg = &jobs},
                               clock_monotonic_ms() + 10000, err);
     worker_pool_free(pool);
     assert_int_equal(jobs, ok ? 1 : 0);
@@ -189,7 +191,8 @@ static bool read_v2(void *ctx, struct error *err)
         "\"data\":[\"aGVsbG8=\"]}],\"outputs\":[{\"name\":\"scores\","
         "\"parameters\":{\"classification\":1}}]}";
     struct byte_budget budget = {.max = 1 << 20};
-    const struct request req = {.body = bytes_of(body, sizeof(body) - 1), .budget = &budget};
+    const struct request req = {.body = bytes_of(body, sizeof(body) - 1),
+                                .context = {.budget = &budget}};
     CLEANUP(buffer_done) struct buffer scratch = BUFFER_MAX(1000);
     const float scores[] = {0.25F, 0.75F};
     struct inference_request v2 = {0};

@@ -5,7 +5,7 @@
  * outermost pixel, as Pillow has it. Fixed point; within 1 of the same sums in double.
  * When an axis shrinks by more than RESAMPLE_BOX_FROM, whole boxes of pixels are averaged first.
  *
- * A `struct resample` belongs to one thread and is meant to live in a worker, all zero at first:
+ * A `struct resample` belongs to one thread and starts as all zero:
  * buffers only grow, and the tables of the last geometry are kept, so that a resize like the one
  * before costs no set-up. No globals. */
 #ifndef DARKROOM_IMAGE_RESAMPLE_RESAMPLE_H

@@ -1,5 +1,5 @@
 #include "base/metrics.h"
-#include "test_skip.h"
+#include "../test_skip.h"
 
 #include <pthread.h>
 #include <setjmp.h>

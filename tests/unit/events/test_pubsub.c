@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "client/bearer.h"
 #include "client/http_client.h"
+#include "events/pubsub/pubsub.h"
 #include "events/pubsub/pubsub_call.h"
 #include "test_http_request.h"
 

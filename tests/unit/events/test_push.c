@@ -266,13 +266,6 @@ static int answer_400(int n)
     return 400;
 }
 
-static const char *no_header(const void *ctx, const char *name)
-{
-    (void)ctx;
-    (void)name;
-    return NULL;
-}
-
 static void test_request(void **state)
 {
     char message_id[MESSAGE_ID_MAX];
@@ -291,7 +284,7 @@ static void test_request(void **state)
     assert_non_null(strstr(endpoint.last, "\r\nAuthorization: Bearer s3cret\r\n"));
     assert_non_null(strstr(endpoint.last, "\r\ntraceparent: 00-1-2-03\r\n"));
     const char *body = strstr(endpoint.last, "\r\n\r\n") + 4;
-    const struct notification_request request = {.body = bytes_from_str(body), .header = no_header};
+    const struct request request = {.body = bytes_from_str(body)};
     assert_true(notification_read(&request, &told, &err));
     assert_string_equal(told.events[0].id, message_id);
     assert_string_equal(told.events[0].uri, "file:///data/x.jpg");

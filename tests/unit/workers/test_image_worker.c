@@ -1,7 +1,6 @@
-/* Image work in a process that says what it likes: a worker that was taken over. */
+/* Image work in a process that says what it likes: one that was taken over. */
 #include "base/clock.h"
 #include "base/log.h"
-#include "workers/image_job.h"
 #include "workers/image_worker.h"
 
 #include <math.h>
@@ -18,7 +17,7 @@ static const struct image_tensor_spec spec = {
     .width = SIDE, .height = SIDE, .short_side = SIDE, .std = {1, 1, 1}};
 static const uint8_t jpeg[] = {0xff, 0xd8, 0xff, 0xe0, 1, 2, 3, 4, 5, 6, 7, 8};
 
-/* What the worker answers is written to the input: this, then the output. */
+/* What the process answers is written to the input: this, then the output. */
 struct script {
     struct image_answer answer;
     size_t answer_len;
@@ -29,36 +28,36 @@ struct script {
 
 static int calls;
 
-static bool run_script(void *state, const struct sandbox_task *task, struct sandbox_result *result,
-                       struct error *err)
+static bool run_script(void *state, const struct sandbox_request *request,
+                       struct sandbox_reply *reply, struct error *err)
 {
     struct script script;
 
     (void)state;
     (void)err;
     calls++;
-    memcpy(&script, task->input.data, sizeof(script));
+    memcpy(&script, request->input.data, sizeof(script));
     if (script.exit_memory)
-        _exit(IMAGE_PROCESS_OUT_OF_MEMORY);
-    memcpy(result->answer, &script.answer, sizeof(script.answer));
-    result->answer_len = script.answer_len;
-    memcpy(result->output, task->input.data + sizeof(script), script.output_len);
-    result->output_len = script.output_claimed;
+        _exit(IMAGE_JOB_OUT_OF_MEMORY);
+    memcpy(reply->answer, &script.answer, sizeof(script.answer));
+    reply->answer_len = script.answer_len;
+    memcpy(reply->output.data, request->input.data + sizeof(script), script.output_len);
+    reply->output.len = script.output_claimed;
     /* how often this process was asked */
     if (script.answer.width == -1) {
-        ((struct image_answer *)(void *)result->answer)->width = calls;
-        ((struct image_answer *)(void *)result->answer)->height = 1;
+        ((struct image_answer *)(void *)reply->answer)->width = calls;
+        ((struct image_answer *)(void *)reply->answer)->height = 1;
     }
     return true;
 }
 
 static const struct sandbox_code code = {.run = run_script};
-static struct image_slots slots = {
+static struct image_worker_options options = {
     .limits = {.max_pixels = 1000, .max_decode_bytes = 1 << 20},
     .input_max = 65536,
     .output_max = TENSOR,
 };
-static struct image_slot *slot;
+static struct image_worker *worker;
 
 static struct script good_transform(void)
 {
@@ -75,16 +74,16 @@ static struct script good_tensor(void)
     return (struct script){
         .answer = {.width = SIDE, .height = SIDE},
         .answer_len = sizeof(struct image_answer),
-        .output_len = slots.output_max,
-        .output_claimed = slots.output_max,
+        .output_len = options.output_max,
+        .output_claimed = options.output_max,
     };
 }
 
-static struct image_work work_of(const struct script *script, uint8_t *space, const void *output)
+static struct image_job job_of(const struct script *script, uint8_t *space, const void *output)
 {
     memcpy(space, script, sizeof(*script));
     memcpy(space + sizeof(*script), output, script->output_len);
-    return (struct image_work){
+    return (struct image_job){
         .data = bytes_of(space, sizeof(*script) + script->output_len),
         .deadline_ms = clock_monotonic_ms() + 60000,
         .request_id = "test",
@@ -95,10 +94,11 @@ static bool transform(const struct script *script, const void *output, struct im
                       struct error *err)
 {
     static uint8_t space[sizeof(*script) + TENSOR];
-    const struct image_options options = image_options_default();
-    struct image_work work = work_of(script, space, output);
+    const struct image_options jpeg_options = image_options_default();
+    struct image_job job = job_of(script, space, output);
 
-    return image_slot_transform(slot, &work, &options, ret, err);
+    job.options = &jpeg_options;
+    return image_worker_transform(worker, &job, ret, err);
 }
 
 static void an_honest_answer_is_taken(void **state)
@@ -117,7 +117,7 @@ static void an_honest_answer_is_taken(void **state)
     image_result_done(&result);
 }
 
-static void expect_distrust(const struct script *script, const void *output)
+static void expect_rejection(const struct script *script, const void *output)
 {
     struct image_result result = {0};
     struct error err = {0};
@@ -140,27 +140,27 @@ static void what_cannot_be_is_refused(void **state)
         script = good_transform();
         script.answer.width = sizes[i][0];
         script.answer.height = sizes[i][1];
-        if (sizes[i][0] == -1) /* means something else to the worker */
+        if (sizes[i][0] == -1) /* means something else to the process */
             continue;
-        expect_distrust(&script, jpeg);
+        expect_rejection(&script, jpeg);
     }
     script = good_transform();
     script.answer_len = 0;
-    expect_distrust(&script, jpeg);
+    expect_rejection(&script, jpeg);
     script = good_transform();
     script.answer_len = SANDBOX_ANSWER_MAX;
-    expect_distrust(&script, jpeg);
+    expect_rejection(&script, jpeg);
     script = good_transform();
     script.output_claimed = script.output_len = 0;
-    expect_distrust(&script, jpeg);
+    expect_rejection(&script, jpeg);
     script = good_transform();
-    script.output_claimed = slots.output_max + 1;
-    expect_distrust(&script, jpeg);
+    script.output_claimed = options.output_max + 1;
+    expect_rejection(&script, jpeg);
     script = good_transform();
-    expect_distrust(&script, "\x89PNG\r\n\x1a\n____");
-    expect_distrust(&script, "<html>______");
+    expect_rejection(&script, "\x89PNG\r\n\x1a\n____");
+    expect_rejection(&script, "<html>______");
     script.exit_memory = true;
-    expect_distrust(&script, jpeg);
+    expect_rejection(&script, jpeg);
 }
 
 static void stages_are_seconds_of_the_call(void **state)
@@ -198,8 +198,8 @@ static void a_tensor_is_whole_or_none(void **state)
         struct error err = {0};
 
         script.output_claimed = (size_t)((long)script.output_claimed + cut);
-        struct image_work work = work_of(&script, space, sent);
-        assert_int_equal(image_slot_to_tensor(slot, &work, &spec, &tensor, &err), cut == 0);
+        struct image_job job = job_of(&script, space, sent);
+        assert_int_equal(image_worker_to_tensor(worker, &job, &spec, &tensor, &err), cut == 0);
         if (cut != 0)
             assert_int_equal(err.code, ERROR_BAD_IMAGE);
         for (int i = 0; i < TENSOR && cut == 0; i++)
@@ -241,14 +241,14 @@ int main(void)
     };
     struct error err = {0};
 
-    slots.sandbox = sandbox_start(&code, &err);
-    if (slots.sandbox == NULL || (slot = image_slot_new(&slots, &err)) == NULL) {
+    options.sandbox = sandbox_start(&code, &err);
+    if (options.sandbox == NULL || (worker = image_worker_new(&options, &err)) == NULL) {
         fprintf(stderr, "%s\n", err.message);
         return 1;
     }
     log_init("test", LOG_ERROR, LOG_TEXT);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    image_slot_free(slot);
-    sandbox_stop(slots.sandbox);
+    image_worker_free(worker);
+    sandbox_stop(options.sandbox);
     return failed;
 }

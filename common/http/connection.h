@@ -1,14 +1,13 @@
-/* What the connections' own files share. Nobody else includes this.
- *
- *   connections.c  the list, and a connection's way through its phases, used by its own thread
- *   reaper.c       what is ended from outside: by the reaper thread, and to make room for others
+/* One client connection, as the thread that serves it and the reaper see it. Only connections.c
+ * and reaper.c include this.
  *
  * Lock order: the list's mutex before a connection's own. */
-#ifndef DARKROOM_HTTP_CONNECTIONS_INTERNAL_H
-#define DARKROOM_HTTP_CONNECTIONS_INTERNAL_H
+#ifndef DARKROOM_HTTP_CONNECTION_H
+#define DARKROOM_HTTP_CONNECTION_H
 
-#include "http/connections.h"
-#include "http/request.h"
+#include "base/byte_budget.h"
+#include "base/bytes.h"
+#include "base/context.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -53,7 +52,9 @@ struct connection {
 };
 
 struct connections {
-    struct connections_options options;
+    int64_t max_connections;
+    int64_t max_body_bytes;
+    struct byte_budget *budget;
     pthread_mutex_t mutex; /* guards the list; taken before a connection's own */
     struct connection *first;
     int count;
@@ -65,7 +66,7 @@ struct connections {
     pthread_t reaper;
 };
 
-/* ---- connections.c: of one connection, locked */
+/* ---- called with the connection locked ---- */
 
 /* Bytes received on its socket so far: tcp(7), TCP_INFO, Linux >= 4.1. 0 where unknown. */
 uint64_t connection_bytes_received(const struct connection *c);
@@ -74,19 +75,5 @@ void connection_release_body(struct connection *c);
 void connection_shut_down(struct connection *c);
 /* Answer from outside the connection's own thread, which is waiting for bytes and not writing. */
 void connection_answer(struct connection *c, enum error_code code, const char *message);
-
-/* ---- reaper.c */
-
-/* The reaper thread; its argument is the struct connections. */
-void *reaper_main(void *arg);
-
-/* Room for one more, before the new one is in the list, which is locked. The milliseconds to hold
- * it back: evicted connections take a moment to go, and at libmicrohttpd's own limit it resets what
- * it accepts. */
-int reaper_make_room(struct connections *all);
-
-/* The budget is full: end the body that has the lowest rate so far. False when there is none, else
- * it is worth trying again. Called with nothing locked. */
-bool reaper_evict_slowest_body(struct connections *all);
 
 #endif
