@@ -4,7 +4,6 @@
 #define DARKROOM_PREPROCESS_PREPROCESS_H
 
 #include "app.h"
-
 #include "base/context.h"
 #include "base/strings.h"
 

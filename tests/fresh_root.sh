@@ -108,7 +108,8 @@ run_to_transcript() {
     wait $pid || status=$?
     ((status == 0 || status == 130)) || fail "make run ended with status $status after Ctrl-C" # make itself dies of it
     for port in "${ports[@]#*=}"; do ! port_taken "$port" || fail "port $port is still taken after Ctrl-C"; done
-    grep -qE '^  => .+ \([0-9]+ %\), says efficientnet_lite0$' "$log" || fail "no label in the transcript, or not by efficientnet_lite0"
+    grep -qE '^  => .+ \([0-9]+ %, efficientnet_lite0\)$' "$log" ||
+        fail "no label in the transcript, or not by efficientnet_lite0"
 }
 
 settings=()

@@ -268,18 +268,13 @@ void connection_end_request(struct connection *c)
     pthread_mutex_unlock(&c->mutex);
 }
 
-/* How much of what a refused client still sends is discarded. */
-static int64_t linger_bytes(const struct connections *all)
-{
-    int64_t most = 2 * all->max_body_bytes;
-
-    return most > LINGER_BYTES_MIN ? most : LINGER_BYTES_MIN;
-}
-
 void connection_linger(struct connection *c)
 {
     struct connections *all = c->all;
+    int64_t discard = 2 * all->max_body_bytes; /* of what the client still sends */
 
+    if (discard < LINGER_BYTES_MIN)
+        discard = LINGER_BYTES_MIN;
     pthread_mutex_lock(&c->mutex);
     connection_release_body(c);
     c->header_lines = "";
@@ -287,7 +282,7 @@ void connection_linger(struct connection *c)
         connection_enter(c, PHASE_LINGER);
     pthread_mutex_unlock(&c->mutex);
     if (atomic_fetch_add(&all->lingerers, 1) < LINGERERS_MAX)
-        refusal_linger(c->fd, linger_bytes(all));
+        refusal_linger(c->fd, discard);
     atomic_fetch_sub(&all->lingerers, 1);
 }
 

@@ -257,11 +257,6 @@ static bool hand_over(struct sandbox_process *p, const struct sandbox_request *r
     return channel_send(p->fd, &message, sizeof(message));
 }
 
-static bool is_cancelled(const struct sandbox_request *request)
-{
-    return request->cancelled != NULL && atomic_load(request->cancelled);
-}
-
 /* Until the deadline, then with the request to end, then no more. */
 static bool wait_for_reply(struct sandbox_process *p, const struct sandbox_request *request)
 {
@@ -274,7 +269,8 @@ static bool wait_for_reply(struct sandbox_process *p, const struct sandbox_reque
             until = clock_monotonic_ms() + CANCELLED_LOOK_MS;
         if (channel_wait(p->fd, until))
             return true;
-    } while (!is_cancelled(request) && clock_left_ms(request->deadline_ms) > 0);
+    } while ((request->cancelled == NULL || !atomic_load(request->cancelled)) &&
+             clock_left_ms(request->deadline_ms) > 0);
     atomic_store(&control->cancelled, true);
     return channel_wait(p->fd, clock_monotonic_ms() + GRACE_MS);
 }

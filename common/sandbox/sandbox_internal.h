@@ -26,8 +26,8 @@ struct sandbox_request_message {
     uint8_t options[SANDBOX_OPTIONS_MAX];
 };
 
-/* Sequence 0 says that a process is ready or has failed to be. The zygote says so twice: that this
- * system can sandbox, then that it is ready. */
+/* Sequence 0: the process is ready, or failed to become so. The zygote sends two of them: this
+ * system can sandbox, and it is ready. */
 struct sandbox_reply_message {
     uint32_t sequence;
     uint32_t answer_len;

@@ -78,19 +78,11 @@ static struct queued_job *choose(struct worker_pool *pool, int64_t *until_ms)
         return small;
     if (small != NULL)
         return last_free || pool->debt_s > 0 ? small : large;
-    pool->debt_s = 0; /* nobody waits */
+    pool->debt_s = 0; /* no small job waits */
     if (!last_free || clock_left_ms(pool->reserved_ms) == 0)
         return large;
     *until_ms = pool->reserved_ms;
     return NULL;
-}
-
-/* A job took this long. Called locked. */
-static void settle_debt(struct worker_pool *pool, bool large, double seconds)
-{
-    pool->debt_s += large ? seconds : -seconds;
-    if (pool->debt_s < 0)
-        pool->debt_s = 0;
 }
 
 /* Called locked; unlocks meanwhile. */
@@ -114,7 +106,9 @@ static void run_one(struct worker_pool *pool, struct queued_job *job, void *stat
     TAILQ_REMOVE(&pool->running, job, link);
     pool->busy--;
     pool->large_busy -= large;
-    settle_debt(pool, large, seconds);
+    pool->debt_s += large ? seconds : -seconds;
+    if (pool->debt_s < 0)
+        pool->debt_s = 0;
     job->state = ENDED;
     pthread_cond_signal(&job->changed);
 }

@@ -50,6 +50,11 @@ def tree(pid):
     return pids
 
 
+def kilobytes(path, field):
+    lines = pathlib.Path(path).read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith(field + ":")), 0)
+
+
 class Reply:
     def __init__(self, status, headers, body):
         self.status, self.headers, self.body = status, headers, body
@@ -156,13 +161,15 @@ class Service:
         return 0.0
 
     def memory_kb(self, field="Pss", pids=None):
-        """PSS of the process and of those that decode for it (or of `pids`), from /proc/PID/smaps_rollup."""
+        """PSS of the process and of those that decode for it (or of `pids`), from /proc/PID/smaps_rollup; of
+        processes that only a full root may look into, RSS, which grows by as much."""
         total = 0
         for pid in pids or self.processes():
             with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has just ended
-                for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                    if line.startswith(field + ":"):
-                        total += int(line.split()[1])
+                try:
+                    total += kilobytes(f"/proc/{pid}/smaps_rollup", field)
+                except PermissionError:
+                    total += kilobytes(f"/proc/{pid}/status", "VmRSS")
         return total
 
     def processes(self):

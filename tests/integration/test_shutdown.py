@@ -105,7 +105,7 @@ def test_readiness_and_new_work_after_sigterm(stack, slow_picture):
     assert service.process.wait(9 * SLOW) == 0
     service.process = None
     for thread in threads:
-        thread.join(10)
+        thread.join(60 * SLOW)
     assert len(replies) == 12  # each was answered
     for reply in replies:
         assert reply.status in (200, 503)

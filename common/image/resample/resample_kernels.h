@@ -1,23 +1,13 @@
-/* What the files of resample share. */
-#ifndef DARKROOM_IMAGE_RESAMPLE_RESAMPLE_INTERNAL_H
-#define DARKROOM_IMAGE_RESAMPLE_RESAMPLE_INTERNAL_H
+/* The inner loops of a resize, and what they are on this processor. */
+#ifndef DARKROOM_IMAGE_RESAMPLE_RESAMPLE_KERNELS_H
+#define DARKROOM_IMAGE_RESAMPLE_RESAMPLE_KERNELS_H
 
-#include "image/resample/resample.h"
+#include "image/resample/resample_axis.h"
 
 enum {
-    RESAMPLE_TAPS_MAX = 64,  /* 6 * RESAMPLE_BOX_FROM, and what rounding to whole pairs adds */
-    RESAMPLE_COEF_BITS = 14, /* Lanczos weights stay below 2 */
-    RESAMPLE_LINE_BITS = 6,  /* fraction of the values between the two passes: +-512 in an int16 */
-    RESAMPLE_BLOCK = 8,      /* pixels; rows of the ring and lines are padded to it */
+    RESAMPLE_LINE_BITS = 6, /* fraction of the values between the two passes: +-512 in an int16 */
+    RESAMPLE_BLOCK = 8,     /* pixels; rows of the ring and lines are padded to it */
 };
-
-/* At least `size` bytes; what was there is lost. */
-bool resample_buffer_grow(struct resample_buffer *buffer, size_t size, struct error *err) NODISCARD;
-
-/* Make the tables for `src`, `out`, `start` and `length` of `wanted`, unless they are in *axis.
- * The first tap of an output is a multiple of `align` (1 or 2). */
-bool resample_axis_set(struct resample_axis *axis, const struct resample_axis *wanted, int align,
-                       struct error *err) NODISCARD;
 
 /* Rows of RGBX pixels, weighed: taps of them, an even number. */
 struct resample_column {
