@@ -78,9 +78,10 @@ COMMON_LIB    = $(BUILD)/libcommon.a $(BUILD)/libs3.a
 SERVICES_LIB  = $(BUILD)/libservices.a
 UNIT_BIN      = $(patsubst %.c,$(BUILD)/unit/%,$(notdir $(UNIT_SRC))) \
                 $(patsubst %,$(BUILD)/unit/test_fuzz_%,$(FUZZ_TARGETS))
-# tests/fuzz/X.c is the target X: fuzzed by clang's libFuzzer, its corpus replayed by the unit tests
+# tests/fuzz/X.c is the target X: fuzzed by clang's libFuzzer. The unit tests replay what it begins with.
 FUZZ_TARGETS  = $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(FUZZ_SRC)))
 FUZZ_BIN      = $(patsubst %,$(BUILD)/bin/%,$(FUZZ_TARGETS))
+FUZZ_SEEDS    = $(BUILD)/seeds/made $(BUILD)/seeds/drawn
 
 .PHONY: all
 all: $(BUILD)/preprocess-service $(BUILD)/classify-service ## build both services
@@ -132,6 +133,7 @@ $(SERVICES_LIB): $(call object,$(filter-out %/main.c,$(PREPROCESS_SRC) $(CLASSIF
 # tests/unit/ROOM/test_X.c is the program unit/test_X
 $(foreach source,$(UNIT_SRC),$(eval $(BUILD)/unit/$(notdir $(source:.c=)): $(call object,$(source))))
 $(foreach target,$(FUZZ_TARGETS),$(eval $(BUILD)/unit/test_fuzz_$(target): $(call object,tests/fuzz/$(target).c tests/fuzz/replay.c)))
+$(patsubst %,$(BUILD)/unit/test_fuzz_%,$(FUZZ_TARGETS)): | $(FUZZ_SEEDS)
 $(UNIT_BIN): $(SERVICES_LIB) $(COMMON_LIB)
 	@mkdir -p $(@D)
 	$(CC) $(UNIT_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) $(VIPS_LIBS) $(ONNX_LIBS) -lcmocka
@@ -140,10 +142,17 @@ $(BUILD)/bin/%: $(BUILD)/tests/fuzz/%.o $(SERVICES_LIB) $(COMMON_LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS) $(VIPS_LIBS) $(ONNX_LIBS)
 
+$(BUILD)/seeds/made: tests/fuzz/make_corpus.py
+	@$(PYTHON) -B $< $(@D) && touch $@
+
+# tried again by each build until Pillow and vips are installed
+$(BUILD)/seeds/drawn: tests/fuzz/draw_seeds.py
+	@$(PYTHON) -B $< $(@D)
+
 # memory that runs out (tests/unit/alloc_faults.h): our calls for memory go through the test
 $(BUILD)/unit/test_alloc_%: LDFLAGS_ALL += $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc \
-	realloc reallocarray aligned_alloc free strdup strndup vasprintf __vasprintf_chk realpath getline \
-	__getdelim fopen opendir fdopendir pthread_create)
+	realloc reallocarray aligned_alloc xmalloc xcalloc xreallocarray xstrdup xasprintf free strdup strndup \
+	vasprintf __vasprintf_chk realpath getline __getdelim fopen opendir fdopendir pthread_create)
 # calls to the kernel that fail (tests/unit/test_io_faults.c)
 $(BUILD)/unit/test_io_faults: LDFLAGS_ALL += $(patsubst %,-Wl$(comma)--wrap=%,open openat mkdirat \
 	pread write fsync renameat linkat)
@@ -255,12 +264,12 @@ faults: ## kill, cut, fill and damage everything: 50 rounds of 1,000 uploads, an
 	@FAULT_ROUNDS=$${FAULT_ROUNDS:-50} SEED=$(SEED) TESTS="-m faults tests/integration" bash tests/run.sh integration
 
 .PHONY: asan tsan
-asan: ## the same tests under AddressSanitizer and UBSan
+asan: ## unit tests and those on foreign bytes under AddressSanitizer and UBSan (EVERYTHING=1: all)
 	@$(INSTALL) test
 	@$(PARALLEL) VARIANT=asan all unit-binaries model
 	@DARKROOM_BUILD=build/asan DARKROOM_SLOW=4 bash tests/run.sh
 
-tsan: ## the same tests under ThreadSanitizer
+tsan: ## unit tests and those with much at a time under ThreadSanitizer (EVERYTHING=1: all)
 	@$(INSTALL) test
 	@$(PARALLEL) VARIANT=tsan all unit-binaries model
 	@DARKROOM_BUILD=build/tsan DARKROOM_SLOW=6 bash tests/run.sh
@@ -271,7 +280,7 @@ fuzz: ## fuzz for some 10 minutes, with clang (FUZZ_SECONDS=n a target, FUZZ_TAR
 	@$(PARALLEL) VARIANT=fuzz fuzz-binaries
 	@bash tests/fuzz/run.sh $(FUZZ_TARGETS)
 
-fuzz-binaries: $(FUZZ_BIN)
+fuzz-binaries: $(FUZZ_BIN) $(FUZZ_SEEDS)
 
 .PHONY: valgrind
 valgrind: ## memcheck over the unit tests and some requests to both services, about 20 minutes

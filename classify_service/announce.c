@@ -44,7 +44,7 @@ static bool publish(const struct app *app, const struct pubsub_message *message,
     return ok;
 }
 
-bool announce_result(const struct app *app, const struct request *req, const char *traceparent,
+bool announce_result(const struct app *app, const struct context *ctx, const char *traceparent,
                      const json_t *result, struct error *err)
 {
     char event_id[SHA256_HEX_LEN + 1];
@@ -63,7 +63,7 @@ bool announce_result(const struct app *app, const struct request *req, const cha
         .attributes = {{"origin", "classify-service"},
                        {"event_id", event_id},
                        {"traceparent",
-                        traceparent_is_valid(traceparent) ? traceparent : req->traceparent}},
+                        traceparent_is_valid(traceparent) ? traceparent : ctx->traceparent}},
     };
-    return publish(app, &message, req->deadline_ms, err) || error_wrap(err, "CLASS_TOPIC");
+    return publish(app, &message, ctx->deadline_ms, err) || error_wrap(err, "CLASS_TOPIC");
 }

@@ -8,13 +8,14 @@
 #define DARKROOM_CLASSIFY_ANNOUNCE_H
 
 #include "app.h"
+#include "base/context.h"
 
 #include <jansson.h>
 
 /* Publish a result as it is stored (result_store, result_find). True at once without CLASS_TOPIC,
  * and for the result of a rejection, which has no label. Every error is a passing one.
  * `traceparent` is the event's; unless it is valid, the request's goes out. */
-bool announce_result(const struct app *app, const struct request *req, const char *traceparent,
+bool announce_result(const struct app *app, const struct context *ctx, const char *traceparent,
                      const json_t *result, struct error *err) NODISCARD;
 
 #endif

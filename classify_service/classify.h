@@ -3,23 +3,24 @@
 #define DARKROOM_CLASSIFY_CLASSIFY_H
 
 #include "app.h"
+#include "base/context.h"
 #include "model/labels.h"
 
-/* A worker's state. */
-struct classify_worker {
+/* What a worker keeps from job to job. */
+struct classifier {
     struct model_tensors *tensors;
-    struct image_slot *images;
+    struct image_worker *images;
 };
 
 /* Classify an image; the k best labels go to *ret. Errors of image_to_tensor and worker_pool_run.
  */
-bool classify_image(const struct app *app, const struct request *req, struct bytes image, size_t k,
+bool classify_image(const struct app *app, const struct context *ctx, struct bytes image, size_t k,
                     struct labels *ret, struct error *err) NODISCARD;
 
 /* The scores of an image, or of a tensor that is made already (model_input's floats; `image` is
  * then ignored, otherwise `tensor` is NULL): one float for each label. Also ERROR_BAD_REQUEST: the
  * tensor or its scores are not finite. */
-bool classify_scores(const struct app *app, const struct request *req, struct bytes image,
+bool classify_scores(const struct app *app, const struct context *ctx, struct bytes image,
                      const float *tensor, float *scores, struct error *err) NODISCARD;
 
 /* An object, in two steps: fetch_info asks what it is, fetch_data reads it whole, its
@@ -30,9 +31,9 @@ struct fetched {
     struct byte_budget *budget;
     int64_t charged;
 };
-bool fetch_info(const struct request *req, const struct object *object, struct fetched *ret,
+bool fetch_info(const struct context *ctx, const struct object *object, struct fetched *ret,
                 struct error *err) NODISCARD;
-bool fetch_data(const struct app *app, const struct request *req, const struct object *object,
+bool fetch_data(const struct app *app, const struct context *ctx, const struct object *object,
                 struct fetched *fetched, struct error *err) NODISCARD;
 void fetched_done(struct fetched *fetched);
 

@@ -30,10 +30,8 @@ static bool read_uri(const struct app *app, const struct request *req,
 {
     if (req->body.len > JSON_BYTES_MAX)
         return error_set(err, ERROR_TOO_LARGE, "a JSON body of more than %d bytes", JSON_BYTES_MAX);
-    struct error why = {0};
-    json_t *json = json_read(req->body, 0, &why);
-    if (why.code == ERROR_OVERLOADED)
-        return error_oom(err);
+    struct error malformed;
+    json_t *json = json_read(req->body, 0, &malformed);
     const char *uri = json_string_value(json_object_get(json, "gcs_path"));
     bool ok = uri != NULL ? store_set_find(app->readable, uri, &params->object.store,
                                            params->object.key, err)
@@ -72,12 +70,12 @@ struct reply handle_classify(const struct app *app, const struct request *req)
         return reply_error(&err);
     struct bytes image = params.upload.file;
     if (params.object.store != NULL) {
-        if (!fetch_info(req, &params.object, &fetched, &err) ||
-            !fetch_data(app, req, &params.object, &fetched, &err))
+        if (!fetch_info(&req->context, &params.object, &fetched, &err) ||
+            !fetch_data(app, &req->context, &params.object, &fetched, &err))
             return reply_error(&err);
         image = buffer_view(&fetched.data);
     }
-    if (!classify_image(app, req, image, (size_t)params.top_k, &labels, &err))
+    if (!classify_image(app, &req->context, image, (size_t)params.top_k, &labels, &err))
         return reply_error(&err);
     return reply_json(200, labels_to_json(model_manifest(app->model), &labels));
 }

@@ -7,33 +7,18 @@ struct read_job {
     const struct manifest *manifest;
     const struct request *req;
     struct inference_request *request;
-    struct error err;
-    bool ok;
 };
 
-static void run_read(void *state, void *arg, const atomic_bool *cancelled)
+static bool run_read(void *state, void *arg, const atomic_bool *cancelled, struct error *err)
 {
     struct read_job *job = arg;
 
     (void)state;
     (void)cancelled;
-    job->ok = inference_request_read(job->manifest, job->req, job->request, &job->err);
+    return inference_request_read(job->manifest, job->req, job->request, err);
 }
 
-static bool read_on_worker(const struct app *app, const struct request *req,
-                           struct inference_request *ret, struct error *err)
-{
-    struct read_job job = {.manifest = model_manifest(app->model), .req = req, .request = ret};
-
-    if (!worker_pool_run(app->service.pool, &(struct worker_job){.run = run_read, .arg = &job},
-                         req->deadline_ms, err))
-        return false;
-    if (!job.ok)
-        *err = job.err;
-    return job.ok;
-}
-
-static bool infer_images(const struct app *app, const struct request *req,
+static bool infer_images(const struct app *app, const struct context *ctx,
                          const struct inference_request *request, float *scores, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer scratch = {0};
@@ -42,12 +27,12 @@ static bool infer_images(const struct app *app, const struct request *req,
 
     for (size_t i = 0; i < request->items; i++)
         if (!inference_request_image(request, i, &scratch, &image, err) ||
-            !classify_scores(app, req, image, NULL, scores + i * count, err))
+            !classify_scores(app, ctx, image, NULL, scores + i * count, err))
             return error_wrap(err, "item %zu", i);
     return true;
 }
 
-static bool infer_tensors(const struct app *app, const struct request *req,
+static bool infer_tensors(const struct app *app, const struct context *ctx,
                           const struct inference_request *request, float *scores, struct error *err)
 {
     const struct manifest *manifest = model_manifest(app->model);
@@ -58,7 +43,7 @@ static bool infer_tensors(const struct app *app, const struct request *req,
         return error_oom(err);
     for (size_t i = 0; i < request->items; i++)
         if (!inference_request_tensor(request, i, count, tensor, err) ||
-            !classify_scores(app, req, bytes_of(NULL, 0), tensor,
+            !classify_scores(app, ctx, bytes_of(NULL, 0), tensor,
                              scores + i * manifest->label_count, err))
             return error_wrap(err, "item %zu", i);
     return true;
@@ -73,13 +58,15 @@ struct reply handle_infer(const struct app *app, const struct request *req)
 
     if (!inference_names_model(app, req, &reply))
         return reply;
-    if (!read_on_worker(app, req, &request, &err))
+    struct read_job read = {manifest, req, &request};
+    if (!worker_pool_run(app->service.pool, &(struct pool_job){.run = run_read, .arg = &read},
+                         req->context.deadline_ms, &err))
         return inference_reply_error(req, &err);
     CLEANUP_FREE float *scores = calloc(request.items, manifest->label_count * sizeof(*scores));
     if (scores == NULL)
         error_oom(&err);
-    else if (request.is_tensor ? infer_tensors(app, req, &request, scores, &err)
-                               : infer_images(app, req, &request, scores, &err))
+    else if (request.is_tensor ? infer_tensors(app, &req->context, &request, scores, &err)
+                               : infer_images(app, &req->context, &request, scores, &err))
         return inference_reply_infer(manifest, &request, scores);
     return inference_reply_error(req, &err);
 }

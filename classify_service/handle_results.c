@@ -35,13 +35,13 @@ static struct reply result_of(const struct request *req, struct store *store, co
     if (store_get(store,
                   &(struct store_get){.key = json_key,
                                       .max_bytes = RESULT_BYTES_MAX,
-                                      .deadline_ms = req->deadline_ms},
+                                      .deadline_ms = req->context.deadline_ms},
                   &data, NULL, &err))
         return reply_buffer(200, "application/json", &data);
     buffer_done(&data);
     if (err.code != ERROR_NOT_FOUND)
         return reply_error(&err);
-    if (store_head(store, key, req->deadline_ms, NULL, &err))
+    if (store_head(store, key, req->context.deadline_ms, NULL, &err))
         return pending();
     return err.code == ERROR_NOT_FOUND ? not_found() : reply_error(&err);
 }

@@ -120,8 +120,8 @@ struct reply inference_reply_error(const struct request *req, const struct error
     int status = error_http_status(err->code);
 
     if (status >= 500)
-        log_warning(err->message, F("error", error_slug(err->code)), F("request_id", req->id),
-                    F("route", req->route));
+        log_warning(err->message, F("error", error_slug(err->code)),
+                    F("request_id", req->context.id), F("route", req->route));
     struct reply reply = reply_json(status, json_pack("{s:s}", "error", reply_public_detail(err)));
     if (status == 503)
         reply_add_header(&reply, "Retry-After", "1");

@@ -20,12 +20,12 @@ static bool charge(const struct request *req, struct bytes text, struct inferenc
 {
     int64_t cost = json_cost(text);
 
-    if (cost > req->budget->max - (int64_t)req->body.len)
+    if (cost > req->context.budget->max - (int64_t)req->body.len)
         return error_set(err, ERROR_TOO_LARGE,
                          "too much JSON; send the data in the binary extension's form");
-    if (!byte_budget_take(req->budget, cost))
+    if (!byte_budget_take(req->context.budget, cost))
         return error_set(err, ERROR_OVERLOADED, "no room for %lld bytes of JSON", (long long)cost);
-    ret->budget = req->budget;
+    ret->budget = req->context.budget;
     ret->charged = cost;
     return true;
 }
@@ -217,8 +217,6 @@ bool inference_request_read(const struct manifest *manifest, const struct reques
     if (!split_body(req, &text, &binary, err) || !charge(req, text, &found, err))
         return false;
     found.json = json_read(text, JSON_REJECT_DUPLICATES, &why);
-    if (why.code == ERROR_OVERLOADED)
-        return error_oom(err);
     if (!json_is_object(found.json))
         return error_set(err, ERROR_BAD_REQUEST, "not a JSON object%s%.80s",
                          found.json == NULL ? ": " : "", why.message);

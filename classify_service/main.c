@@ -5,38 +5,38 @@ EMBED_FILE(classify_openapi, "classify_service/openapi.json");
 
 static void worker_free(void *state)
 {
-    struct classify_worker *worker = state;
+    struct classifier *classifier = state;
 
-    if (worker == NULL)
+    if (classifier == NULL)
         return;
-    image_slot_free(worker->images);
-    model_tensors_free(worker->tensors);
-    free(worker);
+    image_worker_free(classifier->images);
+    model_tensors_free(classifier->tensors);
+    free(classifier);
 }
 
 static void *worker_new(void *ctx, struct error *err)
 {
     struct app *app = ctx;
-    struct classify_worker *worker = calloc(1, sizeof(*worker));
+    struct classifier *classifier = calloc(1, sizeof(*classifier));
 
-    if (worker == NULL) {
+    if (classifier == NULL) {
         error_oom(err);
         return NULL;
     }
-    worker->images = image_slot_new(&app->service.images, err);
-    worker->tensors = worker->images != NULL ? model_tensors_new(app->model, err) : NULL;
-    if (worker->tensors == NULL) {
-        worker_free(worker);
+    classifier->images = image_worker_new(&app->service.images, err);
+    classifier->tensors = classifier->images != NULL ? model_tensors_new(app->model, err) : NULL;
+    if (classifier->tensors == NULL) {
+        worker_free(classifier);
         return NULL;
     }
-    return worker;
+    return classifier;
 }
 
 static void worker_begin(void *state)
 {
-    struct classify_worker *worker = state;
+    struct classifier *classifier = state;
 
-    image_slot_begin(worker->images);
+    image_worker_begin(classifier->images);
 }
 
 static bool open_topic(struct app *app, struct error *err)
@@ -45,7 +45,7 @@ static bool open_topic(struct app *app, struct error *err)
 
     if (*s->class_topic == '\0')
         return true;
-    if (!topic_open(s, s->class_topic, &app->service.cut, &app->topic, err))
+    if (!topic_open(s, s->class_topic, &app->service.outgoing, &app->topic, err))
         return error_wrap(err, "CLASS_TOPIC");
     app->results = pubsub_new(&app->topic.options, err);
     return app->results != NULL;
@@ -69,7 +69,7 @@ static bool app_open(struct app *app, struct error *err)
                       err))
         return false;
     app->readable =
-        store_set_open(app->service.store, &app->service.storage.options, s->allowed_buckets, err);
+        store_set_open(app->service.store, &app->service.storage, s->allowed_buckets, err);
     if (app->readable == NULL)
         return error_wrap(err, "ALLOWED_BUCKETS");
     return open_topic(app, err);

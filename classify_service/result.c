@@ -10,15 +10,15 @@
 
 enum { REJECTION_BYTES_MAX = 4096, REJECTION_TEXT_MAX = 1024 };
 
-static bool says(const json_t *result, const char *name, const char *value)
+static bool member_is(const json_t *result, const char *name, const char *value)
 {
     const char *text = json_string_value(json_object_get(result, name));
 
     return text != NULL && strcmp(text, value) == 0;
 }
 
-bool result_find(const struct app *app, const struct result_subject *subject, int64_t deadline_ms,
-                 json_t **ret, struct error *err)
+bool result_find(const struct app *app, const struct context *ctx,
+                 const struct result_subject *subject, json_t **ret, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer data = BUFFER_MAX(RESULT_BYTES_MAX);
     char key[STORE_KEY_MAX + 1];
@@ -28,26 +28,23 @@ bool result_find(const struct app *app, const struct result_subject *subject, in
         return false;
     if (!store_get(subject->object->store,
                    &(struct store_get){
-                       .key = key, .max_bytes = RESULT_BYTES_MAX, .deadline_ms = deadline_ms},
+                       .key = key, .max_bytes = RESULT_BYTES_MAX, .deadline_ms = ctx->deadline_ms},
                    &data, NULL, err))
         return err->code == ERROR_NOT_FOUND || err->code == ERROR_TOO_LARGE;
-    /* what is no JSON, or of other bytes or another model, is replaced like an old result */
-    struct error why = {0};
-    json_t *result = json_read(buffer_view(&data), 0, &why);
-    if (why.code == ERROR_OVERLOADED) {
-        *err = why;
-        return false;
-    }
-    if (says(result, "source_etag", subject->etag) &&
-        says(result, "model_sha256", model_manifest(app->model)->sha256))
+    /* replace a result that is not JSON, or that belongs to other bytes or another model */
+    struct error malformed;
+    json_t *result = json_read(buffer_view(&data), 0, &malformed);
+    if (member_is(result, "source_etag", subject->etag) &&
+        member_is(result, "model_sha256", model_manifest(app->model)->sha256))
         *ret = result;
     else
         json_decref(result);
     return true;
 }
 
-static bool put_json(struct store *store, const char *key, const json_t *json, bool if_absent,
-                     int64_t deadline_ms, bool *existed, struct error *err)
+/* `existed`: only if absent, and whether it was there. */
+static bool put_json(const struct context *ctx, struct store *store, const char *key,
+                     const json_t *json, bool *existed, struct error *err)
 {
     CLEANUP_FREE char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9));
 
@@ -58,8 +55,8 @@ static bool put_json(struct store *store, const char *key, const json_t *json, b
                          .key = key,
                          .data = bytes_from_str(text),
                          .content_type = "application/json",
-                         .if_absent = if_absent,
-                         .deadline_ms = deadline_ms,
+                         .if_absent = existed != NULL,
+                         .deadline_ms = ctx->deadline_ms,
                      },
                      existed, err);
 }
@@ -82,8 +79,8 @@ static bool complete(const struct app *app, const struct result_subject *subject
            json_object_set_new(result, "classified_at", json_string(now)) == 0;
 }
 
-bool result_store(const struct app *app, const struct result_subject *subject, json_t *result,
-                  int64_t deadline_ms, struct error *err)
+bool result_store(const struct app *app, const struct context *ctx,
+                  const struct result_subject *subject, json_t *result, struct error *err)
 {
     char key[STORE_KEY_MAX + 1];
     bool existed = false;
@@ -93,11 +90,11 @@ bool result_store(const struct app *app, const struct result_subject *subject, j
         return false;
     if (result == NULL || !complete(app, subject, result))
         return error_oom(err);
-    if (!put_json(subject->object->store, key, result, true, deadline_ms, &existed, err))
+    if (!put_json(ctx, subject->object->store, key, result, &existed, err))
         return false;
     if (!existed)
         return true;
-    if (!result_find(app, subject, deadline_ms, &found, err))
+    if (!result_find(app, ctx, subject, &found, err))
         return false;
     if (found != NULL) { /* a duplicate of this event was quicker */
         json_decref(found);
@@ -106,7 +103,7 @@ bool result_store(const struct app *app, const struct result_subject *subject, j
     /* a late duplicate about an object that is gone says nothing against what was found in it */
     if (*subject->etag == '\0')
         return true;
-    return put_json(subject->object->store, key, result, false, deadline_ms, NULL, err);
+    return put_json(ctx, subject->object->store, key, result, NULL, err);
 }
 
 static bool key_of_rejection(const struct store *store, const char *source, const char *event_id,
@@ -128,24 +125,23 @@ static size_t cut(const char *text)
     return strnlen(text, REJECTION_TEXT_MAX);
 }
 
-bool result_store_rejection(struct store *store, const char *source, const char *event_id,
-                            const char *uri, const char *detail, int64_t deadline_ms,
-                            struct error *err)
+bool result_store_rejection(const struct context *ctx, struct store *store,
+                            const struct announcement *event, const char *detail, struct error *err)
 {
     char key[STORE_KEY_MAX + 1];
+    bool existed;
 
-    if (!key_of_rejection(store, source, event_id, key, err))
+    if (!key_of_rejection(store, event->source, event->id, key, err))
         return false;
-    json_t *json = json_pack("{s:s, s:s%, s:s%, s:s%, s:s}", "status", "rejected", "gcs_path", uri,
-                             cut(uri), "event_id", event_id, cut(event_id), "source", source,
-                             cut(source), "detail", detail);
+    json_t *json = json_pack("{s:s, s:s%, s:s%, s:s%, s:s}", "status", "rejected", "gcs_path",
+                             event->uri, cut(event->uri), "event_id", event->id, cut(event->id),
+                             "source", event->source, cut(event->source), "detail", detail);
     /* out of memory, a cut in the middle of a UTF-8 sequence, or too long once it is escaped */
     if (json == NULL || json_dumpb(json, NULL, 0, JSON_COMPACT) > REJECTION_BYTES_MAX) {
         json_decref(json);
         json = json_pack("{s:s, s:s}", "status", "rejected", "detail", detail);
     }
-    bool ok =
-        json != NULL ? put_json(store, key, json, true, deadline_ms, NULL, err) : error_oom(err);
+    bool ok = json != NULL ? put_json(ctx, store, key, json, &existed, err) : error_oom(err);
     json_decref(json);
     return ok;
 }

@@ -3,6 +3,8 @@
 #define DARKROOM_CLASSIFY_RESULT_H
 
 #include "app.h"
+#include "base/context.h"
+#include "events/notification/notification.h"
 
 #include <jansson.h>
 
@@ -17,17 +19,18 @@ struct result_subject {
 
 /* The stored result of an object if it was made from these bytes by this model: a new reference in
  * *ret, or NULL. False only when storage failed. */
-bool result_find(const struct app *app, const struct result_subject *subject, int64_t deadline_ms,
-                 json_t **ret, struct error *err) NODISCARD;
+bool result_find(const struct app *app, const struct context *ctx,
+                 const struct result_subject *subject, json_t **ret, struct error *err) NODISCARD;
 
 /* Complete `result` (borrowed) with gcs_path, id, source_etag, model_sha256, classified_at and
  * store it, durably. A result of the same bytes and model that is there already stays untouched. */
-bool result_store(const struct app *app, const struct result_subject *subject, json_t *result,
-                  int64_t deadline_ms, struct error *err) NODISCARD;
+bool result_store(const struct app *app, const struct context *ctx,
+                  const struct result_subject *subject, json_t *result,
+                  struct error *err) NODISCARD;
 
 /* Store `<prefix>rejected/<sha256(source, event id)>.json`, at most 4 KiB, unless it is there. */
-bool result_store_rejection(struct store *store, const char *source, const char *event_id,
-                            const char *uri, const char *detail, int64_t deadline_ms,
+bool result_store_rejection(const struct context *ctx, struct store *store,
+                            const struct announcement *event, const char *detail,
                             struct error *err) NODISCARD;
 
 #endif

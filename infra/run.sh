@@ -10,7 +10,7 @@
 #     S3_SIGNATURE=v4|v2   how the services sign; v2 is by libs3
 #
 # run.sh --check-ports   only says whether a port is taken
-set -euo pipefail
+set -eEuo pipefail
 cd "$(dirname "$0")/.."
 
 preprocess=http://127.0.0.1:${PREPROCESS_PORT:=8000}

@@ -19,7 +19,7 @@ static bool find_object(const struct app *app, const struct request *req, struct
         if (!object_key(store_prefix(app->service.store), name->id, object_formats[i], key,
                         STORE_KEY_MAX + 1, err))
             return false;
-        if (store_head(app->service.store, key, req->deadline_ms, info, err)) {
+        if (store_head(app->service.store, key, req->context.deadline_ms, info, err)) {
             name->format = object_formats[i];
             return true;
         }
@@ -57,7 +57,7 @@ static struct reply reply_object(const struct app *app, const struct request *re
         reply_add_header(&reply, "Content-Range", "bytes */%llu", (unsigned long long)info->size);
         return reply;
     }
-    if (len > INT64_MAX || !byte_budget_take(req->budget, (int64_t)len)) {
+    if (len > INT64_MAX || !byte_budget_take(req->context.budget, (int64_t)len)) {
         error_set(&err, ERROR_OVERLOADED, "no room for %llu bytes", (unsigned long long)len);
         return reply_error(&err);
     }
@@ -67,10 +67,10 @@ static struct reply reply_object(const struct app *app, const struct request *re
                                   .offset = first,
                                   .length = len,
                                   .max_bytes = (size_t)len,
-                                  .deadline_ms = req->deadline_ms,
+                                  .deadline_ms = req->context.deadline_ms,
                               },
                               &data, NULL, &err)) {
-        byte_budget_give(req->budget, (int64_t)len);
+        byte_budget_give(req->context.budget, (int64_t)len);
         return reply_error(&err);
     }
     struct reply reply = reply_buffer(range.kind == RANGE_ONE ? 206 : 200,

@@ -40,8 +40,7 @@ static bool open_push(struct app *app, struct error *err)
                                         &(struct push_options){
                                             .url = s->events_url + strlen("push+"),
                                             .token = s->push_token,
-                                            .ca_file = s->ca_file,
-                                            .cut = &app->service.cut,
+                                            .client = app->service.outgoing.client,
                                             .concurrency = s->push_concurrency,
                                             .max_attempts = s->max_delivery_attempts,
                                             .max_age_s = s->delivery_max_age_s,
@@ -56,7 +55,7 @@ static bool open_push(struct app *app, struct error *err)
 /* EVENTS_URL=pubsub://…, or PREP_TOPIC. */
 static bool open_pubsub(struct app *app, const char *topic, struct error *err)
 {
-    if (!topic_open(&app->service.settings, topic, &app->service.cut, &app->topic, err))
+    if (!topic_open(&app->service.settings, topic, &app->service.outgoing, &app->topic, err))
         return error_wrap(err, "PREP_TOPIC");
     app->publisher = pubsub_publisher_new(&app->topic.options, err);
     return app->publisher != NULL;
@@ -67,15 +66,11 @@ static bool open_events(struct app *app, struct error *err)
     static const char pubsub[] = "pubsub://";
     const char *url = app->service.settings.events_url;
 
-    if (string_starts_with(url, "push+http://") || string_starts_with(url, "push+https://"))
+    if (string_starts_with(url, "push+"))
         return open_push(app, err);
     if (string_starts_with(url, pubsub))
         return open_pubsub(app, url + strlen(pubsub), err);
-    if (strcmp(url, "none:") != 0)
-        return error_set(err, ERROR_CONFIG,
-                         "EVENTS_URL is none of push+http://..., push+https://..., pubsub://..., "
-                         "none:");
-    app->publisher = publisher_none_new(err);
+    app->publisher = publisher_none_new(err); /* none: */
     return app->publisher != NULL;
 }
 
@@ -90,17 +85,17 @@ static bool open_retention(struct app *app, struct error *err)
 
 static void *worker_new(void *ctx, struct error *err)
 {
-    return image_slot_new(ctx, err);
+    return image_worker_new(ctx, err);
 }
 
 static void worker_begin(void *state)
 {
-    image_slot_begin(state);
+    image_worker_begin(state);
 }
 
 static void worker_free(void *state)
 {
-    image_slot_free(state);
+    image_worker_free(state);
 }
 
 static bool app_open(struct app *app, struct error *err)

@@ -21,6 +21,7 @@ KINDS = (
     (r"storage|server|minio|versitygw|\bS3\b", "no storage server: MinIO, versitygw, Swift or another"),
     (r"needs root|another user", "no root"),
     (r"release build", "what only the release build is tested for"),
+    (r"no /proc", "no /proc"),
     (r"sandbox|seccomp", "no sandbox"),
     (r"model", "no model (make model)"),
 )

@@ -47,9 +47,9 @@ fail() {
 
 port_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# free_port FROM: the first one that nobody listens on; the root has this machine's network
+# The root has this machine's network, and perhaps a neighbour that runs this too.
 free_port() {
-    local port=$1
+    local port=$((20000 + RANDOM % 10000))
     while port_taken "$port"; do port=$((port + 1)); done
     echo "$port"
 }
@@ -74,9 +74,9 @@ block() { # HOST
     settings+=("no_proxy=${no_proxy:+$no_proxy,}$1" "NO_PROXY=${NO_PROXY:+$NO_PROXY,}$1")
 }
 
-# in_root COMMAND…: in the clone
+# in_root COMMAND…: in the clone. Whoever started this may ignore Ctrl-C; `make run` must not.
 in_root() {
-    env -i "${settings[@]}" HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+    env -i --default-signal=INT "${settings[@]}" HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin \
         chroot "$root" sh -c 'cd /root/darkroom && exec "$@"' sh "$@"
 }
 
@@ -87,8 +87,7 @@ make_root() {
     git -c safe.directory='*' clone -q "file://$PWD" "$root/root/darkroom"
     network_settings
     block "$(sed -nE 's,.*"url": *"https://([^/"]+)/.*,\1,p' classify_service/models/mobilenet_v2.json | head -n 1)"
-    ports=("PREPROCESS_PORT=$(free_port 8000)")
-    ports+=("CLASSIFY_PORT=$(free_port $((${ports[0]#*=} + 1)))")
+    ports=("PREPROCESS_PORT=$(free_port)" "CLASSIFY_PORT=$(free_port)")
 }
 
 # run_to_transcript WHICH: `make run` until it says that Ctrl-C stops it, then Ctrl-C
@@ -109,7 +108,8 @@ run_to_transcript() {
     wait $pid || status=$?
     ((status == 0 || status == 130)) || fail "make run ended with status $status after Ctrl-C" # make itself dies of it
     for port in "${ports[@]#*=}"; do ! port_taken "$port" || fail "port $port is still taken after Ctrl-C"; done
-    grep -qE '^  => .+ \([0-9]+ %\), says efficientnet_lite0$' "$log" || fail "no label in the transcript, or not by efficientnet_lite0"
+    grep -qE '^  => .+ \([0-9]+ %, efficientnet_lite0\)$' "$log" ||
+        fail "no label in the transcript, or not by efficientnet_lite0"
 }
 
 settings=()

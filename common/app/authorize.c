@@ -3,7 +3,7 @@
 #include "auth/oidc.h"
 #include "base/log.h"
 #include "base/strings.h"
-#include "client/http_client.h"
+#include "base/xmalloc.h"
 
 #include <string.h>
 #include <strings.h>
@@ -12,7 +12,6 @@ struct authorizer {
     struct oidc_guests push, others; /* an empty audience: nobody by OIDC */
     const char *push_token;          /* "": nobody by it */
     bool preflight;
-    struct http_client *client;
     struct oidc *oidc; /* NULL when nobody comes by OIDC */
 };
 
@@ -21,20 +20,13 @@ static bool has_audience(const struct oidc_guests *guests)
     return *guests->audience != '\0';
 }
 
-static bool open_oidc(struct authorizer *a, const struct settings *s, const struct clock_cut *cut,
-                      struct error *err)
+static struct oidc *open_oidc(const struct settings *s, struct http_client *client)
 {
-    a->client =
-        http_client_new(&(struct http_client_options){.ca_file = s->ca_file, .cut = cut}, err);
-    if (a->client == NULL)
-        return error_wrap(err, "CA_FILE");
     bool google = strcmp(s->oidc_issuer, OIDC_GOOGLE_ISSUER + strlen("https://")) == 0;
-    a->oidc =
-        oidc_new(&(struct oidc_options){.client = a->client,
-                                        .issuer = google ? OIDC_GOOGLE_ISSUER : s->oidc_issuer,
-                                        .jwks_url = s->oidc_jwks_url},
-                 err);
-    return a->oidc != NULL;
+
+    return oidc_new(&(struct oidc_options){.client = client,
+                                           .issuer = google ? OIDC_GOOGLE_ISSUER : s->oidc_issuer,
+                                           .jwks_url = s->oidc_jwks_url});
 }
 
 static void warn_if_open(const struct authorizer *a)
@@ -47,15 +39,11 @@ static void warn_if_open(const struct authorizer *a)
 }
 
 struct authorizer *authorizer_new(enum service_kind service, const struct settings *s,
-                                  const struct clock_cut *cut, struct error *err)
+                                  struct http_client *client)
 {
-    struct authorizer *a = calloc(1, sizeof(*a));
+    struct authorizer *a = xcalloc(1, sizeof(*a));
     bool pushed_to = service == SERVICE_CLASSIFY;
 
-    if (a == NULL) {
-        error_oom(err);
-        return NULL;
-    }
     *a = (struct authorizer){
         .push = {.audience = pushed_to ? s->push_audience : "",
                  .emails = pushed_to ? s->push_service_account : ""},
@@ -63,10 +51,8 @@ struct authorizer *authorizer_new(enum service_kind service, const struct settin
         .push_token = s->push_token,
         .preflight = *s->cors_origins != '\0',
     };
-    if ((has_audience(&a->push) || has_audience(&a->others)) && !open_oidc(a, s, cut, err)) {
-        authorizer_free(a);
-        return NULL;
-    }
+    if (has_audience(&a->push) || has_audience(&a->others))
+        a->oidc = open_oidc(s, client);
     if (pushed_to)
         warn_if_open(a);
     return a;
@@ -77,7 +63,6 @@ void authorizer_free(struct authorizer *a)
     if (a == NULL)
         return;
     oidc_free(a->oidc);
-    http_client_free(a->client);
     free(a);
 }
 
@@ -109,7 +94,7 @@ static bool refuse(const struct request *req, struct error *err)
     if (error_is_passing(err->code))
         return false;
     log_info("refused", F("reason", (const char *)err->message), F("route", req->route),
-             F("request_id", req->id));
+             F("request_id", req->context.id));
     return err->code == ERROR_FORBIDDEN
                ? error_set(err, ERROR_FORBIDDEN, "this account may not do this")
                : error_set(err, ERROR_UNAUTHORIZED, "no valid credentials");
@@ -126,7 +111,7 @@ static bool check(struct authorizer *a, const struct request *req, const char *p
         return true;
     else if (!has_audience(guests))
         error_set(err, ERROR_UNAUTHORIZED, "not the PUSH_TOKEN");
-    else if (oidc_verify(a->oidc, token, guests, req->deadline_ms, err))
+    else if (oidc_verify(a->oidc, token, guests, req->context.deadline_ms, err))
         return true;
     return refuse(req, err);
 }

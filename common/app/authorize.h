@@ -10,20 +10,20 @@
 #define DARKROOM_APP_AUTHORIZE_H
 
 #include "app/settings.h"
-#include "base/clock.h"
 #include "http/request.h"
 
 struct authorizer;
+struct http_client;
 
-/* The settings (borrowed) and `cut` must outlive it. NULL on failure. Warns in the log of a /pubsub
- * that is open to all on Cloud Run. */
+/* The settings and `client` (borrowed) must outlive it. Warns in the log of a /pubsub that is
+ * open to all on Cloud Run. */
 struct authorizer *authorizer_new(enum service_kind service, const struct settings *settings,
-                                  const struct clock_cut *cut, struct error *err) NODISCARD;
+                                  struct http_client *client) NODISCARD;
 void authorizer_free(struct authorizer *authorizer);
 
 /* ERROR_UNAUTHORIZED: no or no valid credentials; ERROR_FORBIDDEN: those of somebody else; a
- * passing error when the issuer's keys cannot be had. May block until req->deadline_ms, for at most
- * 5 s, and seldom. */
+ * passing error when the issuer's keys cannot be had. May block until req->context.deadline_ms, for
+ * at most 5 s, and seldom. */
 bool authorize(struct authorizer *authorizer, const struct request *req,
                struct error *err) NODISCARD;
 

@@ -1,6 +1,7 @@
 #include "app/cpu_count.h"
 
 #include "base/strings.h"
+#include "base/xmalloc.h"
 
 #include <math.h>
 #include <sched.h>
@@ -71,9 +72,7 @@ int cpu_count_within(const char *cgroup_root, const char *proc_self_cgroup, int 
     int cpus = available > 0 ? available : 1;
     char root[1024];
 
-    CLEANUP_FREE char *copy = strdup(proc_self_cgroup);
-    if (copy == NULL)
-        return cpus;
+    CLEANUP_FREE char *copy = xstrdup(proc_self_cgroup);
     char *save = NULL;
     for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         /* "0::/path" (v2) or "4:cpu,cpuacct:/path" (v1) */

@@ -1,17 +1,12 @@
 #include "app/open_publisher.h"
 
-#include "app/google.h"
 #include "base/strings.h"
-#include "client/http_client.h"
+#include "base/xmalloc.h"
+#include "client/google_token.h"
 
 #include <string.h>
 
 enum { PROJECT_WAIT_MS = 5000, PROJECT_MAX = 256 };
-
-/* https://cloud.google.com/pubsub/docs/access-control */
-static const char scope[] = "https://www.googleapis.com/auth/pubsub";
-
-_Static_assert((int)GOOGLE_TOKEN_MAX == (int)PUBSUB_TOKEN_MAX, "one size of tokens");
 
 /* https://cloud.google.com/compute/docs/metadata/predefined-metadata-keys */
 static bool ask_project(const struct settings *s, struct http_client *client,
@@ -20,11 +15,9 @@ static bool ask_project(const struct settings *s, struct http_client *client,
     static const char *const headers[] = {"Metadata-Flavor: Google", NULL};
     CLEANUP(http_reply_done) struct http_reply reply = {0};
     const char *host = *s->gce_metadata_host != '\0' ? s->gce_metadata_host : GOOGLE_METADATA_HOST;
-    CLEANUP_FREE char *url = string_format("http://%s/computeMetadata/v1/project/project-id", host);
+    CLEANUP_FREE char *url = xasprintf("http://%s/computeMetadata/v1/project/project-id", host);
     char flavor[16];
 
-    if (url == NULL)
-        return error_oom(err);
     if (!http_client_call(client,
                           &(struct http_call){
                               .method = "GET",
@@ -55,50 +48,39 @@ static bool resolve_name(const struct settings *s, const char *name, struct topi
     CLEANUP(buffer_done) struct buffer project = BUFFER_MAX(PROJECT_MAX);
 
     if (string_starts_with(name, "projects/")) {
-        topic->name = strdup(name);
-        return topic->name != NULL || error_oom(err);
+        topic->name = xstrdup(name);
+        return true;
     }
     if (*s->google_cloud_project != '\0') {
         if (!buffer_append_str(&project, s->google_cloud_project, err))
             return false;
-    } else if (!ask_project(s, topic->client, &project, err)) {
+    } else if (!ask_project(s, topic->options.client, &project, err)) {
         err->code = ERROR_CONFIG;
         return error_wrap(err,
                           "the project of topic %.100s is not known: GOOGLE_CLOUD_PROJECT is "
                           "not set, and the metadata server does not tell",
                           name);
     }
-    topic->name = string_format("projects/%.*s/topics/%s", (int)project.len,
-                                (const char *)project.data, name);
-    return topic->name != NULL || error_oom(err);
-}
-
-/* An emulator takes no credentials. */
-static bool open_token(const struct settings *s, struct topic *topic, struct error *err)
-{
-    if (*s->pubsub_emulator_host != '\0') {
-        topic->options.endpoint = s->pubsub_emulator_host;
-        return true;
-    }
-    topic->token = google_open(s, topic->client, scope, err);
-    if (topic->token == NULL)
-        return false;
-    topic->options.token = google_get;
-    topic->options.token_expired = google_expired;
-    topic->options.token_ctx = topic->token;
+    topic->name =
+        xasprintf("projects/%.*s/topics/%s", (int)project.len, (const char *)project.data, name);
     return true;
 }
 
-bool topic_open(const struct settings *s, const char *name, const struct clock_cut *cut,
+bool topic_open(const struct settings *s, const char *name, const struct outgoing *outgoing,
                 struct topic *ret, struct error *err)
 {
-    *ret = (struct topic){.options = {.endpoint = s->pubsub_endpoint, .cut = cut}};
-    ret->client =
-        http_client_new(&(struct http_client_options){.ca_file = s->ca_file, .cut = cut}, err);
-    if (ret->client == NULL)
-        return error_wrap(err, "CA_FILE");
-    ret->options.client = ret->client;
-    if (!resolve_name(s, name, ret, err) || !open_token(s, ret, err))
+    const bool emulator = *s->pubsub_emulator_host != '\0';
+
+    *ret = (struct topic){
+        .options =
+            {
+                .endpoint = emulator ? s->pubsub_emulator_host : s->pubsub_endpoint,
+                .client = outgoing->client,
+                .cut = outgoing->cut,
+                .bearer = emulator ? NULL : outgoing->google,
+            },
+    };
+    if (!resolve_name(s, name, ret, err))
         return false;
     ret->options.topic = ret->name;
     return true;
@@ -106,8 +88,6 @@ bool topic_open(const struct settings *s, const char *name, const struct clock_c
 
 void topic_done(struct topic *topic)
 {
-    google_token_free(topic->token);
-    http_client_free(topic->client);
     free(topic->name);
     *topic = (struct topic){0};
 }

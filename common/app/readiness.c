@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/threads.h"
+#include "base/xmalloc.h"
 
 enum {
     FRESH_MS = 5000,
@@ -50,12 +51,8 @@ static void *probe_main(void *arg)
 
 struct readiness *readiness_new(struct store *store, struct error *err)
 {
-    struct readiness *r = calloc(1, sizeof(*r));
+    struct readiness *r = xcalloc(1, sizeof(*r));
 
-    if (r == NULL) {
-        error_oom(err);
-        return NULL;
-    }
     r->store = store;
     pthread_mutex_init(&r->mutex, NULL);
     pthread_cond_init(&r->changed, NULL);

@@ -85,7 +85,7 @@ static bool start_sandbox(struct service *service, int *status)
 
     if (value != NULL && config_bool(value, &on) && !on)
         return true;
-    service->sandbox = sandbox_start(&image_process_code, &err);
+    service->sandbox = sandbox_start(&image_job_code, &err);
     if (service->sandbox == NULL) {
         fprintf(stderr, "%s: %s\n", service->name, err.message);
         *status = 1;
@@ -145,15 +145,16 @@ bool service_open(struct service *service, const struct worker_pool_options *poo
 
     options.workers = (int)service->settings.workers;
     options.queue_max = (int)service->settings.queue_max;
-    service->store = storage_open(&service->settings, &service->cut, &service->storage, err);
+    if (!outgoing_open(&service->settings, &service->cut, &service->outgoing, err))
+        return false;
+    service->store = storage_open(&service->settings, &service->outgoing, &service->storage, err);
     if (service->store == NULL)
         return false;
     service->readiness = readiness_new(service->store, err);
     if (service->readiness == NULL)
         return false;
-    service->authorizer = authorizer_new(service->kind, &service->settings, &service->cut, err);
-    if (service->authorizer == NULL)
-        return false;
+    service->authorizer =
+        authorizer_new(service->kind, &service->settings, service->outgoing.client);
     if (!check_sandbox(service, err))
         return false;
     service->images.sandbox = service->sandbox;
@@ -172,7 +173,7 @@ void service_done(struct service *service)
     authorizer_free(service->authorizer);
     readiness_free(service->readiness);
     store_free(service->store);
-    storage_done(&service->storage);
+    outgoing_done(&service->outgoing);
     settings_done(&service->settings);
     sandbox_stop(service->sandbox);
 }

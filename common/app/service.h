@@ -20,10 +20,11 @@ struct service {
     struct settings settings;
     struct byte_budget budget;
     struct clock_cut cut; /* set at shutdown: no call to storage or pusher outlasts it */
-    struct storage storage;
+    struct outgoing outgoing;
+    struct store_options storage; /* what the store was opened with */
     struct store *store;
-    struct sandbox *sandbox;   /* NULL: SANDBOX=off */
-    struct image_slots images; /* what the pool's threads share for image work */
+    struct sandbox *sandbox;            /* NULL: SANDBOX=off */
+    struct image_worker_options images; /* what the pool's threads share for image work */
     struct worker_pool *pool;
     struct readiness *readiness;
     struct authorizer *authorizer;

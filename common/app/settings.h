@@ -1,5 +1,5 @@
-/* The settings of both services: the struct that holds them and the table that fills it.
- * Cross-checks between settings are in settings_load. Immutable once loaded. */
+/* The settings of both services: the struct that holds them, the table that fills it (settings.c)
+ * and the rules between them (settings_check.c). Immutable once loaded. */
 #ifndef DARKROOM_APP_SETTINGS_H
 #define DARKROOM_APP_SETTINGS_H
 
@@ -73,6 +73,9 @@ struct settings {
 bool settings_load(enum service_kind service, struct settings *ret,
                    struct buffer *mistakes) NODISCARD;
 void settings_done(struct settings *settings);
+/* settings_load's first step: each row by itself. */
+bool settings_read(enum service_kind service, struct settings *ret,
+                   struct buffer *mistakes) NODISCARD;
 /* One line for the log; secrets are not in it. */
 bool settings_describe(enum service_kind service, const struct settings *settings,
                        struct buffer *out, struct error *err) NODISCARD;

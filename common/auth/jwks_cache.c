@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/strings.h"
 #include "base/threads.h"
+#include "base/xmalloc.h"
 #include "client/http_client.h"
 
 #include <openssl/evp.h>
@@ -38,17 +39,11 @@ struct jwks {
     int waiting;
 };
 
-struct jwks *jwks_new(const struct jwks_options *options, struct error *err)
+struct jwks *jwks_new(const struct jwks_options *options)
 {
-    struct jwks *j = calloc(1, sizeof(*j));
+    struct jwks *j = xcalloc(1, sizeof(*j));
 
-    if (j != NULL)
-        j->url = strdup(options->url);
-    if (j == NULL || j->url == NULL) {
-        free(j);
-        error_oom(err);
-        return NULL;
-    }
+    j->url = xstrdup(options->url);
     j->client = options->client;
     j->now_ms = options->now_ms != NULL ? options->now_ms : clock_monotonic_ms;
     j->delay_ms = RETRY_FIRST_MS;

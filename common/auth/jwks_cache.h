@@ -20,7 +20,7 @@ struct jwks_options {
     int64_t (*now_ms)(void); /* how old keys are; NULL for clock_monotonic_ms (tests have others) */
 };
 
-struct jwks *jwks_new(const struct jwks_options *options, struct error *err) NODISCARD;
+struct jwks *jwks_new(const struct jwks_options *options) NODISCARD;
 /* Nobody may be using it. */
 void jwks_free(struct jwks *jwks);
 

@@ -2,6 +2,7 @@
 
 #include "auth/jwks_cache.h"
 #include "base/clock.h"
+#include "base/xmalloc.h"
 
 #include <openssl/evp.h>
 #include <string.h>
@@ -14,24 +15,13 @@ struct oidc {
     char *issuer;
 };
 
-struct oidc *oidc_new(const struct oidc_options *options, struct error *err)
+struct oidc *oidc_new(const struct oidc_options *options)
 {
-    struct oidc *o = calloc(1, sizeof(*o));
+    struct oidc *o = xcalloc(1, sizeof(*o));
 
-    if (o == NULL) {
-        error_oom(err);
-        return NULL;
-    }
-    o->issuer = strdup(options->issuer);
-    if (o->issuer == NULL)
-        error_oom(err);
-    else
-        o->jwks = jwks_new(
-            &(struct jwks_options){.client = options->client, .url = options->jwks_url}, err);
-    if (o->jwks != NULL)
-        return o;
-    oidc_free(o);
-    return NULL;
+    o->issuer = xstrdup(options->issuer);
+    o->jwks = jwks_new(&(struct jwks_options){.client = options->client, .url = options->jwks_url});
+    return o;
 }
 
 void oidc_free(struct oidc *o)

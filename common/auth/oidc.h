@@ -24,7 +24,7 @@ struct oidc_guests {
     const char *emails;   /* comma list, spaces around entries; compared byte for byte */
 };
 
-struct oidc *oidc_new(const struct oidc_options *options, struct error *err) NODISCARD;
+struct oidc *oidc_new(const struct oidc_options *options) NODISCARD;
 /* Nobody may be using it. */
 void oidc_free(struct oidc *oidc);
 

@@ -1,6 +1,7 @@
 #include "base/config.h"
 
 #include "base/strings.h"
+#include "base/xmalloc.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -60,8 +61,8 @@ static bool read_row(const struct setting *row, const char *value, void *field,
             return config_mistake(mistakes, "%s: has a line break or is not UTF-8", row->name);
         break;
     }
-    *(char **)field = strdup(value);
-    return *(char **)field != NULL || config_mistake(mistakes, "%s: out of memory", row->name);
+    *(char **)field = xstrdup(value);
+    return true;
 }
 
 bool config_read(const struct setting *table, size_t rows, unsigned service, void *config,

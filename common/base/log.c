@@ -190,13 +190,18 @@ static void write_all(const char *text, size_t len)
     }
 }
 
+bool log_is_written(enum log_level level)
+{
+    return level >= state.level;
+}
+
 void log_write(enum log_level level, const char *message, const struct log_field *fields)
 {
     static const char *const severities[] = {"DEBUG", "INFO", "WARNING", "ERROR"};
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     static struct line line; /* not on the small stacks of a thousand connections */
 
-    if (level < state.level)
+    if (!log_is_written(level))
         return;
     pthread_mutex_lock(&mutex);
     line.len = 0;

@@ -63,6 +63,8 @@ static inline struct log_field log_field_raw(const char *key, const char *json)
 /* Set once at start, before threads. */
 void log_init(const char *service, enum log_level level, enum log_format format);
 
+/* Whether lines of this level are written: ask before work that only the log needs. */
+bool log_is_written(enum log_level level);
 /* `fields` ends with LOG_END. */
 void log_write(enum log_level level, const char *message, const struct log_field *fields);
 

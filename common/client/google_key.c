@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/strings.h"
 #include "base/url.h"
+#include "base/xmalloc.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -60,10 +61,10 @@ static bool fill(struct google_key *key, const json_t *json, struct error *err)
     key->private_key = parse_private_key(pem);
     if (key->private_key == NULL)
         return error_set(err, ERROR_CONFIG, "its private_key is no RSA key in PEM");
-    key->email = strdup(email);
-    key->key_id = strdup(id != NULL ? id : "");
-    key->token_uri = strdup(uri);
-    return (key->email != NULL && key->key_id != NULL && key->token_uri != NULL) || error_oom(err);
+    key->email = xstrdup(email);
+    key->key_id = xstrdup(id != NULL ? id : "");
+    key->token_uri = xstrdup(uri);
+    return true;
 }
 
 static bool read_file(const char *path, struct buffer *out, struct error *err)
@@ -85,10 +86,10 @@ struct google_key *google_key_read(const char *path, struct error *err)
 
     if (!read_file(path, &text, err))
         return NULL;
-    struct google_key *key = calloc(1, sizeof(*key));
-    struct error why = {0};
-    json_t *json = json_read(buffer_view(&text), 0, &why);
-    bool ok = key != NULL && why.code != ERROR_OVERLOADED ? fill(key, json, err) : error_oom(err);
+    struct google_key *key = xcalloc(1, sizeof(*key));
+    struct error malformed;
+    json_t *json = json_read(buffer_view(&text), 0, &malformed);
+    bool ok = fill(key, json, err);
     json_decref(json);
     OPENSSL_cleanse(text.data, text.len);
     if (ok)

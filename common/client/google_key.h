@@ -1,5 +1,5 @@
 /* A service account's key file, and the signed assertion (JWT, RS256) that is exchanged for a
- * token. Private to common/auth. */
+ * token. Private to common/client. */
 #ifndef DARKROOM_CLIENT_GOOGLE_KEY_H
 #define DARKROOM_CLIENT_GOOGLE_KEY_H
 

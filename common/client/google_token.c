@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/strings.h"
 #include "base/threads.h"
+#include "base/xmalloc.h"
 #include "client/google_key.h"
 
 #include <jansson.h>
@@ -22,6 +23,7 @@ enum {
 };
 
 struct google_token {
+    struct bearer bearer; /* first: what the callers hold */
     struct google_token_options options;
     struct google_key *key; /* NULL: the metadata server */
     pthread_mutex_t mutex;
@@ -32,40 +34,8 @@ struct google_token {
     int64_t next_try_ms;   /* while the old token is good */
     int64_t renew_ms;      /* monotonic: when to renew */
     int64_t good_until_ms; /* 0: there is no token */
-    char text[GOOGLE_TOKEN_MAX];
+    char text[BEARER_MAX];
 };
-
-struct google_token *google_token_new(const struct google_token_options *options, struct error *err)
-{
-    struct google_token *t = calloc(1, sizeof(*t));
-
-    if (t == NULL) {
-        error_oom(err);
-        return NULL;
-    }
-    t->options = *options;
-    if (*options->credentials_file != '\0') {
-        t->key = google_key_read(options->credentials_file, err);
-        if (t->key == NULL) {
-            free(t);
-            return NULL;
-        }
-    }
-    pthread_mutex_init(&t->mutex, NULL);
-    thread_cond_init(&t->changed);
-    return t;
-}
-
-void google_token_free(struct google_token *t)
-{
-    if (t == NULL)
-        return;
-    google_key_free(t->key);
-    pthread_cond_destroy(&t->changed);
-    pthread_mutex_destroy(&t->mutex);
-    OPENSSL_cleanse(t->text, sizeof(t->text));
-    free(t);
-}
 
 static bool ask_metadata(const struct google_token *t, int64_t deadline_ms, struct http_reply *ret,
                          struct error *err)
@@ -73,11 +43,9 @@ static bool ask_metadata(const struct google_token *t, int64_t deadline_ms, stru
     static const char *const headers[] = {"Metadata-Flavor: Google", NULL};
     const char *host = t->options.metadata_host;
     CLEANUP_FREE char *url =
-        string_format("http://%s/computeMetadata/v1/instance/service-accounts/default/token",
-                      *host != '\0' ? host : GOOGLE_METADATA_HOST);
+        xasprintf("http://%s/computeMetadata/v1/instance/service-accounts/default/token",
+                  *host != '\0' ? host : GOOGLE_METADATA_HOST);
 
-    if (url == NULL)
-        return error_oom(err);
     return http_client_call(t->options.client,
                             &(struct http_call){.method = "GET",
                                                 .url = url,
@@ -108,14 +76,14 @@ static bool ask_token_uri(const struct google_token *t, int64_t deadline_ms, str
 }
 
 /* A token that can stand in a header, and its lifetime. */
-static bool read_reply(const struct http_reply *reply, char out[GOOGLE_TOKEN_MAX],
-                       int64_t *lifetime_s, struct error *err)
+static bool read_reply(const struct http_reply *reply, char out[BEARER_MAX], int64_t *lifetime_s,
+                       struct error *err)
 {
     struct error malformed;
     json_t *json = json_read(buffer_view(&reply->body), 0, &malformed);
     const char *text = json_string_value(json_object_get(json, "access_token"));
     size_t len = text != NULL ? strlen(text) : 0;
-    bool ok = len > 0 && len < GOOGLE_TOKEN_MAX;
+    bool ok = len > 0 && len < BEARER_MAX;
 
     *lifetime_s = json_integer_value(json_object_get(json, "expires_in"));
     for (size_t i = 0; ok && i < len; i++)
@@ -128,9 +96,8 @@ static bool read_reply(const struct http_reply *reply, char out[GOOGLE_TOKEN_MAX
 }
 
 /* *again: whether another attempt may fare better. */
-static bool fetch_once(const struct google_token *t, int64_t deadline_ms,
-                       char out[GOOGLE_TOKEN_MAX], int64_t *lifetime_s, bool *again,
-                       struct error *err)
+static bool fetch_once(const struct google_token *t, int64_t deadline_ms, char out[BEARER_MAX],
+                       int64_t *lifetime_s, bool *again, struct error *err)
 {
     CLEANUP(http_reply_done) struct http_reply reply = {0};
 
@@ -150,7 +117,7 @@ static bool fetch_once(const struct google_token *t, int64_t deadline_ms,
 }
 
 static bool fetch(const struct google_token *t, int attempts, int64_t deadline_ms,
-                  char out[GOOGLE_TOKEN_MAX], int64_t *lifetime_s, struct error *err)
+                  char out[BEARER_MAX], int64_t *lifetime_s, struct error *err)
 {
     bool again;
 
@@ -180,7 +147,7 @@ static void set_times(struct google_token *t, int64_t lifetime_ms)
 /* Called with the mutex, which is free meanwhile. */
 static void fetch_unlocked(struct google_token *t, int attempts, int64_t deadline_ms)
 {
-    char text[GOOGLE_TOKEN_MAX];
+    char text[BEARER_MAX];
     int64_t lifetime_s = 0;
     struct error why = {0};
 
@@ -231,9 +198,10 @@ static bool wait_for_token(struct google_token *t, int64_t deadline_ms, struct e
     return t->failure.code == ERROR_NONE;
 }
 
-bool google_token_get(struct google_token *t, int64_t deadline_ms, char out[GOOGLE_TOKEN_MAX],
-                      struct error *err)
+static bool google_get(struct bearer *bearer, int64_t deadline_ms, char out[BEARER_MAX],
+                       struct error *err)
 {
+    struct google_token *t = (struct google_token *)bearer;
     bool ok = true;
 
     pthread_mutex_lock(&t->mutex);
@@ -249,10 +217,43 @@ bool google_token_get(struct google_token *t, int64_t deadline_ms, char out[GOOG
     return ok;
 }
 
-void google_token_expired(struct google_token *t, const char *text)
+static void google_expired(struct bearer *bearer, const char *text)
 {
+    struct google_token *t = (struct google_token *)bearer;
+
     pthread_mutex_lock(&t->mutex);
     if (strcmp(t->text, text) == 0)
         t->good_until_ms = 0;
     pthread_mutex_unlock(&t->mutex);
+}
+
+struct bearer *google_token_new(const struct google_token_options *options, struct error *err)
+{
+    struct google_token *t = xcalloc(1, sizeof(*t));
+
+    t->bearer = (struct bearer){google_get, google_expired};
+    t->options = *options;
+    if (*options->credentials_file != '\0') {
+        t->key = google_key_read(options->credentials_file, err);
+        if (t->key == NULL) {
+            free(t);
+            return NULL;
+        }
+    }
+    pthread_mutex_init(&t->mutex, NULL);
+    thread_cond_init(&t->changed);
+    return &t->bearer;
+}
+
+void google_token_free(struct bearer *bearer)
+{
+    struct google_token *t = (struct google_token *)bearer;
+
+    if (t == NULL)
+        return;
+    google_key_free(t->key);
+    pthread_cond_destroy(&t->changed);
+    pthread_mutex_destroy(&t->mutex);
+    OPENSSL_cleanse(t->text, sizeof(t->text));
+    free(t);
 }

@@ -2,10 +2,12 @@
 
 #include "base/clock.h"
 #include "base/strings.h"
+#include "base/xmalloc.h"
 
 #include <curl/curl.h>
 #include <openssl/x509_vfy.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 enum {
@@ -17,6 +19,7 @@ enum {
 };
 
 struct http_client {
+    atomic_uint owners;
     char *ca_file;
     const struct clock_cut *cut;
     pthread_mutex_t lock;
@@ -83,20 +86,24 @@ struct http_client *http_client_new(const struct http_client_options *options, s
     }
     if (own_ca && !check_ca_file(ca_file, err))
         return NULL;
-    struct http_client *client = calloc(1, sizeof(*client));
-    if (client == NULL || (own_ca && (client->ca_file = strdup(ca_file)) == NULL)) {
-        free(client);
-        error_oom(err);
-        return NULL;
-    }
+    struct http_client *client = xcalloc(1, sizeof(*client));
+    if (own_ca)
+        client->ca_file = xstrdup(ca_file);
+    client->owners = 1;
     client->cut = options->cut;
     pthread_mutex_init(&client->lock, NULL);
     return client;
 }
 
+struct http_client *http_client_share(struct http_client *client)
+{
+    atomic_fetch_add(&client->owners, 1);
+    return client;
+}
+
 void http_client_free(struct http_client *client)
 {
-    if (client == NULL)
+    if (client == NULL || atomic_fetch_sub(&client->owners, 1) > 1)
         return;
     for (size_t i = 0; i < client->idle_count; i++)
         curl_multi_cleanup(client->idle[i]);
@@ -185,8 +192,8 @@ static bool append_header(struct curl_slist **list, const char *line, struct err
     if (value[strspn(value, " \t")] != '\0')
         return append_line(list, line, err);
     /* to libcurl "Name:" means "leave it out", "Name;" an empty value */
-    CLEANUP_FREE char *empty = string_format("%.*s;", (int)name_len, line);
-    return empty != NULL ? append_line(list, empty, err) : error_oom(err);
+    CLEANUP_FREE char *empty = xasprintf("%.*s;", (int)name_len, line);
+    return append_line(list, empty, err);
 }
 
 static bool build_headers(const struct http_call *call, struct curl_slist **list, struct error *err)

@@ -43,6 +43,8 @@ struct http_client_options {
 /* NULL on failure: ERROR_CONFIG if the CA file holds no certificates. */
 struct http_client *http_client_new(const struct http_client_options *options,
                                     struct error *err) NODISCARD;
+/* One more owner, who frees it, too: the last http_client_free does. Returns `client`. */
+struct http_client *http_client_share(struct http_client *client);
 void http_client_free(struct http_client *client);
 
 /* True when a complete reply of any status arrived; *ret is then the caller's

@@ -38,21 +38,24 @@ void access_log(const struct access *a)
 {
     char http[HTTP_REQUEST_MAX];
     char trace[TRACE_ID_LEN + 1] = "";
+    const enum log_level level = a->light ? LOG_DEBUG : LOG_INFO;
 
     count(a);
+    if (!log_is_written(level))
+        return;
     http_request_json(a, http);
-    if (*a->req->traceparent != '\0')
-        memcpy(trace, a->req->traceparent + 3, TRACE_ID_LEN);
+    if (*a->req->context.traceparent != '\0')
+        memcpy(trace, a->req->context.traceparent + 3, TRACE_ID_LEN);
     struct log_field fields[] = {
         F("method", a->req->method),
         F("path", a->req->path),
         F("status", a->status),
         F("seconds", a->seconds),
-        F("request_id", a->req->id),
+        F("request_id", a->req->context.id),
         F("sent", a->sent),
         log_field_raw("httpRequest", http),
         *trace != '\0' ? F("logging.googleapis.com/trace", (const char *)trace) : LOG_END,
         LOG_END,
     };
-    log_write(a->light ? LOG_DEBUG : LOG_INFO, "request", fields);
+    log_write(level, "request", fields);
 }

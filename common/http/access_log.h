@@ -1,4 +1,4 @@
-/* What is told of every request that is over: its line in the log (with Cloud Logging's
+/* What is written of every request that is over: its line in the log (with Cloud Logging's
  * httpRequest) and its metrics. Thread-safe. */
 #ifndef DARKROOM_HTTP_ACCESS_LOG_H
 #define DARKROOM_HTTP_ACCESS_LOG_H

@@ -15,21 +15,21 @@ static bool may_work(struct admission *a, int others, struct error *err)
     return o->admit == NULL || o->admit(o->app, err);
 }
 
-bool admission_begin(struct admission *a, struct flight *flight, bool light, struct error *err)
+bool admission_begin(struct admission *a, struct counted *counted, bool light, struct error *err)
 {
-    flight->inflight = true;
+    counted->inflight = true;
     atomic_fetch_add(&a->inflight, 1);
     if (light)
         return true;
-    flight->working = true;
+    counted->working = true;
     return may_work(a, atomic_fetch_add(&a->working, 1), err);
 }
 
-void admission_end(struct admission *a, struct flight *flight)
+void admission_end(struct admission *a, struct counted *counted)
 {
-    if (flight->inflight)
+    if (counted->inflight)
         atomic_fetch_sub(&a->inflight, 1);
-    if (flight->working)
+    if (counted->working)
         atomic_fetch_sub(&a->working, 1);
-    *flight = (struct flight){0};
+    *counted = (struct counted){0};
 }

@@ -6,7 +6,7 @@
 #define DARKROOM_HTTP_ADMISSION_H
 
 #include "http/connections.h"
-#include "http/server.h"
+#include "http/server_options.h"
 
 #include <stdatomic.h>
 
@@ -20,15 +20,15 @@ struct admission {
 };
 
 /* What one request is counted in. Zero-initialise. */
-struct flight {
+struct counted {
     bool inflight, working;
 };
 
 /* Count a request; unless it is `light`, false when it may not run: ERROR_SHUTTING_DOWN,
  * ERROR_OVERLOADED, or what options->admit says. Either way admission_end is due. */
-bool admission_begin(struct admission *a, struct flight *flight, bool light,
+bool admission_begin(struct admission *a, struct counted *counted, bool light,
                      struct error *err) NODISCARD;
 /* May be called more than once, and for a request that was never counted. */
-void admission_end(struct admission *a, struct flight *flight);
+void admission_end(struct admission *a, struct counted *counted);
 
 #endif

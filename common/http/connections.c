@@ -1,15 +1,14 @@
-#include "http/connections_internal.h"
+#include "http/connections.h"
 
 #include "base/clock.h"
 #include "base/threads.h"
+#include "http/connection.h"
+#include "http/reaper.h"
 #include "http/refusal.h"
 
-#include <linux/tcp.h> /* newer than netinet/tcp.h */
-#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 
 enum {
     FRESH_MS = 100,
@@ -17,51 +16,6 @@ enum {
     LINGERERS_MAX = 64,
     LINGER_BYTES_MIN = 64 * 1024 * 1024,
 };
-
-/* ---- what the reaper needs too ---- */
-
-uint64_t connection_bytes_received(const struct connection *c)
-{
-    struct tcp_info info = {0};
-    socklen_t len = sizeof(info);
-
-    /* an older kernel fills in less and leaves the rest zero */
-    return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_bytes_received
-                                                                      : 0;
-}
-
-void connection_enter(struct connection *c, enum phase phase)
-{
-    if (c->phase < PHASE_REFUSED && phase >= PHASE_REFUSED)
-        atomic_fetch_add(&c->all->leaving, 1);
-    c->phase = phase;
-    c->since_ms = clock_monotonic_ms();
-}
-
-void connection_release_body(struct connection *c)
-{
-    buffer_done(&c->body);
-    byte_budget_give(c->all->options.budget, c->charged);
-    c->charged = 0;
-}
-
-void connection_shut_down(struct connection *c)
-{
-    connection_enter(c, PHASE_CLOSING);
-    shutdown(c->fd, SHUT_RDWR);
-}
-
-void connection_answer(struct connection *c, enum error_code code, const char *message)
-{
-    struct error err;
-
-    error_set(&err, code, "%s", message);
-    refusal_send(c->fd, &err, c->request_id, c->header_lines);
-    connection_release_body(c);
-    c->refused_status = error_http_status(code);
-    connection_enter(c, PHASE_REFUSED);
-    c->until_ms = c->since_ms + REFUSAL_LINGER_MS;
-}
 
 /* ---- all of them ---- */
 
@@ -73,7 +27,9 @@ struct connections *connections_new(const struct connections_options *options, s
         error_oom(err);
         return NULL;
     }
-    all->options = *options;
+    all->max_connections = options->max_connections;
+    all->max_body_bytes = options->max_body_bytes;
+    all->budget = options->budget;
     all->cut_ms = INT64_MAX;
     pthread_mutex_init(&all->mutex, NULL);
     thread_cond_init(&all->changed);
@@ -110,7 +66,7 @@ int connections_count(struct connections *all)
 
 bool connections_over_limit(struct connections *all)
 {
-    return connections_count(all) - atomic_load(&all->leaving) > all->options.max_connections;
+    return connections_count(all) - atomic_load(&all->leaving) > all->max_connections;
 }
 
 /* Has only just connected, and is about to send a request. */
@@ -159,7 +115,7 @@ struct connection *connections_add(struct connections *all, int fd)
         return NULL;
     c->all = all;
     c->fd = fd;
-    c->body.max = (size_t)all->options.max_body_bytes;
+    c->body.max = (size_t)all->max_body_bytes;
     pthread_mutex_init(&c->mutex, NULL);
     memcpy(c->request_id, "-", 2);
     c->header_lines = "";
@@ -212,7 +168,7 @@ void connection_begin_body(struct connection *c, const char *request_id, int64_t
     if (c->phase == PHASE_IDLE)
         connection_enter(c, PHASE_BODY);
     c->last_byte_ms = c->since_ms;
-    c->body.max = (size_t)c->all->options.max_body_bytes;
+    c->body.max = (size_t)c->all->max_body_bytes;
     int64_t most =
         c->body.max < CONNECTION_EXPECT_MAX ? (int64_t)c->body.max : (int64_t)CONNECTION_EXPECT_MAX;
     c->expected = (size_t)(expected < most ? expected : most);
@@ -223,7 +179,7 @@ void connection_begin_body(struct connection *c, const char *request_id, int64_t
 static bool charge(struct connection *c, size_t len)
 {
     while (c->charged < (int64_t)len) {
-        if (!byte_budget_take(c->all->options.budget, CONNECTION_CHARGE_STEP))
+        if (!byte_budget_take(c->all->budget, CONNECTION_CHARGE_STEP))
             return false;
         c->charged += CONNECTION_CHARGE_STEP;
     }
@@ -256,7 +212,7 @@ enum connection_append connection_append_body(struct connection *c, const void *
     pthread_mutex_unlock(&c->mutex);
     if (!ok && err->code == ERROR_TOO_LARGE)
         error_set(err, ERROR_TOO_LARGE, "the body is larger than %lld bytes",
-                  (long long)c->all->options.max_body_bytes);
+                  (long long)c->all->max_body_bytes);
     return ok ? CONNECTION_APPENDED : CONNECTION_FAILED;
 }
 
@@ -312,18 +268,13 @@ void connection_end_request(struct connection *c)
     pthread_mutex_unlock(&c->mutex);
 }
 
-/* How much of what a refused client still sends is discarded. */
-static int64_t linger_bytes(const struct connections *all)
-{
-    int64_t most = 2 * all->options.max_body_bytes;
-
-    return most > LINGER_BYTES_MIN ? most : LINGER_BYTES_MIN;
-}
-
 void connection_linger(struct connection *c)
 {
     struct connections *all = c->all;
+    int64_t discard = 2 * all->max_body_bytes; /* of what the client still sends */
 
+    if (discard < LINGER_BYTES_MIN)
+        discard = LINGER_BYTES_MIN;
     pthread_mutex_lock(&c->mutex);
     connection_release_body(c);
     c->header_lines = "";
@@ -331,7 +282,7 @@ void connection_linger(struct connection *c)
         connection_enter(c, PHASE_LINGER);
     pthread_mutex_unlock(&c->mutex);
     if (atomic_fetch_add(&all->lingerers, 1) < LINGERERS_MAX)
-        refusal_linger(c->fd, linger_bytes(all));
+        refusal_linger(c->fd, discard);
     atomic_fetch_sub(&all->lingerers, 1);
 }
 

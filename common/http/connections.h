@@ -23,9 +23,6 @@ struct connections_options {
     struct byte_budget *budget; /* borrowed */
 };
 
-/* Connections allowed on top of max_connections, for health checks and refusals. */
-enum { CONNECTIONS_SPARE = 64 };
-
 struct connections *connections_new(const struct connections_options *options,
                                     struct error *err) NODISCARD;
 /* Every connection must have been removed. */

@@ -29,7 +29,7 @@ static void choose_id(struct exchange *x)
         snprintf(x->id, sizeof(x->id), "%s", given);
     else if (!string_uuid(x->id))
         snprintf(x->id, sizeof(x->id), "%llx", (unsigned long long)clock_monotonic_ms());
-    x->req.id = x->id;
+    x->req.context.id = x->id;
 }
 
 void exchange_begin(struct exchange *x, const char *method, const char *path)
@@ -44,10 +44,10 @@ void exchange_begin(struct exchange *x, const char *method, const char *path)
         .header_count = x->headers.count,
         .query = x->query.field,
         .query_count = x->query.count,
-        .budget = x->admission->options->budget,
+        .context = {.who = "", .budget = x->admission->options->budget},
     };
     const char *trace = request_header(&x->req, "traceparent");
-    x->req.traceparent = trace != NULL && traceparent_is_valid(trace) ? trace : "";
+    x->req.context.traceparent = trace != NULL && traceparent_is_valid(trace) ? trace : "";
     choose_id(x);
 }
 
@@ -67,15 +67,7 @@ static int64_t deadline(const struct exchange *x)
     return own < cut ? own : cut;
 }
 
-static int64_t content_length(const struct exchange *x)
-{
-    const char *text = request_header(&x->req, "Content-Length");
-    int64_t length;
-
-    return text != NULL && string_to_int64(text, 0, INT64_MAX, &length) ? length : 0;
-}
-
-static bool check_headers(const struct exchange *x, bool http_1_0, struct error *err)
+static bool check_headers(struct exchange *x, bool http_1_0, struct error *err)
 {
     int64_t max = x->admission->options->max_body_bytes;
 
@@ -83,9 +75,9 @@ static bool check_headers(const struct exchange *x, bool http_1_0, struct error 
         return error_set(err, ERROR_BAD_REQUEST,
                          "more than %d header fields or parameters, or a NUL in the URL",
                          EXCHANGE_FIELDS_MAX);
-    if (!request_framing_check(x->headers.field, x->headers.count, http_1_0, err))
+    if (!request_framing_check(&x->req, http_1_0, &x->content_length, err))
         return false;
-    if (content_length(x) > max)
+    if (x->content_length > max)
         return error_set(err, ERROR_TOO_LARGE, "the body is larger than %lld bytes",
                          (long long)max);
     return true;
@@ -104,9 +96,9 @@ static bool check(struct exchange *x, bool http_1_0, struct error *err)
             return false;
         x->req.route = x->route->pattern;
     }
-    if (!admission_begin(x->admission, &x->flight, x->route == NULL || x->route->light, err))
+    if (!admission_begin(x->admission, &x->counted, x->route == NULL || x->route->light, err))
         return false;
-    x->req.deadline_ms = deadline(x);
+    x->req.context.deadline_ms = deadline(x);
     return o->authorize == NULL || o->authorize(o->app, &x->req, err);
 }
 
@@ -117,10 +109,10 @@ bool exchange_accept(struct exchange *x, bool http_1_0, struct reply *refusal)
     if (check(x, http_1_0, &err)) {
         cors_lines(x->admission->options->cors_origins, &x->req, x->cors);
         connection_set_header_lines(x->connection, x->cors);
-        connection_begin_body(x->connection, x->id, content_length(x));
+        connection_begin_body(x->connection, x->id, x->content_length);
         return true;
     }
-    admission_end(x->admission, &x->flight);
+    admission_end(x->admission, &x->counted);
     *refusal = reply_error(&err);
     if (err.code == ERROR_UNAUTHORIZED) /* RFC 6750, 3.1 */
         reply_add_header(refusal, "WWW-Authenticate",
@@ -165,7 +157,7 @@ static struct reply run_handler(struct exchange *x, struct bytes body)
         return cors_preflight(o->cors_origins, allow);
     }
     x->req.body = body;
-    x->req.deadline_ms = deadline(x);
+    x->req.context.deadline_ms = deadline(x);
     return x->route->handle(o->app, &x->req);
 }
 
@@ -223,7 +215,7 @@ void exchange_end(struct exchange *x, bool sent)
         .light = x->route != NULL && x->route->light,
     });
     byte_budget_give(x->admission->options->budget, x->charged);
-    admission_end(x->admission, &x->flight);
+    admission_end(x->admission, &x->counted);
     /* here and not when the connection is closed: that is told on the thread that accepts */
     if (x->refused && sent)
         connection_linger(x->connection);

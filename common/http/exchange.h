@@ -25,7 +25,8 @@ struct exchange {
     struct request req;
     char id[REQUEST_ID_MAX + 1];
     char cors[CORS_LINES_MAX]; /* for an answer on the socket */
-    struct flight flight;
+    struct counted counted;
+    int64_t content_length; /* 0 when unknown */
     double started_s;
     int64_t charged;
     int status;

@@ -1,7 +1,7 @@
 #include "http/listener.h"
 
 #include "base/strings.h"
-#include "http/connections.h"
+#include "http/server_options.h"
 
 #include <errno.h>
 #include <netdb.h>

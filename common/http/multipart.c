@@ -2,9 +2,10 @@
 
 #include "base/strings.h"
 
-#include <ctype.h>
 #include <string.h>
 #include <strings.h>
+
+enum { DELIMITER_SIZE = MULTIPART_BOUNDARY_MAX + 5 };
 
 static const char *skip_blanks(const char *p)
 {
@@ -56,37 +57,33 @@ static int find_parameter(const char *p, const char *wanted, char *out, size_t s
     return *p == '\0' ? found : -1;
 }
 
-bool multipart_init(struct multipart *m, const char *content_type, struct error *err)
+/* The delimiter of Content-Type's boundary: CR LF -- boundary. */
+static bool read_delimiter(const char *content_type, char ret[DELIMITER_SIZE], struct error *err)
 {
     static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
                                   "'()+_,-./:=? ";
     char boundary[MULTIPART_BOUNDARY_MAX + 1] = "";
 
-    *m = (struct multipart){.state = MULTIPART_PREAMBLE};
     int found = find_parameter(content_type + strcspn(content_type, ";"), "boundary", boundary,
                                sizeof(boundary));
     size_t len = strlen(boundary);
     if (found != 1 || len == 0 || strspn(boundary, allowed) != len || boundary[len - 1] == ' ')
         return error_set(err, ERROR_BAD_REQUEST,
                          "Content-Type: multipart/form-data without a valid boundary");
-    m->delimiter_len = (size_t)snprintf(m->delimiter, sizeof(m->delimiter), "\r\n--%s", boundary);
-    m->matched = 2; /* the first delimiter may open the stream: as if a line had just ended */
+    snprintf(ret, DELIMITER_SIZE, "\r\n--%s", boundary);
     return true;
 }
 
-static bool begin_part(struct multipart *m, struct error *err)
+static bool read_headers(struct bytes text, struct multipart_part *ret, struct error *err)
 {
-    char disposition[MULTIPART_HEADERS_MAX] = "";
+    char headers[MULTIPART_HEADERS_MAX + 1] = "", disposition[MULTIPART_HEADERS_MAX] = "";
     char filename[MULTIPART_HEADERS_MAX];
 
-    if (m->part_count == MULTIPART_PARTS_MAX)
-        return error_set(err, ERROR_BAD_REQUEST, "multipart: more than %d parts",
-                         MULTIPART_PARTS_MAX);
-    m->headers[m->header_len] = '\0';
-    if (strlen(m->headers) != m->header_len)
+    if (memchr(text.data, '\0', text.len) != NULL)
         return error_set(err, ERROR_BAD_REQUEST, "multipart: a NUL in a part's headers");
+    memcpy(headers, text.data, text.len);
     char *save = NULL;
-    for (char *line = strtok_r(m->headers, "\r\n", &save); line != NULL;
+    for (char *line = strtok_r(headers, "\r\n", &save); line != NULL;
          line = strtok_r(NULL, "\r\n", &save)) {
         if (strncasecmp(line, "Content-Disposition:", 20) == 0)
             snprintf(disposition, sizeof(disposition), "%s", skip_blanks(line + 20));
@@ -97,123 +94,77 @@ static bool begin_part(struct multipart *m, struct error *err)
             return error_set(err, ERROR_BAD_REQUEST,
                              "multipart: Content-Transfer-Encoding is not understood");
     }
-    struct multipart_part *part = &m->parts[m->part_count];
     const char *parameters = disposition + strcspn(disposition, "; \t");
     if (strncasecmp(disposition, "form-data", 9) != 0 || parameters != disposition + 9 ||
-        find_parameter(parameters, "name", part->name, sizeof(part->name)) != 1)
+        find_parameter(parameters, "name", ret->name, sizeof(ret->name)) != 1)
         return error_set(err, ERROR_BAD_REQUEST,
                          "multipart: a part without `Content-Disposition: form-data; name=...`, or "
                          "with a name over %d bytes",
                          MULTIPART_NAME_MAX);
-    part->is_file = find_parameter(parameters, "filename", filename, sizeof(filename)) == 1 ||
-                    find_parameter(parameters, "filename*", filename, sizeof(filename)) == 1;
-    part->start = m->offset;
-    m->part_count++;
-    m->matched = 2; /* the content may be empty: the delimiter follows the blank line at once */
-    m->state = MULTIPART_CONTENT;
+    ret->is_file = find_parameter(parameters, "filename", filename, sizeof(filename)) == 1 ||
+                   find_parameter(parameters, "filename*", filename, sizeof(filename)) == 1;
     return true;
 }
 
-/* The delimiter is complete: whatever was open ends before it. */
-static void end_part(struct multipart *m)
+static struct bytes skip(struct bytes text, size_t n)
 {
-    if (m->state == MULTIPART_CONTENT) {
-        struct multipart_part *part = &m->parts[m->part_count - 1];
-        uint64_t end = m->offset - m->delimiter_len;
-        part->end = end > part->start ? end : part->start; /* empty: the CRLF is shared */
-    }
-    m->state = MULTIPART_AFTER_DELIMITER;
-    m->header_len = 0;
+    return bytes_of(text.data + n, text.len - n);
 }
 
-/* Look for the delimiter. It begins with a CR and has no other, so that after a mismatch only the
- * byte at hand can begin a new match. Returns how many bytes were used. */
-static size_t scan(struct multipart *m, const uint8_t *p, size_t len)
+static bool ends_early(struct error *err)
 {
-    size_t used = 0;
-
-    while (used < len) {
-        if (m->matched == 0) {
-            const uint8_t *cr = memchr(p + used, '\r', len - used);
-            size_t skipped = cr != NULL ? (size_t)(cr - p) - used : len - used;
-            used += skipped;
-            m->offset += skipped;
-            if (cr == NULL)
-                break;
-        }
-        uint8_t c = p[used++];
-        m->offset++;
-        if (c == (uint8_t)m->delimiter[m->matched])
-            m->matched++;
-        else
-            m->matched = c == '\r';
-        if (m->matched == m->delimiter_len) {
-            end_part(m);
-            break;
-        }
-    }
-    return used;
+    return error_set(err, ERROR_BAD_REQUEST, "multipart: the body ends before its last delimiter");
 }
 
-/* After a delimiter: "--" ends the message, otherwise blanks and a line end, then headers. The
- * bytes are kept in m->headers until it is clear. */
-static bool after_delimiter(struct multipart *m, char c, struct error *err)
+/* A part, from the end of a delimiter on. *rest then begins at the CR LF of the blank line. */
+static bool begin_part(struct bytes *rest, struct multipart_part *ret, struct error *err)
 {
-    m->headers[m->header_len++] = c;
-    if (m->header_len == 2 && memcmp(m->headers, "--", 2) == 0) {
-        m->state = MULTIPART_EPILOGUE;
-        return true;
-    }
-    bool dash = m->headers[0] == '-';
-    if (!dash && m->header_len >= 2 && m->headers[m->header_len - 2] == '\r' && c == '\n') {
-        m->state = MULTIPART_HEADERS;
-        m->header_len = 0;
-        return true;
-    }
-    if (m->header_len < MULTIPART_BOUNDARY_MAX &&
-        (dash ? m->header_len == 1 : c == '\r' || c == ' ' || c == '\t'))
-        return true;
-    return error_set(err, ERROR_BAD_REQUEST,
-                     "multipart: a delimiter is not followed by a new line");
+    while (rest->len > 0 && (*rest->data == ' ' || *rest->data == '\t'))
+        *rest = skip(*rest, 1);
+    if (rest->len >= 2 && !bytes_starts_with(*rest, "\r\n", 2))
+        return error_set(err, ERROR_BAD_REQUEST,
+                         "multipart: a delimiter is not followed by a new line");
+    size_t most = 2 + MULTIPART_HEADERS_MAX;
+    const uint8_t *blank_line =
+        memmem(rest->data, rest->len < most ? rest->len : most, "\r\n\r\n", 4);
+    if (blank_line == NULL)
+        return rest->len < most ? ends_early(err)
+                                : error_set(err, ERROR_BAD_REQUEST,
+                                            "multipart: over %d bytes of headers in a part",
+                                            MULTIPART_HEADERS_MAX);
+    struct bytes headers = bytes_of(rest->data, (size_t)(blank_line - rest->data));
+    *rest = skip(*rest, headers.len + 2);
+    return read_headers(headers, ret, err);
 }
 
-static bool header_byte(struct multipart *m, char c, struct error *err)
+bool multipart_parse(const char *content_type, struct bytes body, struct multipart *ret,
+                     struct error *err)
 {
-    if (m->header_len == MULTIPART_HEADERS_MAX)
-        return error_set(err, ERROR_BAD_REQUEST, "multipart: over %d bytes of headers in a part",
-                         MULTIPART_HEADERS_MAX);
-    m->headers[m->header_len++] = c;
-    bool empty = m->header_len == 2 && memcmp(m->headers, "\r\n", 2) == 0;
-    bool blank_line =
-        m->header_len >= 4 && memcmp(m->headers + m->header_len - 4, "\r\n\r\n", 4) == 0;
-    return empty || blank_line ? begin_part(m, err) : true;
-}
+    char delimiter[DELIMITER_SIZE];
+    struct multipart_part *part = NULL;
 
-bool multipart_feed(struct multipart *m, struct bytes chunk, struct error *err)
-{
-    size_t i = 0;
-
-    while (i < chunk.len) {
-        if (m->state == MULTIPART_PREAMBLE || m->state == MULTIPART_CONTENT) {
-            i += scan(m, chunk.data + i, chunk.len - i);
-            continue;
-        }
-        if (m->state == MULTIPART_EPILOGUE) {
-            m->offset += chunk.len - i;
+    ret->part_count = 0;
+    if (!read_delimiter(content_type, delimiter, err))
+        return false;
+    size_t len = strlen(delimiter);
+    /* The first one may open the body: as if a line had just ended. */
+    size_t at_start = bytes_starts_with(body, delimiter + 2, len - 2) ? 2 : 0;
+    for (struct bytes rest = body;; at_start = 0) {
+        const uint8_t *end =
+            rest.len > 0 ? memmem(rest.data, rest.len, delimiter + at_start, len - at_start) : NULL;
+        if (end == NULL)
+            return ends_early(err);
+        size_t before = (size_t)(end - rest.data);
+        if (part != NULL) /* without content, the delimiter has the CR LF of the blank line */
+            part->content = before > 0 ? bytes_of(rest.data + 2, before - 2) : bytes_of(end, 0);
+        rest = skip(rest, before + len - at_start);
+        if (bytes_starts_with(rest, "--", 2))
             return true;
-        }
-        m->offset++;
-        char c = (char)chunk.data[i++];
-        if (!(m->state == MULTIPART_HEADERS ? header_byte(m, c, err) : after_delimiter(m, c, err)))
+        if (ret->part_count == MULTIPART_PARTS_MAX)
+            return error_set(err, ERROR_BAD_REQUEST, "multipart: more than %d parts",
+                             MULTIPART_PARTS_MAX);
+        part = &ret->parts[ret->part_count++];
+        if (!begin_part(&rest, part, err))
             return false;
     }
-    return true;
-}
-
-bool multipart_finish(const struct multipart *m, struct error *err)
-{
-    if (m->state != MULTIPART_EPILOGUE)
-        return error_set(err, ERROR_BAD_REQUEST,
-                         "multipart: the body ends before its last delimiter");
-    return true;
 }

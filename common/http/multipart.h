@@ -1,7 +1,5 @@
-/* multipart/form-data (RFC 7578 over RFC 2046), parsed as it streams: a pure function over chunks.
- * The parser keeps no content: it reports where each part's content lies in the stream, so that a
- * caller who has the stream in memory uses it in place. Every limit below is hard:
- * ERROR_BAD_REQUEST. Not thread-safe; nothing to free. */
+/* multipart/form-data (RFC 7578 over RFC 2046) in memory. Pure, thread-safe, nothing to free. Every
+ * limit below is hard: ERROR_BAD_REQUEST. */
 #ifndef DARKROOM_HTTP_MULTIPART_H
 #define DARKROOM_HTTP_MULTIPART_H
 
@@ -14,35 +12,17 @@ enum {
     MULTIPART_NAME_MAX = 64,
 };
 
-struct multipart_part {
-    char name[MULTIPART_NAME_MAX + 1];
-    bool is_file;        /* had a filename */
-    uint64_t start, end; /* of the content, as offsets in the stream */
-};
-
 struct multipart {
-    enum {
-        MULTIPART_PREAMBLE,
-        MULTIPART_AFTER_DELIMITER,
-        MULTIPART_HEADERS,
-        MULTIPART_CONTENT,
-        MULTIPART_EPILOGUE,
-    } state;
-    char delimiter[MULTIPART_BOUNDARY_MAX + 5]; /* CR LF -- boundary */
-    size_t delimiter_len;
-    size_t matched;  /* bytes of the delimiter seen so far */
-    uint64_t offset; /* of the next byte */
-    char headers[MULTIPART_HEADERS_MAX + 1];
-    size_t header_len;
     size_t part_count;
-    struct multipart_part parts[MULTIPART_PARTS_MAX];
+    struct multipart_part {
+        char name[MULTIPART_NAME_MAX + 1];
+        bool is_file;         /* had a filename */
+        struct bytes content; /* a view of the body */
+    } parts[MULTIPART_PARTS_MAX];
 };
 
-/* Start with the value of the Content-Type header. */
-bool multipart_init(struct multipart *m, const char *content_type, struct error *err) NODISCARD;
-bool multipart_feed(struct multipart *m, struct bytes chunk, struct error *err) NODISCARD;
-/* After the last chunk: an error if the closing delimiter has not been seen. m->parts is complete.
- */
-bool multipart_finish(const struct multipart *m, struct error *err) NODISCARD;
+/* `content_type` is the header's value. On failure *ret says nothing. */
+bool multipart_parse(const char *content_type, struct bytes body, struct multipart *ret,
+                     struct error *err) NODISCARD;
 
 #endif

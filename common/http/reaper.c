@@ -1,7 +1,8 @@
-#include "http/connections_internal.h"
+#include "http/reaper.h"
 
 #include "base/clock.h"
 #include "base/threads.h"
+#include "http/server_options.h"
 
 enum {
     TICK_MS = 250,
@@ -112,7 +113,7 @@ static bool evict_oldest(struct connections *all, enum phase from, enum phase to
 
 int reaper_make_room(struct connections *all)
 {
-    int64_t above = all->count - all->options.max_connections;
+    int64_t above = all->count - all->max_connections;
     bool evicted = false;
 
     /* more than one where busy ones took up spare places and are idle now */
@@ -127,7 +128,7 @@ int reaper_make_room(struct connections *all)
 
 bool reaper_evict_slowest_body(struct connections *all)
 {
-    const struct byte_budget *budget = all->options.budget;
+    const struct byte_budget *budget = all->budget;
     struct connection *slowest = NULL;
     double lowest = 0;
     int64_t now = clock_monotonic_ms();

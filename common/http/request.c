@@ -45,46 +45,29 @@ void request_media_type(const struct request *req, char out[MEDIA_TYPE_MAX])
     out[len] = '\0';
 }
 
-bool request_id_is_valid(const char *id)
-{
-    size_t len = strlen(id);
-
-    return len >= 1 && len <= REQUEST_ID_MAX &&
-           strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;
-}
-
-bool traceparent_is_valid(const char *value)
-{
-    static const char hex[] = "0123456789abcdef";
-
-    return strlen(value) == TRACEPARENT_LEN && string_starts_with(value, "00-") &&
-           strspn(value + 3, hex) == 32 && value[35] == '-' && strspn(value + 36, hex) == 16 &&
-           value[52] == '-' && strspn(value + 53, hex) == 2 && strspn(value + 3, "0") < 32 &&
-           strspn(value + 36, "0") < 16;
-}
-
-static size_t count_of(const struct http_field *headers, size_t count, const char *name)
+static size_t count_of(const struct request *req, const char *name)
 {
     size_t n = 0;
 
-    for (size_t i = 0; i < count; i++)
-        n += strcasecmp(headers[i].name, name) == 0;
+    for (size_t i = 0; i < req->header_count; i++)
+        n += strcasecmp(req->headers[i].name, name) == 0;
     return n;
 }
 
-bool request_framing_check(const struct http_field *headers, size_t count, bool http_1_0,
+bool request_framing_check(const struct request *req, bool http_1_0, int64_t *content_length,
                            struct error *err)
 {
     static const char *const once[] = {"Content-Length", "Host", "Transfer-Encoding",
                                        "Content-Type"};
-    const char *encoding = find(headers, count, "Transfer-Encoding", strcasecmp);
-    const char *length = find(headers, count, "Content-Length", strcasecmp);
-    int64_t n;
+    const char *encoding = request_header(req, "Transfer-Encoding");
+    const char *length = request_header(req, "Content-Length");
 
+    *content_length = 0;
     for (size_t i = 0; i < ARRAY_SIZE(once); i++)
-        if (count_of(headers, count, once[i]) > 1)
+        if (count_of(req, once[i]) > 1)
             return error_set(err, ERROR_BAD_REQUEST, "more than one %s header", once[i]);
-    if (length != NULL && (*length == '-' || !string_to_int64(length, 0, INT64_MAX, &n))) /* "-0" */
+    if (length != NULL &&
+        (*length == '-' || !string_to_int64(length, 0, INT64_MAX, content_length))) /* "-0" */
         return error_set(err, ERROR_BAD_REQUEST, "Content-Length is not a number");
     if (encoding == NULL)
         return true;

@@ -3,15 +3,13 @@
 #ifndef DARKROOM_HTTP_REQUEST_H
 #define DARKROOM_HTTP_REQUEST_H
 
-#include "base/byte_budget.h"
 #include "base/bytes.h"
+#include "base/context.h"
 
 struct http_field {
     const char *name;
     const char *value; /* never NULL */
 };
-
-enum { REQUEST_ID_MAX = 64, TRACEPARENT_LEN = 55 };
 
 struct request {
     const char *method;   /* "HEAD" stays "HEAD" though a GET route handles it */
@@ -23,11 +21,7 @@ struct request {
     const struct http_field *query; /* decoded */
     size_t query_count;
     struct bytes body;
-    const char *id;          /* X-Request-Id */
-    const char *traceparent; /* W3C Trace Context, or "" when none or not valid */
-    int64_t deadline_ms;     /* monotonic: answer by then */
-    struct byte_budget
-        *budget; /* of buffered bodies; charge what else is buffered for the request */
+    struct context context; /* for use cases; its id is the X-Request-Id */
 };
 
 /* The first value of a header (name case-insensitive) or of a query parameter; NULL when absent. */
@@ -41,15 +35,11 @@ bool request_expects_body(const struct request *req);
 enum { MEDIA_TYPE_MAX = 128 };
 void request_media_type(const struct request *req, char out[MEDIA_TYPE_MAX]);
 
-/* [A-Za-z0-9._-]{1,64} */
-bool request_id_is_valid(const char *id);
-/* W3C Trace Context level 1: version 00 with nonzero ids, lower case. */
-bool traceparent_is_valid(const char *value);
-
 /* Request framing that two servers could read differently (request smuggling, RFC 9112, 6.1 and
  * 11.2): Content-Length with Transfer-Encoding, a repeated Content-Length, Host, Transfer-Encoding
- * or Content-Type, another Transfer-Encoding than chunked, any on HTTP/1.0. ERROR_BAD_REQUEST. */
-bool request_framing_check(const struct http_field *headers, size_t count, bool http_1_0,
+ * or Content-Type, another Transfer-Encoding than chunked, any on HTTP/1.0. ERROR_BAD_REQUEST.
+ * *content_length: 0 without one. */
+bool request_framing_check(const struct request *req, bool http_1_0, int64_t *content_length,
                            struct error *err) NODISCARD;
 
 /* A range of the body (RFC 9110, 14.2). Only one range is served; several are answered whole. */

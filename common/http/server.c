@@ -255,18 +255,13 @@ bool server_is_draining(const struct server *server)
     return atomic_load(&server->admission.draining);
 }
 
-static void wait_for_requests(struct server *s, int64_t deadline_ms)
-{
-    while (atomic_load(&s->admission.inflight) > 0 && clock_left_ms(deadline_ms) > 0)
-        poll(NULL, 0, 5);
-}
-
 void server_drain(struct server *s, int64_t deadline_ms)
 {
     atomic_store(&s->admission.cut_ms, deadline_ms);
     atomic_store(&s->admission.draining, true);
     connections_cut_bodies(s->connections, deadline_ms);
-    wait_for_requests(s, deadline_ms);
+    while (atomic_load(&s->admission.inflight) > 0 && clock_left_ms(deadline_ms) > 0)
+        poll(NULL, 0, 5);
 }
 
 void server_stop(struct server *s)

@@ -9,29 +9,7 @@
 #ifndef DARKROOM_HTTP_SERVER_H
 #define DARKROOM_HTTP_SERVER_H
 
-#include "http/router.h"
-
-struct server;
-
-struct server_options {
-    const char *host;
-    int port;              /* 0: any free one; see server_port */
-    const struct app *app; /* given to the handlers */
-    const struct route *routes;
-    size_t route_count;
-    int64_t max_body_bytes;
-    int64_t max_connections;
-    int64_t max_inflight;
-    int64_t request_timeout_ms;
-    struct byte_budget *budget; /* borrowed; its max bounds the bodies in flight */
-    const char *cors_origins;   /* "" for none, "*", or a comma list */
-    /* Whether a work request may start now, asked at its headers; false sets *err. May be NULL. */
-    bool (*admit)(const struct app *app, struct error *err);
-    /* Whether this caller may have what it asks for, asked at the headers of every request (an
-     * OPTIONS request has no route); false sets *err. May be NULL. */
-    bool (*authorize)(const struct app *app, const struct request *req, struct error *err);
-    struct server **ready; /* set before the first request is served; may be NULL */
-};
+#include "http/server_options.h"
 
 /* Listen and serve. Raises RLIMIT_NOFILE as far as max_connections needs, or ERROR_CONFIG.
  * Everything in `options` is borrowed until server_stop. NULL on failure. */

@@ -4,9 +4,10 @@
 
 #include <string.h>
 
-static bool read_field(struct upload *ret, const struct multipart_part *part, struct bytes content,
-                       struct error *err)
+static bool read_field(struct upload *ret, const struct multipart_part *part, struct error *err)
 {
+    struct bytes content = part->content;
+
     if (content.len > UPLOAD_VALUE_MAX || memchr(content.data, '\0', content.len) != NULL)
         return error_set(err, ERROR_BAD_REQUEST, "%s: not text of at most %d bytes", part->name,
                          UPLOAD_VALUE_MAX);
@@ -22,19 +23,17 @@ static bool read_form(const struct request *req, struct upload *ret, struct erro
     struct multipart m;
     bool found = false;
 
-    if (!multipart_init(&m, request_header(req, "Content-Type"), err) ||
-        !multipart_feed(&m, req->body, err) || !multipart_finish(&m, err))
+    if (!multipart_parse(request_header(req, "Content-Type"), req->body, &m, err))
         return false;
     for (size_t i = 0; i < m.part_count; i++) {
         const struct multipart_part *part = &m.parts[i];
-        struct bytes content = bytes_of(req->body.data + part->start, part->end - part->start);
         if (strcmp(part->name, "file") != 0) {
-            if (!read_field(ret, part, content, err))
+            if (!read_field(ret, part, err))
                 return false;
         } else if (found) {
             return error_set(err, ERROR_BAD_REQUEST, "more than one field named file");
         } else {
-            ret->file = content;
+            ret->file = part->content;
             found = true;
         }
     }

@@ -1,7 +1,7 @@
 /* Images: what may come in, what goes out. The only folder that includes libvips or a codec.
  * Everything here is a pure function of its inputs: no I/O, no shared state that callers see.
  * Call image_start once per process before any other thread runs. Each thread that does the work
- * has a struct image_worker of its own. */
+ * has a struct image_scratch of its own. */
 #ifndef DARKROOM_IMAGE_IMAGE_H
 #define DARKROOM_IMAGE_IMAGE_H
 
@@ -45,12 +45,14 @@ struct image_options {
     int height;
     enum image_fit fit;
     enum image_format format; /* IMAGE_JPEG, _PNG, _WEBP or _AVIF */
-    int quality;              /* 1..100 */
+    int quality;              /* 1..100, the encoder's own number; 0: the format's default */
     uint32_t background;      /* 0xRRGGBB, under transparency and padding */
 };
 
-/* width=0, height=0, cover, JPEG, quality 90, background ffffff. */
+/* width=0, height=0, cover, JPEG, quality=0, background ffffff. */
 struct image_options image_options_default(void);
+/* The quality, with the default (JPEG 94, others 90) filled in. */
+int image_options_quality(const struct image_options *options);
 
 /* Set one option from its text (name as in the HTTP API: width, height, fit, format, quality,
  * background). ERROR_BAD_REQUEST names the option and what it may be; ERROR_NOT_FOUND for a name
@@ -62,7 +64,7 @@ bool image_options_check(const struct image_options *options, struct error *err)
 
 enum { IMAGE_OPTIONS_TEXT_MAX = 160 };
 /* The canonical text that goes into the content id, all options with defaults filled in:
- * "darkroom-2\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\nquality=90\nbackground=ffffff\n". */
+ * "darkroom-3\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\nquality=94\nbackground=ffffff\n". */
 void image_options_text(const struct image_options *options, char out[IMAGE_OPTIONS_TEXT_MAX]);
 
 const char *image_format_name(enum image_format format);         /* "jpeg" */
@@ -90,7 +92,7 @@ bool image_probe(struct bytes data, const struct image_limits *limits, struct im
                  struct error *err) NODISCARD;
 
 /* What image_probe would refuse as far as it can be told without a codec library: cheap, and safe
- * on a thread with a small stack. A HEIF header is left for the worker that decodes.
+ * on a thread with a small stack. A HEIF header is left for the thread that decodes.
  * *large: whether image_transform with these options (NULL: image_to_tensor) takes several times as
  * long as for most uploads; an estimate, true for HEIF. */
 bool image_precheck(struct bytes data, const struct image_options *options,
@@ -98,11 +100,11 @@ bool image_precheck(struct bytes data, const struct image_options *options,
 
 /* What a thread keeps from image to image: codec handles, tables, scratch memory (what an unusually
  * large image needed is given back after it). No image sees anything of another. */
-struct image_worker;
-struct image_worker *image_worker_new(struct error *err) NODISCARD;
+struct image_scratch;
+struct image_scratch *image_scratch_new(struct error *err) NODISCARD;
 /* On the thread that used it, at its end; NULL is fine, and ends the thread's use of this module
  * all the same. */
-void image_worker_free(struct image_worker *worker);
+void image_scratch_free(struct image_scratch *scratch);
 
 struct image_input {
     struct bytes data;
@@ -125,7 +127,7 @@ struct image_result {
 /* Probe, decode whole, orient (EXIF 1..8), to sRGB 8 bit, fit, flatten onto the background, encode
  * without any metadata. Errors as image_probe, and ERROR_BAD_IMAGE for data that does not decode to
  * its end. On failure *ret is untouched. */
-bool image_transform(struct image_worker *worker, const struct image_input *input,
+bool image_transform(struct image_scratch *scratch, const struct image_input *input,
                      const struct image_options *options, struct image_result *ret,
                      struct error *err) NODISCARD;
 void image_result_done(struct image_result *result);
@@ -144,7 +146,7 @@ struct image_tensor_spec {
 size_t image_pixels_bytes(const struct image_tensor_spec *spec);
 /* Decode to the tensor's pixels: image_pixels_bytes of the caller's, rows from the top, R first.
  * Transparency is flattened onto white. Errors as image_transform. */
-bool image_to_pixels(struct image_worker *worker, const struct image_input *input,
+bool image_to_pixels(struct image_scratch *scratch, const struct image_input *input,
                      const struct image_tensor_spec *spec, uint8_t *rgb, struct image_stages *ret,
                      struct error *err) NODISCARD;
 /* The tensor of them: as many floats, the caller's. */

@@ -1,14 +1,13 @@
 /* What the files of this folder share. Nothing outside common/image includes this.
  *
- *   sniff -> probe -> jpeg_fit          -> resample -> canvas -> encode
- *                 \-> decode (libvips) -/                     \-> tensor
+ *   sniff -> probe -> jpeg_fit          -> resample -> geometry -> encode
+ *                 \-> decode (libvips) -/                       \-> tensor
  */
 #ifndef DARKROOM_IMAGE_PRIVATE_H
 #define DARKROOM_IMAGE_PRIVATE_H
 
-#include "image/read/colours.h"
+#include "image/image.h"
 #include "image/read/vips_api.h"
-#include "image/worker.h"
 
 /* Fails with ERROR_DEADLINE once *cancelled is set. */
 bool image_cancelled_check(const atomic_bool *cancelled, struct error *err) NODISCARD;
@@ -96,7 +95,7 @@ struct geometry;
 bool image_decode(const struct image_header *header, const struct fit_request *request,
                   struct geometry *g, VipsImage **ret, struct error *err) NODISCARD;
 
-/* 8 bit RGB in memory, row behind row; the worker's until its next image. */
+/* 8 bit RGB in memory, row behind row; in the scratch until its next image. */
 struct picture {
     const uint8_t *rgb;
     int width, height;
@@ -104,8 +103,8 @@ struct picture {
 };
 
 /* Probe, decode and fit. */
-bool image_fit(struct image_worker *worker, const struct fit_request *request, struct picture *ret,
-               struct error *err) NODISCARD;
+bool image_fit(struct image_scratch *scratch, const struct fit_request *request,
+               struct picture *ret, struct error *err) NODISCARD;
 
 /* --- pixels --- */
 
@@ -130,7 +129,7 @@ struct encode_request {
     const atomic_bool *cancelled;
 };
 /* Fills in data, len and release of *ret. */
-bool image_encode(struct image_worker *worker, const struct encode_request *request,
+bool image_encode(struct image_scratch *scratch, const struct encode_request *request,
                   const struct picture *picture, struct image_result *ret,
                   struct error *err) NODISCARD;
 

@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "image/private.h"
+#include "image/scratch.h"
 
 #include <math.h>
 
@@ -73,7 +74,7 @@ static bool plan_fit(const void *context, int width, int height, struct fit_plan
     return true;
 }
 
-static bool transform(struct image_worker *worker, const struct image_input *input,
+static bool transform(struct image_scratch *scratch, const struct image_input *input,
                       const struct image_options *options, struct image_result *ret,
                       struct error *err)
 {
@@ -87,10 +88,10 @@ static bool transform(struct image_worker *worker, const struct image_input *inp
     if (!image_can_encode(options->format))
         return error_set(err, ERROR_BAD_REQUEST, "format: this server cannot write %s",
                          image_format_name(options->format));
-    if (!image_fit(worker, &request, &picture, err))
+    if (!image_fit(scratch, &request, &picture, err))
         return false;
     start = clock_monotonic_s();
-    if (!image_encode(worker, &(struct encode_request){options, input->cancelled}, &picture,
+    if (!image_encode(scratch, &(struct encode_request){options, input->cancelled}, &picture,
                       &result, err))
         return false;
     result.stages = picture.stages;
@@ -101,13 +102,13 @@ static bool transform(struct image_worker *worker, const struct image_input *inp
     return true;
 }
 
-bool image_transform(struct image_worker *worker, const struct image_input *input,
+bool image_transform(struct image_scratch *scratch, const struct image_input *input,
                      const struct image_options *options, struct image_result *ret,
                      struct error *err)
 {
-    bool ok = transform(worker, input, options, ret, err);
+    bool ok = transform(scratch, input, options, ret, err);
 
-    image_worker_trim(worker);
+    image_scratch_trim(scratch);
     return ok;
 }
 

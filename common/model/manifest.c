@@ -1,6 +1,7 @@
 #include "model/manifest.h"
 
 #include "base/json.h"
+#include "base/xmalloc.h"
 
 #include <errno.h>
 #include <libgen.h>
@@ -49,12 +50,6 @@ static bool triple_at(const json_t *object, const char *name, float ret[3])
     return true;
 }
 
-static bool copy(const char *text, char **ret, struct error *err)
-{
-    *ret = strdup(text);
-    return *ret != NULL || error_oom(err);
-}
-
 static bool read_input(const json_t *input, struct manifest *ret, struct error *err)
 {
     const char *tensor = text_at(input, "tensor");
@@ -78,7 +73,8 @@ static bool read_input(const json_t *input, struct manifest *ret, struct error *
     if (!number_at(resize, "short_side", least, SIDE_MAX, &spec->short_side) || crop == NULL ||
         strcmp(crop, "center") != 0)
         return invalid(err, "input.resize (short_side not below the input's sides, crop center)");
-    return copy(tensor, &ret->input_tensor, err);
+    ret->input_tensor = xstrdup(tensor);
+    return true;
 }
 
 static bool read_output(const json_t *output, struct manifest *ret, struct error *err)
@@ -94,24 +90,19 @@ static bool read_output(const json_t *output, struct manifest *ret, struct error
     ret->softmax = strcmp(activation, "softmax") == 0;
     if (!number_at(output, "drop_first", 0, DROP_MAX, &ret->drop_first))
         return invalid(err, "output.drop_first");
-    return copy(tensor, &ret->output_tensor, err);
+    ret->output_tensor = xstrdup(tensor);
+    return true;
 }
 
 static bool add_label(struct manifest *ret, const char *line, struct error *err)
 {
     if (ret->label_count == MANIFEST_LABELS_MAX)
         return error_set(err, ERROR_CONFIG, "labels: more than %d lines", MANIFEST_LABELS_MAX);
-    if (ret->label_count % 256 == 0) {
-        char **more = reallocarray(ret->labels, ret->label_count + 256, sizeof(*more));
-        if (more == NULL)
-            return error_oom(err);
-        ret->labels = more;
-    }
+    if (ret->label_count % 256 == 0)
+        ret->labels = xreallocarray(ret->labels, ret->label_count + 256, sizeof(*ret->labels));
     if (!string_is_utf8(bytes_from_str(line)))
         return error_set(err, ERROR_CONFIG, "labels: a line is not UTF-8");
-    if (!copy(line, &ret->labels[ret->label_count], err))
-        return false;
-    ret->label_count++;
+    ret->labels[ret->label_count++] = xstrdup(line);
     return true;
 }
 
@@ -155,10 +146,8 @@ static bool read_json(const json_t *json, const char *folder, struct manifest *r
         return invalid(err, "labels.file");
     snprintf(ret->name, sizeof(ret->name), "%s", name);
     snprintf(ret->sha256, sizeof(ret->sha256), "%s", sha256);
-    ret->file = string_format("%s/%s", folder, file);
-    CLEANUP_FREE char *label_path = string_format("%s/%s", folder, labels);
-    if (ret->file == NULL || label_path == NULL)
-        return error_oom(err);
+    ret->file = xasprintf("%s/%s", folder, file);
+    CLEANUP_FREE char *label_path = xasprintf("%s/%s", folder, labels);
     return read_input(json_object_get(json, "input"), ret, err) &&
            read_output(json_object_get(json, "output"), ret, err) &&
            read_labels(label_path, ret, err);
@@ -187,9 +176,7 @@ static json_t *load(const char *path, struct error *err)
 bool manifest_read(const char *path, struct manifest *ret, struct error *err)
 {
     *ret = (struct manifest){0};
-    CLEANUP_FREE char *copy_of_path = strdup(path);
-    if (copy_of_path == NULL)
-        return error_oom(err);
+    CLEANUP_FREE char *copy_of_path = xstrdup(path);
     json_t *json = load(path, err);
     if (json == NULL)
         return false;

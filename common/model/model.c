@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/threads.h"
+#include "base/xmalloc.h"
 
 #include <errno.h>
 #include <math.h>
@@ -191,12 +192,7 @@ static bool load(struct model *m, struct model_file *file, struct error *err)
 
 struct model *model_open(const char *manifest_path, struct error *err)
 {
-    struct model *m = calloc(1, sizeof(*m));
-
-    if (m == NULL) {
-        error_oom(err);
-        return NULL;
-    }
+    struct model *m = xcalloc(1, sizeof(*m));
     struct model_file file = {.manifest = &m->manifest, .data = BUFFER_MAX(MODEL_FILE_MAX)};
     bool ok = manifest_read(manifest_path, &m->manifest, err) && load(m, &file, err);
     buffer_done(&file.data);
@@ -242,14 +238,12 @@ struct model_tensors *model_tensors_new(const struct model *m, struct error *err
     int64_t nhwc[] = {1, spec->height, spec->width, 3};
     int64_t out[] = {1, (int64_t)m->outputs};
     size_t inputs = (size_t)3 * (size_t)spec->height * (size_t)spec->width;
-    struct model_tensors *t = calloc(1, sizeof(*t));
+    struct model_tensors *t = xcalloc(1, sizeof(*t));
 
-    if (t != NULL) {
-        t->ort = m->ort;
-        t->input = calloc(inputs, sizeof(float));
-        t->output = calloc(m->outputs + 1, sizeof(float));
-    }
-    if (t == NULL || t->input == NULL || t->output == NULL) {
+    t->ort = m->ort;
+    t->input = calloc(inputs, sizeof(float));
+    t->output = calloc(m->outputs + 1, sizeof(float));
+    if (t->input == NULL || t->output == NULL) {
         error_oom(err);
     } else if (wrap(m, t->input, inputs, spec->nchw ? nchw : nhwc, 4, &t->input_value, err) &&
                /* before try_output the number of outputs is not known yet */

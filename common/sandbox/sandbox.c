@@ -1,3 +1,5 @@
+#include "sandbox/sandbox.h"
+
 #include "base/clock.h"
 #include "sandbox/sandbox_internal.h"
 
@@ -14,7 +16,7 @@ struct sandbox {
     pid_t zygote;
     int fd;
     pthread_mutex_t lock; /* one question at a time */
-    int heard;            /* of its two words, see sandbox_internal.h */
+    int replies;          /* read of its first two, see sandbox_internal.h */
 };
 
 static pid_t fork_zygote(const struct sandbox_code *code, int *fd, struct error *err)
@@ -100,11 +102,11 @@ static bool is_gone(struct error *err)
 }
 
 /* Called locked. */
-static bool hear(struct sandbox *sandbox, int words, struct error *err)
+static bool read_replies(struct sandbox *sandbox, int count, struct error *err)
 {
     struct sandbox_reply_message message;
 
-    for (; sandbox->heard < words; sandbox->heard++) {
+    for (; sandbox->replies < count; sandbox->replies++) {
         if (!receive(sandbox, &message, sizeof(message)))
             return is_gone(err);
         if (message.err.code != ERROR_NONE)
@@ -116,7 +118,7 @@ static bool hear(struct sandbox *sandbox, int words, struct error *err)
 bool sandbox_check(struct sandbox *sandbox, struct error *err)
 {
     pthread_mutex_lock(&sandbox->lock);
-    bool ok = hear(sandbox, 1, err);
+    bool ok = read_replies(sandbox, 1, err);
     pthread_mutex_unlock(&sandbox->lock);
     return ok;
 }
@@ -132,10 +134,10 @@ bool sandbox_fork(struct sandbox *sandbox, const struct sandbox_limits *limits,
     message.limits = *limits;
     pthread_mutex_lock(&sandbox->lock);
     bool ok =
-        hear(sandbox, 1, err) &&
+        read_replies(sandbox, 1, err) &&
         (channel_send_fds(sandbox->fd, bytes_of(&message, sizeof(message)), fds, ZYGOTE_FDS) ||
          is_gone(err)) &&
-        hear(sandbox, 2, err) && /* the first question makes it preload */
+        read_replies(sandbox, 2, err) && /* the first question makes it preload */
         (receive(sandbox, &reply, sizeof(reply)) || is_gone(err));
     pthread_mutex_unlock(&sandbox->lock);
     if (ok && reply.pid < 0)

@@ -19,7 +19,7 @@ bool channel_pair(int fds[2], struct error *err)
 {
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) == 0)
         return true;
-    return error_set(err, ERROR_UNAVAILABLE, "no socket for a worker: %s", strerror(errno));
+    return error_set(err, ERROR_UNAVAILABLE, "no socket for a process: %s", strerror(errno));
 }
 
 bool channel_send(int fd, const void *message, size_t len)
@@ -130,7 +130,7 @@ static bool round_up(size_t len, size_t *ret)
 {
     size_t page = page_bytes();
 
-    /* with room for the worker's page at the end */
+    /* with room for the process's page at the end */
     if (len > (size_t)PTRDIFF_MAX - 2 * page)
         return false;
     *ret = len / page * page + (len % page != 0 || len == 0 ? page : 0);

@@ -6,7 +6,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-struct worker {
+struct child {
     const struct sandbox_code *code;
     struct sandbox_limits limits;
     const uint8_t *input; /* struct sandbox_control, then the input */
@@ -14,8 +14,8 @@ struct worker {
     void *state;
 };
 
-/* When memory runs out the kernel shall take a worker, not the service. Any process may make itself
- * the likelier victim. */
+/* When memory runs out the kernel shall take a process, not the service. Any process may make
+ * itself the likelier victim. */
 static void offer_to_oom_killer(void)
 {
     CLEANUP_CLOSE int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -24,12 +24,12 @@ static void offer_to_oom_killer(void)
         (void)!write(fd, "1000", 4);
 }
 
-static bool set_up(struct worker *w, const int fds[ZYGOTE_FDS], struct error *err)
+static bool set_up(struct child *c, const int fds[ZYGOTE_FDS], struct error *err)
 {
     offer_to_oom_killer();
-    w->input = sandbox_memory_map(fds[1], SANDBOX_INPUT_OFFSET + w->limits.input_max, false);
-    w->output = sandbox_memory_map(fds[2], w->limits.output_max, true);
-    if (w->input == NULL || w->output == NULL)
+    c->input = sandbox_memory_map(fds[1], SANDBOX_INPUT_OFFSET + c->limits.input_max, false);
+    c->output = sandbox_memory_map(fds[2], c->limits.output_max, true);
+    if (c->input == NULL || c->output == NULL)
         return error_set(err, ERROR_UNAVAILABLE, "shared memory: %s", strerror(errno));
     return true;
 }
@@ -41,27 +41,29 @@ static void reply_with(const struct sandbox_reply_message *reply)
         _exit(0); /* the parent is gone */
 }
 
-static void run(struct worker *w, const struct sandbox_call_message *call,
-                struct sandbox_reply_message *reply)
+static void run(struct child *c, const struct sandbox_request_message *message,
+                struct sandbox_reply_message *answer)
 {
-    const struct sandbox_control *control = (const struct sandbox_control *)(const void *)w->input;
-    struct sandbox_task task = {
-        .request = bytes_of(call->request, call->request_len),
-        .input = bytes_of(w->input + SANDBOX_INPUT_OFFSET, (size_t)call->input_len),
+    const struct sandbox_control *control = (const struct sandbox_control *)(const void *)c->input;
+    const size_t output_max = c->limits.output_max;
+    const struct sandbox_request request = {
+        .options = bytes_of(message->options, message->options_len),
+        .input = bytes_of(c->input + SANDBOX_INPUT_OFFSET, (size_t)message->input_len),
         .cancelled = &control->cancelled,
     };
-    struct sandbox_result result = {.output = w->output, .output_max = w->limits.output_max};
+    struct sandbox_reply reply = {
+        .output = {.data = c->output, .cap = output_max, .max = output_max}};
 
-    *reply = (struct sandbox_reply_message){.sequence = call->sequence};
-    if (!w->code->run(w->state, &task, &result, &reply->err)) {
-        if (reply->err.code == ERROR_NONE)
-            reply->err.code = ERROR_INTERNAL;
+    *answer = (struct sandbox_reply_message){.sequence = message->sequence};
+    if (!c->code->run(c->state, &request, &reply, &answer->err)) {
+        if (answer->err.code == ERROR_NONE)
+            answer->err.code = ERROR_INTERNAL;
         return;
     }
-    reply->err = (struct error){0};
-    reply->output_len = result.output_len;
-    reply->answer_len = (uint32_t)result.answer_len;
-    memcpy(reply->answer, result.answer, sizeof(reply->answer));
+    answer->err = (struct error){0};
+    answer->output_len = reply.output.len;
+    answer->answer_len = (uint32_t)reply.answer_len;
+    memcpy(answer->answer, reply.answer, sizeof(answer->answer));
 }
 
 _Noreturn void sandbox_trial_main(int fd, pid_t zygote)
@@ -77,27 +79,27 @@ _Noreturn void sandbox_trial_main(int fd, pid_t zygote)
     _exit(0);
 }
 
-_Noreturn void sandbox_worker_main(const struct sandbox_code *code,
-                                   const struct sandbox_limits *limits, const int fds[ZYGOTE_FDS],
-                                   pid_t zygote)
+_Noreturn void sandbox_child_main(const struct sandbox_code *code,
+                                  const struct sandbox_limits *limits, const int fds[ZYGOTE_FDS],
+                                  pid_t zygote)
 {
-    struct worker w = {.code = code, .limits = *limits};
+    struct child c = {.code = code, .limits = *limits};
     struct sandbox_reply_message reply = {0};
-    struct sandbox_call_message call;
+    struct sandbox_request_message request;
 
     sandbox_die_with(zygote);
-    prctl(PR_SET_NAME, "darkroom-worker");
-    bool ok = set_up(&w, fds, &reply.err);
+    prctl(PR_SET_NAME, "darkroom-child");
+    bool ok = set_up(&c, fds, &reply.err);
     /* below this line SANDBOX_FD is the socket and nothing else is open */
     if (dup2(fds[0], SANDBOX_FD) < 0)
         _exit(1);
     ok = ok && sandbox_lock(limits, zygote, &reply.err) &&
-         (code->state_new == NULL || code->state_new(&w.state, &reply.err));
+         (code->state_new == NULL || code->state_new(&c.state, &reply.err));
     if (!ok && reply.err.code == ERROR_NONE)
         reply.err.code = ERROR_UNAVAILABLE;
     reply_with(&reply);
-    while (ok && read(SANDBOX_FD, &call, sizeof(call)) == (ssize_t)sizeof(call)) {
-        run(&w, &call, &reply);
+    while (ok && read(SANDBOX_FD, &request, sizeof(request)) == (ssize_t)sizeof(request)) {
+        run(&c, &request, &reply);
         reply_with(&reply);
     }
     _exit(ok ? 0 : 1);

@@ -168,7 +168,7 @@ static bool add_rules(scmp_filter_ctx filter)
 }
 
 /* gVisor (Cloud Run's first generation) cannot kill the process. A trap is SIGSYS, too: the call is
- * not made either, but the worker could catch it and go on. */
+ * not made either, but the process could catch it and go on. */
 static scmp_filter_ctx new_filter(void)
 {
     const uint32_t actions[] = {SCMP_ACT_KILL_PROCESS, SCMP_ACT_TRAP};

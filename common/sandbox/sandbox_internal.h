@@ -2,7 +2,7 @@
 #ifndef DARKROOM_SANDBOX_SANDBOX_INTERNAL_H
 #define DARKROOM_SANDBOX_SANDBOX_INTERNAL_H
 
-#include "sandbox/sandbox.h"
+#include "sandbox/sandbox_code.h"
 
 #include <sys/types.h>
 
@@ -14,20 +14,20 @@
 #define SANDBOX_SANITIZED 0
 #endif
 
-/* The only descriptor a worker has (and stderr under sanitizers). */
+/* The only descriptor a process has (and stderr under sanitizers). */
 enum { SANDBOX_FD = 3 };
 
 /* --- messages, all of fixed size --- */
 
-struct sandbox_call_message {
+struct sandbox_request_message {
     uint32_t sequence;
-    uint32_t request_len;
+    uint32_t options_len;
     uint64_t input_len;
-    uint8_t request[SANDBOX_REQUEST_MAX];
+    uint8_t options[SANDBOX_OPTIONS_MAX];
 };
 
-/* Sequence 0 says that a worker is ready or has failed to be. The zygote says so twice: that this
- * system can sandbox, then that it is ready. */
+/* Sequence 0: the process is ready, or failed to become so. The zygote sends two of them: this
+ * system can sandbox, and it is ready. */
 struct sandbox_reply_message {
     uint32_t sequence;
     uint32_t answer_len;
@@ -39,7 +39,7 @@ struct sandbox_reply_message {
 struct sandbox_zygote_message {
     enum { ZYGOTE_FORK, ZYGOTE_END } what;
     pid_t pid;                    /* to end */
-    struct sandbox_limits limits; /* of the worker; its descriptors come along */
+    struct sandbox_limits limits; /* of the process; its descriptors come along */
 };
 enum { ZYGOTE_FDS = 3 }; /* socket, input, output */
 
@@ -61,7 +61,7 @@ bool channel_receive_fds(int fd, void *message, size_t len, int *fds, size_t cou
 /* Wait until there is something to receive, or the peer is gone. */
 bool channel_wait(int fd, int64_t deadline_ms) NODISCARD;
 
-/* Memory shared with one worker: of a fixed size that neither side can change. */
+/* Memory shared with one process: of a fixed size that neither side can change. */
 struct sandbox_memory {
     int fd;
     uint8_t *data;
@@ -71,7 +71,8 @@ bool sandbox_memory_new(struct sandbox_memory *ret, size_t len, struct error *er
 void sandbox_memory_done(struct sandbox_memory *memory);
 /* Give the pages from `offset` on back to the system; they read as 0. */
 void sandbox_memory_drop(const struct sandbox_memory *memory, size_t offset);
-/* The worker's view, with a page at its end that is not to be touched (SIGBUS). NULL on failure. */
+/* The process's view, with a page at its end that is not to be touched (SIGBUS). NULL on failure.
+ */
 uint8_t *sandbox_memory_map(int fd, size_t len, bool writable);
 
 /* The input's memory starts with this; the input itself follows at SANDBOX_INPUT_OFFSET. */
@@ -80,24 +81,26 @@ struct sandbox_control {
 };
 enum { SANDBOX_INPUT_OFFSET = 4096 };
 
-/* --- sandbox_zygote.c, sandbox_worker.c: never return --- */
+/* --- sandbox_zygote.c, sandbox_child.c: never return --- */
 
 _Noreturn void sandbox_zygote_main(int fd, const struct sandbox_code *code, pid_t parent);
-_Noreturn void sandbox_worker_main(const struct sandbox_code *code,
-                                   const struct sandbox_limits *limits, const int fds[ZYGOTE_FDS],
-                                   pid_t zygote);
-/* Shut this process in as a worker is, say on the socket `fd` how that went, and end. */
+_Noreturn void sandbox_child_main(const struct sandbox_code *code,
+                                  const struct sandbox_limits *limits, const int fds[ZYGOTE_FDS],
+                                  pid_t zygote);
+/* Shut this process in as a process is, say on the socket `fd` how that went, and end. */
 _Noreturn void sandbox_trial_main(int fd, pid_t zygote);
 /* Die with the parent; ends the process if it is gone already. */
 void sandbox_die_with(pid_t parent);
 
 /* --- sandbox.c: what the parent asks of the zygote. Thread-safe. --- */
 
-/* A new worker with these descriptors, which stay the caller's; it will say when it is ready. */
+struct sandbox;
+
+/* A new process with these descriptors, which stay the caller's; it will say when it is ready. */
 bool sandbox_fork(struct sandbox *sandbox, const struct sandbox_limits *limits,
                   const int fds[ZYGOTE_FDS], pid_t *ret, struct error *err) NODISCARD;
-/* Kill the worker unless it has ended already, and say how it did (waitpid's status). False: the
- * zygote is gone, and the worker with it. */
+/* Kill the process unless it has ended already, and say how it did (waitpid's status). False: the
+ * zygote is gone, and the process with it. */
 bool sandbox_end(struct sandbox *sandbox, pid_t pid, int *status) NODISCARD;
 
 /* --- sandbox_lock.c, sandbox_filter.c --- */
@@ -105,7 +108,7 @@ bool sandbox_end(struct sandbox *sandbox, pid_t pid, int *status) NODISCARD;
 /* Give up everything but SANDBOX_FD and what is mapped. ERROR_UNAVAILABLE says which step failed.
  */
 bool sandbox_lock(const struct sandbox_limits *limits, pid_t zygote, struct error *err) NODISCARD;
-/* The system calls a worker may make, from here on. */
+/* The system calls a process may make, from here on. */
 bool sandbox_filter(struct error *err) NODISCARD;
 
 #endif

@@ -63,7 +63,7 @@ static bool drop_privileges(struct error *err)
 }
 
 /* Not RLIMIT_NPROC: it counts all threads of a user, whichever process they are in. How many
- * threads a worker that was taken over can start is up to the container's or unit's limit. Not
+ * threads a process that was taken over can start is up to the container's or unit's limit. Not
  * RLIMIT_AS: threads reserve far more than they use; RLIMIT_DATA counts what is writable, and
  * the filter allows no mapping that it does not count. CPU time: the parent's clock. */
 static bool set_limits(const struct sandbox_limits *limits, struct error *err)

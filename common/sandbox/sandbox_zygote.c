@@ -72,48 +72,49 @@ static bool try_sandbox(struct error *err)
     if (pid == 0)
         sandbox_trial_main(fds[1], zygote);
     close(fds[1]);
-    bool told = pid > 0 && channel_receive(fds[0], &reply, sizeof(reply)) == (ssize_t)sizeof(reply);
+    bool answered =
+        pid > 0 && channel_receive(fds[0], &reply, sizeof(reply)) == (ssize_t)sizeof(reply);
     close(fds[0]);
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
-    if (!told)
+    if (!answered)
         return error_set(err, ERROR_UNAVAILABLE, "no sandbox: a process was lost (status %d)",
                          status);
     *err = reply.err;
     return err->code == ERROR_NONE || error_wrap(err, "no sandbox");
 }
 
-static bool say(int fd, const struct error *err)
+static bool send_error(int fd, const struct error *err)
 {
     const struct sandbox_reply_message message = {.err = *err};
 
     return channel_send(fd, &message, sizeof(message)) && err->code == ERROR_NONE;
 }
 
-static bool say_preloaded(int fd, const struct sandbox_code *code)
+static bool send_preloaded(int fd, const struct sandbox_code *code)
 {
     struct error err = {0};
 
     if (!preload(code, &err) && err.code == ERROR_NONE)
         err.code = ERROR_INTERNAL;
-    return say(fd, &err);
+    return send_error(fd, &err);
 }
 
-static struct sandbox_zygote_reply fork_worker(const struct sandbox_code *code,
-                                               const struct sandbox_zygote_message *message,
-                                               const int fds[ZYGOTE_FDS])
+static struct sandbox_zygote_reply fork_process(const struct sandbox_code *code,
+                                                const struct sandbox_zygote_message *message,
+                                                const int fds[ZYGOTE_FDS])
 {
     pid_t zygote = getpid();
     pid_t pid = fork();
 
     if (pid == 0)
-        sandbox_worker_main(code, &message->limits, fds, zygote);
+        sandbox_child_main(code, &message->limits, fds, zygote);
     return (struct sandbox_zygote_reply){.pid = pid < 0 ? -errno : pid};
 }
 
-/* Until it is asked for, a worker that has ended stays a zombie: its pid is nobody else's. One that
- * is ending already keeps the reason for it; SIGKILL comes too late to change it. */
-static struct sandbox_zygote_reply end_worker(pid_t pid)
+/* Until it is asked for, a process that has ended stays a zombie: its pid is nobody else's. One
+ * that is ending already keeps the reason for it; SIGKILL comes too late to change it. */
+static struct sandbox_zygote_reply end_process(pid_t pid)
 {
     struct sandbox_zygote_reply reply = {.pid = pid};
     pid_t done;
@@ -143,16 +144,16 @@ _Noreturn void sandbox_zygote_main(int fd, const struct sandbox_code *code, pid_
     set_signals();
     wipe_environment();
     (void)!try_sandbox(&err);
-    if (!say(fd, &err))
+    if (!send_error(fd, &err))
         _exit(1);
     /* false at the latest when the parent is gone */
     while (channel_receive_fds(fd, &message, sizeof(message), fds, ZYGOTE_FDS)) {
         /* not earlier: it would only compete with the service's own start */
-        if (!loaded && !say_preloaded(fd, code))
+        if (!loaded && !send_preloaded(fd, code))
             _exit(1);
         loaded = true;
-        reply = message.what == ZYGOTE_FORK ? fork_worker(code, &message, fds)
-                                            : end_worker(message.pid);
+        reply = message.what == ZYGOTE_FORK ? fork_process(code, &message, fds)
+                                            : end_process(message.pid);
         for (size_t i = 0; i < ZYGOTE_FDS; i++)
             cleanup_close(&fds[i]);
         if (!channel_send(fd, &reply, sizeof(reply)))

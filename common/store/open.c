@@ -1,6 +1,7 @@
 /* The STORAGE_URL that opens a store. */
 #include "base/strings.h"
 #include "store/driver.h"
+#include "store/store.h"
 
 #include <limits.h>
 #include <string.h>
@@ -85,6 +86,10 @@ static bool open_bucket(struct store *store, const struct store_options *options
 {
     if (!split_bucket(store, options->url + strlen("s3://"), err))
         return false;
+    if (store->scheme == STORE_SCHEME_S3 &&
+        (*options->s3.access_key == '\0' || *options->s3.secret_key == '\0'))
+        return error_set(err, ERROR_CONFIG,
+                         "s3:// needs both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
     if (store->scheme == STORE_SCHEME_GS)
         store->state = store_gcs_open(options, store->place, err);
     else if (options->s3.signature == STORE_S3_V2)

@@ -15,40 +15,9 @@
 #ifndef DARKROOM_STORE_STORE_H
 #define DARKROOM_STORE_STORE_H
 
-#include "base/bytes.h"
-#include "base/clock.h"
-
-enum {
-    STORE_KEY_MAX = 1024,
-    STORE_URI_MAX = 4096 + 3 * STORE_KEY_MAX,
-    STORE_CONTENT_TYPE_MAX = 128,
-    STORE_ETAG_MAX = 128,
-    STORE_TOKEN_MAX = 4096,
-};
+#include "store/object.h"
 
 struct store;
-
-struct store_put {
-    const char *key;
-    struct bytes data;
-    const char *content_type; /* for a bucket's other clients; a directory keeps none */
-    bool if_absent;           /* keep what is there: the call then succeeds with *existed = true */
-    int64_t deadline_ms;
-};
-
-struct store_get {
-    const char *key;
-    uint64_t offset;
-    uint64_t length;  /* 0: to the end; a length past the end is cut */
-    size_t max_bytes; /* more than this in the requested range is ERROR_TOO_LARGE */
-    int64_t deadline_ms;
-};
-
-struct store_info {
-    uint64_t size;             /* of the whole object */
-    char etag[STORE_ETAG_MAX]; /* changes when the object's bytes are replaced; without quotes */
-    int64_t modified_ms;       /* wall clock */
-};
 
 /* Durable when true is returned (fsync'ed, or confirmed by the server). `existed` may be NULL. */
 bool store_put(struct store *store, const struct store_put *put, bool *existed,
@@ -64,9 +33,6 @@ bool store_head(struct store *store, const char *key, int64_t deadline_ms, struc
 bool store_delete(struct store *store, const char *key, int64_t deadline_ms,
                   struct error *err) NODISCARD;
 
-/* Called for each object whose key starts with the prefix, in no particular order; return false to
- * stop (not an error). */
-typedef bool (*store_list_fn)(void *ctx, const char *key, uint64_t size);
 bool store_list(struct store *store, const char *prefix, int64_t deadline_ms, store_list_fn fn,
                 void *ctx, struct error *err) NODISCARD;
 
@@ -93,31 +59,6 @@ bool store_key_check(const char *key, struct error *err) NODISCARD;
  * forgotten once a read succeeds 5 s after the last of them, so that they are tried again. Never
  * blocks. */
 void store_health(const struct store *store, unsigned *failures, int64_t *known_ms);
-
-enum store_s3_signature { STORE_S3_V4, STORE_S3_V2 };
-
-struct http_client;
-
-/* All strings and pointers are borrowed and must outlive the store; NULL strings are "". */
-struct store_options {
-    const char *url;             /* STORAGE_URL */
-    struct http_client *client;  /* s3 (v4) and gs */
-    const struct clock_cut *cut; /* may be NULL */
-    struct {
-        const char *endpoint; /* "http(s)://host[:port]"; "" for AWS */
-        const char *region;
-        const char *access_key, *secret_key, *session_token;
-        bool virtual_addressing; /* bucket.host instead of host/bucket */
-        enum store_s3_signature signature;
-    } s3;
-    struct {
-        const char *endpoint; /* "" for Google's */
-        /* The Bearer token; NULL for none (emulators). `expired`: a server refused this one. */
-        bool (*token)(void *ctx, int64_t deadline_ms, char out[STORE_TOKEN_MAX], struct error *err);
-        void (*token_expired)(void *ctx, const char *token);
-        void *token_ctx;
-    } gcs;
-};
 
 /* ERROR_CONFIG for what cannot work. file: the directory is created if it is missing; nothing is
  * asked of a server yet. */

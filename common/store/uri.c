@@ -1,6 +1,7 @@
 /* Object URIs. */
 #include "base/strings.h"
 #include "store/driver.h"
+#include "store/store.h"
 
 #include <string.h>
 

@@ -1,10 +1,8 @@
 #include "workers/image_job.h"
 
-#include "workers/image_worker.h"
-
 #include <string.h>
 
-_Static_assert(sizeof(struct image_request) <= SANDBOX_REQUEST_MAX, "fits");
+_Static_assert(sizeof(struct image_job_message) <= SANDBOX_OPTIONS_MAX, "fits");
 _Static_assert(sizeof(struct image_answer) <= SANDBOX_ANSWER_MAX, "fits");
 
 static bool preload(struct error *err)
@@ -17,67 +15,64 @@ static bool preload(struct error *err)
 
 static bool state_new(void **state, struct error *err)
 {
-    *state = image_worker_new(err);
+    *state = image_scratch_new(err);
     return *state != NULL;
 }
 
-static void answer(struct sandbox_result *result, const struct image_answer *answer)
+static void answer(struct sandbox_reply *reply, const struct image_answer *answer)
 {
-    memcpy(result->answer, answer, sizeof(*answer));
-    result->answer_len = sizeof(*answer);
+    memcpy(reply->answer, answer, sizeof(*answer));
+    reply->answer_len = sizeof(*answer);
 }
 
-static bool transform(struct image_worker *worker, const struct image_input *input,
-                      const struct image_request *request, struct sandbox_result *result,
+static bool transform(struct image_scratch *scratch, const struct image_input *input,
+                      const struct image_options *options, struct sandbox_reply *reply,
                       struct error *err)
 {
     CLEANUP(image_result_done) struct image_result image = {0};
 
-    if (!image_transform(worker, input, &request->options, &image, err))
+    if (!image_transform(scratch, input, options, &image, err))
         return false;
-    if (image.len > result->output_max)
+    if (image.len > reply->output.max)
         return error_set(err, ERROR_TOO_LARGE, "the result is larger than %zu bytes",
-                         result->output_max);
-    memcpy(result->output, image.data, image.len);
-    result->output_len = image.len;
-    answer(result, &(struct image_answer){image.width, image.height, image.stages});
-    return true;
+                         reply->output.max);
+    answer(reply, &(struct image_answer){image.width, image.height, image.stages});
+    return buffer_append(&reply->output, image.data, image.len, err);
 }
 
-static bool to_pixels(struct image_worker *worker, const struct image_input *input,
-                      const struct image_request *request, struct sandbox_result *result,
+static bool to_pixels(struct image_scratch *scratch, const struct image_input *input,
+                      const struct image_tensor_spec *spec, struct sandbox_reply *reply,
                       struct error *err)
 {
-    const struct image_tensor_spec *spec = &request->spec;
     struct image_stages stages;
     size_t size = image_pixels_bytes(spec);
 
-    if (size > result->output_max)
+    if (size > reply->output.max)
         return error_set(err, ERROR_INTERNAL, "a tensor that large");
-    if (!image_to_pixels(worker, input, spec, result->output, &stages, err))
+    if (!image_to_pixels(scratch, input, spec, reply->output.data, &stages, err))
         return false;
-    result->output_len = size;
-    answer(result, &(struct image_answer){spec->width, spec->height, stages});
+    reply->output.len = size;
+    answer(reply, &(struct image_answer){spec->width, spec->height, stages});
     return true;
 }
 
-static bool run(void *state, const struct sandbox_task *task, struct sandbox_result *result,
+static bool run(void *scratch, const struct sandbox_request *request, struct sandbox_reply *reply,
                 struct error *err)
 {
-    struct image_request request;
+    struct image_job_message job;
 
-    if (task->request.len != sizeof(request))
+    if (request->options.len != sizeof(job))
         return error_set(err, ERROR_INTERNAL, "a request of another length");
-    memcpy(&request, task->request.data, sizeof(request));
-    struct image_input input = {task->input, &request.limits, task->cancelled};
-    bool ok = (request.what == IMAGE_TRANSFORM ? transform : to_pixels)(state, &input, &request,
-                                                                        result, err);
+    memcpy(&job, request->options.data, sizeof(job));
+    struct image_input input = {request->input, &job.limits, request->cancelled};
+    bool ok = job.what == IMAGE_TRANSFORM ? transform(scratch, &input, &job.options, reply, err)
+                                          : to_pixels(scratch, &input, &job.spec, reply, err);
     if (!ok && err->code == ERROR_OVERLOADED)
-        _exit(IMAGE_PROCESS_OUT_OF_MEMORY);
+        _exit(IMAGE_JOB_OUT_OF_MEMORY);
     return ok;
 }
 
-const struct sandbox_code image_process_code = {
+const struct sandbox_code image_job_code = {
     .preload = preload,
     .state_new = state_new,
     .run = run,

@@ -1,12 +1,24 @@
-/* The image work that runs in sandboxed processes (sandbox/sandbox.h), and the messages about it:
- * both sides are one program, so they are structs. What comes back is judged in image_slot.c. */
+/* A job on one picture, and the code that does it in a sandbox process (sandbox/sandbox.h).
+ *
+ * The messages between the two sides are structs, since both are one program. image_worker.c checks
+ * what comes back. */
 #ifndef DARKROOM_WORKERS_IMAGE_JOB_H
 #define DARKROOM_WORKERS_IMAGE_JOB_H
 
 #include "image/image.h"
-#include "sandbox/sandbox.h"
+#include "sandbox/sandbox_code.h"
 
-struct image_request {
+struct image_job {
+    struct bytes data;
+    const struct image_options *options; /* to transform */
+    int64_t deadline_ms;
+    const atomic_bool *cancelled;
+    const char *request_id; /* for the log */
+};
+
+/* --- into the process and back --- */
+
+struct image_job_message {
     enum { IMAGE_TRANSFORM, IMAGE_TO_PIXELS } what;
     struct image_limits limits;
     struct image_options options;  /* to transform */
@@ -18,9 +30,9 @@ struct image_answer {
     struct image_stages stages;
 };
 
-/* How a process ends that has no memory left: the next one begins with all of it. */
-enum { IMAGE_PROCESS_OUT_OF_MEMORY = 75 };
+/* The exit status of a process that has no memory left: the next one begins with all of it. */
+enum { IMAGE_JOB_OUT_OF_MEMORY = 75 };
 
-extern const struct sandbox_code image_process_code;
+extern const struct sandbox_code image_job_code;
 
 #endif

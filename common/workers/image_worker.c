@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "workers/image_job.h"
 
 #include <math.h>
 #include <string.h>
@@ -22,79 +21,79 @@ enum {
     ATTEMPTS = 2,
 };
 
-struct image_slot {
-    const struct image_slots *slots;
-    struct image_worker *worker;    /* SANDBOX=off */
-    struct sandbox_worker *process; /* NULL: to be started */
-    int calls;                      /* of the process */
+struct image_worker {
+    const struct image_worker_options *options;
+    struct image_scratch *scratch;   /* SANDBOX=off */
+    struct sandbox_process *process; /* NULL: to be started */
+    int calls;                       /* of the process */
 };
 
-struct image_slot *image_slot_new(const struct image_slots *slots, struct error *err)
+struct image_worker *image_worker_new(const struct image_worker_options *options, struct error *err)
 {
-    struct image_slot *slot = calloc(1, sizeof(*slot));
+    struct image_worker *worker = calloc(1, sizeof(*worker));
 
-    if (slot == NULL) {
+    if (worker == NULL) {
         error_oom(err);
         return NULL;
     }
-    slot->slots = slots;
-    if (slots->sandbox != NULL || (slot->worker = image_worker_new(err)) != NULL)
-        return slot;
-    image_slot_free(slot);
+    worker->options = options;
+    if (options->sandbox != NULL || (worker->scratch = image_scratch_new(err)) != NULL)
+        return worker;
+    image_worker_free(worker);
     return NULL;
 }
 
-static void end_process(struct image_slot *slot)
+static void end_process(struct image_worker *worker)
 {
-    sandbox_worker_free(slot->process);
-    slot->process = NULL;
-    slot->calls = 0;
+    sandbox_process_free(worker->process);
+    worker->process = NULL;
+    worker->calls = 0;
 }
 
-void image_slot_free(struct image_slot *slot)
+void image_worker_free(struct image_worker *worker)
 {
-    if (slot == NULL)
+    if (worker == NULL)
         return;
-    end_process(slot);
-    image_worker_free(slot->worker);
-    free(slot);
+    end_process(worker);
+    image_scratch_free(worker->scratch);
+    free(worker);
 }
 
-static size_t memory_max(const struct image_slots *slots)
+static size_t memory_max(const struct image_worker_options *options)
 {
-    return DECODE_FACTOR * (size_t)slots->limits.max_decode_bytes + OWN_BYTES +
+    return DECODE_FACTOR * (size_t)options->limits.max_decode_bytes + OWN_BYTES +
            CPU_BYTES * (size_t)get_nprocs_conf();
 }
 
-static bool need_process(struct image_slot *slot, struct error *err)
+static bool need_process(struct image_worker *worker, struct error *err)
 {
-    const struct image_slots *slots = slot->slots;
+    const struct image_worker_options *options = worker->options;
 
-    if (slot->calls >= CALLS_MAX)
-        end_process(slot);
-    if (slot->process == NULL)
-        slot->process = sandbox_worker_new(slots->sandbox,
-                                           &(struct sandbox_limits){
-                                               .input_max = slots->input_max,
-                                               .output_max = slots->output_max,
-                                               .memory_max = memory_max(slots),
-                                           },
-                                           err);
-    return slot->process != NULL;
+    if (worker->calls >= CALLS_MAX)
+        end_process(worker);
+    if (worker->process == NULL)
+        worker->process = sandbox_process_new(options->sandbox,
+                                              &(struct sandbox_limits){
+                                                  .input_max = options->input_max,
+                                                  .output_max = options->output_max,
+                                                  .memory_max = memory_max(options),
+                                              },
+                                              err);
+    return worker->process != NULL;
 }
 
-void image_slot_begin(struct image_slot *slot)
+void image_worker_begin(struct image_worker *worker)
 {
-    struct error ignored; /* the first call tries again and tells */
+    struct error ignored; /* the first call tries again and returns it */
 
-    if (slot->slots->sandbox != NULL)
-        (void)!need_process(slot, &ignored);
+    if (worker->options->sandbox != NULL)
+        (void)!need_process(worker, &ignored);
 }
 
 static void report(const struct sandbox_loss *loss, const char *request_id)
 {
     bool exited = loss->reason == SANDBOX_EXITED;
-    const char *reason = exited && loss->detail == IMAGE_PROCESS_OUT_OF_MEMORY
+    const char *reason = exited && loss->detail == IMAGE_JOB_OUT_OF_MEMORY
                              ? "memory"
                              : sandbox_loss_name(loss->reason);
     char labels[METRIC_LABELS_MAX];
@@ -103,35 +102,35 @@ static void report(const struct sandbox_loss *loss, const char *request_id)
         return;
     snprintf(labels, sizeof(labels), "reason=\"%s\"", reason);
     metric_add(METRIC_SANDBOX_LOSSES, labels, 1);
-    log_warning("sandboxed worker lost", F("request_id", request_id), F("reason", reason),
+    log_warning("sandbox process lost", F("request_id", request_id), F("reason", reason),
                 F(exited ? "status" : "signal", loss->detail));
 }
 
-/* Somebody killed the process, or the kernel did for want of memory: its image need not have been
- * the reason, and gets a second one. */
+/* An operator killed the process, or the kernel did for want of memory: its image need not have
+ * been the reason, and gets a second process. */
 static bool is_worth_another(const struct sandbox_loss *loss, const struct error *err)
 {
     return loss->reason == SANDBOX_KILLED && err->code == ERROR_BAD_IMAGE;
 }
 
-static bool call(struct image_slot *slot, const struct image_work *work,
-                 const struct image_request *request, struct sandbox_reply *reply,
+static bool call(struct image_worker *worker, const struct image_job *job,
+                 const struct image_job_message *message, struct sandbox_reply *reply,
                  struct error *err)
 {
-    const struct sandbox_job job = {
-        .request = bytes_of(request, sizeof(*request)),
-        .input = work->data,
-        .deadline_ms = work->deadline_ms,
-        .cancelled = work->cancelled,
+    const struct sandbox_request request = {
+        .options = bytes_of(message, sizeof(*message)),
+        .input = job->data,
+        .deadline_ms = job->deadline_ms,
+        .cancelled = job->cancelled,
     };
     struct error why = {0};
 
     for (int i = 0; i < ATTEMPTS; i++) {
-        if (!need_process(slot, err))
+        if (!need_process(worker, err))
             return false;
-        slot->calls++;
-        bool ok = sandbox_call(slot->process, &job, reply, &why);
-        report(&reply->loss, work->request_id);
+        worker->calls++;
+        bool ok = sandbox_call(worker->process, &request, reply, &why);
+        report(&reply->loss, job->request_id);
         if (ok)
             return true;
         if (!is_worth_another(&reply->loss, &why))
@@ -142,10 +141,11 @@ static bool call(struct image_slot *slot, const struct image_work *work,
 }
 
 /* What the process says is impossible. */
-static bool distrust(struct image_slot *slot, const struct image_work *work, struct error *err)
+static bool reject_answer(struct image_worker *worker, const struct image_job *job,
+                          struct error *err)
 {
-    end_process(slot);
-    report(&(struct sandbox_loss){.reason = SANDBOX_NONSENSE}, work->request_id);
+    end_process(worker);
+    report(&(struct sandbox_loss){.reason = SANDBOX_NONSENSE}, job->request_id);
     return error_set(err, ERROR_BAD_IMAGE, "the image cannot be decoded");
 }
 
@@ -167,38 +167,32 @@ static bool take_answer(const struct sandbox_reply *reply, double most_s, struct
     return true;
 }
 
-static void free_data(void *data)
+static bool sandboxed_transform(struct image_worker *worker, const struct image_job *job,
+                                struct image_result *ret, struct error *err)
 {
-    free(data);
-}
-
-static bool sandboxed_transform(struct image_slot *slot, const struct image_work *work,
-                                const struct image_options *options, struct image_result *ret,
-                                struct error *err)
-{
-    struct sandbox_reply reply = {.output = BUFFER_MAX(slot->slots->output_max)};
+    struct sandbox_reply reply = {.output = BUFFER_MAX(worker->options->output_max)};
     struct image_answer answer;
-    struct image_request request;
+    struct image_job_message message;
     double started = clock_monotonic_s();
 
-    memset(&request, 0, sizeof(request)); /* padding, too */
-    request.what = IMAGE_TRANSFORM;
-    request.limits = slot->slots->limits;
-    request.options = *options;
-    if (!call(slot, work, &request, &reply, err)) {
+    memset(&message, 0, sizeof(message)); /* padding, too */
+    message.what = IMAGE_TRANSFORM;
+    message.limits = worker->options->limits;
+    message.options = *job->options;
+    if (!call(worker, job, &message, &reply, err)) {
         buffer_done(&reply.output);
         return false;
     }
     if (!take_answer(&reply, clock_monotonic_s() - started, &answer) ||
         !is_size(answer.width, answer.height) ||
-        image_sniff(buffer_view(&reply.output)) != options->format) {
+        image_sniff(buffer_view(&reply.output)) != job->options->format) {
         buffer_done(&reply.output);
-        return distrust(slot, work, err);
+        return reject_answer(worker, job, err);
     }
     *ret = (struct image_result){
         .data = reply.output.data,
         .len = reply.output.len,
-        .release = free_data,
+        .release = free,
         .width = answer.width,
         .height = answer.height,
         .stages = answer.stages,
@@ -207,50 +201,50 @@ static bool sandboxed_transform(struct image_slot *slot, const struct image_work
 }
 
 /* *rgb: image_pixels_bytes, which is as large as it has to be and so never grows. */
-static bool sandboxed_to_pixels(struct image_slot *slot, const struct image_work *work,
+static bool sandboxed_to_pixels(struct image_worker *worker, const struct image_job *job,
                                 const struct image_tensor_spec *spec, uint8_t *rgb,
                                 struct image_stages *ret, struct error *err)
 {
     const size_t size = image_pixels_bytes(spec);
     struct sandbox_reply reply = {.output = {.data = rgb, .cap = size, .max = size}};
     struct image_answer answer;
-    struct image_request request;
+    struct image_job_message message;
     double started = clock_monotonic_s();
 
-    memset(&request, 0, sizeof(request));
-    request.what = IMAGE_TO_PIXELS;
-    request.limits = slot->slots->limits;
-    request.spec = *spec;
-    if (!call(slot, work, &request, &reply, err))
+    memset(&message, 0, sizeof(message));
+    message.what = IMAGE_TO_PIXELS;
+    message.limits = worker->options->limits;
+    message.spec = *spec;
+    if (!call(worker, job, &message, &reply, err))
         return false;
     if (!take_answer(&reply, clock_monotonic_s() - started, &answer) || reply.output.len != size)
-        return distrust(slot, work, err);
+        return reject_answer(worker, job, err);
     *ret = answer.stages;
     return true;
 }
 
-bool image_slot_transform(struct image_slot *slot, const struct image_work *work,
-                          const struct image_options *options, struct image_result *ret,
-                          struct error *err)
+bool image_worker_transform(struct image_worker *worker, const struct image_job *job,
+                            struct image_result *ret, struct error *err)
 {
-    struct image_input input = {work->data, &slot->slots->limits, work->cancelled};
+    struct image_input input = {job->data, &worker->options->limits, job->cancelled};
 
-    return slot->slots->sandbox != NULL ? sandboxed_transform(slot, work, options, ret, err)
-                                        : image_transform(slot->worker, &input, options, ret, err);
+    return worker->options->sandbox != NULL
+               ? sandboxed_transform(worker, job, ret, err)
+               : image_transform(worker->scratch, &input, job->options, ret, err);
 }
 
-bool image_slot_to_tensor(struct image_slot *slot, const struct image_work *work,
-                          const struct image_tensor_spec *spec, struct image_tensor *ret,
-                          struct error *err)
+bool image_worker_to_tensor(struct image_worker *worker, const struct image_job *job,
+                            const struct image_tensor_spec *spec, struct image_tensor *ret,
+                            struct error *err)
 {
-    struct image_input input = {work->data, &slot->slots->limits, work->cancelled};
+    struct image_input input = {job->data, &worker->options->limits, job->cancelled};
     CLEANUP_FREE uint8_t *rgb = malloc(image_pixels_bytes(spec));
 
     if (rgb == NULL)
         return error_oom(err);
-    if (!(slot->slots->sandbox != NULL
-              ? sandboxed_to_pixels(slot, work, spec, rgb, &ret->stages, err)
-              : image_to_pixels(slot->worker, &input, spec, rgb, &ret->stages, err)))
+    if (!(worker->options->sandbox != NULL
+              ? sandboxed_to_pixels(worker, job, spec, rgb, &ret->stages, err)
+              : image_to_pixels(worker->scratch, &input, spec, rgb, &ret->stages, err)))
         return false;
     double started = clock_monotonic_s();
     image_tensor_fill(rgb, spec, ret->values);

@@ -1,4 +1,4 @@
-/* Image work for the threads of the worker pool: the calls of image/image.h, made in a sandboxed
+/* Image work for the threads of the worker pool: the calls of image/image.h, made in a sandbox
  * process of the thread's own, or, with SANDBOX=off, by the thread itself.
  *
  * Whatever an image does to its process costs that image's request alone: 422 when the process
@@ -8,8 +8,8 @@
 #ifndef DARKROOM_WORKERS_IMAGE_WORKER_H
 #define DARKROOM_WORKERS_IMAGE_WORKER_H
 
-#include "image/image.h"
 #include "sandbox/sandbox.h"
+#include "workers/image_job.h"
 
 /* Of results: 16 megapixels that no format makes smaller. */
 enum { IMAGE_RESULT_MAX = 64 * 1024 * 1024 };
@@ -19,35 +19,28 @@ struct image_tensor {
     struct image_stages stages;
 };
 
-/* Shared by all slots, read-only once they exist. */
-struct image_slots {
+/* Shared by all workers, read-only once they exist. */
+struct image_worker_options {
     struct sandbox *sandbox; /* NULL: SANDBOX=off */
     struct image_limits limits;
     size_t input_max, output_max; /* bytes */
 };
 
-struct image_slot;
+struct image_worker;
 
-/* One thread's; `slots` must outlive it. Its process is started by image_slot_begin, or by the
+/* One thread's; `options` must outlive it. Its process is started by image_worker_begin, or by the
  * first call. */
-struct image_slot *image_slot_new(const struct image_slots *slots, struct error *err) NODISCARD;
-void image_slot_begin(struct image_slot *slot);
-void image_slot_free(struct image_slot *slot); /* on its thread; NULL is fine */
-
-struct image_work {
-    struct bytes data;
-    int64_t deadline_ms;
-    const atomic_bool *cancelled;
-    const char *request_id; /* for the log */
-};
+struct image_worker *image_worker_new(const struct image_worker_options *options,
+                                      struct error *err) NODISCARD;
+void image_worker_begin(struct image_worker *worker);
+void image_worker_free(struct image_worker *worker); /* on its thread; NULL is fine */
 
 /* image_transform, and image_to_pixels with image_tensor_fill, with their errors, and
  * ERROR_UNAVAILABLE: there is no process and none can be started. */
-bool image_slot_transform(struct image_slot *slot, const struct image_work *work,
-                          const struct image_options *options, struct image_result *ret,
-                          struct error *err) NODISCARD;
-bool image_slot_to_tensor(struct image_slot *slot, const struct image_work *work,
-                          const struct image_tensor_spec *spec, struct image_tensor *ret,
-                          struct error *err) NODISCARD;
+bool image_worker_transform(struct image_worker *worker, const struct image_job *job,
+                            struct image_result *ret, struct error *err) NODISCARD;
+bool image_worker_to_tensor(struct image_worker *worker, const struct image_job *job,
+                            const struct image_tensor_spec *spec, struct image_tensor *ret,
+                            struct error *err) NODISCARD;
 
 #endif

@@ -1,6 +1,7 @@
 #include "workers/worker_pool.h"
 
 #include "base/clock.h"
+#include "base/metrics.h"
 #include "base/threads.h"
 
 #include <sys/queue.h>
@@ -12,26 +13,29 @@ enum {
     RESERVED_MS = 1000, /* after a small job was queued, a worker is kept for the next one */
 };
 
-enum ticket_state { WAITING, RUNNING, ENDED };
+enum job_state { WAITING, RUNNING, ENDED };
 
 /* One worker_pool_run call; lives on its caller's stack. */
-struct ticket {
-    const struct worker_job *job;
+struct queued_job {
+    const struct pool_job *what;
+    double queued_s;
+    bool ok; /* what it returned */
+    struct error *err;
     int64_t deadline_ms;
-    enum ticket_state state;
+    enum job_state state;
     atomic_bool cancelled;
     pthread_cond_t changed;
-    TAILQ_ENTRY(ticket) link; /* in a queue, or in the list of running ones */
+    TAILQ_ENTRY(queued_job) link; /* in a queue, or in the list of running ones */
 };
 
-TAILQ_HEAD(ticket_list, ticket);
+TAILQ_HEAD(job_list, queued_job);
 
 struct worker_pool {
     struct worker_pool_options options;
     pthread_mutex_t mutex;
-    pthread_cond_t work;             /* a ticket was queued, or stopping */
-    struct ticket_list small, large; /* waiting */
-    struct ticket_list running;
+    pthread_cond_t work;          /* a job was queued, or stopping */
+    struct job_list small, large; /* waiting */
+    struct job_list running;
     int depth;
     int busy;
     int large_busy;      /* of these, with large jobs */
@@ -48,24 +52,24 @@ struct worker_pool {
 };
 
 /* Called locked. */
-static struct ticket_list *queue_of(struct worker_pool *pool, const struct ticket *ticket)
+static struct job_list *queue_of(struct worker_pool *pool, const struct queued_job *job)
 {
-    return ticket->job->large ? &pool->large : &pool->small;
+    return job->what->large ? &pool->large : &pool->small;
 }
 
 /* Called locked. */
-static void queue_remove(struct worker_pool *pool, struct ticket *ticket)
+static void queue_remove(struct worker_pool *pool, struct queued_job *job)
 {
-    TAILQ_REMOVE(queue_of(pool, ticket), ticket, link);
+    TAILQ_REMOVE(queue_of(pool, job), job, link);
     pool->depth--;
 }
 
 /* What an idle worker runs next, or NULL; then *until_ms is when to ask again at the latest.
  * Called locked. */
-static struct ticket *choose(struct worker_pool *pool, int64_t *until_ms)
+static struct queued_job *choose(struct worker_pool *pool, int64_t *until_ms)
 {
-    struct ticket *small = TAILQ_FIRST(&pool->small);
-    struct ticket *large = TAILQ_FIRST(&pool->large);
+    struct queued_job *small = TAILQ_FIRST(&pool->small);
+    struct queued_job *large = TAILQ_FIRST(&pool->large);
     const int workers = pool->options.workers;
     bool last_free = workers > 1 && pool->large_busy >= workers - 1;
 
@@ -74,44 +78,39 @@ static struct ticket *choose(struct worker_pool *pool, int64_t *until_ms)
         return small;
     if (small != NULL)
         return last_free || pool->debt_s > 0 ? small : large;
-    pool->debt_s = 0; /* nobody waits */
+    pool->debt_s = 0; /* no small job waits */
     if (!last_free || clock_left_ms(pool->reserved_ms) == 0)
         return large;
     *until_ms = pool->reserved_ms;
     return NULL;
 }
 
-/* A job took this long. Called locked. */
-static void settle_debt(struct worker_pool *pool, bool large, double seconds)
-{
-    pool->debt_s += large ? seconds : -seconds;
-    if (pool->debt_s < 0)
-        pool->debt_s = 0;
-}
-
 /* Called locked; unlocks meanwhile. */
-static void run_one(struct worker_pool *pool, struct ticket *ticket, void *state)
+static void run_one(struct worker_pool *pool, struct queued_job *job, void *state)
 {
-    bool large = ticket->job->large;
+    bool large = job->what->large;
 
-    queue_remove(pool, ticket);
-    ticket->state = RUNNING;
-    TAILQ_INSERT_TAIL(&pool->running, ticket, link);
+    queue_remove(pool, job);
+    job->state = RUNNING;
+    TAILQ_INSERT_TAIL(&pool->running, job, link);
     pool->busy++;
     pool->large_busy += large;
     pthread_mutex_unlock(&pool->mutex);
 
     double started = clock_monotonic_s();
-    ticket->job->run(state, ticket->job->arg, &ticket->cancelled);
+    metric_observe(METRIC_STAGE_DURATION, "stage=\"queue\"", started - job->queued_s);
+    job->ok = job->what->run(state, job->what->arg, &job->cancelled, job->err);
     double seconds = clock_monotonic_s() - started;
 
     pthread_mutex_lock(&pool->mutex);
-    TAILQ_REMOVE(&pool->running, ticket, link);
+    TAILQ_REMOVE(&pool->running, job, link);
     pool->busy--;
     pool->large_busy -= large;
-    settle_debt(pool, large, seconds);
-    ticket->state = ENDED;
-    pthread_cond_signal(&ticket->changed);
+    pool->debt_s += large ? seconds : -seconds;
+    if (pool->debt_s < 0)
+        pool->debt_s = 0;
+    job->state = ENDED;
+    pthread_cond_signal(&job->changed);
 }
 
 /* Run jobs until the pool is stopping and has none left. Called locked. */
@@ -119,10 +118,10 @@ static void run_all(struct worker_pool *pool, void *state)
 {
     while (!pool->stopping || pool->depth > 0) {
         int64_t until_ms;
-        struct ticket *ticket = choose(pool, &until_ms);
+        struct queued_job *job = choose(pool, &until_ms);
 
-        if (ticket != NULL)
-            run_one(pool, ticket, state);
+        if (job != NULL)
+            run_one(pool, job, state);
         else if (until_ms < INT64_MAX)
             thread_cond_wait(&pool->work, &pool->mutex, until_ms);
         else
@@ -218,55 +217,60 @@ void worker_pool_free(struct worker_pool *pool)
     free(pool);
 }
 
-/* Wait until the ticket has ended, or was withdrawn because its deadline passed in the queue.
+/* Wait until the job has ended, or was withdrawn because its deadline passed in the queue.
  * Called locked. */
-static bool wait_for(struct worker_pool *pool, struct ticket *ticket, struct error *err)
+static bool wait_for(struct worker_pool *pool, struct queued_job *job)
 {
-    while (ticket->state != ENDED) {
-        int64_t deadline = ticket->deadline_ms < pool->cut_ms ? ticket->deadline_ms : pool->cut_ms;
+    while (job->state != ENDED) {
+        int64_t deadline = job->deadline_ms < pool->cut_ms ? job->deadline_ms : pool->cut_ms;
         if (clock_left_ms(deadline) > 0) {
-            thread_cond_wait(&ticket->changed, &pool->mutex, deadline);
-        } else if (ticket->state == WAITING) {
-            queue_remove(pool, ticket);
-            return error_set(err, ERROR_DEADLINE, "no worker was free in time");
+            thread_cond_wait(&job->changed, &pool->mutex, deadline);
+        } else if (job->state == WAITING) {
+            queue_remove(pool, job);
+            return error_set(job->err, ERROR_DEADLINE, "no worker was free in time");
         } else {
-            atomic_store(&ticket->cancelled, true);
-            pthread_cond_wait(&ticket->changed, &pool->mutex);
+            atomic_store(&job->cancelled, true);
+            pthread_cond_wait(&job->changed, &pool->mutex);
         }
     }
-    return true;
+    return job->ok;
 }
 
-bool worker_pool_run(struct worker_pool *pool, const struct worker_job *job, int64_t deadline_ms,
+bool worker_pool_run(struct worker_pool *pool, const struct pool_job *job, int64_t deadline_ms,
                      struct error *err)
 {
-    struct ticket ticket = {.job = job, .deadline_ms = deadline_ms};
+    struct queued_job queued = {
+        .what = job,
+        .err = err,
+        .deadline_ms = deadline_ms,
+        .queued_s = clock_monotonic_s(),
+    };
     bool ok;
 
-    thread_cond_init(&ticket.changed);
+    thread_cond_init(&queued.changed);
     pthread_mutex_lock(&pool->mutex);
     if (pool->depth >= pool->options.queue_max + pool->threads - pool->busy) {
         ok = error_set(err, ERROR_OVERLOADED, "%d jobs are waiting already", pool->depth);
     } else {
-        TAILQ_INSERT_TAIL(queue_of(pool, &ticket), &ticket, link);
+        TAILQ_INSERT_TAIL(queue_of(pool, &queued), &queued, link);
         pool->depth++;
         if (!job->large)
             pool->reserved_ms = clock_monotonic_ms() + RESERVED_MS;
         pthread_cond_signal(&pool->work);
-        ok = wait_for(pool, &ticket, err);
+        ok = wait_for(pool, &queued);
     }
     pthread_mutex_unlock(&pool->mutex);
-    pthread_cond_destroy(&ticket.changed);
+    pthread_cond_destroy(&queued.changed);
     return ok;
 }
 
-static void wake_all(struct ticket_list *list)
+static void wake_all(struct job_list *list)
 {
-    struct ticket *ticket;
+    struct queued_job *job;
 
-    TAILQ_FOREACH(ticket, list, link)
+    TAILQ_FOREACH(job, list, link)
     {
-        pthread_cond_signal(&ticket->changed);
+        pthread_cond_signal(&job->changed);
     }
 }
 

@@ -1,6 +1,5 @@
 /* A fixed set of threads for CPU work, with a bounded queue. Connection threads only do I/O and
- * wait here. A job should be a pure function (bytes + options -> bytes): later it moves into a
- * sandboxed process without its callers noticing.
+ * wait here.
  *
  * Small and large jobs queue apart, each first come, first served, so that thumbnails do not wait
  * behind huge images. While small ones wait, or came within the last second, one worker takes no
@@ -24,10 +23,10 @@
 
 struct worker_pool;
 
-struct worker_job {
+struct pool_job {
     /* `state` is the worker's own, reused from job to job. `cancelled` becomes true once the
      * deadline has passed: end soon then. */
-    void (*run)(void *state, void *arg, const atomic_bool *cancelled);
+    bool (*run)(void *state, void *arg, const atomic_bool *cancelled, struct error *err);
     void *arg;  /* borrowed until worker_pool_run returns */
     bool large; /* takes many times as long as most */
 };
@@ -49,11 +48,10 @@ struct worker_pool *worker_pool_new(const struct worker_pool_options *options,
 /* No job may be in progress. */
 void worker_pool_free(struct worker_pool *pool);
 
-/* Run the job on a worker and wait for it. ERROR_OVERLOADED when the queue is full,
- * ERROR_DEADLINE when the deadline passed before a worker was free (the job never ran); once it
- * runs, the call returns true when the job has ended (the job says itself whether it was
- * cancelled). */
-bool worker_pool_run(struct worker_pool *pool, const struct worker_job *job, int64_t deadline_ms,
+/* Run the job on a worker, wait for it and return what it returned. ERROR_OVERLOADED when the queue
+ * is full, ERROR_DEADLINE when the deadline passed before a worker was free (the job never ran).
+ * Once it runs, the call ends when the job does (which says itself whether it was cancelled). */
+bool worker_pool_run(struct worker_pool *pool, const struct pool_job *job, int64_t deadline_ms,
                      struct error *err) NODISCARD;
 
 /* Cut the deadlines of all jobs, waiting or running, to at most this. For shutdown. */

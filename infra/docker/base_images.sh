@@ -17,7 +17,7 @@ have() { docker image inspect "$1" >/dev/null 2>&1; }
 
 # NAME=VALUE of the settings by which this machine reaches registries
 registry_settings() {
-    local name
+    local name PIP_INDEX_URL=${PIP_INDEX_URL:-$(/usr/bin/python3 -m pip config get global.index-url 2>/dev/null)}
     for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY PIP_INDEX_URL PIP_EXTRA_INDEX_URL; do
         [ -z "${!name:-}" ] || printf '%s=%s\n' "$name" "${!name}"
     done

@@ -77,10 +77,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                 .query = &query,
                                 .query_count = *top_k != '\0',
                                 .body = buffer_view(&body),
-                                .id = "id",
-                                .traceparent = "",
-                                .deadline_ms = clock_monotonic_ms() + 10000,
-                                .budget = &budget};
+                                .context = {.id = "id",
+                                            .traceparent = "",
+                                            .who = "",
+                                            .deadline_ms = clock_monotonic_ms() + 10000,
+                                            .budget = &budget}};
     char media[MEDIA_TYPE_MAX];
     request_media_type(&req, media);
     if (string_starts_with(media, "image/") || string_starts_with(media, "multipart/"))

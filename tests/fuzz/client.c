@@ -2,6 +2,7 @@
  * says how we ask, the rest goes over the wire as it is, and then the connection ends. */
 #include "fuzz.h"
 #include "store/bucket/bucket.h"
+#include "store/store.h"
 
 #include <arpa/inet.h>
 #include <pthread.h>

@@ -1,16 +1,21 @@
 #!/usr/bin/python3
 """Draw small pictures of every format that comes in, as what image fuzzing begins with:
-draw_seeds.py FOLDER. They are drawn anew each time and never committed.
+draw_seeds.py FOLDER. Without Pillow or vips it says so and draws none; `make test` installs both.
 
 FOLDER/image has them behind the eight option bytes of tests/fuzz/image.c, FOLDER/image_header as they are.
+FOLDER/drawn says that they are there.
 """
 import io
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from PIL import Image, ImageCms, ImageDraw
+try:
+    from PIL import Image, ImageCms, ImageDraw
+except ImportError:
+    Image = None
 
 OUT = Path(sys.argv[1])
 OPTIONS = (b"\x00\x08\x08\x50\xff\x80\x00\x00", b"\x15\x10\x00\x5a\x00\x00\x00\x00", b"\x81\x00\x00\x00\x00\x00\x00\x00")
@@ -37,7 +42,9 @@ def exif(orientation):
 
 
 def by_pillow():
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    srgb = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    srgb[24:36] = bytes(12)  # when it was made: now
+    srgb = bytes(srgb)
     rgb = picture()
     yield "jpeg", saved(rgb, "JPEG", quality=60)
     yield "jpeg_progressive", saved(rgb, "JPEG", quality=50, progressive=True, subsampling=2)
@@ -84,11 +91,15 @@ def by_vips():
 
 
 def main():
+    if Image is None or shutil.which("vips") is None:
+        print("draw_seeds.py: no pictures are drawn for the fuzz targets: install python3-pil and libvips-tools")
+        return
     for target in ("image", "image_header"):
         (OUT / target).mkdir(parents=True, exist_ok=True)
     for number, (name, data) in enumerate([*by_pillow(), *by_vips()]):
-        (OUT / "image_header" / name).write_bytes(data)
-        (OUT / "image" / name).write_bytes(OPTIONS[number % len(OPTIONS)] + data)
+        (OUT / "image_header" / f"drawn_{name}").write_bytes(data)
+        (OUT / "image" / f"drawn_{name}").write_bytes(OPTIONS[number % len(OPTIONS)] + data)
+    (OUT / "drawn").touch()
 
 
 main()

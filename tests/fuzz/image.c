@@ -130,11 +130,11 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
 /* ---- what must hold */
 
 static const struct image_limits limits = {.max_pixels = 1 << 20, .max_decode_bytes = 32 << 20};
-static struct image_worker *worker;
+static struct image_scratch *worker;
 
 static void free_worker(void)
 {
-    image_worker_free(worker);
+    image_scratch_free(worker);
 }
 
 /* Small results, since it is the decoders that are asked; AVIF seldom: it takes long. */
@@ -232,7 +232,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (worker == NULL) {
         FUZZ_CHECK(image_start(&err));
-        worker = image_worker_new(&err);
+        worker = image_scratch_new(&err);
         FUZZ_CHECK(worker != NULL);
         atexit(free_worker);
     }

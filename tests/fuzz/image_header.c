@@ -1,12 +1,13 @@
 /* Our own readers of image headers: what is refused before any codec sees it. */
 #include "fuzz.h"
+#include "image/read/colours.h"
 #include "image/read/jpeg.h"
 
 static const struct image_limits limits = {.max_pixels = 50000000, .max_decode_bytes = 256 << 20};
 
 static void check_metadata(struct bytes data)
 {
-    struct scratch scratch = {0};
+    struct scratch_buffer scratch = {0};
     struct jpeg_metadata m;
     struct error err = {0};
 
@@ -15,7 +16,7 @@ static void check_metadata(struct bytes data)
     FUZZ_CHECK(m.profile.len < data.len);
     if (m.profile.len > 0)
         icc_is_srgb(m.profile);
-    scratch_done(&scratch);
+    scratch_buffer_done(&scratch);
 }
 
 static void check_jpeg(struct bytes data)

@@ -57,8 +57,10 @@ static void check_twin(const struct inference_request *request, const struct buf
 
     twin_finish(&twin, request, items);
     const struct http_field header = {inference_json_length_header, twin.header};
-    const struct request req = {
-        .headers = &header, .header_count = 1, .body = buffer_view(&twin.body), .budget = budget};
+    const struct request req = {.headers = &header,
+                                .header_count = 1,
+                                .body = buffer_view(&twin.body),
+                                .context = {.budget = budget}};
     FUZZ_CHECK(inference_request_read(&manifest, &req, &again, &err));
     FUZZ_CHECK(again.items == request->items && again.is_tensor == request->is_tensor);
     for (size_t i = 0; i < again.items; i++) {
@@ -148,9 +150,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct request req = {.headers = &header,
                                 .header_count = *length != '\0',
                                 .body = body,
-                                .id = "id",
                                 .route = "",
-                                .budget = &budget};
+                                .context = {.id = "id", .budget = &budget}};
     struct inference_request request = {0};
     CLEANUP(buffer_done) struct buffer items = BUFFER_MAX(16 << 20);
     struct error err = {0};

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Write the inputs that fuzzing begins with into tests/fuzz/corpus (one file each, named after what
-it is). What fuzzing found is beside them, named by libFuzzer; this script leaves it alone.
+"""Write the inputs that fuzzing begins with, one file each, named after what it is:
+make_corpus.py FOLDER writes FOLDER/TARGET/NAME. The build does it (Makefile), and the unit tests replay them.
 """
 import base64
 import json
@@ -9,7 +9,7 @@ import sys
 import zlib
 from pathlib import Path
 
-CORPUS = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent / "corpus")
+CORPUS = Path(sys.argv[1])
 
 
 def write(target, name, data):

@@ -4,16 +4,14 @@
 #include "fuzz.h"
 
 #include <jansson.h>
-#include <strings.h>
 
-static const char *header_of(const void *ctx, const char *name)
+/* `space` is the headers'. */
+static struct request request_of(const struct fuzz_fields *fields, struct bytes body,
+                                 struct http_field space[FUZZ_FIELDS_MAX])
 {
-    const struct fuzz_fields *fields = ctx;
-
     for (size_t i = 0; i < fields->count; i++)
-        if (strcasecmp(fields->field[i].name, name) == 0)
-            return fields->field[i].value;
-    return NULL;
+        space[i] = (struct http_field){fields->field[i].name, fields->field[i].value};
+    return (struct request){.headers = space, .header_count = fields->count, .body = body};
 }
 
 static void check_text(const char *text)
@@ -46,15 +44,13 @@ static void check_own(char *uri)
                              .content_type = (char[]){"image/jpeg"}};
     CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(ENVELOPE_MAX);
     CLEANUP(notification_done) struct notification n = {0};
-    const struct fuzz_fields none = {0};
     struct error err = {0};
 
     if (!envelope_write(&row, &out, &err)) {
         FUZZ_CHECK(err.code == ERROR_TOO_LARGE || !string_is_utf8(bytes_from_str(uri)));
         return;
     }
-    const struct notification_request req = {
-        .body = buffer_view(&out), .header = header_of, .ctx = &none};
+    const struct request req = {.body = buffer_view(&out)};
     if (*uri == '\0')
         return;
     FUZZ_CHECK(notification_read(&req, &n, &err));
@@ -70,7 +66,7 @@ static void check_wrapped(struct bytes data)
         .field = {{(char[]){"x-goog-pubsub-message-id"}, (char[]){"7"}},
                   {(char[]){"x-goog-pubsub-subscription-name"}, (char[]){"s"}}},
         .count = 2};
-    const struct fuzz_fields none = {0};
+    struct http_field space[FUZZ_FIELDS_MAX];
     CLEANUP(buffer_done) struct buffer body = BUFFER_MAX(2 * NOTIFICATION_BYTES_MAX);
     CLEANUP(notification_done) struct notification one = {0};
     CLEANUP(notification_done) struct notification other = {0};
@@ -79,11 +75,9 @@ static void check_wrapped(struct bytes data)
     FUZZ_CHECK(buffer_append_str(&body, "{\"message\":{\"messageId\":\"7\",\"data\":\"", &err) &&
                string_base64_encode(data, &body, &err) &&
                buffer_append_str(&body, "\"},\"subscription\":\"s\"}", &err));
-    struct notification_request req = {
-        .body = buffer_view(&body), .header = header_of, .ctx = &none};
+    struct request req = {.body = buffer_view(&body)};
     bool ok = notification_read(&req, &one, &err);
-    req.body = data;
-    req.ctx = &unwrapped;
+    req = request_of(&unwrapped, data, space);
     bool is = notification_read(&req, &other, &why);
     json_t *json = json_loadb((const char *)data.data, data.len, JSON_REJECT_DUPLICATES, NULL);
     bool envelope = json_is_object(json_object_get(json, "message")); /* wrapped in any case */
@@ -104,11 +98,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct bytes head =
         size > 0 && *data == '\n' ? fuzz_until(&body, "\n") : fuzz_until(&body, "\n\n");
     CLEANUP(fuzz_fields_done) struct fuzz_fields fields;
+    struct http_field space[FUZZ_FIELDS_MAX];
     CLEANUP(notification_done) struct notification n = {0};
     struct error err = {0};
 
     fuzz_fields_read(head, "\n", ": ", &fields);
-    const struct notification_request req = {.body = body, .header = header_of, .ctx = &fields};
+    const struct request req = request_of(&fields, body, space);
     if (notification_read(&req, &n, &err)) {
         check_events(&n);
         for (size_t i = 0; i < n.count; i++)

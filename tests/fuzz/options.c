@@ -68,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fill_upload(&form, &upload);
     const struct request req = {.query = fields, .query_count = query.count};
     if (upload_options(&req, &upload, set, &options, &err)) {
-        FUZZ_CHECK(options.quality >= 1 && options.quality <= 100);
+        FUZZ_CHECK(options.quality >= 0 && options.quality <= 100);
         FUZZ_CHECK(options.background <= 0xffffff);
         check_round_trip(&options);
         if (image_options_check(&options, &err))

@@ -1,6 +1,6 @@
-/* A fuzz target without a fuzzer: feeds it every file of its corpus, as a unit test. The target is
- * told by the program's name: test_fuzz_X replays tests/fuzz/corpus/X, and the files and folders
- * that are given as arguments. */
+/* A fuzz target without a fuzzer: a unit test that feeds it files. The program's name says which:
+ * build/VARIANT/unit/test_fuzz_X replays build/VARIANT/seeds/X (made by the build), what once
+ * failed (tests/fuzz/regressions/X), and the files and folders that are its arguments. */
 #include "fuzz.h"
 
 #include <dirent.h>
@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -15,7 +16,7 @@
 
 enum { FILE_MAX = 4 << 20, PATHS_MAX = 64 };
 
-static char own_corpus[4096];
+static char seeds[4096], regressions[4096];
 static const char *paths[PATHS_MAX];
 static size_t path_count;
 
@@ -81,8 +82,12 @@ int main(int argc, char **argv)
         return 2;
     if (LLVMFuzzerInitialize != NULL && LLVMFuzzerInitialize(&argc, &argv) != 0)
         return 2;
-    snprintf(own_corpus, sizeof(own_corpus), "tests/fuzz/corpus/%s", name + strlen("test_fuzz_"));
-    paths[path_count++] = own_corpus;
+    const char *target = name + strlen("test_fuzz_");
+    snprintf(seeds, sizeof(seeds), "%.*s../seeds/%s", (int)(name - argv[0]), argv[0], target);
+    paths[path_count++] = seeds;
+    snprintf(regressions, sizeof(regressions), "tests/fuzz/regressions/%s", target);
+    if (access(regressions, F_OK) == 0)
+        paths[path_count++] = regressions;
     for (int i = 1; i < argc && path_count < PATHS_MAX; i++)
         paths[path_count++] = argv[i];
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);

@@ -25,14 +25,16 @@ static void check_framing(const struct request *req, bool http_1_0)
     struct error err = {0};
     const char *length = request_header(req, "content-length");
     const char *encoding = request_header(req, "TRANSFER-ENCODING");
+    int64_t announced;
 
-    if (!request_framing_check(req->headers, req->header_count, http_1_0, &err)) {
+    if (!request_framing_check(req, http_1_0, &announced, &err)) {
         FUZZ_CHECK_ERROR(&err, ERROR_BAD_REQUEST);
         return;
     }
     FUZZ_CHECK(count_of(req, "Content-Length") + count_of(req, "Transfer-Encoding") <= 1);
     FUZZ_CHECK(count_of(req, "Host") <= 1 && count_of(req, "Content-Type") <= 1);
     FUZZ_CHECK(length == NULL || (*length != '\0' && length[strspn(length, "0123456789")] == '\0'));
+    FUZZ_CHECK(announced == (length == NULL ? 0 : strtoll(length, NULL, 10)));
     FUZZ_CHECK(encoding == NULL || (!http_1_0 && strcasecmp(encoding, "chunked") == 0));
     FUZZ_CHECK(encoding == NULL || request_expects_body(req));
 }
@@ -104,11 +106,9 @@ static void start(void)
                                              .auth_audience = none,
                                              .auth_emails = none,
                                              .cors_origins = none};
-    struct error err = {0};
 
     log_init("fuzz", LOG_ERROR, LOG_TEXT);
-    authorizer = authorizer_new(SERVICE_CLASSIFY, &settings, NULL, &err);
-    FUZZ_CHECK(authorizer != NULL);
+    authorizer = authorizer_new(SERVICE_CLASSIFY, &settings, NULL);
     atexit(free_authorizer);
 }
 
@@ -119,7 +119,7 @@ static void check_authorize(struct request req)
     struct error err = {0};
 
     req.route = "/pubsub";
-    req.id = "id";
+    req.context.id = "id";
     if (authorize(authorizer, &req, &err)) {
         FUZZ_CHECK(count_of(&req, "Authorization") == 1);
         FUZZ_CHECK(strncasecmp(given, "Bearer ", 7) == 0);

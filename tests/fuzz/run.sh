@@ -4,10 +4,10 @@
 #   FUZZ_SECONDS   for each target (default 28: some 10 minutes in all)
 #   FUZZ_BUILD     where the binaries are (default build/fuzz)
 #
-# Begins with the committed corpus, what earlier runs found (build/fuzz/corpus) and, for images, with
-# pictures that are drawn here. What crashes, hangs or takes too much memory is kept in
-# build/fuzz/crashes; once it is mended it goes into tests/fuzz/corpus/TARGET, where the unit tests
-# replay it. A table of what was done is the last output.
+# Begins with what the build made (build/fuzz/seeds), what once failed (tests/fuzz/regressions) and
+# what earlier runs found (build/fuzz/corpus). What crashes, hangs or takes too much memory is kept in
+# build/fuzz/crashes; once it is mended it goes into tests/fuzz/regressions/TARGET, where the unit
+# tests replay it. A table of what was done is the last output.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 
@@ -38,13 +38,13 @@ limits_of() {
 }
 
 fuzz() {
-    local target=$1 log=$build/logs/$1.log seeds=()
+    local target=$1 log=$build/logs/$1.log seeds=("$build/seeds/$1")
     mkdir -p "$build/corpus/$target"
-    [ ! -d "$build/seeds/$target" ] || seeds=("$build/seeds/$target")
+    [ ! -d "tests/fuzz/regressions/$target" ] || seeds+=("tests/fuzz/regressions/$target")
     # shellcheck disable=SC2046
     timeout -k 10 $((seconds + 120)) "$build/bin/$target" -max_total_time="$seconds" -timeout=20 \
         $(limits_of "$target") -print_final_stats=1 -artifact_prefix="$build/crashes/$target-" \
-        "$build/corpus/$target" "tests/fuzz/corpus/$target" "${seeds[@]}" >"$log" 2>&1
+        "$build/corpus/$target" "${seeds[@]}" >"$log" 2>&1
 }
 
 # TARGET executions, coverage counters and features that were reached, inputs kept
@@ -57,9 +57,6 @@ summary() {
         END { printf "%-16s %12d %8d %8d %s\n", target, n, cov, ft, corp }' "$log"
 }
 
-if [[ " ${targets[*]} " == *" image "* || " ${targets[*]} " == *" image_header "* ]]; then
-    /usr/bin/python3 tests/fuzz/draw_seeds.py "$build/seeds" || exit 1
-fi
 for target in "${targets[@]}"; do
     if fuzz "$target"; then
         summary "$target"

@@ -1,30 +1,34 @@
 /* What object storage may answer: the first byte says which store and call, the rest is replies
  * (replies.h). */
 #include "base/clock.h"
+#include "client/bearer.h"
 #include "replies.h"
 #include "store/driver.h"
+#include "store/store.h"
 
 enum { OBJECT_MAX = 4096, LISTED_MAX = 1000, NO_PAUSE_MS = 2 };
 
 static const char token_text[] = "tHe-ToKeN", secret[] = "tHe-SeCrEt";
 
-static bool token(void *ctx, int64_t deadline_ms, char out[STORE_TOKEN_MAX], struct error *err)
+static bool token(struct bearer *bearer, int64_t deadline_ms, char out[BEARER_MAX],
+                  struct error *err)
 {
-    (void)ctx;
+    (void)bearer;
     (void)deadline_ms;
     (void)err;
     strcpy(out, token_text);
     return true;
 }
 
-static void expired(void *ctx, const char *text)
+static void expired(struct bearer *bearer, const char *text)
 {
-    (void)ctx;
+    (void)bearer;
     FUZZ_CHECK(strcmp(text, token_text) == 0);
 }
 
 static struct store *open_store(bool google)
 {
+    static struct bearer bearer = {token, expired};
     struct store_options options = {.url = google ? "gs://bucket/p" : "s3://bucket/p"};
     struct error err = {0};
 
@@ -33,8 +37,7 @@ static struct store *open_store(bool google)
     options.s3.access_key = "the-key";
     options.s3.secret_key = secret;
     options.s3.session_token = "";
-    options.gcs.token = token;
-    options.gcs.token_expired = expired;
+    options.gcs.bearer = &bearer;
     struct store *store = store_open(&options, &err);
     FUZZ_CHECK(store != NULL);
     return store;

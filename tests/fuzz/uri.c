@@ -2,6 +2,7 @@
 #include "base/url.h"
 #include "fuzz.h"
 #include "store/driver.h"
+#include "store/store.h"
 
 #include <curl/curl.h>
 #include <strings.h>

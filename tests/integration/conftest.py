@@ -173,7 +173,7 @@ class Service:
         return total
 
     def processes(self):
-        """The service's pid, its zygote's, and those of its sandboxed workers."""
+        """The service's pid, its zygote's, and those of its sandbox processes."""
         return tree(self.process.pid)
 
 
@@ -302,7 +302,13 @@ def pytest_addoption(parser):
     parser.addoption("--without", metavar="MARK", action="append", default=[], help="not the tests with this mark")
 
 
+# What a sanitizer's build runs: what the sanitizer is for, or with EVERYTHING=1 all but `once`.
+SANITIZED = {"asan": "memory", "tsan": "threads"}
+
+
 def pytest_configure(config):
+    config.addinivalue_line("markers", "memory: bytes of strangers, for AddressSanitizer")
+    config.addinivalue_line("markers", "threads: much at a time, for ThreadSanitizer")
     config.addinivalue_line("markers", "once: what a sanitizer build would only repeat")
     config.addinivalue_line("markers", "faults: part of `make faults`")
     config.addinivalue_line("markers", "measures_time: what runs beside it would be measured, too")
@@ -334,11 +340,13 @@ class Notes:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config, items):
-    only, without = config.getoption("--only"), set(config.getoption("--without"))
-    if BUILD.name in ("asan", "tsan"):
+    wanted, without = {config.getoption("--only")} - {None}, set(config.getoption("--without"))
+    if BUILD.name in SANITIZED:
         without.add("once")
+        if not os.environ.get("EVERYTHING"):
+            wanted.add(SANITIZED[BUILD.name])
     marks = {item: {mark.name for mark in item.iter_markers()} for item in items}
-    unwanted = [item for item in items if marks[item] & without or (only and only not in marks[item])]
+    unwanted = [item for item in items if marks[item] & without or not wanted <= marks[item]]
     config.hook.pytest_deselected(items=unwanted)
     items[:] = [item for item in items if item not in set(unwanted)]
     if getattr(config.option, "loadgroup", False):  # a worker of pytest-xdist

@@ -23,7 +23,7 @@ from conftest import SLOW, Reply, wait_for
 from images import colour_of, decode, encode, gradient, numbered_jpeg
 
 Attempt = collections.namedtuple("Attempt", "began status error connected")
-DEFAULTS = {"width": 256, "height": 256, "fit": "cover", "format": "jpeg", "quality": 90, "background": "ffffff"}
+DEFAULTS = {"width": 256, "height": 256, "fit": "cover", "format": "jpeg", "quality": None, "background": "ffffff"}
 
 
 def content_id(data, query=""):
@@ -31,8 +31,10 @@ def content_id(data, query=""):
     asked = dict(urllib.parse.parse_qsl(query.lstrip("?")))
     if asked.keys() & {"width", "height"}:
         asked = {"width": 0, "height": 0} | asked
-    options = "".join(f"{name}={value}\n" for name, value in (DEFAULTS | asked).items())
-    return hashlib.sha256(b"darkroom-2\n" + options.encode() + data).hexdigest()
+    options = DEFAULTS | asked
+    options["quality"] = options["quality"] or (94 if options["format"] == "jpeg" else 90)
+    text = "".join(f"{name}={value}\n" for name, value in options.items())
+    return hashlib.sha256(b"darkroom-3\n" + text.encode() + data).hexdigest()
 
 
 class Directory:

@@ -9,6 +9,8 @@ from conftest import MODEL, PHOTOS, Service, needs_photos
 from images import encode, gradient
 from test_preprocess import assert_problem, form
 
+pytestmark = [pytest.mark.memory, pytest.mark.threads]
+
 MANIFEST = json.loads(MODEL.read_text()) if MODEL.exists() else None
 PNG = encode(gradient(), "PNG")
 

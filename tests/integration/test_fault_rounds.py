@@ -4,7 +4,7 @@ import pytest
 
 import fault_world
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.threads]
 
 
 @pytest.mark.parametrize("kind, number", fault_world.rounds())

@@ -14,6 +14,8 @@ from conftest import SLOW, Service
 from images import encode, gradient, vips
 from test_preprocess import BLUE, GREEN, RED, WHITE, assert_problem, bars, near, query, stored
 
+pytestmark = pytest.mark.memory
+
 OUTPUTS = ["jpeg", "png", "webp", "avif"]
 
 

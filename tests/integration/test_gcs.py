@@ -13,6 +13,8 @@ from fake_google import EMAIL, Google
 from images import encode, gradient
 from store_client import Store, StoreError, refused_to_open
 
+pytestmark = pytest.mark.memory
+
 
 # OpenSSL would ask for its passphrase
 ENCRYPTED_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(

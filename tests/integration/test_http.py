@@ -13,6 +13,8 @@ import pytest
 from conftest import SLOW, Service, wait_for
 from images import decode, encode, gradient
 
+pytestmark = [pytest.mark.memory, pytest.mark.threads]
+
 JPEG = encode(gradient(64, 48))
 
 

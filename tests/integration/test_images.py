@@ -4,6 +4,8 @@ import pytest
 from conftest import Service
 from images import encode, gradient
 
+pytestmark = pytest.mark.memory
+
 EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp", "avif": "avif"}
 IMMUTABLE = {
     "Cache-Control": "private, max-age=31536000, immutable",

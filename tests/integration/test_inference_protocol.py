@@ -14,6 +14,8 @@ from conftest import MODEL, SLOW, Service
 from foreign import foreign_python
 from images import encode, gradient, numbered_jpeg
 
+pytestmark = pytest.mark.memory
+
 PICTURE = encode(gradient())
 OTHER = encode(gradient(90, 300), "PNG")
 MANIFEST = json.loads(MODEL.read_text()) if MODEL.exists() else {"name": "?", "input": {}}

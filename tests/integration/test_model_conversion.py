@@ -53,7 +53,8 @@ def fixture_made(tmp_path_factory):
             results[name] = out, run("make_model.py", "--out", out, *arguments)
         out, result = results[name]
         if "nothing is left to try" in result.stderr:
-            pytest.skip(f"no source of {name} to be had: {result.stderr.splitlines()[-1]}")
+            reason = result.stderr.splitlines()[-1].split("; nothing is left")[0].removeprefix("make_model.py: ")
+            pytest.skip(f"no source of {family} to be had: {reason}")
         assert result.returncode == 0, result.stderr
         return out
 
@@ -461,7 +462,8 @@ def fixture_write_checkpoint(monkeypatch, tmp_path):
         described = OrderedDict((name, Tensor(name, *tensor) if isinstance(tensor, tuple) else tensor)
                                 for name, tensor in tensors.items())
         with path.open("wb") as file:
-            for thing in (0x1950A86A20F9469CFC6C, version, machine or {"little_endian": True}, described, list(tensors)):
+            machine = machine or {"little_endian": True}
+            for thing in (0x1950A86A20F9469CFC6C, version, machine, described, list(tensors)):
                 Pickler(file, 2).dump(thing)
             for _ in tensors:
                 file.write(struct.pack("<q", values if told is None else told))

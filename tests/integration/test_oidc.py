@@ -17,6 +17,8 @@ from jwks_server import JwksServer, Key, b64url, b64url_json, claims
 from test_preprocess import assert_problem
 from test_pubsub import envelope, files, push, put
 
+pytestmark = [pytest.mark.memory, pytest.mark.threads]
+
 PICTURE = encode(gradient())
 AUDIENCE = "https://classify.example/pubsub"
 ACCOUNT = "push@project.iam.gserviceaccount.com"

@@ -13,6 +13,8 @@ from endpoint import Endpoint
 from images import encode, gradient, numbered_jpeg
 from ledger import Ledger, Load, all_results, drain
 
+pytestmark = [pytest.mark.memory, pytest.mark.threads]
+
 PICTURE = encode(gradient(), quality=85)
 DEAD = "outbox_dead"
 PENDING = "outbox_pending"

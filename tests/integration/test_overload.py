@@ -19,6 +19,8 @@ from conftest import SLOW, Service, wait_for
 from images import encode, gradient
 from test_http import assert_problem, connect, receive, responses
 
+pytestmark = pytest.mark.threads
+
 JPEG = encode(gradient(64, 48))
 MIB = 1 << 20
 HEAD = b"POST /preprocess HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"

@@ -7,6 +7,8 @@ import pytest
 from conftest import PHOTOS
 from images import decode, encode, gradient
 
+pytestmark = pytest.mark.threads
+
 
 def test_upload_push_result(stack):
     photo = PHOTOS / "n02099601_golden_retriever.JPEG"

@@ -10,7 +10,9 @@ from PIL import Image
 from conftest import Service
 from images import decode, encode, gradient, numbered_jpeg
 
-DEFAULTS = {"width": None, "height": None, "fit": "cover", "format": "jpeg", "quality": 90,
+pytestmark = pytest.mark.memory
+
+DEFAULTS = {"width": None, "height": None, "fit": "cover", "format": "jpeg", "quality": None,
             "background": "ffffff"}
 EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp", "avif": "avif"}
 PNG = encode(gradient(60, 40), "PNG")
@@ -24,8 +26,9 @@ def expected_id(data, **options):
     o = DEFAULTS | options
     if o["width"] is None and o["height"] is None:
         o["width"] = o["height"] = 256
-    text = (f"darkroom-2\nwidth={o['width'] or 0}\nheight={o['height'] or 0}\nfit={o['fit']}\n"
-            f"format={o['format']}\nquality={o['quality']}\nbackground={o['background'].lower()}\n")
+    quality = o["quality"] or (94 if o["format"] == "jpeg" else 90)
+    text = (f"darkroom-3\nwidth={o['width'] or 0}\nheight={o['height'] or 0}\nfit={o['fit']}\n"
+            f"format={o['format']}\nquality={quality}\nbackground={o['background'].lower()}\n")
     return hashlib.sha256(text.encode() + data).hexdigest()
 
 
@@ -96,7 +99,7 @@ def test_reply_id_and_object(shared, options):
 
 def test_defaults_are_what_they_are_called(shared):
     ids = {shared.preprocess.upload(PNG, text).json()["id"]
-           for text in ("", "?fit=cover", "?format=jpeg&quality=90", "?width=256&height=256",
+           for text in ("", "?fit=cover", "?format=jpeg&quality=94", "?width=256&height=256",
                         "?background=FFFFFF", "?background=ffffff&height=256&fit=cover&width=256")}
     assert ids == {expected_id(PNG)}
     assert shared.preprocess.upload(PNG, "?width=256").json()["id"] != expected_id(PNG)

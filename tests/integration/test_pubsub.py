@@ -14,6 +14,8 @@ from conftest import BUILD, MODEL, Service, wait_for
 from images import encode, gradient, numbered_jpeg
 from test_preprocess import assert_problem
 
+pytestmark = pytest.mark.memory
+
 PICTURE = encode(gradient())
 SUBSCRIPTION = "projects/p/subscriptions/s"
 ID = "0123456789abcdef" * 4

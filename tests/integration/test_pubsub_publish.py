@@ -22,6 +22,8 @@ sys.path.insert(0, str(ROOT / "tests/servers"))
 import pubsub_emulator  # noqa: E402
 import servers  # noqa: E402
 
+pytestmark = [pytest.mark.memory, pytest.mark.threads]
+
 PROJECT = pubsub_emulator.PROJECT
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 

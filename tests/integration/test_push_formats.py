@@ -16,6 +16,8 @@ from images import encode, gradient
 from test_preprocess import assert_problem
 from test_pubsub import PICTURE, envelope, files, push, put
 
+pytestmark = pytest.mark.memory
+
 PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
 FINALIZED = "google.cloud.storage.object.v1.finalized"
 KEY = "album/a b+%é.jpg"

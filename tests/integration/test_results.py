@@ -10,6 +10,8 @@ from images import encode, gradient
 from test_preprocess import assert_problem
 from test_pubsub import ID, envelope, push, put
 
+pytestmark = pytest.mark.memory
+
 PICTURE = encode(gradient())
 
 

@@ -8,6 +8,8 @@ import pytest
 from conftest import Service, wait_for
 from images import encode, gradient
 
+pytestmark = pytest.mark.threads
+
 DAYS = 24 * 3600
 
 

@@ -21,6 +21,8 @@ from conftest import BUILD, SLOW, Service, wait_for
 from images import encode, gradient
 from ledger import Ledger
 
+pytestmark = pytest.mark.memory
+
 KINDS = ("preprocess-service", "classify-service")
 ROUTES = {"preprocess-service": "/preprocess", "classify-service": "/classify"}
 SANITIZED = BUILD.name in ("asan", "tsan")
@@ -139,7 +141,7 @@ def test_hostile_images(tmp_path, services, name):
             reply = service.post_image(ROUTES[name], attack_image(attack), X_Request_Id=f"attack-{attack}")
             assert reply.status == status, (attack, reply)
             assert losses(service, reasons) == before + bool(reasons), attack
-            lines = [line for line in service.log_lines() if line["message"] == "sandboxed worker lost" and
+            lines = [line for line in service.log_lines() if line["message"] == "sandbox process lost" and
                      line["request_id"] == f"attack-{attack}"]
             assert len(lines) == bool(reasons), (attack, lines)
             for line in lines:
@@ -153,7 +155,7 @@ def test_hostile_images(tmp_path, services, name):
     assert SANITIZED or seen["crash"]["signal"] == signal.SIGSEGV
     assert seen["connect"]["signal"] == signal.SIGSYS
     # nothing that was not meant
-    total = sum(1 for line in service.log_lines() if line["message"] == "sandboxed worker lost")
+    total = sum(1 for line in service.log_lines() if line["message"] == "sandbox process lost")
     assert total == len(seen)
     print(f"\n{name}: {len(seen)} workers lost, {traffic.good} uploads of others answered, all with 200")
 

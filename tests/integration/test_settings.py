@@ -13,6 +13,8 @@ from conftest import BUILD, MODEL, SLOW, Service, wait_for
 from images import encode, gradient
 from models import tiny_model
 
+pytestmark = pytest.mark.memory
+
 SERVICES = ["preprocess-service", "classify-service"]
 both = pytest.mark.parametrize("name", SERVICES)
 

@@ -9,6 +9,8 @@ from conftest import SLOW, Service, wait_for
 from images import encode, gradient, numbered_jpeg
 from ledger import Ledger, Load, drain
 
+pytestmark = pytest.mark.threads
+
 MARGIN_S = 0.2  # sent this long before the signal, a request's headers have been read
 
 

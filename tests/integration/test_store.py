@@ -13,6 +13,8 @@ import store_servers
 from conftest import SLOW
 from store_client import Store, StoreError
 
+pytestmark = pytest.mark.memory
+
 
 @pytest.fixture(scope="module", params=store_servers.KINDS)
 def kind(request):

@@ -13,7 +13,7 @@ from faulty_storage import ETAG, FaultyStorage, answer, drip, error, reset, sile
 from images import coloured_jpeg
 from store_client import Store, StoreError, refused_to_open
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.memory, pytest.mark.threads]
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIATESTTESTTEST", "AWS_SECRET_ACCESS_KEY": "a-secret-that-stays-here"}
 ENVIRONMENTS = {
     "v4": KEYS | {"STORAGE_URL": "s3://bucket"},

@@ -110,7 +110,7 @@ def names_of(set_name, allowed):
 
 # Tried by libraries that do as well without: affinity and NUMA policy of threads, SQLite's files when root.
 REFUSED = "sched_setaffinity,set_mempolicy,fchown"
-# How a sandboxed worker gives up being root, which the unit's user never is (capset may be refused to it).
+# How a sandbox process gives up being root, which the unit's user never is (capset may be refused to it).
 ROOT_ONLY = {"setgroups", "setresgid", "setresuid", "capset"}
 
 

@@ -81,7 +81,7 @@ def test_jobs_end_and_do_not_pile_up(path):
 
 def test_ci():
     workflow = load(ROOT / ".github/workflows/ci.yml")
-    assert {"push", "pull_request", "workflow_call"} == set(workflow["on"])
+    assert {"push", "pull_request", "workflow_call", "schedule"} == set(workflow["on"])
     matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
     assert set(matrix["make"]) == {"lint", "test", "asan", "tsan"} and matrix["include"] == [{"debian": "trixie", "make": "test"}]
     assert "make compose-test" in [step.get("run") for step in workflow["jobs"]["compose"]["steps"]]

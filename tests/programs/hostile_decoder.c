@@ -13,16 +13,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-bool __real_image_transform(struct image_worker *worker, const struct image_input *input,
+bool __real_image_transform(struct image_scratch *worker, const struct image_input *input,
                             const struct image_options *options, struct image_result *ret,
                             struct error *err);
-bool __wrap_image_transform(struct image_worker *worker, const struct image_input *input,
+bool __wrap_image_transform(struct image_scratch *worker, const struct image_input *input,
                             const struct image_options *options, struct image_result *ret,
                             struct error *err);
-bool __real_image_to_pixels(struct image_worker *worker, const struct image_input *input,
+bool __real_image_to_pixels(struct image_scratch *worker, const struct image_input *input,
                             const struct image_tensor_spec *spec, uint8_t *rgb,
                             struct image_stages *ret, struct error *err);
-bool __wrap_image_to_pixels(struct image_worker *worker, const struct image_input *input,
+bool __wrap_image_to_pixels(struct image_scratch *worker, const struct image_input *input,
                             const struct image_tensor_spec *spec, uint8_t *rgb,
                             struct image_stages *ret, struct error *err);
 
@@ -137,7 +137,7 @@ static bool survive(struct bytes data, struct error *err)
     return true;
 }
 
-bool __wrap_image_transform(struct image_worker *worker, const struct image_input *input,
+bool __wrap_image_transform(struct image_scratch *worker, const struct image_input *input,
                             const struct image_options *options, struct image_result *ret,
                             struct error *err)
 {
@@ -146,7 +146,7 @@ bool __wrap_image_transform(struct image_worker *worker, const struct image_inpu
            (!is_attack(input->data, "lie") || memset(ret->data, 'x', ret->len) != NULL);
 }
 
-bool __wrap_image_to_pixels(struct image_worker *worker, const struct image_input *input,
+bool __wrap_image_to_pixels(struct image_scratch *worker, const struct image_input *input,
                             const struct image_tensor_spec *spec, uint8_t *rgb,
                             struct image_stages *ret, struct error *err)
 {

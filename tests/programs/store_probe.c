@@ -259,7 +259,8 @@ int main(void)
 {
     CLEANUP(buffer_done) struct buffer mistakes = BUFFER_MAX(MISTAKES_MAX);
     struct settings settings;
-    struct storage storage = {0};
+    struct outgoing outgoing = {0};
+    struct store_options storage;
     struct clock_cut cut = {0};
     struct error err = {0};
     char *line = NULL;
@@ -268,7 +269,9 @@ int main(void)
 
     signal(SIGPIPE, SIG_IGN);
     bool ok = settings_load(SERVICE_CLASSIFY, &settings, &mistakes);
-    struct store *store = ok ? storage_open(&settings, &cut, &storage, &err) : NULL;
+    struct store *store = ok && outgoing_open(&settings, &cut, &outgoing, &err)
+                              ? storage_open(&settings, &outgoing, &storage, &err)
+                              : NULL;
     if (store == NULL) {
         fprintf(stderr, "%.*s%s\n", (int)mistakes.len, (const char *)mistakes.data, err.message);
     } else {
@@ -278,7 +281,7 @@ int main(void)
     }
     free(line);
     store_free(store);
-    storage_done(&storage);
+    outgoing_done(&outgoing);
     settings_done(&settings);
     return status;
 }

@@ -1,8 +1,9 @@
 /* Memory that runs out, for the tests whose name begins with test_alloc_faults: the linker replaces
  * what our code calls to get memory (and threads and streams, which are memory too) by the __wrap_
- * functions below (--wrap, see the Makefile), which can fail. Jansson, SQLite and libcurl get
- * such ones by their own hooks (alloc_faults_hook). What other libraries get is not ours, and
- * neither fails nor counts: OpenSSL, libvips, ONNX Runtime, libmicrohttpd, Expat, libxml2 and libc.
+ * functions below (--wrap, see the Makefile), which can fail. SQLite and libcurl get such ones by
+ * their own hooks (alloc_faults_hook). What base/xmalloc gives, to us and to Jansson, counts and
+ * does not fail. What other libraries get is not ours, and neither fails nor counts: OpenSSL,
+ * libvips, ONNX Runtime, libmicrohttpd, Expat, libxml2 and libc.
  *
  * A scenario is run again and again, its first, second, … allocation failing, until none is left
  * to fail: that one alone ("once"), and that one and all after it ("from"). Each time it must
@@ -12,12 +13,12 @@
 #ifndef DARKROOM_TESTS_ALLOC_FAULTS_H
 #define DARKROOM_TESTS_ALLOC_FAULTS_H
 
-#include "base/json.h"
+#include "base/cleanup.h"
+#include "base/error.h"
 
 #include <curl/curl.h>
 #include <dirent.h>
 #include <errno.h>
-#include <jansson.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -290,6 +291,45 @@ ALLOC_WRAP(int, pthread_create,
                                                     : __real_pthread_create(ret, attr, fn, arg);
 }
 
+/* What never fails, but counts. */
+static void *alloc_always(void *p, const void *by)
+{
+    alloc_remember(p, by);
+    return p;
+}
+
+ALLOC_WRAP(void *, xmalloc, (size_t size))
+{
+    return alloc_always(__real_malloc(size), __builtin_return_address(0));
+}
+
+ALLOC_WRAP(void *, xcalloc, (size_t count, size_t size))
+{
+    return alloc_always(__real_calloc(count, size), __builtin_return_address(0));
+}
+
+ALLOC_WRAP(void *, xreallocarray, (void *p, size_t count, size_t size))
+{
+    alloc_forget(p);
+    return alloc_always(__real_reallocarray(p, count, size), __builtin_return_address(0));
+}
+
+ALLOC_WRAP(char *, xstrdup, (const char *s))
+{
+    return alloc_always(__real_strdup(s), __builtin_return_address(0));
+}
+
+ALLOC_WRAP(char *, xasprintf, (const char *fmt, ...))
+{
+    char *ret = NULL;
+    va_list args;
+
+    va_start(args, fmt);
+    int len = __real_vasprintf(&ret, fmt, args);
+    va_end(args);
+    return len >= 0 ? alloc_always(ret, __builtin_return_address(0)) : NULL;
+}
+
 /* ---- the libraries that can be told whom to ask for memory */
 
 /* Not counted: they have caches. sqlite3_memory_used() tells, and LeakSanitizer at the end. */
@@ -352,9 +392,6 @@ static inline void alloc_faults_hook(void)
         alloc_sqlite_round_up, alloc_sqlite_init, alloc_sqlite_shutdown, NULL,
     };
 
-    /* Jansson's: base/json.c's, which are linked in because it is called here */
-    struct error err = {0};
-    json_decref(json_read(bytes_from_str("{}"), 0, &err));
     assert_int_equal(sqlite3_config(SQLITE_CONFIG_MALLOC, &methods), SQLITE_OK);
     assert_int_equal(curl_global_init_mem(CURL_GLOBAL_DEFAULT, alloc_library_malloc, __real_free,
                                           alloc_library_realloc, alloc_library_strdup,

@@ -240,19 +240,21 @@ static void test_recover(void **state)
 
 static bool make_publishers(void *ctx, struct error *err)
 {
-    const struct push_options push = {.url = "http://127.0.0.1:1/",
-                                      .token = "t",
-                                      .ca_file = "",
-                                      .concurrency = 2,
-                                      .max_attempts = 2};
     struct publisher *none = publisher_none_new(err);
     if (none == NULL)
         return false;
-    struct publisher *pushing = push_publisher_new(ctx, &push, err);
+    struct http_client *client = http_client_new(&(struct http_client_options){0}, err);
+    const struct push_options push = {.url = "http://127.0.0.1:1/",
+                                      .token = "t",
+                                      .client = client,
+                                      .concurrency = 2,
+                                      .max_attempts = 2};
+    struct publisher *pushing = client != NULL ? push_publisher_new(ctx, &push, err) : NULL;
     if (pushing != NULL) {
         pushing->stop(pushing, clock_monotonic_ms() + 5000);
         pushing->free(pushing);
     }
+    http_client_free(client);
     none->free(none);
     return pushing != NULL;
 }

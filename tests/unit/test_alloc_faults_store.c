@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/strings.h"
+#include "client/bearer.h"
 #include "client/http_client.h"
 #include "store/allowed_stores.h"
 #include "store/bucket/sigv4.h"
@@ -251,9 +252,10 @@ static bool find(void *ctx, struct error *err)
     return ok;
 }
 
-static bool token(void *ctx, int64_t deadline_ms, char out[STORE_TOKEN_MAX], struct error *err)
+static bool token(struct bearer *bearer, int64_t deadline_ms, char out[BEARER_MAX],
+                  struct error *err)
 {
-    (void)ctx, (void)deadline_ms, (void)err;
+    (void)bearer, (void)deadline_ms, (void)err;
     memcpy(out, "token", 6);
     return true;
 }
@@ -273,7 +275,9 @@ static void test_buckets(void **state)
         .url = "s3://bucket",
         .s3 = {
             .endpoint = endpoint, .region = "r", .access_key = "access", .secret_key = "secret"}};
-    struct store_options gs = {.url = "gs://bucket", .gcs = {.endpoint = endpoint, .token = token}};
+    struct bearer bearer = {.get = token};
+    struct store_options gs = {.url = "gs://bucket",
+                               .gcs = {.endpoint = endpoint, .bearer = &bearer}};
 
     (void)state;
     no_pause(&s3);

@@ -1,7 +1,10 @@
 /* CloudEvents 1.0, HTTP protocol binding (binary and structured mode), JSON event format; the two
- * types of Google's that tell of objects. */
+ * types of Google's that are about objects. */
+#include "events/notification/cloudevent.h"
+
 #include "base/strings.h"
-#include "events/notification/notification_internal.h"
+#include "events/notification/parts.h"
+#include "events/notification/pubsub_message.h"
 
 #include <string.h>
 #include <strings.h>
@@ -24,22 +27,22 @@ static void cloudevent_done(struct cloudevent *event)
     json_decref(event->data);
 }
 
-static const char *content_type(const struct notification_request *req)
+static const char *content_type(const struct request *req)
 {
-    const char *ret = req->header(req->ctx, "Content-Type");
+    const char *ret = request_header(req, "Content-Type");
 
     return ret != NULL ? ret + strspn(ret, " \t") : "";
 }
 
-bool cloudevent_is_structured(const struct notification_request *req)
+bool cloudevent_is_structured(const struct request *req)
 {
     return strncasecmp(content_type(req), media_type, strlen(media_type)) == 0;
 }
 
-bool cloudevent_is_binary(const struct notification_request *req)
+bool cloudevent_is_binary(const struct request *req)
 {
-    return req->header(req->ctx, "ce-specversion") != NULL ||
-           req->header(req->ctx, "ce-type") != NULL || req->header(req->ctx, "ce-id") != NULL;
+    return request_header(req, "ce-specversion") != NULL ||
+           request_header(req, "ce-type") != NULL || request_header(req, "ce-id") != NULL;
 }
 
 static bool forward(const struct error *why, struct error *err)
@@ -66,12 +69,11 @@ static bool unquote(const char *text, struct buffer *out, struct error *err)
 }
 
 /* The binding (3.1.3.2): unquote, then decode %XX once. */
-static bool read_header(const struct notification_request *req, const char *name, char **ret,
-                        struct error *err)
+static bool read_header(const struct request *req, const char *name, char **ret, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer plain = BUFFER_MAX(ATTRIBUTE_MAX);
     CLEANUP(buffer_done) struct buffer decoded = BUFFER_MAX(ATTRIBUTE_MAX);
-    const char *value = req->header(req->ctx, name);
+    const char *value = request_header(req, name);
 
     if (value == NULL || *value == '\0')
         return error_set(err, ERROR_BAD_REQUEST, "the header %s is missing", name);
@@ -89,8 +91,7 @@ static bool read_header(const struct notification_request *req, const char *name
     return *ret != NULL || error_oom(err);
 }
 
-static bool read_binary(const struct notification_request *req, struct cloudevent *ret,
-                        struct error *err)
+static bool read_binary(const struct request *req, struct cloudevent *ret, struct error *err)
 {
     if (!read_header(req, "ce-specversion", &ret->specversion, err) ||
         !read_header(req, "ce-id", &ret->id, err) ||
@@ -138,8 +139,7 @@ static bool read_data(const json_t *event, struct cloudevent *ret, struct error 
     return ret->data != NULL || why.code == ERROR_BAD_REQUEST || forward(&why, err);
 }
 
-static bool read_structured(const struct notification_request *req, struct cloudevent *ret,
-                            struct error *err)
+static bool read_structured(const struct request *req, struct cloudevent *ret, struct error *err)
 {
     const char *format = content_type(req) + strlen(media_type);
 
@@ -173,8 +173,7 @@ static bool is(const char *text, const char *expected)
     return text != NULL && strcmp(text, expected) == 0;
 }
 
-bool cloudevent_read(const struct notification_request *req, struct notification *ret,
-                     struct error *err)
+bool cloudevent_read(const struct request *req, struct notification *ret, struct error *err)
 {
     CLEANUP(cloudevent_done) struct cloudevent event = {0};
 
@@ -188,5 +187,5 @@ bool cloudevent_read(const struct notification_request *req, struct notification
         return pubsub_push_read(event.data, &announced, ret, err);
     if (is(event.type, "google.cloud.storage.object.v1.finalized"))
         return read_finalized(&event, &announced, ret, err);
-    return notification_add(ret, &announced, err); /* deleted, archived, somebody else's: nothing */
+    return notification_add(ret, &announced, err); /* deleted, archived, of another kind: nothing */
 }

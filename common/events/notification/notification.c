@@ -1,105 +1,11 @@
-#include "base/json.h"
-#include "base/json_cost.h"
-#include "base/strings.h"
-#include "events/notification/notification_internal.h"
+#include "events/notification/notification.h"
 
-#include <string.h>
+#include "events/notification/cloudevent.h"
+#include "events/notification/pubsub_message.h"
+#include "events/notification/s3_notification.h"
 
-json_t *notification_parse(struct bytes text, const char *what, struct error *err)
-{
-    struct error why = {0};
-
-    if (json_cost(text) > NOTIFICATION_COST_MAX) {
-        error_set(err, ERROR_TOO_LARGE, "%s has too many JSON values", what);
-        return NULL;
-    }
-    json_t *ret = json_read(text, JSON_REJECT_DUPLICATES, &why);
-
-    if (why.code == ERROR_OVERLOADED) {
-        *err = why;
-    } else if (!json_is_object(ret)) {
-        error_set(err, ERROR_BAD_REQUEST, "%s is not a JSON object%s%.80s", what,
-                  ret == NULL ? ": " : "", why.message);
-        json_decref(ret);
-        return NULL;
-    }
-    return ret;
-}
-
-bool notification_text(const json_t *object, const char *name, const char **ret, struct error *err)
-{
-    const json_t *value = json_object_get(object, name);
-
-    *ret = value == NULL ? "" : json_string_value(value);
-    return *ret != NULL || error_set(err, ERROR_BAD_REQUEST, "%s is not a string", name);
-}
-
-static void announcement_done(struct announcement *event)
-{
-    free(event->uri);
-    free(event->source);
-    free(event->id);
-    free(event->origin);
-    free(event->traceparent);
-    *event = (struct announcement){0};
-}
-
-void notification_done(struct notification *notification)
-{
-    for (size_t i = 0; i < notification->count; i++)
-        announcement_done(&notification->events[i]);
-    free(notification->events);
-    *notification = (struct notification){0};
-}
-
-static bool copy(const char *text, char **ret, struct error *err)
-{
-    if (text == NULL)
-        text = "";
-    if (!string_is_utf8(bytes_from_str(text)))
-        return error_set(err, ERROR_BAD_REQUEST, "the event's text is not UTF-8");
-    *ret = strdup(text);
-    return *ret != NULL || error_oom(err);
-}
-
-bool notification_add(struct notification *notification, const struct announced *event,
-                      struct error *err)
-{
-    size_t count = notification->count;
-    struct announcement *more =
-        reallocarray(notification->events, count + 1, sizeof(*notification->events));
-
-    if (more == NULL)
-        return error_oom(err);
-    notification->events = more;
-    struct announcement *added = &more[count];
-    *added = (struct announcement){0};
-    if ((event->uri == NULL || copy(event->uri, &added->uri, err)) &&
-        copy(event->source, &added->source, err) && copy(event->id, &added->id, err) &&
-        copy(event->origin, &added->origin, err) &&
-        copy(event->traceparent, &added->traceparent, err)) {
-        notification->count++;
-        return true;
-    }
-    announcement_done(added);
-    return false;
-}
-
-bool notification_gcs_uri(const json_t *resource, char **ret, struct error *err)
-{
-    const char *bucket = json_string_value(json_object_get(resource, "bucket"));
-    const char *name = json_string_value(json_object_get(resource, "name"));
-
-    *ret = NULL;
-    if (bucket == NULL || *bucket == '\0' || name == NULL || *name == '\0')
-        return true;
-    *ret = string_format("gs://%s/%s", bucket, name);
-    return *ret != NULL || error_oom(err);
-}
-
-/* What no header tells apart. */
-static bool read_body(const struct notification_request *req, struct notification *ret,
-                      struct error *err)
+/* The formats that no header tells apart. */
+static bool read_body(const struct request *req, struct notification *ret, struct error *err)
 {
     CLEANUP_JSON json_t *body = notification_parse(req->body, "the body", err);
 
@@ -115,8 +21,7 @@ static bool read_body(const struct notification_request *req, struct notificatio
                      "neither a Pub/Sub push, nor a CloudEvent, nor an S3 event notification");
 }
 
-bool notification_read(const struct notification_request *req, struct notification *ret,
-                       struct error *err)
+bool notification_read(const struct request *req, struct notification *ret, struct error *err)
 {
     CLEANUP(notification_done) struct notification found = {0};
     bool ok;

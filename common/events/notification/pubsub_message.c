@@ -1,16 +1,18 @@
 /* Pub/Sub pushes. Sources of the formats, Google's documentation: Pub/Sub, "Push subscriptions"
  * (wrapped) and "Payload unwrapping" (unwrapped, with metadata); Cloud Storage, "Pub/Sub
  * notifications for Cloud Storage". */
+#include "events/notification/pubsub_message.h"
+
 #include "base/strings.h"
-#include "events/notification/notification_internal.h"
+#include "events/notification/parts.h"
 
 #include <string.h>
 
 /* One message, whether its parts came in an envelope or in headers. Borrowed. */
 struct message {
-    struct bytes data;                          /* decoded */
-    const json_t *attributes;                   /* wrapped */
-    const struct notification_request *headers; /* unwrapped: attributes are headers */
+    struct bytes data;             /* decoded */
+    const json_t *attributes;      /* wrapped */
+    const struct request *headers; /* unwrapped: attributes are headers */
     const char *source, *id;
     bool id_is_final; /* the event_id of the publisher says nothing better */
 };
@@ -20,14 +22,14 @@ static bool attribute(const struct message *m, const char *name, const char **re
 {
     if (m->headers == NULL)
         return notification_text(m->attributes, name, ret, err);
-    *ret = m->headers->header(m->headers->ctx, name);
+    *ret = request_header(m->headers, name);
     if (*ret == NULL)
         *ret = "";
     return true;
 }
 
-/* A message of Cloud Storage: `event_type` is its attribute. The resource tells the object's name
- * best, since a header cannot hold every name. */
+/* A message of Cloud Storage: `event_type` is its attribute. The resource has the object's name
+ * whole, since a header cannot hold every name. */
 static bool add_gcs(const struct message *m, const char *event_type, const json_t *data,
                     struct announced *event, struct notification *ret, struct error *err)
 {
@@ -104,20 +106,19 @@ bool pubsub_push_read(const json_t *envelope, const struct announced *event,
 static const char message_id[] = "x-goog-pubsub-message-id";
 static const char subscription[] = "x-goog-pubsub-subscription-name";
 
-bool pubsub_is_unwrapped(const struct notification_request *req)
+bool pubsub_is_unwrapped(const struct request *req)
 {
-    return req->header(req->ctx, message_id) != NULL || req->header(req->ctx, subscription) != NULL;
+    return request_header(req, message_id) != NULL || request_header(req, subscription) != NULL;
 }
 
-bool pubsub_unwrapped_read(const struct notification_request *req, struct notification *ret,
-                           struct error *err)
+bool pubsub_unwrapped_read(const struct request *req, struct notification *ret, struct error *err)
 {
     return add_message(
         &(struct message){
             .data = req->body,
             .headers = req,
-            .source = req->header(req->ctx, subscription),
-            .id = req->header(req->ctx, message_id),
+            .source = request_header(req, subscription),
+            .id = request_header(req, message_id),
         },
         ret, err);
 }

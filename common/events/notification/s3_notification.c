@@ -1,7 +1,9 @@
 /* S3 event notifications. Sources of the format: Amazon S3 User Guide, "Event message structure";
  * MinIO sends the same, with EventName and Key beside the Records and "s3:" before the names. */
+#include "events/notification/s3_notification.h"
+
 #include "base/strings.h"
-#include "events/notification/notification_internal.h"
+#include "events/notification/parts.h"
 
 #include <string.h>
 
@@ -13,7 +15,7 @@ bool s3_notification_is(const json_t *body)
            (event != NULL && strcmp(event, "s3:TestEvent") == 0);
 }
 
-static bool says_created(const char *name)
+static bool is_created(const char *name)
 {
     if (string_starts_with(name, "s3:"))
         name += 3;
@@ -35,7 +37,7 @@ static bool decode_key(const char *key, struct buffer *out, struct error *err)
     return string_percent_decode(text, out, err);
 }
 
-/* What tells the events of one object apart: no sender leaves out all of it. */
+/* Differs between the events of one object: no sender leaves out all of it. */
 static char *event_id(const json_t *record, const char *bucket, const char *key)
 {
     const json_t *object = json_object_get(json_object_get(record, "s3"), "object");
@@ -78,8 +80,8 @@ static bool read_record(const json_t *record, struct notification *ret, struct e
         return false;
     if (*name == '\0')
         return error_set(err, ERROR_BAD_REQUEST, "no eventName");
-    return says_created(name) ? read_created(record, &event, ret, err)
-                              : notification_add(ret, &event, err);
+    return is_created(name) ? read_created(record, &event, ret, err)
+                            : notification_add(ret, &event, err);
 }
 
 bool s3_notification_read(const json_t *body, struct notification *ret, struct error *err)

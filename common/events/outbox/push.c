@@ -362,12 +362,7 @@ struct publisher *push_publisher_new(struct outbox *outbox, const struct push_op
     }
     p->publisher = (struct publisher){push_publish, push_stop, push_free};
     p->outbox = outbox;
-    p->client = http_client_new(
-        &(struct http_client_options){.ca_file = options->ca_file, .cut = options->cut}, err);
-    if (p->client == NULL) {
-        push_destroy(p);
-        return NULL;
-    }
+    p->client = http_client_share(options->client);
     if (!start_threads(p, options->concurrency, err)) {
         push_stop(&p->publisher, INT64_MAX / 2);
         push_free(&p->publisher);

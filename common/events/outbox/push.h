@@ -13,11 +13,12 @@
 #include "events/outbox/outbox.h"
 #include "events/publisher.h"
 
+struct http_client;
+
 struct push_options {
-    const char *url;   /* http://host:port/pubsub: EVENTS_URL without "push+" */
-    const char *token; /* PUSH_TOKEN, sent as Bearer; "" for none */
-    const char *ca_file;
-    const struct clock_cut *cut; /* ends a running delivery at shutdown; borrowed; may be NULL */
+    const char *url;            /* http://host:port/pubsub: EVENTS_URL without "push+" */
+    const char *token;          /* PUSH_TOKEN, sent as Bearer; "" for none */
+    struct http_client *client; /* shared: a delivery may outlast the publisher */
     int64_t concurrency;
     int64_t max_attempts;
     int64_t max_age_s;

@@ -16,28 +16,12 @@
 #define DARKROOM_EVENTS_PUBSUB_PUBSUB_H
 
 #include "base/bytes.h"
-#include "base/clock.h"
 #include "events/publisher.h"
+#include "events/pubsub/pubsub_options.h"
 
 enum {
-    PUBSUB_TOKEN_MAX = 4096,
     PUBSUB_MESSAGE_MAX = 128 * 1024, /* as JSON */
     PUBSUB_ATTRIBUTES_MAX = 8,
-};
-
-struct http_client;
-
-/* All pointers are borrowed and must outlive what is made from them. */
-struct pubsub_options {
-    const char *endpoint;        /* "http(s)://host[:port]"; "" for Google's */
-    const char *topic;           /* "projects/P/topics/T" */
-    struct http_client *client;  /* its cut ends a running call */
-    const struct clock_cut *cut; /* the same one; may be NULL */
-    int64_t attempt_ms;          /* for one attempt; 0: 10 s */
-    /* The Bearer token; NULL for none (emulators). `expired`: a server refused this one. */
-    bool (*token)(void *ctx, int64_t deadline_ms, char out[PUBSUB_TOKEN_MAX], struct error *err);
-    void (*token_expired)(void *ctx, const char *token);
-    void *token_ctx;
 };
 
 struct pubsub_attribute {

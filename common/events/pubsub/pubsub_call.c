@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "base/strings.h"
+#include "client/bearer.h"
 #include "client/http_client.h"
 
 #include <jansson.h>
@@ -86,7 +87,7 @@ static enum pubsub_verdict judge(const struct pubsub_options *options, struct pu
         return PUBSUB_AGAIN;
     case 401:
         error_set(err, ERROR_UNAVAILABLE, "Pub/Sub refuses our credentials (401 %s)", name);
-        return options->token != NULL ? PUBSUB_NEW_TOKEN : PUBSUB_FAILED;
+        return options->bearer != NULL ? PUBSUB_NEW_TOKEN : PUBSUB_FAILED;
     case 403:
         error_set(err, ERROR_UNAVAILABLE,
                   "Pub/Sub lets us not publish to %.100s (403 %s): grant the service's account "
@@ -118,14 +119,14 @@ enum pubsub_verdict pubsub_call(const struct pubsub_options *options, const char
                                 struct pubsub_call *call, struct error *err)
 {
     static const char bearer[] = "Authorization: Bearer ";
-    char authorization[sizeof(bearer) + PUBSUB_TOKEN_MAX];
+    char authorization[sizeof(bearer) + BEARER_MAX];
     char *token = authorization + strlen(bearer);
     const char *headers[] = {"Content-Type: application/json", NULL, NULL};
     CLEANUP(http_reply_done) struct http_reply reply = {0};
 
-    if (options->token != NULL) {
+    if (options->bearer != NULL) {
         strcpy(authorization, bearer);
-        if (!options->token(options->token_ctx, call->deadline_ms, token, err)) {
+        if (!options->bearer->get(options->bearer, call->deadline_ms, token, err)) {
             error_wrap(err, "a token for Pub/Sub");
             return judge_error(err);
         }
@@ -145,7 +146,7 @@ enum pubsub_verdict pubsub_call(const struct pubsub_options *options, const char
         return judge_error(err);
     }
     enum pubsub_verdict verdict = judge(options, call, &reply, err);
-    if (verdict == PUBSUB_NEW_TOKEN && options->token_expired != NULL)
-        options->token_expired(options->token_ctx, token);
+    if (verdict == PUBSUB_NEW_TOKEN)
+        options->bearer->expired(options->bearer, token);
     return verdict;
 }

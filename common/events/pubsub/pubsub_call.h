@@ -2,7 +2,9 @@
 #ifndef DARKROOM_EVENTS_PUBSUB_PUBSUB_CALL_H
 #define DARKROOM_EVENTS_PUBSUB_PUBSUB_CALL_H
 
-#include "events/pubsub/pubsub.h"
+#include "base/bytes.h"
+#include "events/publisher.h"
+#include "events/pubsub/pubsub_options.h"
 
 enum { PUBSUB_BATCH_MAX = 100 };
 

@@ -3,14 +3,14 @@
 #include "image/read/jpeg.h"
 
 /* The picture's rows, upright, to the resampler. */
-static bool feed(const struct turned *picture, const atomic_bool *cancelled, struct image_worker *w,
-                 struct error *err)
+static bool feed(const struct turned *picture, const atomic_bool *cancelled,
+                 struct image_scratch *w, struct error *err)
 {
     enum { ROWS_BETWEEN_LOOKS = 64 };
     struct resample *r = &w->resample;
     size_t columns = (size_t)(r->last_col - r->first_col);
 
-    if (!scratch_need(&w->rows, 4 * columns, err))
+    if (!scratch_buffer_need(&w->rows, 4 * columns, err))
         return false;
     for (int y = r->first_row; y < r->last_row; y++) {
         const uint8_t *p = picture->corner + y * picture->down + r->first_col * picture->across;
@@ -42,7 +42,7 @@ static struct turned turn_upright(struct geometry *g, const VipsImage *image)
     return view;
 }
 
-static bool fit_by_libvips(struct image_worker *w, const struct fit_request *request,
+static bool fit_by_libvips(struct image_scratch *w, const struct fit_request *request,
                            const struct image_header *header, struct picture *ret,
                            struct error *err)
 {
@@ -65,8 +65,8 @@ static bool fit_by_libvips(struct image_worker *w, const struct fit_request *req
     return true;
 }
 
-bool image_fit(struct image_worker *worker, const struct fit_request *request, struct picture *ret,
-               struct error *err)
+bool image_fit(struct image_scratch *scratch, const struct fit_request *request,
+               struct picture *ret, struct error *err)
 {
     const struct image_input *input = request->input;
     struct image_header header;
@@ -77,9 +77,9 @@ bool image_fit(struct image_worker *worker, const struct fit_request *request, s
         !image_probe(input->data, input->limits, &header, err))
         return false;
     probed = clock_monotonic_s() - start;
-    ok = jpeg_fits(&header) && !worker->only_libvips
-             ? jpeg_fit(worker, request, &header, ret, err)
-             : fit_by_libvips(worker, request, &header, ret, err);
+    ok = jpeg_fits(&header) && !scratch->only_libvips
+             ? jpeg_fit(scratch, request, &header, ret, err)
+             : fit_by_libvips(scratch, request, &header, ret, err);
     if (ok)
         ret->stages.decode += probed;
     return ok;

@@ -4,6 +4,7 @@
 #define DARKROOM_IMAGE_OPS_GEOMETRY_H
 
 #include "image/private.h"
+#include "image/scratch.h"
 
 /* How a stored picture becomes upright: its axes are mirrored, then exchanged. */
 struct turn {
@@ -36,12 +37,12 @@ bool geometry_plan(struct geometry *g, const struct image_size *stored, int orie
  * the final, good resize); 1 for none. */
 int geometry_spare(const struct geometry *g);
 
-/* Gets worker->resample ready for the rows of the decoded picture. ERROR_OVERLOADED. */
-bool geometry_begin(struct geometry *g, struct image_worker *worker, struct error *err) NODISCARD;
+/* Gets scratch->resample ready for the rows of the decoded picture. ERROR_OVERLOADED. */
+bool geometry_begin(struct geometry *g, struct image_scratch *scratch, struct error *err) NODISCARD;
 
-/* When all rows are fed: the picture, upright and on its canvas, the worker's until its next image.
- * ERROR_OVERLOADED. */
-bool geometry_finish(const struct geometry *g, struct image_worker *worker, uint32_t background,
+/* When all rows are fed: the picture, upright and on its canvas, in the scratch until its next
+ * image. ERROR_OVERLOADED. */
+bool geometry_finish(const struct geometry *g, struct image_scratch *scratch, uint32_t background,
                      struct picture *ret, struct error *err) NODISCARD;
 
 #endif

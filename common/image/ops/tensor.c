@@ -1,4 +1,5 @@
 #include "image/private.h"
+#include "image/scratch.h"
 
 #include <math.h>
 #include <string.h>
@@ -95,18 +96,18 @@ void image_tensor_fill(const uint8_t *rgb, const struct image_tensor_spec *spec,
     (spec->nchw ? to_planes : to_pixels)(rgb, image_pixels_bytes(spec) / 3, scale, offset, values);
 }
 
-bool image_to_pixels(struct image_worker *worker, const struct image_input *input,
+bool image_to_pixels(struct image_scratch *scratch, const struct image_input *input,
                      const struct image_tensor_spec *spec, uint8_t *rgb, struct image_stages *ret,
                      struct error *err)
 {
     struct fit_request request = {plan_tensor, spec, 0xffffff, input};
     struct picture picture;
-    bool ok = image_fit(worker, &request, &picture, err);
+    bool ok = image_fit(scratch, &request, &picture, err);
 
     if (ok) {
         memcpy(rgb, picture.rgb, image_pixels_bytes(spec));
         *ret = picture.stages;
     }
-    image_worker_trim(worker);
+    image_scratch_trim(scratch);
     return ok;
 }

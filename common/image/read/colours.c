@@ -1,6 +1,6 @@
 /* Embedded colour profiles on pixels in memory, by lcms2. Photographs of a source have the same
  * one, and making a transform takes several times as long as using it on a small picture (measured:
- * 0.2 ms), so the worker keeps the last few. */
+ * 0.2 ms), so a thread keeps the last few. */
 #include "image/read/colours.h"
 
 #include <lcms2.h>
@@ -10,7 +10,7 @@ static void profile_done(struct colour_profile *p)
 {
     if (p->transform != NULL)
         cmsDeleteTransform(p->transform);
-    scratch_done(&p->data);
+    scratch_buffer_done(&p->data);
     *p = (struct colour_profile){0};
 }
 
@@ -71,7 +71,7 @@ static struct colour_profile *keep(struct colours *c, struct bytes profile, int 
     if (c->context == NULL)
         c->context = cmsCreateContext(NULL, NULL);
     profile_done(p);
-    if (c->context == NULL || !scratch_need(&p->data, profile.len, err)) {
+    if (c->context == NULL || !scratch_buffer_need(&p->data, profile.len, err)) {
         (void)error_oom(err);
         return NULL;
     }

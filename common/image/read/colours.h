@@ -1,7 +1,24 @@
 #ifndef DARKROOM_IMAGE_READ_COLOURS_H
 #define DARKROOM_IMAGE_READ_COLOURS_H
 
-#include "image/worker.h"
+#include "base/bytes.h"
+#include "image/scratch_buffer.h"
+
+/* The transforms for the last few embedded profiles; see colours.c. All zero: none yet. */
+enum { COLOURS_KEPT = 4 };
+struct colours {
+    void *context; /* lcms's */
+    struct colour_profile {
+        struct scratch_buffer data;
+        size_t len;
+        int bands;       /* of the file: 1 or 3; 0: nothing is kept here */
+        void *transform; /* lcms's; NULL: the profile does not work */
+    } kept[COLOURS_KEPT];
+    size_t next; /* the one to be given up */
+};
+void colours_done(struct colours *c);
+/* Give back the profiles larger than that. */
+void colours_trim(struct colours *c, size_t keep_bytes);
 
 /* RGB in memory, of which all three bytes are the same when it was decoded from grey. */
 struct colours_pixels {

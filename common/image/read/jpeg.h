@@ -1,8 +1,9 @@
-/* JPEG in and out by libjpeg-turbo directly: what most requests are. */
+/* Reading JPEG by libjpeg-turbo directly: what most requests are. */
 #ifndef DARKROOM_IMAGE_READ_JPEG_H
 #define DARKROOM_IMAGE_READ_JPEG_H
 
 #include "image/private.h"
+#include "image/scratch_buffer.h"
 
 /* What a JPEG says besides its pixels. */
 struct jpeg_metadata {
@@ -16,8 +17,8 @@ int exif_orientation(struct bytes tiff);
 /* Reads the segments before the first scan of a file that jpeg_header_read has passed. `scratch`
  * gets the profile when the file has it in pieces; otherwise it is a view of the file. Metadata
  * that is broken counts as none; only memory can fail (ERROR_OVERLOADED). */
-bool jpeg_metadata_read(struct bytes data, struct scratch *scratch, struct jpeg_metadata *ret,
-                        struct error *err) NODISCARD;
+bool jpeg_metadata_read(struct bytes data, struct scratch_buffer *scratch,
+                        struct jpeg_metadata *ret, struct error *err) NODISCARD;
 
 /* Whether jpeg_fit takes it: grey, YCbCr and RGB. The rest (CMYK, YCCK) goes through libvips. */
 bool jpeg_fits(const struct image_header *header);
@@ -26,21 +27,8 @@ bool jpeg_fits(const struct image_header *header);
  * vector code for. */
 int jpeg_scale(int spare);
 
-/* As image_fit, for a JPEG whose header has been checked. The picture is the worker's. */
-bool jpeg_fit(struct image_worker *worker, const struct fit_request *request,
+/* As image_fit, for a JPEG whose header has been checked. The picture is in the scratch. */
+bool jpeg_fit(struct image_scratch *scratch, const struct fit_request *request,
               const struct image_header *header, struct picture *ret, struct error *err) NODISCARD;
-
-struct jpeg_encoder *jpeg_encoder_new(struct error *err) NODISCARD;
-void jpeg_encoder_free(struct jpeg_encoder *encoder);
-
-struct jpeg_encode {
-    const struct picture *picture;
-    int quality;                  /* libjpeg's */
-    const atomic_bool *cancelled; /* may be NULL */
-};
-/* A baseline JPEG without metadata, in *out, of which it takes *len bytes. ERROR_DEADLINE,
- * ERROR_OVERLOADED (memory), ERROR_INTERNAL. */
-bool jpeg_encode(struct jpeg_encoder *encoder, const struct jpeg_encode *what, struct scratch *out,
-                 size_t *len, struct error *err) NODISCARD;
 
 #endif

@@ -238,7 +238,7 @@ static void rows_step(void *arg)
 }
 
 bool jpeg_decoder_read(struct jpeg_decoder *d, int denominator, struct resample *resample,
-                       struct scratch *rows, struct error *err)
+                       struct scratch_buffer *rows, struct error *err)
 {
     d->resample = resample;
     d->rows = rows;
@@ -247,6 +247,6 @@ bool jpeg_decoder_read(struct jpeg_decoder *d, int denominator, struct resample 
     d->codec.out_color_space = JCS_EXT_RGBX;
     if (!jpeg_guard_run(&d->guard, start_step, d))
         return failed(d, err);
-    return scratch_need(rows, ROW_ALIGN + PIXEL + ROWS * row_bytes(d), err) &&
+    return scratch_buffer_need(rows, ROW_ALIGN + PIXEL + ROWS * row_bytes(d), err) &&
            (jpeg_guard_run(&d->guard, rows_step, d) || failed(d, err)) && check_codes(d, err);
 }

@@ -2,8 +2,10 @@
 #ifndef DARKROOM_IMAGE_READ_JPEG_DECODE_H
 #define DARKROOM_IMAGE_READ_JPEG_DECODE_H
 
+#include "base/bytes.h"
 #include "image/read/jpeg_guard.h"
-#include "image/worker.h"
+#include "image/resample/resample.h"
+#include "image/scratch_buffer.h"
 
 /* A libjpeg decoder for one image: tables that a file defines outlive it in the decoder, and
  * another file could use them, so none is used twice (creating one costs 2 us). Freed by
@@ -13,7 +15,7 @@ struct jpeg_decoder {
     struct jpeg_decompress_struct codec;
     struct bytes data;
     struct resample *resample;
-    struct scratch *rows;
+    struct scratch_buffer *rows;
     double resample_s; /* of the time, what the resampler took */
     /* for looking at every code: */
     struct jpeg_source_mgr source;
@@ -29,6 +31,6 @@ void jpeg_decoder_done(struct jpeg_decoder *d);
  * which has begun, asks for. The file is always read to the end of its last scan. `rows` is the
  * decoder's. ERROR_BAD_IMAGE, ERROR_DEADLINE, ERROR_OVERLOADED. */
 bool jpeg_decoder_read(struct jpeg_decoder *d, int denominator, struct resample *resample,
-                       struct scratch *rows, struct error *err) NODISCARD;
+                       struct scratch_buffer *rows, struct error *err) NODISCARD;
 
 #endif

@@ -17,7 +17,7 @@ int jpeg_scale(int spare)
 }
 
 /* The resized picture, as it is stored. */
-static bool decode(struct jpeg_decoder *d, struct geometry *g, struct image_worker *w,
+static bool decode(struct jpeg_decoder *d, struct geometry *g, struct image_scratch *w,
                    struct error *err)
 {
     g->joined = jpeg_scale(geometry_spare(g));
@@ -34,7 +34,7 @@ static bool same_header(const struct jpeg_decoder *d, const struct image_header 
 }
 
 static bool to_srgb(const struct geometry *g, const struct jpeg_metadata *metadata, int bands,
-                    struct image_worker *w, struct error *err)
+                    struct image_scratch *w, struct error *err)
 {
     struct colours_pixels pixels = {
         .rgb = g->resample.out,
@@ -45,7 +45,7 @@ static bool to_srgb(const struct geometry *g, const struct jpeg_metadata *metada
     return colours_to_srgb(&w->colours, metadata->profile, &pixels, err);
 }
 
-bool jpeg_fit(struct image_worker *w, const struct fit_request *request,
+bool jpeg_fit(struct image_scratch *w, const struct fit_request *request,
               const struct image_header *header, struct picture *ret, struct error *err)
 {
     CLEANUP(jpeg_decoder_done) struct jpeg_decoder d;

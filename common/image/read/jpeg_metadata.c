@@ -64,7 +64,7 @@ static bool next_segment(struct bytes data, size_t *pos, int *marker, struct byt
     return true;
 }
 
-static bool join(const struct bytes *pieces, struct scratch *scratch, struct bytes *ret,
+static bool join(const struct bytes *pieces, struct scratch_buffer *scratch, struct bytes *ret,
                  struct error *err)
 {
     size_t len = 0, count = 0;
@@ -74,7 +74,7 @@ static bool join(const struct bytes *pieces, struct scratch *scratch, struct byt
     *ret = pieces[0];
     if (count < 2)
         return true;
-    if (!scratch_need(scratch, len, err))
+    if (!scratch_buffer_need(scratch, len, err))
         return false;
     len = 0;
     for (size_t i = 0; i < count; len += pieces[i++].len)
@@ -83,8 +83,8 @@ static bool join(const struct bytes *pieces, struct scratch *scratch, struct byt
     return true;
 }
 
-bool jpeg_metadata_read(struct bytes data, struct scratch *scratch, struct jpeg_metadata *ret,
-                        struct error *err)
+bool jpeg_metadata_read(struct bytes data, struct scratch_buffer *scratch,
+                        struct jpeg_metadata *ret, struct error *err)
 {
     static const char exif[] = "Exif\0", icc[] = "ICC_PROFILE"; /* with their NULs */
     struct bytes pieces[PIECES_MAX] = {{0}}, segment;

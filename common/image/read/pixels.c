@@ -1,4 +1,5 @@
 #include "image/private.h"
+#include "image/read/colours.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 #include "image/resample/resample.h"
 
-#include "image/resample/resample_internal.h"
+#include "image/resample/resample_kernels.h"
 
 #include <math.h>
 #include <string.h>

@@ -5,24 +5,18 @@
  * outermost pixel, as Pillow has it. Fixed point; within 1 of the same sums in double.
  * When an axis shrinks by more than RESAMPLE_BOX_FROM, whole boxes of pixels are averaged first.
  *
- * A `struct resample` belongs to one thread and is meant to live in a worker, all zero at first:
+ * A `struct resample` belongs to one thread and starts as all zero:
  * buffers only grow, and the tables of the last geometry are kept, so that a resize like the one
  * before costs no set-up. No globals. */
 #ifndef DARKROOM_IMAGE_RESAMPLE_RESAMPLE_H
 #define DARKROOM_IMAGE_RESAMPLE_RESAMPLE_H
 
-#include "base/cleanup.h"
-#include "base/error.h"
-
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "image/resample/resample_axis.h"
 
 enum {
     RESAMPLE_SOURCE_SIDE_MAX = 10000000,        /* libvips' own limit */
     RESAMPLE_SIDE_MAX = 65535,                  /* of the output */
     RESAMPLE_OUT_PIXELS_MAX = 16 * 1024 * 1024, /* of the output */
-    RESAMPLE_BOX_FROM = 10,
 };
 
 /* A window of the source becomes out_width x out_height pixels of RGB, 3 bytes each. Pixels beside
@@ -35,24 +29,6 @@ struct resample_plan {
     int out_width, out_height;
     uint8_t *out;
     size_t out_stride; /* bytes */
-};
-
-struct resample_buffer {
-    void *data;
-    size_t size;
-};
-
-/* One axis: which cells (pixels, or boxes of them) make an output, and how much of each. */
-struct resample_axis {
-    int src, out;         /* the geometry these tables are for */
-    double start, length; /* of the window */
-    int box;              /* pixels in a cell */
-    int first, last;      /* pixels needed: [first, last) */
-    int cells;
-    bool whole;                   /* output i is pixel first + i: neither scaled nor shifted */
-    int taps;                     /* of each output, even; some may weigh nothing */
-    struct resample_buffer cell;  /* int[out]: the first tap, counted from `first` */
-    struct resample_buffer coefs; /* int16_t[out * taps]: 1 << 14 is 1 */
 };
 
 struct resample {

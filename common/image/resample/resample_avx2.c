@@ -1,6 +1,6 @@
 /* resample_kernels.c with 256 bits, for processors that have them: chosen when run, and compiled
  * for every x86-64. */
-#include "image/resample/resample_internal.h"
+#include "image/resample/resample_kernels.h"
 
 #ifdef __x86_64__
 #include <immintrin.h>

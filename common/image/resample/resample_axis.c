@@ -1,5 +1,5 @@
 /* The weights of one axis. */
-#include "image/resample/resample_internal.h"
+#include "image/resample/resample_axis.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* The sums of products. Vector extensions of GCC and Clang, 128 bits, which every x86-64 and arm64
  * has; what these cannot say well is in two functions with a form for SSE2. */
-#include "image/resample/resample_internal.h"
+#include "image/resample/resample_kernels.h"
 
 #include <string.h>
 

@@ -1,4 +1,6 @@
-#include "image/read/jpeg.h"
+#include "image/private.h"
+#include "image/scratch.h"
+#include "image/write/jpeg_encode.h"
 
 #include <string.h>
 
@@ -21,17 +23,6 @@ static void stop_when_cancelled(VipsImage *image, VipsProgress *progress, const 
         vips_image_set_kill(image, TRUE);
 }
 
-/* libjpeg's quality for ours: the same up to 80, then through (90, 94) to (100, 100). At the
- * default of 90 what a classifier sees must hardly differ from the original: with libjpeg's own 90
- * the probability of a photograph's class moves by 0.026 on average without chroma subsampling and
- * by 0.039 with it, with 94 by 0.015 (tests/integration/test_photos.py prints it). */
-static int jpeg_quality(int quality)
-{
-    if (quality <= 80)
-        return quality;
-    return quality <= 90 ? 80 + (quality - 80) * 14 / 10 : 94 + (quality - 90) * 6 / 10;
-}
-
 static int save(VipsImage *image, const struct image_options *options, void **data, size_t *len)
 {
     switch (options->format) {
@@ -39,12 +30,13 @@ static int save(VipsImage *image, const struct image_options *options, void **da
         return vips_pngsave_buffer(image, data, len, "compression", PNG_COMPRESSION, NO_METADATA,
                                    NULL);
     case IMAGE_WEBP:
-        return vips_webpsave_buffer(image, data, len, "Q", options->quality, "effort", WEBP_EFFORT,
-                                    NO_METADATA, NULL);
+        return vips_webpsave_buffer(image, data, len, "Q", image_options_quality(options), "effort",
+                                    WEBP_EFFORT, NO_METADATA, NULL);
     case IMAGE_AVIF:
         return vips_heifsave_buffer(image, data, len, "compression",
-                                    VIPS_FOREIGN_HEIF_COMPRESSION_AV1, "Q", options->quality,
-                                    "bitdepth", 8, "effort", AVIF_EFFORT, NO_METADATA, NULL);
+                                    VIPS_FOREIGN_HEIF_COMPRESSION_AV1, "Q",
+                                    image_options_quality(options), "bitdepth", 8, "effort",
+                                    AVIF_EFFORT, NO_METADATA, NULL);
     case IMAGE_JPEG:
     case IMAGE_GIF:
     case IMAGE_TIFF:
@@ -114,26 +106,23 @@ static bool encode_by_libvips(const struct encode_request *request, const struct
                      image_format_name(options->format));
 }
 
-/* The result outlives the worker's next image: a copy of what is usually some tens of kilobytes. */
-static bool encode_jpeg(struct image_worker *worker, const struct encode_request *request,
+static bool encode_jpeg(struct jpeg_encoder *encoder, const struct encode_request *request,
                         const struct picture *picture, struct image_result *ret, struct error *err)
 {
-    struct jpeg_encode what = {picture, jpeg_quality(request->options->quality),
+    struct jpeg_encode what = {picture, image_options_quality(request->options),
                                request->cancelled};
-    size_t len;
+    struct scratch_buffer out = {0}; /* handed over */
 
-    if (!jpeg_encode(worker->encoder, &what, &worker->encoded, &len, err))
+    if (!jpeg_encode(encoder, &what, &out, &ret->len, err)) {
+        scratch_buffer_done(&out);
         return false;
-    ret->data = malloc(len);
-    if (ret->data == NULL)
-        return error_oom(err);
-    memcpy(ret->data, worker->encoded.data, len);
-    ret->len = len;
+    }
+    ret->data = out.data;
     ret->release = free;
     return true;
 }
 
-bool image_encode(struct image_worker *worker, const struct encode_request *request,
+bool image_encode(struct image_scratch *scratch, const struct encode_request *request,
                   const struct picture *picture, struct image_result *ret, struct error *err)
 {
     void *data = NULL;
@@ -141,7 +130,7 @@ bool image_encode(struct image_worker *worker, const struct encode_request *requ
     if (!image_cancelled_check(request->cancelled, err))
         return false;
     if (request->options->format == IMAGE_JPEG)
-        return encode_jpeg(worker, request, picture, ret, err);
+        return encode_jpeg(scratch->encoder, request, picture, ret, err);
     if (!encode_by_libvips(request, picture, &data, &ret->len, err))
         return false;
     ret->data = data;

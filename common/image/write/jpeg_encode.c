@@ -1,4 +1,5 @@
-#include "image/read/jpeg.h"
+#include "image/write/jpeg_encode.h"
+
 #include "image/read/jpeg_guard.h"
 
 #include <stdlib.h>
@@ -18,7 +19,7 @@ struct jpeg_encoder {
     struct jpeg_destination_mgr destination;
     /* of the call */
     const struct jpeg_encode *what;
-    struct scratch *out;
+    struct scratch_buffer *out;
     size_t len;
 };
 
@@ -127,10 +128,10 @@ static void write_rows(void *arg)
     jpeg_finish_compress(&e->codec);
 }
 
-bool jpeg_encode(struct jpeg_encoder *e, const struct jpeg_encode *what, struct scratch *out,
+bool jpeg_encode(struct jpeg_encoder *e, const struct jpeg_encode *what, struct scratch_buffer *out,
                  size_t *len, struct error *err)
 {
-    if (!scratch_need(out, FIRST_BYTES, err))
+    if (!scratch_buffer_need(out, FIRST_BYTES, err))
         return false;
     e->guard.cancelled = what->cancelled;
     e->what = what;

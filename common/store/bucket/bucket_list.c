@@ -2,6 +2,7 @@
 #include "base/strings.h"
 #include "store/bucket/bucket.h"
 #include "store/bucket/xml.h"
+#include "store/store.h"
 
 #include <string.h>
 

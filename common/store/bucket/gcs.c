@@ -1,6 +1,7 @@
 /* Google Cloud Storage's XML API with a Bearer token: S3's shape in path style.
  * https://cloud.google.com/storage/docs/xml-api/overview */
 #include "base/strings.h"
+#include "client/bearer.h"
 #include "store/bucket/bucket.h"
 
 #include <openssl/evp.h>
@@ -26,14 +27,14 @@ static bool add_md5(struct bucket_attempt *attempt, struct error *err)
 
 static bool prepare(struct bucket *bucket, struct bucket_attempt *attempt, struct error *err)
 {
-    const struct store_options *options = &bucket->options;
-    char token[STORE_TOKEN_MAX];
+    struct bearer *google = bucket->options.gcs.bearer;
+    char token[BEARER_MAX];
 
     if (strcmp(attempt->call->method, "PUT") == 0 && !add_md5(attempt, err))
         return false;
-    if (options->gcs.token == NULL)
+    if (google == NULL)
         return true;
-    return options->gcs.token(options->gcs.token_ctx, attempt->call->deadline_ms, token, err) &&
+    return google->get(google, attempt->call->deadline_ms, token, err) &&
            bucket_attempt_header(attempt, err, "Authorization", "Bearer %s", token);
 }
 
@@ -41,14 +42,14 @@ static bool prepare(struct bucket *bucket, struct bucket_attempt *attempt, struc
 static bool refused(struct bucket *bucket, const struct bucket_attempt *attempt,
                     const struct http_reply *reply, const char *code)
 {
-    const struct store_options *options = &bucket->options;
+    struct bearer *google = bucket->options.gcs.bearer;
 
     (void)code;
-    if (reply->status != 401 || options->gcs.token_expired == NULL)
+    if (reply->status != 401 || google == NULL)
         return false;
     for (size_t i = 0; i < attempt->line_count; i++)
         if (string_starts_with(attempt->lines[i], bearer))
-            options->gcs.token_expired(options->gcs.token_ctx, attempt->lines[i] + strlen(bearer));
+            google->expired(google, attempt->lines[i] + strlen(bearer));
     return true;
 }
 

@@ -52,7 +52,7 @@ static void keep_context(struct libs3 *s, S3RequestContext *context)
 }
 
 /* One request on its way through libs3. */
-struct request {
+struct libs3_call {
     struct libs3_transfer transfer;
     bool finished; /* libs3 is done with it */
     bool complete; /* and the reply is whole */
@@ -68,7 +68,7 @@ static S3Status on_properties(const S3ResponseProperties *properties, void *ctx)
 
 static void on_complete(S3Status status, const S3ErrorDetails *details, void *ctx)
 {
-    struct request *r = ctx;
+    struct libs3_call *r = ctx;
 
     (void)details;
     r->finished = true;
@@ -87,7 +87,7 @@ static const char *header_of(const struct bucket_call *call, const char *name)
 }
 
 static void start_put(struct libs3 *s, const struct bucket_call *call, S3RequestContext *context,
-                      struct request *r)
+                      struct libs3_call *r)
 {
     static const S3PutObjectHandler handler = {{on_properties, on_complete}, NULL};
     const S3PutProperties properties = {
@@ -99,7 +99,7 @@ static void start_put(struct libs3 *s, const struct bucket_call *call, S3Request
 }
 
 static void start_get(struct libs3 *s, const struct bucket_call *call, S3RequestContext *context,
-                      struct request *r)
+                      struct libs3_call *r)
 {
     static const S3GetObjectHandler handler = {{on_properties, on_complete}, NULL};
     const char *range = header_of(call, "range");
@@ -111,7 +111,7 @@ static void start_get(struct libs3 *s, const struct bucket_call *call, S3Request
 }
 
 static void start(struct libs3 *s, const struct bucket_call *call, S3RequestContext *context,
-                  struct request *r)
+                  struct libs3_call *r)
 {
     static const S3ListBucketHandler list_handler = {{on_properties, on_complete}, NULL};
 
@@ -128,7 +128,8 @@ static void start(struct libs3 *s, const struct bucket_call *call, S3RequestCont
 }
 
 /* Until libs3 is done or the time is up. */
-static void run(struct libs3 *s, S3RequestContext *context, int64_t deadline_ms, struct request *r)
+static void run(struct libs3 *s, S3RequestContext *context, int64_t deadline_ms,
+                struct libs3_call *r)
 {
     int running = 0;
 
@@ -144,7 +145,7 @@ static void run(struct libs3 *s, S3RequestContext *context, int64_t deadline_ms,
     }
 }
 
-static bool fail(const struct libs3 *s, const struct request *r, struct error *err)
+static bool fail(const struct libs3 *s, const struct libs3_call *r, struct error *err)
 {
     if (r->transfer.multi == NULL && r->status == S3StatusOutOfMemory)
         return error_oom(err);
@@ -170,7 +171,7 @@ static bool libs3_send(struct bucket *bucket, const struct bucket_attempt *attem
     CLEANUP_FREE char *url = call->key != NULL ? NULL
                                                : string_format("%s%s/?%s", s->bucket->base,
                                                                s->bucket->root, call->query);
-    struct request r = {
+    struct libs3_call r = {
         .transfer =
             {
                 .url = url,
@@ -241,18 +242,13 @@ static bool check_options(const struct store_options *options, const char *bucke
     S3UriStyle style = options->s3.virtual_addressing ? S3UriStyleVirtualHost : S3UriStylePath;
     S3Status name = S3_validate_bucket_name(bucket, style);
 
-    if (*options->s3.endpoint == '\0')
-        return error_set(err, ERROR_CONFIG, "S3_SIGNATURE=v2 needs an S3_ENDPOINT");
-    if (string_starts_with(options->s3.endpoint, "https:"))
+    if (!string_starts_with(options->s3.endpoint, "http://"))
         return error_set(err, ERROR_CONFIG,
-                         "S3_SIGNATURE=v2 cannot use an https S3_ENDPOINT, since libs3 does not "
-                         "verify who answers: use S3_SIGNATURE=v4");
+                         "S3_SIGNATURE=v2 needs an http:// S3_ENDPOINT, since libs3 does not "
+                         "verify a TLS peer: use S3_SIGNATURE=v4");
     if (*options->s3.session_token != '\0')
         return error_set(err, ERROR_CONFIG,
                          "S3_SIGNATURE=v2 has no session tokens: use S3_SIGNATURE=v4");
-    if (*options->s3.access_key == '\0' || *options->s3.secret_key == '\0')
-        return error_set(err, ERROR_CONFIG,
-                         "s3:// needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
     if (strlen(options->s3.access_key) > ACCESS_KEY_MAX ||
         strlen(options->s3.secret_key) > SECRET_KEY_MAX)
         return error_set(err, ERROR_CONFIG,

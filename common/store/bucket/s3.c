@@ -84,10 +84,6 @@ void *store_s3_open(const struct store_options *options, const char *name, struc
         error_oom(err);
         return NULL;
     }
-    if (*options->s3.access_key == '\0' || *options->s3.secret_key == '\0') {
-        error_set(err, ERROR_CONFIG, "s3:// needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
-        return NULL;
-    }
     bool own = *options->s3.endpoint != '\0';
     struct bucket *bucket = bucket_new(&s3_dialect, options, own ? options->s3.endpoint : aws, name,
                                        options->s3.virtual_addressing, err);

@@ -1,4 +1,5 @@
 #include "store/file/file.h"
+#include "store/store.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -76,19 +76,12 @@ static void test_defaults(void **state)
     }
 }
 
-static void set_keys(void)
-{
-    setenv("AWS_ACCESS_KEY_ID", "id", 1);
-    setenv("AWS_SECRET_ACCESS_KEY", "secret", 1);
-}
-
 static void test_storage(void **state)
 {
     static const char *const good[] = {"file:data", "file:///data", "s3://b", "s3://b/p", "gs://b"};
     static const char *const bad[] = {"data", "http://b", "s3:b", "FILE:x", "gs:/b"};
 
     (void)state;
-    set_keys();
     for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
         setenv("STORAGE_URL", good[i], 1);
         assert_told(SERVICE_CLASSIFY, NULL);
@@ -111,7 +104,6 @@ static void test_bucket(void **state)
     };
 
     (void)state;
-    set_keys();
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         setenv("STORAGE_URL", cases[i].url, 1);
         setenv("BUCKET", cases[i].bucket, 1);
@@ -196,7 +188,6 @@ static void test_together(void **state)
 static void test_retention(void **state)
 {
     (void)state;
-    set_keys();
     setenv("RETENTION_DAYS", "30", 1);
     assert_told(SERVICE_PREPROCESS, NULL);
     assert_told(SERVICE_CLASSIFY, NULL);
@@ -213,7 +204,6 @@ static void test_allowed_buckets(void **state)
     assert_told(SERVICE_CLASSIFY, "ALLOWED_BUCKETS: ");
     assert_told(SERVICE_PREPROCESS, NULL);
     setenv("STORAGE_URL", "s3://a", 1);
-    set_keys();
     assert_told(SERVICE_CLASSIFY, NULL);
 }
 
@@ -221,19 +211,8 @@ static void test_s3(void **state)
 {
     (void)state;
     setenv("STORAGE_URL", "s3://bucket", 1);
-    assert_told(SERVICE_BOTH, "AWS_ACCESS_KEY_ID");
-    set_keys();
-    assert_told(SERVICE_BOTH, NULL);
-    setenv("S3_SIGNATURE", "v2", 1);
-    assert_told(SERVICE_BOTH, "S3_SIGNATURE=v2: needs an http://");
-    setenv("S3_ENDPOINT", "https://host", 1);
-    assert_told(SERVICE_BOTH, "S3_SIGNATURE=v2: needs an http://");
     setenv("S3_ENDPOINT", "http://host:9000/", 1);
-    assert_told(SERVICE_BOTH, NULL);
-    setenv("AWS_SESSION_TOKEN", "token", 1);
-    assert_told(SERVICE_BOTH, "session tokens");
-    setenv("S3_SIGNATURE", "v4", 1);
-    assert_told(SERVICE_BOTH, NULL);
+    assert_told(SERVICE_BOTH, NULL); /* credentials are checked by the store */
     static const char *const bad[] = {
         "host", "ftp://host", "http://host/path", "http://u:p@host", "http://host?x", "http://"};
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {

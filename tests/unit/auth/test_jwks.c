@@ -109,9 +109,7 @@ static int begin(void **state)
     f.client = http_client_new(&(struct http_client_options){0}, &err);
     assert_non_null(f.client);
     now_ms = 1000;
-    f.jwks = jwks_new(&(struct jwks_options){.client = f.client, .url = url, .now_ms = test_clock},
-                      &err);
-    assert_non_null(f.jwks);
+    f.jwks = jwks_new(&(struct jwks_options){.client = f.client, .url = url, .now_ms = test_clock});
     *state = &f;
     return 0;
 }

@@ -1,7 +1,4 @@
-/* base/json. What it does without memory is in test_alloc_faults.c. */
 #include "base/json.h"
-
-#include "base/clock.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +13,6 @@ static void test_values(void **state)
 
     (void)state;
     assert_string_equal(json_string_value(json_array_get(json_object_get(json, "a"), 1)), "x");
-    /* what is changed and written later is Jansson's as ever */
     assert_int_equal(json_object_set_new(json, "b", json_integer(2)), 0);
     CLEANUP_FREE char *text = json_dumps(json, JSON_COMPACT);
     assert_string_equal(text, "{\"a\":[1,\"x\"],\"b\":2}");
@@ -47,29 +43,11 @@ static void test_what_is_none(void **state)
     assert_int_equal(err.code, ERROR_BAD_REQUEST);
 }
 
-/* Half a million values that are released from the first to the last one. */
-static void test_malformed_in_linear_time(void **state)
-{
-    enum { LEN = 1 << 20 };
-    CLEANUP_FREE char *text = malloc(LEN);
-    struct error err = {0};
-
-    (void)state;
-    assert_non_null(text);
-    text[0] = '[';
-    for (size_t i = 1; i + 1 < LEN; i += 2)
-        memcpy(text + i, "1,", 2);
-    int64_t before = clock_monotonic_ms();
-    assert_null(json_read(bytes_of(text, LEN - 1), 0, &err));
-    assert_true(clock_monotonic_ms() - before < 20000); /* milliseconds; an hour if quadratic */
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_what_is_none),
-        cmocka_unit_test(test_malformed_in_linear_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

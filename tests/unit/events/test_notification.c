@@ -4,37 +4,28 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
-#include <strings.h>
 
 #include <cmocka.h>
 
-/* Headers as "name: value" lines. */
-static const char *header_of(const void *ctx, const char *name)
-{
-    static char value[8192];
-    const char *line = ctx;
-    size_t len = strlen(name);
-
-    for (; line != NULL && *line != '\0'; line = strchr(line, '\n') + 1) {
-        if (strncasecmp(line, name, len) != 0 || strncmp(line + len, ": ", 2) != 0)
-            continue;
-        /* one buffer for each name, since several values may be held at once */
-        static char values[16][1024];
-        static int next;
-        char *out = values[next++ % 16];
-        snprintf(value, sizeof(value), "%s", line + len + 2);
-        snprintf(out, sizeof(values[0]), "%.*s", (int)strcspn(value, "\n"), value);
-        return out;
-    }
-    return NULL;
-}
-
+/* `headers`: "name: value" lines. */
 static bool read_it(const char *headers, const char *body, struct notification *ret,
                     struct error *err)
 {
-    const struct notification_request request = {
-        .body = bytes_from_str(body), .header = header_of, .ctx = headers};
+    CLEANUP_FREE char *lines = headers != NULL ? strdup(headers) : NULL;
+    struct http_field fields[16];
+    struct request request = {.headers = fields, .body = bytes_from_str(body)};
 
+    for (char *line = lines, *next; line != NULL && *line != '\0'; line = next) {
+        char *colon = strstr(line, ": ");
+        next = line + strcspn(line, "\n");
+        if (*next != '\0')
+            *next++ = '\0';
+        if (colon == NULL || colon > next)
+            continue;
+        assert_true(request.header_count < ARRAY_SIZE(fields));
+        *colon = '\0';
+        fields[request.header_count++] = (struct http_field){line, colon + 2};
+    }
     return notification_read(&request, ret, err);
 }
 

@@ -755,7 +755,7 @@ static void test_files_that_are_refused(void **state)
     run_sql("CREATE TABLE album (title TEXT)");
     assert_cannot_open(path, "not an outbox");
     assert_int_equal(asides(), 0);
-    assert_cannot_open("/proc/none/outbox.db", "/proc/none");
+    assert_cannot_open("/dev/null/none/outbox.db", "/dev/null");
 }
 
 /* ---- damage */

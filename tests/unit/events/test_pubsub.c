@@ -1,6 +1,8 @@
 /* events/pubsub against a scripted HTTP server: a thread that answers by a function. */
 #include "base/clock.h"
+#include "client/bearer.h"
 #include "client/http_client.h"
+#include "events/pubsub/pubsub.h"
 #include "events/pubsub/pubsub_call.h"
 #include "test_http_request.h"
 
@@ -601,7 +603,7 @@ static void test_partial_ids(void **state)
         pubsub_free(pubsub);
     }
     open_topic(answer_mangled);
-    assert_false(publish("hello", 300, id, &err));
+    assert_false(publish("hello", 2000, id, &err));
     assert_int_equal(err.code, ERROR_UNAVAILABLE);
 }
 
@@ -788,27 +790,29 @@ static void test_stop_waits(void **state)
 /* ---- tokens */
 
 static struct {
+    struct bearer bearer;
     atomic_int asked;
     int fail; /* so many times */
     enum error_code code;
     char expired[64];
 } tokens;
 
-static bool get_token(void *ctx, int64_t deadline_ms, char out[PUBSUB_TOKEN_MAX], struct error *err)
+static bool get_token(struct bearer *bearer, int64_t deadline_ms, char out[BEARER_MAX],
+                      struct error *err)
 {
     int n = tokens.asked++;
 
-    assert_ptr_equal(ctx, &tokens);
+    assert_ptr_equal(bearer, &tokens.bearer);
     assert_true(clock_left_ms(deadline_ms) > 0);
     if (n < tokens.fail)
         return error_set(err, tokens.code, "no token today");
-    snprintf(out, PUBSUB_TOKEN_MAX, "token-%d", n);
+    snprintf(out, BEARER_MAX, "token-%d", n);
     return true;
 }
 
-static void token_expired(void *ctx, const char *token)
+static void token_expired(struct bearer *bearer, const char *token)
 {
-    assert_ptr_equal(ctx, &tokens);
+    assert_ptr_equal(bearer, &tokens.bearer);
     snprintf(tokens.expired, sizeof(tokens.expired), "%s", token);
 }
 
@@ -818,9 +822,8 @@ static void open_with_tokens(answer_fn answer, int fail, enum error_code code)
     tokens.fail = fail;
     tokens.code = code;
     *tokens.expired = '\0';
-    open_with(answer, &(struct pubsub_options){.token = get_token,
-                                               .token_expired = token_expired,
-                                               .token_ctx = &tokens});
+    tokens.bearer = (struct bearer){get_token, token_expired};
+    open_with(answer, &(struct pubsub_options){.bearer = &tokens.bearer});
 }
 
 static void test_token(void **state)

@@ -1,5 +1,6 @@
 /* events/push against a scripted HTTP server: a thread that answers by a function. */
 #include "base/clock.h"
+#include "client/http_client.h"
 #include "events/notification/notification.h"
 #include "events/outbox/push.h"
 #include "test_http_request.h"
@@ -138,6 +139,7 @@ static void endpoint_close(void)
 static char dir[64];
 static char path[96];
 static struct outbox *outbox;
+static struct http_client *client;
 static struct publisher *publisher;
 
 static int remove_entry(const char *name, const struct stat *st, int type, struct FTW *ftw)
@@ -160,7 +162,8 @@ static int setup(void **state)
         return -1;
     snprintf(path, sizeof(path), "%s/outbox.db", dir);
     outbox = outbox_open(&(struct outbox_options){.path = path, .max_pending = 1000}, &err);
-    return outbox == NULL ? -1 : 0;
+    client = http_client_new(&(struct http_client_options){0}, &err);
+    return outbox == NULL || client == NULL ? -1 : 0;
 }
 
 static void publisher_end(void)
@@ -176,6 +179,7 @@ static int teardown(void **state)
 {
     (void)state;
     publisher_end();
+    http_client_free(client);
     outbox_close(outbox);
     for (int i = 0; endpoint.handlers > 0 && i < 500; i++)
         sleep_ms(10);
@@ -191,6 +195,7 @@ static void publisher_start(int64_t max_attempts, int64_t max_backoff_ms)
     publisher = push_publisher_new(outbox,
                                    &(struct push_options){.url = url,
                                                           .token = "s3cret",
+                                                          .client = client,
                                                           .concurrency = 4,
                                                           .max_attempts = max_attempts,
                                                           .max_age_s = 604800,
@@ -261,13 +266,6 @@ static int answer_400(int n)
     return 400;
 }
 
-static const char *no_header(const void *ctx, const char *name)
-{
-    (void)ctx;
-    (void)name;
-    return NULL;
-}
-
 static void test_request(void **state)
 {
     char message_id[MESSAGE_ID_MAX];
@@ -286,7 +284,7 @@ static void test_request(void **state)
     assert_non_null(strstr(endpoint.last, "\r\nAuthorization: Bearer s3cret\r\n"));
     assert_non_null(strstr(endpoint.last, "\r\ntraceparent: 00-1-2-03\r\n"));
     const char *body = strstr(endpoint.last, "\r\n\r\n") + 4;
-    const struct notification_request request = {.body = bytes_from_str(body), .header = no_header};
+    const struct request request = {.body = bytes_from_str(body)};
     assert_true(notification_read(&request, &told, &err));
     assert_string_equal(told.events[0].id, message_id);
     assert_string_equal(told.events[0].uri, "file:///data/x.jpg");

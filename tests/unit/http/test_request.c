@@ -144,8 +144,10 @@ static void framing(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        const struct request req = {.headers = cases[i].headers, .header_count = cases[i].count};
         struct error err = {0};
-        bool ok = request_framing_check(cases[i].headers, cases[i].count, cases[i].http_1_0, &err);
+        int64_t length;
+        bool ok = request_framing_check(&req, cases[i].http_1_0, &length, &err);
         if (ok != cases[i].ok)
             fail_msg("%s", cases[i].what);
         assert_int_equal(err.code, ok ? ERROR_NONE : ERROR_BAD_REQUEST);

@@ -20,9 +20,9 @@ static bool decodes(struct bytes data, enum error_code *code)
     struct image_stages stages;
     struct image_input input = test_input(data);
     struct error a = {0}, b = {0};
-    bool ok = image_transform(test_worker, &input, &o, &r, &a);
+    bool ok = image_transform(test_scratch, &input, &o, &r, &a);
 
-    assert_int_equal(image_to_pixels(test_worker, &input, &test_spec, pixels, &stages, &b), ok);
+    assert_int_equal(image_to_pixels(test_scratch, &input, &test_spec, pixels, &stages, &b), ok);
     assert_int_equal(a.code, b.code);
     *code = a.code;
     return ok;
@@ -195,11 +195,11 @@ static void test_cancelled_before(void **state)
     struct image_input input = {sample_bytes(s), &test_limits, &cancelled};
 
     (void)state;
-    assert_false(image_transform(test_worker, &input, &o, &r, &err));
+    assert_false(image_transform(test_scratch, &input, &o, &r, &err));
     assert_int_equal(err.code, ERROR_DEADLINE);
     assert_null(r.data);
     err.code = ERROR_NONE;
-    assert_false(image_to_pixels(test_worker, &input, &test_spec, pixels, &stages, &err));
+    assert_false(image_to_pixels(test_scratch, &input, &test_spec, pixels, &stages, &err));
     assert_int_equal(err.code, ERROR_DEADLINE);
 }
 
@@ -241,7 +241,7 @@ static void test_cancelled_during(void **state)
         struct error err = {0};
 
         assert_int_equal(pthread_create(&later.thread, NULL, cancel_later, &later), 0);
-        assert_false(image_transform(test_worker, &input, &o, &r, &err));
+        assert_false(image_transform(test_scratch, &input, &o, &r, &err));
         assert_int_equal(err.code, ERROR_DEADLINE);
         pthread_join(later.thread, NULL);
         assert_true(worked_ms() - later.worked_ms < 500);
@@ -260,7 +260,7 @@ static void *transform_often(void *arg)
     struct image_options o = image_options_default();
     struct image_input input = test_input(sample_bytes(job->sample));
     struct error e = {0};
-    struct image_worker *worker = image_worker_new(&e);
+    struct image_scratch *worker = image_scratch_new(&e);
 
     job->same = worker != NULL;
     for (int i = 0; i < 20 && job->same; i++) {
@@ -270,7 +270,7 @@ static void *transform_often(void *arg)
         job->same &= image_transform(worker, &input, &o, &r, &err) && r.len == job->expected->len &&
                      memcmp(r.data, job->expected->data, r.len) == 0;
     }
-    image_worker_free(worker);
+    image_scratch_free(worker);
     return NULL;
 }
 

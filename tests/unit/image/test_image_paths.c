@@ -93,9 +93,9 @@ static bool run(bool only_libvips, struct bytes data, const struct image_options
 {
     bool ok;
 
-    test_worker->only_libvips = only_libvips;
+    test_scratch->only_libvips = only_libvips;
     ok = transform(data, o, r, err);
-    test_worker->only_libvips = false;
+    test_scratch->only_libvips = false;
     return ok;
 }
 

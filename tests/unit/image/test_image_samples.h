@@ -9,7 +9,9 @@
 
 #include <cmocka.h>
 
+#include "image/read/colours.h"
 #include "image/read/jpeg.h"
+#include "image/scratch.h"
 
 /* x265, which only makes HEIC samples here, never frees some of what it allocates. */
 const char *__lsan_default_suppressions(void);
@@ -19,7 +21,7 @@ const char *__lsan_default_suppressions(void)
 }
 
 static const struct image_limits test_limits = {50000000, 268435456};
-static struct image_worker *test_worker; /* the first thread's */
+static struct image_scratch *test_scratch; /* the first thread's */
 
 struct rgb {
     int r, g, b;
@@ -171,7 +173,7 @@ static inline bool transform(struct bytes data, const struct image_options *o,
 {
     struct image_input input = test_input(data);
 
-    return image_transform(test_worker, &input, o, ret, err);
+    return image_transform(test_scratch, &input, o, ret, err);
 }
 
 static inline void transform_ok(struct sample s, const struct image_options *o,
@@ -201,14 +203,14 @@ static inline int start_images(void **state)
     if (!image_start(&err))
         return -1;
     image_can_decode(IMAGE_AVIF); /* the tests' own libvips calls want the module, too */
-    test_worker = image_worker_new(&err);
-    return test_worker != NULL ? 0 : -1;
+    test_scratch = image_scratch_new(&err);
+    return test_scratch != NULL ? 0 : -1;
 }
 
 static inline int stop_images(void **state)
 {
     (void)state;
-    image_worker_free(test_worker);
+    image_scratch_free(test_scratch);
     image_stop();
     return 0;
 }

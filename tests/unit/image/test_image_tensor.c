@@ -26,7 +26,7 @@ static void to_tensor(struct sample s, const struct image_tensor_spec *spec)
     struct image_input input = test_input(sample_bytes(s));
     struct image_stages stages;
 
-    if (!image_to_pixels(test_worker, &input, spec, pixels, &stages, &err))
+    if (!image_to_pixels(test_scratch, &input, spec, pixels, &stages, &err))
         fail_msg("%s: %s", error_slug(err.code), err.message);
     assert_true(stages.decode > 0);
     image_tensor_fill(pixels, spec, tensor);
@@ -188,10 +188,10 @@ static void test_errors(void **state)
     struct error err = {0};
 
     (void)state;
-    assert_false(image_to_pixels(test_worker, &input, &plain, pixels, &stages, &err));
+    assert_false(image_to_pixels(test_scratch, &input, &plain, pixels, &stages, &err));
     assert_int_equal(err.code, ERROR_TOO_LARGE);
     input.data = bytes_of("text", 4);
-    assert_false(image_to_pixels(test_worker, &input, &plain, pixels, &stages, &err));
+    assert_false(image_to_pixels(test_scratch, &input, &plain, pixels, &stages, &err));
     assert_int_equal(err.code, ERROR_UNSUPPORTED_MEDIA);
 }
 

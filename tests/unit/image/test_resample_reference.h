@@ -2,7 +2,8 @@
 #ifndef TEST_RESAMPLE_REFERENCE_H
 #define TEST_RESAMPLE_REFERENCE_H
 
-#include "image/resample/resample_internal.h"
+#include "image/resample/resample.h"
+#include "image/resample/resample_kernels.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -15,26 +15,32 @@ static void assert_id(const struct image_options *options, const char *data, con
     assert_string_equal(id, expected);
 }
 
-/* Expected values: printf 'darkroom-2\nwidth=...\n...hello' | sha256sum */
+/* Expected values: printf 'darkroom-3\nwidth=...\n...hello' | sha256sum */
 static void test_known_ids(void **state)
 {
     struct image_options o = image_options_default();
 
     (void)state;
-    assert_id(&o, "hello", "dd6eb58b02a5a24a0baf0bf4e278cffd08c5ed0e193e8de56f7635cfb72b3c11");
-    assert_id(&o, "", "51c9a61ed5be86a13ac390902a194fc7bbce13bef49640dc31a0c7ef67934289");
+    assert_id(&o, "hello", "9817a5916958d3bca1b50fffa45cc45e92c8bb91383ff6a550db1a5d6805e872");
+    assert_id(&o, "", "a6bc8486f496975ef745a6bdf9043502e08cd79f95fe7f64d56d14612a3a6f7e");
     o.width = 256;
     o.height = 256; /* the default, spelled out */
-    assert_id(&o, "hello", "dd6eb58b02a5a24a0baf0bf4e278cffd08c5ed0e193e8de56f7635cfb72b3c11");
+    assert_id(&o, "hello", "9817a5916958d3bca1b50fffa45cc45e92c8bb91383ff6a550db1a5d6805e872");
     o.height = 0; /* from the aspect ratio: something else */
-    assert_id(&o, "hello", "f7e5efafe1d5414af6ff08603772b236cfd59ffcef94b778d1e916e3a0ca966b");
+    assert_id(&o, "hello", "230efe9a0d0b2375928d1b19f2810a7f9d13831793d5cd6928292676170ae9c1");
+    o = image_options_default();
+    o.quality = 94; /* JPEG's default, spelled out */
+    assert_id(&o, "hello", "9817a5916958d3bca1b50fffa45cc45e92c8bb91383ff6a550db1a5d6805e872");
+    o.format = IMAGE_WEBP;
+    o.quality = 0;
+    assert_id(&o, "hello", "e026d3bf9081b7e86159130796d289ad04d0680fbfe76e369b6e7753eed1b113");
     o = (struct image_options){.width = 5,
                                .height = 7,
                                .fit = IMAGE_CONTAIN,
                                .format = IMAGE_AVIF,
                                .quality = 1,
                                .background = 0x00abcd};
-    assert_id(&o, "hello", "08a4768d2789bd63c948ecf9b6939d6417239709874c307ec4f2b9f242ef147e");
+    assert_id(&o, "hello", "70e536796a1c5f149b3a58a6404c8a79b20d4204ce2caaa15eb2879f6b12578c");
 }
 
 static void test_every_option_counts(void **state)

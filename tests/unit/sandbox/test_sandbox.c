@@ -60,7 +60,7 @@ static int field_of(pid_t pid, const char *name)
 
 static void answers_and_outputs(void **state)
 {
-    struct sandbox_worker *worker = worker_of(sandbox, 1 << 20);
+    struct sandbox_process *worker = worker_of(sandbox, 1 << 20);
     struct sandbox_reply reply = {.output = BUFFER_MAX(1 << 20)};
     struct error err = {0};
 
@@ -73,12 +73,12 @@ static void answers_and_outputs(void **state)
     assert_int_equal(reply.output.len, 0);
     assert_int_equal(reply.loss.reason, SANDBOX_KEPT);
     buffer_done(&reply.output);
-    sandbox_worker_free(worker);
+    sandbox_process_free(worker);
 }
 
 static void keeps_its_state(void **state)
 {
-    struct sandbox_worker *worker = worker_of(sandbox, 4096);
+    struct sandbox_process *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {0};
     struct error err = {0};
 
@@ -90,7 +90,7 @@ static void keeps_its_state(void **state)
     assert_false(call(worker, "crash", &reply, &err));
     assert_true(call(worker, "count", &reply, &err));
     assert_int_equal(reply.answer[0], 1);
-    sandbox_worker_free(worker);
+    sandbox_process_free(worker);
 }
 
 static void all_sizes(void **state)
@@ -98,12 +98,12 @@ static void all_sizes(void **state)
     static const size_t sizes[] = {0,         1,       4095,          4096,    4097,
                                    1048575,   1048576, 1048577,       3000001, 16 << 20,
                                    INPUT_MAX, 5,       INPUT_MAX - 1, 2 << 20, 0};
-    struct sandbox_worker *worker = worker_of(sandbox, INPUT_MAX);
+    struct sandbox_process *worker = worker_of(sandbox, INPUT_MAX);
     struct sandbox_reply reply = {.output = BUFFER_MAX(INPUT_MAX)};
     struct error err = {0};
     uint8_t *data = malloc(INPUT_MAX + 4096);
-    struct sandbox_job job = {.request = bytes_from_str("echo"),
-                              .deadline_ms = clock_monotonic_ms() + FAR_MS};
+    struct sandbox_request job = {.options = bytes_from_str("echo"),
+                                  .deadline_ms = clock_monotonic_ms() + FAR_MS};
 
     (void)state;
     for (size_t i = 0; i < INPUT_MAX; i++)
@@ -118,16 +118,16 @@ static void all_sizes(void **state)
     assert_int_equal(err.code, ERROR_TOO_LARGE);
     assert_works(worker);
     buffer_done(&reply.output);
-    sandbox_worker_free(worker);
+    sandbox_process_free(worker);
     free(data);
 }
 
 static void errors_are_the_jobs(void **state)
 {
-    struct sandbox_worker *worker = worker_of(sandbox, 4096);
+    struct sandbox_process *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {0};
     struct error err = {0};
-    char request[SANDBOX_REQUEST_MAX + 2];
+    char request[SANDBOX_OPTIONS_MAX + 2];
 
     (void)state;
     assert_false(call(worker, "fail", &reply, &err));
@@ -143,15 +143,16 @@ static void errors_are_the_jobs(void **state)
     /* more than the caller takes */
     assert_false(call(worker, "echo", &reply, &err));
     assert_int_equal(err.code, ERROR_TOO_LARGE);
-    sandbox_worker_free(worker);
+    sandbox_process_free(worker);
 }
 
 static void nothing_is_left_to_use(void **state)
 {
-    struct sandbox_worker *worker = worker_of(sandbox, 4096);
+    SKIP_WITHOUT_PROC();
+    struct sandbox_process *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {0};
     struct error err = {0};
-    pid_t pid = sandbox_worker_pid(worker);
+    pid_t pid = sandbox_process_pid(worker);
     char path[64];
 
     (void)state;
@@ -174,26 +175,26 @@ static void nothing_is_left_to_use(void **state)
         closedir(dir);
         assert_int_equal(n, 2 + 1 + SANDBOX_SANITIZED);
     }
-    sandbox_worker_free(worker);
+    sandbox_process_free(worker);
 }
 
 static void the_deadline(void **state)
 {
     static const char *const names[] = {"spin", "sleep"};
-    struct sandbox_worker *worker = worker_of(sandbox, 4096);
+    struct sandbox_process *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {0};
     struct error err = {0};
-    pid_t pid = sandbox_worker_pid(worker);
-    struct sandbox_job job = {.request = bytes_from_str("spin_politely"),
-                              .deadline_ms = clock_monotonic_ms() + 50};
+    pid_t pid = sandbox_process_pid(worker);
+    struct sandbox_request job = {.options = bytes_from_str("spin_politely"),
+                                  .deadline_ms = clock_monotonic_ms() + 50};
 
     (void)state;
     assert_false(sandbox_call(worker, &job, &reply, &err));
     assert_int_equal(err.code, ERROR_DEADLINE);
     assert_int_equal(reply.loss.reason, SANDBOX_KEPT);
-    assert_int_equal(sandbox_worker_pid(worker), pid);
+    assert_int_equal(sandbox_process_pid(worker), pid);
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-        job.request = bytes_from_str(names[i]);
+        job.options = bytes_from_str(names[i]);
         job.deadline_ms = clock_monotonic_ms() + 50;
         assert_false(sandbox_call(worker, &job, &reply, &err));
         assert_in_range(clock_monotonic_ms(), job.deadline_ms, job.deadline_ms + 5000);
@@ -201,7 +202,7 @@ static void the_deadline(void **state)
         assert_int_equal(reply.loss.reason, SANDBOX_TIMED_OUT);
         assert_works(worker);
     }
-    sandbox_worker_free(worker);
+    sandbox_process_free(worker);
 }
 
 static void *cancel_soon(void *flag)
@@ -214,17 +215,17 @@ static void *cancel_soon(void *flag)
 static void cancelling(void **state)
 {
     static const char *const names[] = {"spin_politely", "spin"};
-    struct sandbox_worker *worker = worker_of(sandbox, 4096);
+    struct sandbox_process *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {0};
     struct error err = {0};
     atomic_bool flag;
     pthread_t thread;
-    struct sandbox_job job = {.cancelled = &flag, .deadline_ms = clock_monotonic_ms() + FAR_MS};
+    struct sandbox_request job = {.cancelled = &flag, .deadline_ms = clock_monotonic_ms() + FAR_MS};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         atomic_init(&flag, false);
-        job.request = bytes_from_str(names[i]);
+        job.options = bytes_from_str(names[i]);
         assert_int_equal(pthread_create(&thread, NULL, cancel_soon, &flag), 0);
         assert_false(sandbox_call(worker, &job, &reply, &err));
         assert_int_equal(err.code, ERROR_DEADLINE);
@@ -232,7 +233,7 @@ static void cancelling(void **state)
         pthread_join(thread, NULL);
     }
     assert_works(worker);
-    sandbox_worker_free(worker);
+    sandbox_process_free(worker);
 }
 
 static int threads_of(pid_t pid)
@@ -251,35 +252,37 @@ static int threads_of(pid_t pid)
 
 static void lost_while_idle(void **state)
 {
+    SKIP_WITHOUT_PROC();
     int threads;
-    struct sandbox_worker *worker = worker_of(sandbox, 4096);
+    struct sandbox_process *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {.output = BUFFER_MAX(4096)};
     struct error err = {0};
 
     (void)state;
-    kill(sandbox_worker_pid(worker), SIGKILL);
-    assert_gone(sandbox_worker_pid(worker));
+    kill(sandbox_process_pid(worker), SIGKILL);
+    assert_gone(sandbox_process_pid(worker));
     assert_true(call(worker, "echo", &reply, &err));
     assert_int_equal(reply.loss.reason, SANDBOX_KILLED);
     assert_true(call(worker, "die_later", &reply, &err));
-    assert_gone(sandbox_worker_pid(worker));
+    assert_gone(sandbox_process_pid(worker));
     assert_true(call(worker, "echo", &reply, &err));
     assert_int_equal(reply.loss.reason, SANDBOX_EXITED);
     assert_int_equal(reply.loss.detail, 4);
-    threads = threads_of(sandbox_worker_pid(worker));
+    threads = threads_of(sandbox_process_pid(worker));
     assert_true(call(worker, "reply_later", &reply, &err)); /* by a thread that ends then */
-    while (threads_of(sandbox_worker_pid(worker)) > threads)
+    while (threads_of(sandbox_process_pid(worker)) > threads)
         usleep(1000);
     assert_true(call(worker, "echo", &reply, &err));
     assert_int_equal(reply.loss.reason, SANDBOX_NONSENSE);
     buffer_done(&reply.output);
-    sandbox_worker_free(worker);
+    sandbox_process_free(worker);
 }
 
 static void a_thousand_crashes_leave_nothing(void **state)
 {
+    SKIP_WITHOUT_PROC();
     static const char *const names[] = {"crash", "exit", "exec", "bad_length"};
-    struct sandbox_worker *worker = worker_of(sandbox, 1 << 20);
+    struct sandbox_process *worker = worker_of(sandbox, 1 << 20);
     struct sandbox_reply reply = {0};
     struct error err = {0};
     int before = descriptors();
@@ -292,24 +295,25 @@ static void a_thousand_crashes_leave_nothing(void **state)
     }
     assert_works(worker);
     assert_int_equal(descriptors(), before);
-    assert_int_equal(children_of(field_of(sandbox_worker_pid(worker), "PPid")), 1);
-    sandbox_worker_free(worker);
+    assert_int_equal(children_of(field_of(sandbox_process_pid(worker), "PPid")), 1);
+    sandbox_process_free(worker);
 }
 
 static void sixty_four_workers(void **state)
 {
-    struct sandbox_worker *workers[64];
+    SKIP_WITHOUT_PROC();
+    struct sandbox_process *workers[64];
     int before = descriptors();
 
     (void)state;
     for (int i = 0; i < 64; i++)
         workers[i] = worker_of(sandbox, 1 << 20);
-    int zygote = field_of(sandbox_worker_pid(workers[0]), "PPid");
+    int zygote = field_of(sandbox_process_pid(workers[0]), "PPid");
     assert_int_equal(children_of(zygote), 64);
     for (int i = 0; i < 64; i++)
         assert_works(workers[i]);
     for (int i = 0; i < 64; i++)
-        sandbox_worker_free(workers[i]);
+        sandbox_process_free(workers[i]);
     assert_int_equal(children_of(zygote), 0);
     assert_int_equal(descriptors(), before);
 }

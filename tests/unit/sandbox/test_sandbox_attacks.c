@@ -54,13 +54,13 @@ static struct attack {
 #endif
 };
 
-static void attack_with(struct sandbox_worker *worker, const struct attack *a)
+static void attack_with(struct sandbox_process *worker, const struct attack *a)
 {
     bool late = a->reason == SANDBOX_TIMED_OUT;
     struct sandbox_reply reply = {0};
     struct error err = {0};
-    struct sandbox_job job = {
-        .request = bytes_from_str(a->name),
+    struct sandbox_request job = {
+        .options = bytes_from_str(a->name),
         .deadline_ms = clock_monotonic_ms() + (late ? 50 : FAR_MS),
     };
     bool ok = sandbox_call(worker, &job, &reply, &err);
@@ -83,7 +83,7 @@ static void attack_with(struct sandbox_worker *worker, const struct attack *a)
 
 /* Normal work on a worker of its own, until told to stop. */
 struct neighbour {
-    struct sandbox_worker *worker;
+    struct sandbox_process *worker;
     pthread_t thread;
     atomic_bool *stop;
     int done, failed;
@@ -95,16 +95,17 @@ static void *neighbour_main(void *arg)
     struct neighbour *n = arg;
     struct sandbox_reply reply = {.output = BUFFER_MAX(1 << 20)};
     struct error err = {0};
-    pid_t pid = sandbox_worker_pid(n->worker);
+    pid_t pid = sandbox_process_pid(n->worker);
 
     while (!atomic_load(n->stop)) {
-        bool ok = sandbox_call(n->worker,
-                               &(struct sandbox_job){.request = bytes_from_str("sum"),
-                                                     .input = bytes_of(input, sizeof(input)),
-                                                     .deadline_ms = clock_monotonic_ms() + FAR_MS},
-                               &reply, &err);
+        bool ok =
+            sandbox_call(n->worker,
+                         &(struct sandbox_request){.options = bytes_from_str("sum"),
+                                                   .input = bytes_of(input, sizeof(input)),
+                                                   .deadline_ms = clock_monotonic_ms() + FAR_MS},
+                         &reply, &err);
         n->done++;
-        n->failed += !ok || reply.output.len != 30000 || sandbox_worker_pid(n->worker) != pid;
+        n->failed += !ok || reply.output.len != 30000 || sandbox_process_pid(n->worker) != pid;
         usleep(500); /* the machine is others', too */
     }
     buffer_done(&reply.output);
@@ -114,7 +115,7 @@ static void *neighbour_main(void *arg)
 static void neighbours_do_not_notice(void **state)
 {
     struct neighbour neighbours[NEIGHBOURS] = {0};
-    struct sandbox_worker *victim = worker_of(sandbox, 1 << 20);
+    struct sandbox_process *victim = worker_of(sandbox, 1 << 20);
     atomic_bool stop = false;
 
     (void)state;
@@ -135,16 +136,16 @@ static void neighbours_do_not_notice(void **state)
         pthread_join(neighbours[i].thread, NULL);
         assert_int_equal(neighbours[i].failed, 0);
         assert_in_range(neighbours[i].done, 100, INT32_MAX);
-        sandbox_worker_free(neighbours[i].worker);
+        sandbox_process_free(neighbours[i].worker);
     }
-    sandbox_worker_free(victim);
+    sandbox_process_free(victim);
 }
 
 #if !SANDBOX_SANITIZED
 /* Every page that it can get: no more than the limit. */
 static void memory_has_a_limit(void **state)
 {
-    struct sandbox_worker *worker = worker_of(sandbox, 4096);
+    struct sandbox_process *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {0};
     struct error err = {0};
     int pieces;
@@ -153,7 +154,7 @@ static void memory_has_a_limit(void **state)
     assert_true(call(worker, "allocate_all", &reply, &err));
     memcpy(&pieces, reply.answer, sizeof(pieces));
     assert_in_range(pieces, MEMORY_MAX / 2 >> 20, MEMORY_MAX >> 20);
-    sandbox_worker_free(worker);
+    sandbox_process_free(worker);
 }
 #endif
 
@@ -173,12 +174,12 @@ static void without_privileges(void **state)
         sandbox = sandbox_start(&job_code, &err);
         if (sandbox == NULL)
             _exit(11);
-        struct sandbox_worker *worker = worker_of(sandbox, 4096);
+        struct sandbox_process *worker = worker_of(sandbox, 4096);
         for (size_t i = 0; i < ARRAY_SIZE(attacks); i++) {
             attack_with(worker, &attacks[i]);
             assert_works(worker);
         }
-        sandbox_worker_free(worker);
+        sandbox_process_free(worker);
         sandbox_stop(sandbox);
         _exit(0);
     }

@@ -3,6 +3,7 @@
 #define DARKROOM_TEST_SANDBOX_HARM_H
 
 #include "base/clock.h"
+#include "sandbox/sandbox.h"
 #include "sandbox/sandbox_internal.h"
 
 #include <errno.h>
@@ -34,8 +35,8 @@ static pid_t job_parent;
 static int job_calls;
 
 struct job_call {
-    const struct sandbox_task *task;
-    struct sandbox_result *result;
+    const struct sandbox_request *request;
+    struct sandbox_reply *reply;
     struct error *err;
 };
 
@@ -43,8 +44,8 @@ static bool answer_errno(struct job_call *c, bool worked)
 {
     int n = worked ? 0 : errno;
 
-    memcpy(c->result->answer, &n, sizeof(n));
-    c->result->answer_len = sizeof(n);
+    memcpy(c->reply->answer, &n, sizeof(n));
+    c->reply->answer_len = sizeof(n);
     return true;
 }
 
@@ -133,7 +134,7 @@ static bool job_map_code(struct job_call *c)
 
 static bool job_make_code(struct job_call *c)
 {
-    void *page = (void *)((uintptr_t)c->result->output & ~(uintptr_t)4095);
+    void *page = (void *)((uintptr_t)c->reply->output.data & ~(uintptr_t)4095);
     return answer_errno(c, syscall(SYS_mprotect, page, 4096, PROT_READ | PROT_EXEC) == 0);
 }
 
@@ -180,8 +181,8 @@ static bool job_allocate_all(struct job_call *c)
         memset(p, 1, PIECE);
         pieces++;
     }
-    memcpy(c->result->answer, &pieces, sizeof(pieces));
-    c->result->answer_len = sizeof(pieces);
+    memcpy(c->reply->answer, &pieces, sizeof(pieces));
+    c->reply->answer_len = sizeof(pieces);
     return true;
 }
 
@@ -195,7 +196,7 @@ static bool job_spin(struct job_call *c)
 
 static bool job_spin_politely(struct job_call *c)
 {
-    while (!atomic_load(c->task->cancelled))
+    while (!atomic_load(c->request->cancelled))
         ;
     return error_set(c->err, ERROR_DEADLINE, "stopped");
 }
@@ -235,7 +236,7 @@ static bool job_exit(struct job_call *c)
 
 static bool job_overrun(struct job_call *c)
 {
-    volatile uint8_t *p = c->result->output;
+    volatile uint8_t *p = c->reply->output.data;
 
     for (size_t i = 0;; i++)
         p[i] = 1;
@@ -244,19 +245,19 @@ static bool job_overrun(struct job_call *c)
 
 static bool job_write_input(struct job_call *c)
 {
-    *(volatile uint8_t *)(uintptr_t)c->task->input.data = 1;
+    *(volatile uint8_t *)(uintptr_t)c->request->input.data = 1;
     return true;
 }
 
 static bool job_bad_length(struct job_call *c)
 {
-    c->result->output_len = c->result->output_max + 1;
+    c->reply->output.len = c->reply->output.max + 1;
     return true;
 }
 
 static bool job_bad_answer(struct job_call *c)
 {
-    c->result->answer_len = SANDBOX_ANSWER_MAX + 1;
+    c->reply->answer_len = SANDBOX_ANSWER_MAX + 1;
     return true;
 }
 

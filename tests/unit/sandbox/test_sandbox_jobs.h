@@ -1,17 +1,18 @@
-/* What the sandboxed workers of the tests do. The request is a job's name, the input its data. */
+/* What the sandbox processes of the tests do. The request is a job's name, the input its data. */
 #ifndef DARKROOM_TEST_SANDBOX_JOBS_H
 #define DARKROOM_TEST_SANDBOX_JOBS_H
 
+#include "../test_skip.h"
 #include "test_sandbox_harm.h"
 
 static bool job_echo(struct job_call *c)
 {
-    size_t len = c->task->input.len;
+    size_t len = c->request->input.len;
 
-    if (len > c->result->output_max)
+    if (len > c->reply->output.max)
         return error_set(c->err, ERROR_TOO_LARGE, "too long");
-    memcpy(c->result->output, c->task->input.data, len);
-    c->result->output_len = len;
+    memcpy(c->reply->output.data, c->request->input.data, len);
+    c->reply->output.len = len;
     return true;
 }
 
@@ -20,10 +21,10 @@ static bool job_sum(struct job_call *c)
 {
     uint64_t sum = 0;
 
-    for (size_t i = 0; i < c->task->input.len; i += 64)
-        sum += c->task->input.data[i];
-    memset(c->result->output, (int)(sum & 0xff), 30000);
-    c->result->output_len = 30000;
+    for (size_t i = 0; i < c->request->input.len; i += 64)
+        sum += c->request->input.data[i];
+    memset(c->reply->output.data, (int)(sum & 0xff), 30000);
+    c->reply->output.len = 30000;
     return true;
 }
 
@@ -49,20 +50,20 @@ static bool job_threads(struct job_call *c)
     }
     for (int i = 0; i < 8; i++)
         pthread_join(threads[i], NULL);
-    c->result->answer[0] = (uint8_t)atomic_load(&n);
-    c->result->answer_len = 1;
+    c->reply->answer[0] = (uint8_t)atomic_load(&n);
+    c->reply->answer_len = 1;
     return true;
 }
 
 /* What is left of the environment, of its memory, and of root: 0 each. */
 static bool job_look_around(struct job_call *c)
 {
-    uint8_t *a = c->result->answer;
+    uint8_t *a = c->reply->answer;
 
     a[0] = environ != NULL && *environ != NULL;
     a[1] = job_secret[0] != '\0';
     a[2] = geteuid() == 0;
-    c->result->answer_len = 3;
+    c->reply->answer_len = 3;
     return true;
 }
 
@@ -76,8 +77,8 @@ static bool job_capget(struct job_call *c)
 
 static bool job_count(struct job_call *c)
 {
-    c->result->answer[0] = (uint8_t)++job_calls;
-    c->result->answer_len = 1;
+    c->reply->answer[0] = (uint8_t)++job_calls;
+    c->reply->answer_len = 1;
     return true;
 }
 
@@ -139,14 +140,14 @@ static const struct {
 #endif
 };
 
-static bool run_job(void *state, const struct sandbox_task *task, struct sandbox_result *result,
+static bool run_job(void *state, const struct sandbox_request *request, struct sandbox_reply *reply,
                     struct error *err)
 {
-    struct job_call call = {task, result, err};
+    struct job_call call = {request, reply, err};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(jobs); i++) {
-        if (bytes_equal(task->request, bytes_from_str(jobs[i].name)))
+        if (bytes_equal(request->options, bytes_from_str(jobs[i].name)))
             return jobs[i].run(&call);
     }
     return error_set(err, ERROR_BAD_REQUEST, "no such job");
@@ -154,10 +155,10 @@ static bool run_job(void *state, const struct sandbox_task *task, struct sandbox
 
 static const struct sandbox_code job_code = {.run = run_job};
 
-static inline struct sandbox_worker *worker_of(struct sandbox *sandbox, size_t payload_max)
+static inline struct sandbox_process *worker_of(struct sandbox *sandbox, size_t payload_max)
 {
     struct error err = {0};
-    struct sandbox_worker *worker = sandbox_worker_new(
+    struct sandbox_process *worker = sandbox_process_new(
         sandbox,
         &(struct sandbox_limits){
             .input_max = payload_max, .output_max = payload_max, .memory_max = MEMORY_MAX},
@@ -168,17 +169,17 @@ static inline struct sandbox_worker *worker_of(struct sandbox *sandbox, size_t p
     return worker;
 }
 
-static inline bool call(struct sandbox_worker *worker, const char *name,
+static inline bool call(struct sandbox_process *worker, const char *name,
                         struct sandbox_reply *reply, struct error *err)
 {
     return sandbox_call(worker,
-                        &(struct sandbox_job){.request = bytes_from_str(name),
-                                              .input = bytes_from_str("the input"),
-                                              .deadline_ms = clock_monotonic_ms() + FAR_MS},
+                        &(struct sandbox_request){.options = bytes_from_str(name),
+                                                  .input = bytes_from_str("the input"),
+                                                  .deadline_ms = clock_monotonic_ms() + FAR_MS},
                         reply, err);
 }
 
-static inline void assert_works(struct sandbox_worker *worker)
+static inline void assert_works(struct sandbox_process *worker)
 {
     struct sandbox_reply reply = {.output = BUFFER_MAX(1 << 20)};
     struct error err = {0};

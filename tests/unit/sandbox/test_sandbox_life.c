@@ -14,13 +14,13 @@ static void *spin_main(void *worker)
 static void die_suddenly(int fd)
 {
     struct sandbox *sandbox = started(&job_code);
-    struct sandbox_worker *workers[4];
+    struct sandbox_process *workers[4];
     pthread_t thread;
     pid_t pids[5];
 
     for (int i = 0; i < 4; i++) {
         workers[i] = worker_of(sandbox, 4096);
-        pids[i] = sandbox_worker_pid(workers[i]);
+        pids[i] = sandbox_process_pid(workers[i]);
     }
     pids[4] = zygote_of(workers[0]);
     for (int i = 0; i < 2; i++)
@@ -36,6 +36,7 @@ static void nothing_outlives_the_parent(void **state)
     int fd, status = status_of(die_suddenly, &fd);
 
     (void)state;
+    SKIP_WITHOUT_PROC();
     assert_true(WIFSIGNALED(status));
     assert_int_equal(read(fd, pids, sizeof(pids)), sizeof(pids));
     close(fd);
@@ -54,7 +55,7 @@ static void *kill_soon(void *pid)
 static void lose_the_zygote(int fd)
 {
     struct sandbox *sandbox = started(&job_code);
-    struct sandbox_worker *worker = worker_of(sandbox, 4096), *idle = worker_of(sandbox, 4096);
+    struct sandbox_process *worker = worker_of(sandbox, 4096), *idle = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {0};
     pid_t zygote = zygote_of(worker);
     pthread_t thread;
@@ -73,16 +74,17 @@ static void lose_the_zygote(int fd)
         _exit(4);
     if (sandbox_alive(sandbox))
         _exit(5);
-    if (sandbox_worker_new(sandbox, &(struct sandbox_limits){1, 1, MEMORY_MAX}, &err) != NULL)
+    if (sandbox_process_new(sandbox, &(struct sandbox_limits){1, 1, MEMORY_MAX}, &err) != NULL)
         _exit(6);
-    sandbox_worker_free(worker);
-    sandbox_worker_free(idle);
+    sandbox_process_free(worker);
+    sandbox_process_free(idle);
     sandbox_stop(sandbox);
 }
 
 static void a_lost_zygote_is_noticed(void **state)
 {
     (void)state;
+    SKIP_WITHOUT_PROC();
     assert_int_equal(status_of(lose_the_zygote, NULL), 0);
 }
 
@@ -90,8 +92,8 @@ static void a_lost_zygote_is_noticed(void **state)
 static void get_signals(int fd)
 {
     struct sandbox *sandbox = started(&job_code);
-    struct sandbox_worker *worker = worker_of(sandbox, 4096);
-    pid_t pid = sandbox_worker_pid(worker);
+    struct sandbox_process *worker = worker_of(sandbox, 4096);
+    pid_t pid = sandbox_process_pid(worker);
 
     (void)fd;
     kill(zygote_of(worker), SIGTERM);
@@ -100,23 +102,24 @@ static void get_signals(int fd)
     kill(pid, SIGINT);
     usleep(50000);
     assert_works(worker);
-    if (sandbox_worker_pid(worker) != pid)
+    if (sandbox_process_pid(worker) != pid)
         _exit(1);
-    sandbox_worker_free(worker);
+    sandbox_process_free(worker);
     sandbox_stop(sandbox);
 }
 
 static void a_groups_signals_are_the_parents(void **state)
 {
     (void)state;
+    SKIP_WITHOUT_PROC();
     assert_int_equal(status_of(get_signals, NULL), 0);
 }
 
 static void stop_with_workers(int fd)
 {
     struct sandbox *sandbox = started(&job_code);
-    struct sandbox_worker *worker = worker_of(sandbox, 4096);
-    pid_t pids[2] = {sandbox_worker_pid(worker), zygote_of(worker)};
+    struct sandbox_process *worker = worker_of(sandbox, 4096);
+    pid_t pids[2] = {sandbox_process_pid(worker), zygote_of(worker)};
 
     sandbox_stop(NULL);
     sandbox_stop(sandbox);
@@ -129,6 +132,7 @@ static void stopping_ends_all(void **state)
     int fd;
 
     (void)state;
+    SKIP_WITHOUT_PROC();
     assert_int_equal(status_of(stop_with_workers, &fd) & ~0xff00, 0);
     assert_int_equal(read(fd, pids, sizeof(pids)), sizeof(pids));
     close(fd);

@@ -37,12 +37,12 @@ static inline struct sandbox *started(const struct sandbox_code *code)
     return sandbox;
 }
 
-static inline pid_t zygote_of(struct sandbox_worker *worker)
+static inline pid_t zygote_of(struct sandbox_process *worker)
 {
     char path[64], text[512];
     int ppid = 0;
 
-    snprintf(path, sizeof(path), "/proc/%d/stat", sandbox_worker_pid(worker));
+    snprintf(path, sizeof(path), "/proc/%d/stat", sandbox_process_pid(worker));
     FILE *file = fopen(path, "r");
     if (file == NULL || fgets(text, sizeof(text), file) == NULL ||
         sscanf(strrchr(text, ')'), ") %*c %d", &ppid) != 1)

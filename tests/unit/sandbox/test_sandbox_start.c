@@ -53,7 +53,7 @@ static void fail_to_start(int fd)
 
     (void)fd;
     for (int i = 0; i < 2; i++) {
-        if (sandbox_worker_new(sandbox, &(struct sandbox_limits){1, 1, MEMORY_MAX}, &err) != NULL)
+        if (sandbox_process_new(sandbox, &(struct sandbox_limits){1, 1, MEMORY_MAX}, &err) != NULL)
             _exit(1);
         if (err.code != ERROR_UNAVAILABLE)
             _exit(2);
@@ -79,6 +79,7 @@ static void what_does_not_start_says_why(void **state)
     };
 
     (void)state;
+    SKIP_WITHOUT_PROC();
     (void)preload_leaves_a_thread;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         code_to_try = &cases[i].code;
@@ -140,13 +141,13 @@ static void live_among_restrictions(bool no_seccomp_call)
     refuse(refused, ARRAY_SIZE(refused), EPERM);
     refuse(unknown, ARRAY_SIZE(unknown), ENOSYS);
     struct sandbox *sandbox = started(&job_code);
-    struct sandbox_worker *worker = worker_of(sandbox, 4096);
+    struct sandbox_process *worker = worker_of(sandbox, 4096);
     assert_works(worker);
     if (call(worker, "exec", &reply, &err) || reply.loss.reason != SANDBOX_FORBIDDEN ||
         reply.loss.detail != SIGSYS)
         _exit(3);
     assert_works(worker);
-    sandbox_worker_free(worker);
+    sandbox_process_free(worker);
     sandbox_stop(sandbox);
 }
 
@@ -217,11 +218,11 @@ static void start_slowly(int fd)
         mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     struct sandbox *sandbox = started(&code); /* would never end if it waited */
     progress->started = true;
-    struct sandbox_worker *worker = worker_of(sandbox, 4096);
+    struct sandbox_process *worker = worker_of(sandbox, 4096);
     if (!progress->preloaded)
         _exit(2);
     assert_works(worker);
-    sandbox_worker_free(worker);
+    sandbox_process_free(worker);
     sandbox_stop(sandbox);
 }
 
@@ -243,7 +244,7 @@ static void kill_what_starts(int fd)
 {
     static const struct sandbox_code code = {.state_new = state_takes_its_time, .run = run_job};
     struct sandbox *sandbox = started(&code);
-    struct sandbox_worker *worker = worker_of(sandbox, 4096);
+    struct sandbox_process *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {.output = BUFFER_MAX(4096)};
     struct error err = {0};
 
@@ -251,14 +252,14 @@ static void kill_what_starts(int fd)
     for (int i = 0; i < 5; i++) {
         if (call(worker, "crash", &reply, &err)) /* the next one is being started */
             _exit(1);
-        kill(sandbox_worker_pid(worker), SIGKILL);
+        kill(sandbox_process_pid(worker), SIGKILL);
         if (!call(worker, "echo", &reply, &err))
             _exit((int)write(2, err.message, strlen(err.message)));
         if (reply.loss.reason != SANDBOX_KILLED)
             _exit(3);
     }
     buffer_done(&reply.output);
-    sandbox_worker_free(worker);
+    sandbox_process_free(worker);
     sandbox_stop(sandbox);
 }
 

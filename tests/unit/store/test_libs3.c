@@ -677,24 +677,28 @@ static void what_libs3_cannot_do_is_refused_at_start(void **state)
 {
     static const char long_text[] =
         "0123456789012345678901234567890123456789012345678901234567890123456789012345";
-    const struct store_options options[] = {
-        {.s3.endpoint = "https://127.0.0.1"},
-        {.s3.endpoint = ""},
-        {.s3.endpoint = "http://127.0.0.1/x"},
-        {.s3.session_token = "t"},
-        {.s3.access_key = ""},
-        {.s3.secret_key = ""},
-        {.s3.access_key = long_text},
-        {.s3.secret_key = long_text},
-        {.url = "s3://a_b", .s3.virtual_addressing = true},
+    static const struct {
+        struct store_options options;
+        const char *text;
+    } cases[] = {
+        {{.s3.endpoint = "https://127.0.0.1"}, "needs an http:// S3_ENDPOINT"},
+        {{.s3.endpoint = ""}, "needs an http:// S3_ENDPOINT"},
+        {{.s3.endpoint = "http://127.0.0.1/x"}, "S3_ENDPOINT"},
+        {{.s3.session_token = "t"}, "session tokens"},
+        {{.s3.access_key = ""}, "AWS_ACCESS_KEY_ID"},
+        {{.s3.secret_key = ""}, "AWS_SECRET_ACCESS_KEY"},
+        {{.s3.access_key = long_text}, "access key"},
+        {{.s3.secret_key = long_text}, "secret key"},
+        {{.url = "s3://a_b", .s3.virtual_addressing = true}, "bucket"},
     };
     struct fixture *f = begin(OK_HELLO);
 
     (void)state;
-    for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         f->err = (struct error){0};
-        assert_null(open_store(f, options[i]));
+        assert_null(open_store(f, cases[i].options));
         assert_int_equal(f->err.code, ERROR_CONFIG);
+        assert_non_null(strstr(f->err.message, cases[i].text));
         assert_null(strstr(f->err.message, long_text));
     }
     end(f);

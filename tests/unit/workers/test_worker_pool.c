@@ -36,20 +36,22 @@ static void held_init(struct held *held)
     held->cancelled = false;
 }
 
-static void hold(void *state, void *arg, const atomic_bool *cancelled)
+static bool hold(void *state, void *arg, const atomic_bool *cancelled, struct error *err)
 {
     struct held *held = arg;
 
     (void)state;
+    (void)err;
     sem_post(&held->running);
     while (sem_trywait(&held->go) != 0 && !(held->cancelled = atomic_load(cancelled)))
         usleep(1000);
+    return true;
 }
 
 /* A worker_pool_run call on a thread of its own. */
 struct caller {
     struct worker_pool *pool;
-    struct worker_job job;
+    struct pool_job job;
     int64_t deadline_ms;
     pthread_t thread;
     bool ok;
@@ -65,7 +67,8 @@ static void *caller_main(void *arg)
 }
 
 static void call(struct caller *caller, struct worker_pool *pool,
-                 void (*run)(void *, void *, const atomic_bool *), void *arg, int64_t deadline_ms)
+                 bool (*run)(void *, void *, const atomic_bool *, struct error *), void *arg,
+                 int64_t deadline_ms)
 {
     *caller =
         (struct caller){.pool = pool, .job = {.run = run, .arg = arg}, .deadline_ms = deadline_ms};
@@ -73,7 +76,7 @@ static void call(struct caller *caller, struct worker_pool *pool,
 }
 
 static void call_large(struct caller *caller, struct worker_pool *pool,
-                       void (*run)(void *, void *, const atomic_bool *), void *arg,
+                       bool (*run)(void *, void *, const atomic_bool *, struct error *), void *arg,
                        int64_t deadline_ms)
 {
     *caller = (struct caller){
@@ -88,11 +91,13 @@ static void wait_for_depth(struct worker_pool *pool, int depth)
     assert_int_equal(worker_pool_queue_depth(pool), depth);
 }
 
-static void add_one(void *state, void *arg, const atomic_bool *cancelled)
+static bool add_one(void *state, void *arg, const atomic_bool *cancelled, struct error *err)
 {
     (void)state;
+    (void)err;
     (void)cancelled;
     atomic_fetch_add((atomic_int *)arg, 1);
+    return true;
 }
 
 static void jobs_run(void **state)
@@ -103,7 +108,7 @@ static void jobs_run(void **state)
 
     (void)state;
     for (int i = 0; i < 1000; i++)
-        assert_true(worker_pool_run(pool, &(struct worker_job){.run = add_one, .arg = &count},
+        assert_true(worker_pool_run(pool, &(struct pool_job){.run = add_one, .arg = &count},
                                     clock_monotonic_ms() + FAR_MS, &err));
     assert_int_equal(count, 1000);
     assert_int_equal(worker_pool_busy(pool), 0);
@@ -130,7 +135,7 @@ static void the_queue_is_bounded(void **state)
     assert_true(worker_pool_is_full(pool));
     assert_int_equal(worker_pool_busy(pool), 1);
     assert_false(
-        worker_pool_run(pool, &(struct worker_job){.run = hold, .arg = &held[0]}, deadline, &err));
+        worker_pool_run(pool, &(struct pool_job){.run = hold, .arg = &held[0]}, deadline, &err));
     assert_int_equal(err.code, ERROR_OVERLOADED);
     for (size_t i = 0; i < 3; i++)
         sem_post(&held[i].go);
@@ -179,14 +184,13 @@ static void a_deadline_in_the_queue_withdraws_the_job(void **state)
     call(&first, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
     sem_wait(&held.running);
     int64_t begun = clock_monotonic_ms();
-    assert_false(worker_pool_run(pool, &(struct worker_job){.run = add_one, .arg = &late},
-                                 begun + 50, &err));
+    assert_false(
+        worker_pool_run(pool, &(struct pool_job){.run = add_one, .arg = &late}, begun + 50, &err));
     assert_int_equal(err.code, ERROR_DEADLINE);
     assert_true(clock_monotonic_ms() - begun >= 50);
     assert_int_equal(worker_pool_queue_depth(pool), 0);
     /* already over: never queued for long, never run */
-    assert_false(
-        worker_pool_run(pool, &(struct worker_job){.run = add_one, .arg = &late}, 0, &err));
+    assert_false(worker_pool_run(pool, &(struct pool_job){.run = add_one, .arg = &late}, 0, &err));
     assert_int_equal(err.code, ERROR_DEADLINE);
     /* the queue is still whole: what comes after is run */
     call(&last, pool, add_one, &ran, clock_monotonic_ms() + FAR_MS);
@@ -210,7 +214,7 @@ static void a_running_job_is_cancelled_at_its_deadline(void **state)
     held_init(&held);
     int64_t deadline = clock_monotonic_ms() + 50;
     assert_true(
-        worker_pool_run(pool, &(struct worker_job){.run = hold, .arg = &held}, deadline, &err));
+        worker_pool_run(pool, &(struct pool_job){.run = hold, .arg = &held}, deadline, &err));
     assert_true(held.cancelled);
     assert_true(clock_monotonic_ms() >= deadline);
     worker_pool_free(pool);
@@ -241,7 +245,7 @@ static void cut_deadlines_reach_waiting_and_running_jobs(void **state)
         assert_int_equal(waiting.err.code, ERROR_DEADLINE);
     /* and every later one */
     held_init(&held);
-    if (worker_pool_run(pool, &(struct worker_job){.run = hold, .arg = &held},
+    if (worker_pool_run(pool, &(struct pool_job){.run = hold, .arg = &held},
                         clock_monotonic_ms() + FAR_MS, &err))
         assert_true(held.cancelled);
     else
@@ -254,13 +258,15 @@ struct order {
     int seen;
 };
 
-static void note_order(void *state, void *arg, const atomic_bool *cancelled)
+static bool note_order(void *state, void *arg, const atomic_bool *cancelled, struct error *err)
 {
     struct order *order = arg;
 
     (void)state;
+    (void)err;
     (void)cancelled;
     order->seen = atomic_fetch_add(order->next, 1);
+    return true;
 }
 
 static void first_come_first_served(void **state)
@@ -303,7 +309,7 @@ static void run_small(struct worker_pool *pool)
     struct error err = {0};
     atomic_int count = 0;
 
-    assert_true(worker_pool_run(pool, &(struct worker_job){.run = add_one, .arg = &count},
+    assert_true(worker_pool_run(pool, &(struct pool_job){.run = add_one, .arg = &count},
                                 clock_monotonic_ms() + FAR_MS, &err));
     assert_int_equal(count, 1);
 }
@@ -351,10 +357,10 @@ static void a_worker_is_kept_for_small_jobs_while_there_are_any(void **state)
     worker_pool_free(pool);
 }
 
-static void nap_and_note(void *state, void *arg, const atomic_bool *cancelled)
+static bool nap_and_note(void *state, void *arg, const atomic_bool *cancelled, struct error *err)
 {
     usleep(50000);
-    note_order(state, arg, cancelled);
+    return note_order(state, arg, cancelled, err);
 }
 
 static void small_jobs_come_between_large_ones(void **state)
@@ -393,11 +399,13 @@ struct flood {
     atomic_bool over;
 };
 
-static void nap(void *state, void *arg, const atomic_bool *cancelled)
+static bool nap(void *state, void *arg, const atomic_bool *cancelled, struct error *err)
 {
     (void)state;
+    (void)err;
     (void)cancelled;
     usleep(*(useconds_t *)arg);
+    return true;
 }
 
 static void *flood_main(void *arg)
@@ -407,7 +415,7 @@ static void *flood_main(void *arg)
 
     while (!atomic_load(&flood->over)) {
         struct error err = {0};
-        if (!worker_pool_run(flood->pool, &(struct worker_job){.run = nap, .arg = &us},
+        if (!worker_pool_run(flood->pool, &(struct pool_job){.run = nap, .arg = &us},
                              clock_monotonic_ms() + FAR_MS, &err))
             abort();
     }
@@ -428,7 +436,7 @@ static void large_jobs_do_not_starve(void **state)
             assert_int_equal(pthread_create(&threads[i], NULL, flood_main, &flood), 0);
         for (int i = 0; i < 10; i++)
             assert_true(worker_pool_run(flood.pool,
-                                        &(struct worker_job){.run = nap, .arg = &us, .large = true},
+                                        &(struct pool_job){.run = nap, .arg = &us, .large = true},
                                         clock_monotonic_ms() + 3000, &err));
         atomic_store(&flood.over, true);
         for (size_t i = 0; i < 8; i++)
@@ -452,7 +460,7 @@ static void large_jobs_have_deadlines_too(void **state)
     sem_wait(&held.running);
     /* one worker is idle, but kept */
     assert_false(worker_pool_run(pool,
-                                 &(struct worker_job){.run = add_one, .arg = &ran, .large = true},
+                                 &(struct pool_job){.run = add_one, .arg = &ran, .large = true},
                                  clock_monotonic_ms() + 30, &err));
     assert_int_equal(err.code, ERROR_DEADLINE);
     assert_int_equal(worker_pool_queue_depth(pool), 0);
@@ -498,13 +506,16 @@ struct niceness {
     void *state;
 };
 
-static void look_at_niceness(void *state, void *arg, const atomic_bool *cancelled)
+static bool look_at_niceness(void *state, void *arg, const atomic_bool *cancelled,
+                             struct error *err)
 {
     struct niceness *niceness = arg;
 
     (void)cancelled;
+    (void)err;
     niceness->value = getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid));
     niceness->state = state;
+    return true;
 }
 
 static void each_worker_has_its_state(void **state)
@@ -522,8 +533,7 @@ static void each_worker_has_its_state(void **state)
     struct worker_pool *pool = worker_pool_new(&options, &err);
     assert_non_null(pool);
     assert_int_equal(states.made, 3);
-    assert_true(worker_pool_run(pool,
-                                &(struct worker_job){.run = look_at_niceness, .arg = &niceness},
+    assert_true(worker_pool_run(pool, &(struct pool_job){.run = look_at_niceness, .arg = &niceness},
                                 clock_monotonic_ms() + FAR_MS, &err));
     assert_non_null(niceness.state);
     assert_int_equal(niceness.value, getpriority(PRIO_PROCESS, 0) + 5);
@@ -561,7 +571,7 @@ static void *storm_main(void *arg)
     for (int i = 0; i < 500; i++) {
         struct error err = {0};
         int64_t deadline = clock_monotonic_ms() + i % 3;
-        struct worker_job job = {.run = add_one, .arg = &storm->ran, .large = i % 2 == 1};
+        struct pool_job job = {.run = add_one, .arg = &storm->ran, .large = i % 2 == 1};
         if (worker_pool_run(storm->pool, &job, deadline, &err))
             atomic_fetch_add(&storm->accepted, 1);
         else if (err.code != ERROR_OVERLOADED && err.code != ERROR_DEADLINE)

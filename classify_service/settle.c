@@ -1,0 +1,92 @@
+#include "settle.h"
+
+#include "announce.h"
+#include "classify.h"
+#include "objects/result_key.h"
+#include "result.h"
+
+#include <string.h>
+
+/* On false *err says why; object->info.etag names the bytes, if there were any. */
+static bool label(const struct app *app, const struct context *ctx, struct result_subject *subject,
+                  struct fetched *object, json_t **ret, struct error *err)
+{
+    struct labels labels;
+
+    if (!fetch_info(ctx, subject->object, object, err))
+        return false;
+    subject->etag = object->info.etag;
+    if (!result_find(app, ctx, subject, ret, err))
+        return false;
+    if (*ret != NULL) /* a duplicate */
+        return true;
+    if (!fetch_data(app, ctx, subject->object, object, err) ||
+        !classify_image(app, ctx, buffer_view(&object->data), TOP_K_DEFAULT, &labels, err))
+        return false;
+    *ret = labels_to_json(model_manifest(app->model), &labels);
+    return result_store(app, ctx, subject, *ret, err);
+}
+
+/* The object can never be labelled: say so where the result is looked for, and under rejected/. */
+static bool reject(const struct app *app, const struct context *ctx,
+                   const struct announcement *event, const struct result_subject *subject,
+                   struct settlement *s, struct error *err)
+{
+    json_decref(s->result);
+    s->result = json_pack("{s:s, s:s}", "status", "rejected", "detail", s->why.message);
+    /* a key that storage cannot hold cannot have a result either */
+    return (result_store(app, ctx, subject, s->result, err) || err->code == ERROR_BAD_REQUEST) &&
+           result_store_rejection(ctx, subject->object->store, event, s->why.message, err);
+}
+
+static void settle_object(const struct app *app, const struct context *ctx,
+                          const struct announcement *event, const struct object *object,
+                          struct settlement *s)
+{
+    CLEANUP(fetched_done) struct fetched fetched = {0};
+    struct result_subject subject = {.object = object, .uri = event->uri, .etag = ""};
+    struct error err = {0};
+
+    s->outcome = SETTLED;
+    if (label(app, ctx, &subject, &fetched, &s->result, &s->why) &&
+        announce_result(app, ctx, event->traceparent, s->result, &s->why))
+        return;
+    if (error_http_status(s->why.code) < 500) { /* the object's fault */
+        if (reject(app, ctx, event, &subject, s, &err))
+            return;
+        s->why = err;
+    }
+    s->outcome = RETRY;
+}
+
+void settle(const struct app *app, const struct context *ctx, const struct announcement *event,
+            struct settlement *ret)
+{
+    struct object object;
+    char longest[STORE_KEY_MAX + 1];
+
+    *ret = (struct settlement){.outcome = IGNORED};
+    if (event->uri == NULL)
+        return;
+    /* no URI, or one outside ALLOWED_BUCKETS: never recorded, since it names no object of ours */
+    if (!store_set_find(app->readable, event->uri, &object.store, object.key, &ret->why) ||
+        !result_key(object.key, longest, sizeof(longest), &ret->why))
+        ret->outcome = SETTLED;
+    else if (!key_is_output(object.key, store_prefix(object.store)) &&
+             strcmp(event->origin, "classify-service") != 0)
+        settle_object(app, ctx, event, &object, ret);
+}
+
+const char *settlement_rejection(const struct settlement *s)
+{
+    if (s->outcome != SETTLED)
+        return NULL;
+    return s->result != NULL ? json_string_value(json_object_get(s->result, "detail"))
+                             : s->why.message;
+}
+
+void settlement_done(struct settlement *s)
+{
+    json_decref(s->result);
+    *s = (struct settlement){0};
+}

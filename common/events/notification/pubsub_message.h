@@ -1,0 +1,17 @@
+/* Pub/Sub pushes, wrapped and unwrapped. Appends to *ret. */
+#ifndef DARKROOM_EVENTS_NOTIFICATION_PUBSUB_MESSAGE_H
+#define DARKROOM_EVENTS_NOTIFICATION_PUBSUB_MESSAGE_H
+
+#include "events/notification/announcement.h"
+#include "http/request.h"
+
+#include <jansson.h>
+
+/* A wrapped push. `event` gives source and id when it came in a CloudEvent, else it is NULL. */
+bool pubsub_push_read(const json_t *envelope, const struct announced *event,
+                      struct notification *ret, struct error *err) NODISCARD;
+bool pubsub_is_unwrapped(const struct request *req);
+bool pubsub_unwrapped_read(const struct request *req, struct notification *ret,
+                           struct error *err) NODISCARD;
+
+#endif

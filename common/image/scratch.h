@@ -1,0 +1,25 @@
+/* What a thread keeps from image to image, and what the stages hand on: see image.h. */
+#ifndef DARKROOM_IMAGE_SCRATCH_H
+#define DARKROOM_IMAGE_SCRATCH_H
+
+#include "image/image.h"
+#include "image/read/colours.h"
+#include "image/resample/resample.h"
+
+struct jpeg_encoder;
+
+struct image_scratch {
+    struct resample resample;
+    struct scratch_buffer rows;    /* as the decoder gives them */
+    struct scratch_buffer resized; /* RGB, as the file is turned */
+    struct scratch_buffer canvas;  /* RGB, upright and padded */
+    struct scratch_buffer profile; /* put together from the file's pieces */
+    struct colours colours;
+    struct jpeg_encoder *encoder;
+    bool only_libvips; /* for tests, which compare the two ways */
+};
+
+/* Give back what an unusually large image needed. After each. */
+void image_scratch_trim(struct image_scratch *scratch);
+
+#endif
