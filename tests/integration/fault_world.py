@@ -152,8 +152,8 @@ class OnServer(World):
         self.server = store_servers.SERVERS[name](self.folder / "server")
         self.storage = self.server.version()
         if name == "swift":  # slow, and of two writers at once the last one wins
-            self.uploads, self.immutable = UPLOADS if ROUND_COUNT else UPLOADS // 5, False
-            self.most_faults = self.uploads // 15
+            self.uploads, self.immutable = UPLOADS if ROUND_COUNT else UPLOADS // 10, False
+            self.most_faults = self.uploads // 8
         return self.where_storage_is()
 
     def where_storage_is(self):
