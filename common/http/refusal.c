@@ -63,7 +63,8 @@ void refusal_linger(int fd, int64_t max_bytes)
 
 /* Let no new connection into the backlog: who tries (SYN without ACK, RFC 9293) is not answered,
  * tries again a second later, and is refused then. Without it, some would come between the last
- * accept and the close, to be reset. Who has had our answer may still complete the handshake. */
+ * accept and the close, to be reset. Who has had our answer may still complete the handshake.
+ * Some kernels want CAP_NET_ADMIN for a filter: there the backlog is made as short as it gets. */
 static void drop_newcomers(int listen_fd)
 {
     enum { FLAGS = 13, SYN = 0x02, ACK = 0x10 }; /* of the TCP header, where the filter begins */
@@ -76,7 +77,8 @@ static void drop_newcomers(int listen_fd)
     };
     const struct sock_fprog program = {.len = ARRAY_SIZE(code), .filter = code};
 
-    setsockopt(listen_fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+    if (setsockopt(listen_fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) != 0)
+        listen(listen_fd, 0);
 }
 
 /* The next of the backlog, or of the handshakes that were under way; -1: there is none. */
