@@ -659,8 +659,6 @@ static void test_a_settlement_is_tried_again(void **state)
     outbox_close(outbox);
 }
 
-enum { FRAME_BYTES = 4096 + 24 };
-
 /* Rows wait for takers and takers for rows: none of either is left waiting for a tick. */
 static void *take_all(void *arg)
 {
@@ -695,7 +693,7 @@ static void test_takers_wake_at_once(void **state)
         assert_int_equal(pthread_create(&takers[i], NULL, take_all, outbox), 0);
     for (int threads = 1; threads <= 64; threads *= 8) { /* who are at the database all the time */
         add_many(outbox, threads * 1000, 1000, threads);
-        assert_true(size_of("-wal") < 2 * OUTBOX_CHECKPOINT_FRAMES * FRAME_BYTES);
+        assert_true(size_of("-wal") < 2 * OUTBOX_CHECKPOINT_FRAMES * (4096 + 24));
     }
     for (int i = 0; i < 50; i++) { /* one at a time, to threads that all sleep */
         add(outbox, 100000 + i);
@@ -765,27 +763,10 @@ static bool reconcile_is_needed(struct outbox *outbox)
     return outbox_reconcile_needed(outbox);
 }
 
-static void damage_header(void)
-{
-    overwrite(path, 0, 100);
-}
-
-/* A write version that no SQLite knows: all can be read, and nothing written. */
-static void damage_write_version(void)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-    assert_int_equal(pwrite(fd, "\xfd", 1, 18), 1);
-    close(fd);
-}
-
-static void damage_first_page(void)
-{
-    overwrite(path, 0, 4096);
-}
+enum { PAGE = 4096, END = -1, MIDDLE = -2, INDEX = -3 };
 
 /* Without it every row can still be read. */
-static void damage_index(void)
+static off_t page_of_index(void)
 {
     sqlite3 *handle = NULL;
     sqlite3_stmt *statement = NULL;
@@ -799,72 +780,40 @@ static void damage_index(void)
     off_t page = sqlite3_column_int64(statement, 0);
     sqlite3_finalize(statement);
     sqlite3_close(handle);
-    overwrite(path, (page - 1) * 4096, 4096);
-}
-
-static void damage_middle(void)
-{
-    overwrite(path, size_of("") / 2 / 4096 * 4096, 4096);
-}
-
-static void damage_all(void)
-{
-    overwrite(path, 0, (size_t)size_of(""));
-}
-
-static void damage_body(void)
-{
-    overwrite(path, 4096, (size_t)size_of("") - 4096);
-}
-
-static void damage_truncate(void)
-{
-    assert_int_equal(truncate(path, size_of("") / 2), 0);
-}
-
-static void damage_empty(void)
-{
-    assert_int_equal(truncate(path, 0), 0);
-}
-
-static void damage_delete(void)
-{
-    assert_int_equal(unlink(path), 0);
-}
-
-static void damage_wal(void)
-{
-    char name[160];
-
-    suffixed(name, "-wal");
-    overwrite(name, 0, (size_t)size_of("-wal"));
-}
-
-static void damage_wal_truncate(void)
-{
-    char name[160];
-
-    suffixed(name, "-wal");
-    assert_int_equal(truncate(name, 8000), 0); /* one frame is left; the end may be stale ones */
-}
-
-static void damage_wal_delete(void)
-{
-    char name[160];
-
-    suffixed(name, "-wal");
-    assert_int_equal(unlink(name), 0);
+    return (page - 1) * PAGE;
 }
 
 enum { ROWS = 300 };
 
 struct damage {
     const char *name;
-    void (*inflict)(void);
-    bool heals;   /* the -wal has what is lost: nothing to recover */
-    bool clean;   /* after a clean end; otherwise after a kill, when there is a -wal */
-    int salvaged; /* rows that must be saved, at least */
+    enum { NOISE, CUT, DELETE, WRITE_VERSION } how;
+    const char *suffix; /* of the file */
+    off_t at, len;      /* MIDDLE, INDEX, END: of the file as it is */
+    bool heals;         /* the -wal has what is lost: nothing to recover */
+    bool killed;        /* after a kill, when there is a -wal; otherwise after a clean end */
+    int salvaged;       /* rows that must be saved, at least */
 };
+
+static void inflict(const struct damage *d)
+{
+    char name[160];
+    off_t size = size_of(d->suffix);
+    off_t at = d->at == MIDDLE ? size / 2 : d->at == INDEX ? page_of_index() : d->at;
+
+    suffixed(name, d->suffix);
+    if (d->how == NOISE) {
+        at -= at % PAGE;
+        overwrite(name, at, (size_t)(d->len == END ? size - at : d->len));
+    } else if (d->how == CUT) {
+        assert_int_equal(truncate(name, at), 0);
+    } else if (d->how == DELETE) {
+        assert_int_equal(unlink(name), 0);
+    } else { /* that no SQLite knows: all can be read, and nothing written */
+        CLEANUP_CLOSE int fd = open(name, O_WRONLY | O_CLOEXEC);
+        assert_int_equal(pwrite(fd, "\xfd", 1, 18), 1);
+    }
+}
 
 /* Leave an outbox with ROWS rows: 0..199 in the database itself, the rest in the -wal if killed. */
 static void prepare_files(bool clean)
@@ -914,27 +863,27 @@ static void check_after_damage_at_open(const struct damage *d)
 static void test_damage_at_open(void **state)
 {
     static const struct damage damages[] = {
-        {"header", damage_header, false, true, 0},
-        {"write version", damage_write_version, false, true, ROWS},
-        {"first page", damage_first_page, false, true, 0},
-        {"index", damage_index, false, true, ROWS},
-        {"middle", damage_middle, false, true, ROWS / 2},
-        {"all", damage_all, false, true, 0},
-        {"truncated", damage_truncate, false, true, 10},
-        {"empty", damage_empty, false, true, 0},
-        {"header, killed", damage_header, true, false, ROWS},
-        {"body, killed", damage_body, false, false, 1},
-        {"all, killed", damage_all, false, false, 1},
-        {"truncated, killed", damage_truncate, false, false, 1},
-        {"deleted, killed", damage_delete, false, false, 0},
-        {"wal", damage_wal, false, false, 200},
-        {"wal deleted", damage_wal_delete, false, false, 200},
+        {"header", NOISE, "", 0, 100, .salvaged = 0},
+        {"write version", WRITE_VERSION, "", .salvaged = ROWS},
+        {"first page", NOISE, "", 0, PAGE, .salvaged = 0},
+        {"index", NOISE, "", INDEX, PAGE, .salvaged = ROWS},
+        {"middle", NOISE, "", MIDDLE, PAGE, .salvaged = ROWS / 2},
+        {"all", NOISE, "", 0, END, .salvaged = 0},
+        {"truncated", CUT, "", MIDDLE, .salvaged = 10},
+        {"empty", CUT, "", 0, .salvaged = 0},
+        {"header, killed", NOISE, "", 0, 100, .heals = true, .killed = true, .salvaged = ROWS},
+        {"body, killed", NOISE, "", PAGE, END, .killed = true, .salvaged = 1},
+        {"all, killed", NOISE, "", 0, END, .killed = true, .salvaged = 1},
+        {"truncated, killed", CUT, "", MIDDLE, .killed = true, .salvaged = 1},
+        {"deleted, killed", DELETE, "", .killed = true, .salvaged = 0},
+        {"wal", NOISE, "-wal", 0, END, .killed = true, .salvaged = 200},
+        {"wal deleted", DELETE, "-wal", .killed = true, .salvaged = 200},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(damages); i++) {
         print_message("  %s\n", damages[i].name);
-        prepare_files(damages[i].clean);
-        damages[i].inflict();
+        prepare_files(!damages[i].killed);
+        inflict(&damages[i]);
         check_after_damage_at_open(&damages[i]);
         assert_int_equal(teardown(state), 0);
         assert_int_equal(setup(state), 0);
@@ -951,7 +900,7 @@ static void test_garbage_in_rows(void **state)
             "UPDATE event SET traceparent = 'x' || char(0) WHERE seq = 30;"
             "UPDATE event SET gcs_path = substr(gcs_path, 1, 40) WHERE seq = 40;"
             "UPDATE event SET event_id = replace(event_id, '-', char(127)) WHERE seq = 50;");
-    damage_index();
+    overwrite(path, page_of_index(), PAGE);
     struct outbox *outbox = open_default();
     assert_int_equal(outbox_pending(outbox), ROWS - 5);
     assert_true(outbox_reconcile_needed(outbox));
@@ -1001,7 +950,7 @@ static void check_damage_while_open(const struct damage *d, bool at_rest)
     add_many(outbox, ROWS, BEFORE - ROWS, 2);
     CLEANUP(outbox_row_done) struct outbox_row row = take(outbox);
     seen[atoi(row.id)] = true;
-    d->inflict();
+    inflict(d);
     drop_cache(outbox);
     if (at_rest)
         let_it_tick(outbox);
@@ -1027,14 +976,15 @@ static void check_damage_while_open(const struct damage *d, bool at_rest)
 static void test_damage_while_open(void **state)
 {
     static const struct damage damages[] = {
-        {"header", damage_header, .heals = true, .salvaged = BEFORE}, /* the -wal has that page */
-        {"body", damage_body, .salvaged = 1},
-        {"all", damage_all, .salvaged = 1},
-        {"truncated", damage_truncate, .salvaged = 1},
-        {"deleted", damage_delete, .salvaged = BEFORE},
-        {"wal", damage_wal, .salvaged = 1},
-        {"wal truncated", damage_wal_truncate, .salvaged = 1},
-        {"wal deleted", damage_wal_delete, .salvaged = BEFORE},
+        {"header", NOISE, "", 0, 100, .heals = true,
+         .salvaged = BEFORE}, /* the -wal has that page */
+        {"body", NOISE, "", PAGE, END, .salvaged = 1},
+        {"all", NOISE, "", 0, END, .salvaged = 1},
+        {"truncated", CUT, "", MIDDLE, .salvaged = 1},
+        {"deleted", DELETE, "", .salvaged = BEFORE},
+        {"wal", NOISE, "-wal", 0, END, .salvaged = 1},
+        {"wal truncated", CUT, "-wal", 8000, .salvaged = 1},
+        {"wal deleted", DELETE, "-wal", .salvaged = BEFORE},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(damages); i++) {
