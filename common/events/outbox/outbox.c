@@ -127,7 +127,8 @@ static bool run_write(struct outbox *o, struct outbox_write *w, int64_t deadline
     thread_cond_init(&w->changed);
     pthread_mutex_lock(&o->lock);
     enqueue(o, w, 0);
-    if (!o->db_owned && !outbox_writer_first(o)) {
+    /* a tick that is due comes first, so that callers do not keep it away for ever */
+    if (!o->db_owned && clock_monotonic_ms() < o->tick_at_ms) {
         outbox_own_db(o, outbox_commit);
         outbox_call_taker(o);
     } else {

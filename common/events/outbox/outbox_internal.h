@@ -57,8 +57,6 @@ void outbox_commit(struct outbox *outbox); /* all that waits */
 void outbox_fetch(struct outbox *outbox);  /* due rows, into `ready` */
 /* Whether a taker should fetch rows. */
 bool outbox_wants_fetch(const struct outbox *outbox);
-/* Whether the writer comes before a caller, so that it is not kept away for ever. */
-bool outbox_writer_first(const struct outbox *outbox);
 /* Wake the writer if something is due before it wakes by itself. */
 void outbox_call_writer(struct outbox *outbox);
 /* Wake one taker if there is a row for it, or to be fetched. */

@@ -187,24 +187,15 @@ static void tick(struct outbox *o)
 
 /* ---- who owns the database: called locked */
 
-static bool may_fetch(const struct outbox *o)
-{
-    return o->takers > 0 && TAILQ_EMPTY(&o->ready) && o->leases < OUTBOX_LEASES_MAX && !o->woken;
-}
-
 bool outbox_wants_fetch(const struct outbox *o)
 {
-    return may_fetch(o) && clock_monotonic_ms() >= o->fetch_at_ms;
+    return o->takers > 0 && TAILQ_EMPTY(&o->ready) && o->leases < OUTBOX_LEASES_MAX && !o->woken &&
+           clock_monotonic_ms() >= o->fetch_at_ms;
 }
 
 static int64_t writer_due_ms(const struct outbox *o)
 {
     return o->stopping ? 0 : earlier(o->tick_at_ms, o->commit_at_ms);
-}
-
-bool outbox_writer_first(const struct outbox *o)
-{
-    return clock_monotonic_ms() >= o->tick_at_ms;
 }
 
 void outbox_call_writer(struct outbox *o)
