@@ -27,7 +27,7 @@ OWNERS = {
     "libs3.h": r"common/store/bucket/libs3.*\.c",
     "expat.h": r"common/store/bucket/xml\.c",
     "seccomp.h": r"common/sandbox/sandbox_filter\.c",
-    "sqlite3.h": r"common/events/outbox/outbox.*",
+    "sqlite3.h": r"common/events/outbox/outbox_db\.h",
 }
 
 

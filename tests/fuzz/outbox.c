@@ -168,10 +168,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_CHECK_ERROR(&err, ERROR_CONFIG);
         return 0;
     }
-    /* commits that are lost with the -wal are missed, as long as the -shm tells of them */
-    bool all_there = (present & 7) == 7 && (changed & ~(1U << WAL)) == 0;
-    if (all_there)
-        FUZZ_CHECK(outbox_pending(o) == ROWS || outbox_reconcile_needed(o));
+    /* the -shm can be made again; a -wal is read up to its first bad checksum */
+    if ((present & 3) == 3 && (changed & ~(1U << SHM)) == 0)
+        FUZZ_CHECK(outbox_pending(o) == ROWS);
+    if ((present & 3) == 1 && (present & 4) != 0)
+        FUZZ_CHECK(outbox_reconcile_needed(o));
     check_open(o);
     outbox_close(o);
     return 0;

@@ -245,14 +245,14 @@ def test_a_damaged_outbox_and_no_room_to_mend_it(stack, disks, tmp_path, error):
     assert list((tmp_path / "events").glob("outbox.db.corrupt-*"))
 
 
-def test_an_outbox_damaged_while_there_is_no_room(stack, disks, tmp_path):
+def test_an_outbox_deleted_while_there_is_no_room(stack, disks, tmp_path):
     """Refused meanwhile, and mended without a restart."""
     uploads, disk = Uploads(stack), disks["preprocess"]
     stack.classify.kill()
     uploads.many(30)
     disk.fail(WRITE, ENOSPC, tmp_path / "events/*.new*")
-    spoil(tmp_path / "events/outbox.db")
-    wait_for(lambda: disk.failed > 0 and uploads.once() == 503, "the damage to be noticed")
+    (tmp_path / "events/outbox.db").unlink()
+    wait_for(lambda: uploads.once() == 503 and disk.failed > 0, "the damage to be noticed")
     assert uploads.once() == 503
     disk.mend()
     wait_for(lambda: uploads.once() == 200, "room")

@@ -118,7 +118,8 @@ static bool settle_all(struct outbox *o, struct error *err)
             return error_oom(err);
         assert_int_equal(strlen(row.event_id), UUID_LEN);
         assert_non_null(strstr(row.gcs_path, row.id));
-        ok = n % 2 == 0 ? outbox_delivered(o, &row, err) : outbox_bury(o, &row, "reason", err);
+        ok = n % 2 == 0 ? outbox_delivered(o, &row, err)
+                        : outbox_dead_letter(o, &row, "reason", err);
     }
     return ok;
 }
@@ -164,7 +165,7 @@ static bool administer(void *ctx, struct error *err)
            outbox_admin_purge(path, NULL, &count, err);
 }
 
-/* Three rows, then a damaged first page: all rows are found, whatever failed at first. */
+/* Three rows, then a damaged index: all rows are found, whatever failed at first. */
 static bool recover(void *ctx, struct error *err)
 {
     size_t descriptors = files_open();
@@ -183,12 +184,13 @@ static bool recover(void *ctx, struct error *err)
     return o != NULL && (pending == 3 || error_set(err, ERROR_INTERNAL, "rows are lost"));
 }
 
+/* The rows' own page comes first: see outbox_db_schema. */
 static void damage(void)
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
 
     assert_true(fd >= 0);
-    assert_int_equal(pwrite(fd, "not a database at all", 21, 0), 21);
+    assert_int_equal(pwrite(fd, "not a page of an index", 22, 3 * 4096), 22);
     close(fd);
 }
 

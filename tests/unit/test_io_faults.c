@@ -362,7 +362,7 @@ static void test_outbox(void **state)
 
     (void)state;
     replace_calls();
-    /* one that was never completed is found empty, and set aside like one that was emptied */
+    /* one that was never completed is found empty: reconciling is asked for, nothing set aside */
     outbox_close(open_outbox());
     for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
         for (int n = 1; use_with_fault(n, numbers[i], &event, &acknowledged) && n < 200; n++)

@@ -1,5 +1,5 @@
 /* The outbox: events that are stored but not yet delivered, in one SQLite file (WAL,
- * synchronous=FULL). One thread at a time is at the database: a caller that finds it free commits
+ * synchronous=FULL). One thread at a time owns the database: a caller that finds it free commits
  * at once; what comes meanwhile waits and goes into one commit together, so that N waiting requests
  * cost one fsync. Delivery is events/outbox/push.c's; this file only keeps the rows.
  *
@@ -49,19 +49,19 @@ struct outbox_row {
     int64_t created_ms;
 };
 
-/* Take the next due row for delivery; nobody else gets it until it is settled. Waits for one until
- * the deadline or outbox_wake. False when there was none. */
+/* Take the next due row for delivery; no other taker gets it until it is settled. Waits for one
+ * until the deadline or outbox_wake. False when there was none. */
 bool outbox_take(struct outbox *outbox, int64_t deadline_ms, struct outbox_row *ret) NODISCARD;
 /* Settle a taken row. Not waited for: the counts change at once, the commit follows with the next
- * batch and is tried until it succeeds; nobody else gets the row before. (Killed in between, the
+ * batch and is tried until it succeeds; no other taker gets the row before. (Killed in between, the
  * service delivers it once more.) False only for a row that was not taken: ERROR_INTERNAL. */
 bool outbox_delivered(struct outbox *outbox, const struct outbox_row *row,
                       struct error *err) NODISCARD;                        /* delete it */
 void outbox_put_back(struct outbox *outbox, const struct outbox_row *row); /* nothing counted */
 bool outbox_refused(struct outbox *outbox, const struct outbox_row *row, int64_t retry_after_ms,
                     const char *reason, struct error *err) NODISCARD; /* attempts + 1, due later */
-bool outbox_bury(struct outbox *outbox, const struct outbox_row *row, const char *reason,
-                 struct error *err) NODISCARD; /* dead letter */
+bool outbox_dead_letter(struct outbox *outbox, const struct outbox_row *row, const char *reason,
+                        struct error *err) NODISCARD; /* kept, not delivered any more */
 void outbox_row_done(struct outbox_row *row);
 
 /* Make every outbox_take return at once, now and from now on. */

@@ -1,14 +1,17 @@
-#include "events/outbox/outbox_internal.h"
+#include "events/outbox/outbox_db.h"
+
+#include "events/outbox/outbox_file.h"
 
 #include <string.h>
 
 enum {
+    BUSY_MS = 2000, /* bounds a batch that meets an operator's transaction */
     /* quick_check reads everything: 5 ms for 2 MB, 56 ms for 44 MB (100,000 rows), measured. */
     ALWAYS_CHECKED_BYTES = 4 * 1024 * 1024,
-    VERSION_PLAUSIBLE = 1000,
 };
 
-const char outbox_schema[] =
+const char outbox_db_schema[] =
+    "BEGIN IMMEDIATE;"
     "CREATE TABLE event ("
     "  seq INTEGER PRIMARY KEY,"
     "  event_id TEXT NOT NULL UNIQUE CHECK (length(event_id) = 36),"
@@ -28,21 +31,28 @@ const char outbox_schema[] =
     "CREATE INDEX event_dead ON event(died_ms) WHERE state = 1;"
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;"
     "INSERT INTO meta VALUES ('reconcile', 0);"
-    "PRAGMA user_version = 1;";
+    "PRAGMA user_version = 1;"
+    "COMMIT;";
 _Static_assert(OUTBOX_SCHEMA_VERSION == 1, "user_version above");
+
+const char outbox_db_ask_reconcile[] =
+    "UPDATE meta SET value = abs(random() / 2) + 1 WHERE key = 'reconcile'";
+
+/* No automatic checkpoint: the writer makes it when the waiting callers have their answers. */
+static const char settings[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+                               "PRAGMA cell_size_check = ON; PRAGMA wal_autocheckpoint = 0;";
 
 static const char *const statements[SQL_COUNT] = {
     [SQL_BEGIN] = "BEGIN IMMEDIATE",
     [SQL_COMMIT] = "COMMIT",
-    [SQL_ROLLBACK] = "ROLLBACK",
     [SQL_FIND] = "SELECT event_id FROM event WHERE state = 0 AND id = ?1 LIMIT 1",
     [SQL_INSERT] = "INSERT INTO event (event_id, id, gcs_path, content_type, traceparent,"
                    " created_ms, not_before_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
     [SQL_DELETE] = "DELETE FROM event WHERE seq = ?1 AND event_id = ?2 AND state = 0",
     [SQL_REFUSE] = "UPDATE event SET attempts = attempts + 1, last_error = ?3, not_before_ms = ?4"
                    " WHERE seq = ?1 AND event_id = ?2 AND state = 0",
-    [SQL_BURY] = "UPDATE event SET attempts = attempts + 1, last_error = ?3, died_ms = ?4,"
-                 " state = 1 WHERE seq = ?1 AND event_id = ?2 AND state = 0",
+    [SQL_DEAD_LETTER] = "UPDATE event SET attempts = attempts + 1, last_error = ?3,"
+                        " died_ms = ?4, state = 1 WHERE seq = ?1 AND event_id = ?2 AND state = 0",
     [SQL_RECONCILED] = "UPDATE meta SET value = 0 WHERE key = 'reconcile' AND value = ?1",
     [SQL_DUE] = "SELECT seq, event_id, id, gcs_path, content_type, traceparent, attempts,"
                 " created_ms FROM event WHERE state = 0 AND not_before_ms BETWEEN ?1 AND ?2"
@@ -54,202 +64,64 @@ static const char *const statements[SQL_COUNT] = {
     [SQL_VERSION] = "PRAGMA data_version",
 };
 
-bool outbox_db_error(sqlite3 *handle, const char *doing, struct error *err)
+/* ---- errors */
+
+/* The file stays as it is: closing makes no checkpoint. */
+static bool found_damage(struct outbox_db *db)
 {
-    return error_set(err, ERROR_UNAVAILABLE, "outbox: %s: %s", doing,
-                     handle == NULL ? "out of memory" : sqlite3_errmsg(handle));
+    db->damaged = true;
+    sqlite3_db_config(db->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    return false;
 }
 
-bool outbox_db_says_damaged(sqlite3 *handle)
+bool outbox_db_error(struct outbox_db *db, const char *doing, struct error *err)
 {
-    int code = sqlite3_extended_errcode(handle);
+    int code = sqlite3_extended_errcode(db->handle);
 
-    return (code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB ||
-           code == SQLITE_IOERR_SHORT_READ;
+    error_set(err, ERROR_UNAVAILABLE, "outbox: %s: %s", doing, sqlite3_errmsg(db->handle));
+    if ((code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB ||
+        code == SQLITE_IOERR_SHORT_READ)
+        found_damage(db);
+    return false;
 }
 
-bool outbox_db_connect(const char *path, int flags, int busy_ms, sqlite3 **ret, struct error *err)
+bool outbox_db_exec(struct outbox_db *db, const char *sql, struct error *err)
 {
-    sqlite3 *handle = NULL;
-
-    int code =
-        sqlite3_open_v2(path, &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | flags, NULL);
-    if (code != SQLITE_OK) {
-        code == SQLITE_NOMEM ? error_oom(err) : outbox_db_error(handle, "open", err);
-        sqlite3_close(handle);
-        return false;
-    }
-    /* what cannot be opened for writing SQLite opens for reading, and its errors then look like
-     * damage */
-    if (sqlite3_db_readonly(handle, "main") == 1) {
-        sqlite3_close(handle);
-        return error_set(err, ERROR_UNAVAILABLE, "outbox: %s cannot be opened for writing", path);
-    }
-    sqlite3_extended_result_codes(handle, 1);
-    sqlite3_busy_timeout(handle, busy_ms);
-    *ret = handle;
-    return true;
+    return sqlite3_exec(db->handle, sql, NULL, NULL, NULL) == SQLITE_OK ||
+           outbox_db_error(db, "write", err);
 }
 
-bool outbox_db_exec(sqlite3 *handle, const char *sql, struct error *err)
+bool outbox_db_step(struct outbox_db *db, enum outbox_sql sql, struct error *err)
 {
-    return sqlite3_exec(handle, sql, NULL, NULL, NULL) == SQLITE_OK ||
-           outbox_db_error(handle, "write", err);
-}
+    bool ok = sqlite3_step(db->sql[sql]) == SQLITE_DONE || outbox_db_error(db, "write", err);
 
-static bool read_int(sqlite3 *handle, const char *sql, int64_t *ret)
-{
-    sqlite3_stmt *statement = NULL;
-    bool ok = sqlite3_prepare_v2(handle, sql, -1, &statement, NULL) == SQLITE_OK &&
-              sqlite3_step(statement) == SQLITE_ROW;
-
-    if (ok)
-        *ret = sqlite3_column_int64(statement, 0);
-    sqlite3_finalize(statement);
+    sqlite3_reset(db->sql[sql]);
     return ok;
 }
 
-static enum outbox_verdict verdict_of(sqlite3 *handle, const char *doing, struct error *err)
+/* ---- open and close */
+
+bool outbox_db_connect(const char *path, int flags, int busy_ms, struct outbox_db *db,
+                       struct error *err)
 {
-    if (outbox_db_says_damaged(handle))
-        return OUTBOX_DAMAGED;
-    outbox_db_error(handle, doing, err);
-    return OUTBOX_FAILED;
-}
+    int code = sqlite3_open_v2(path, &db->handle,
+                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | flags, NULL);
 
-/* A version number that SQLite does not know, in a header that is otherwise good, makes it take the
- * file for read-only: nothing could be added any more, and nothing else would tell. */
-static bool is_read_only_by_damage(sqlite3 *handle, const char *path)
-{
-    return sqlite3_db_readonly(handle, "main") == 1 && access(path, W_OK) == 0;
-}
-
-static enum outbox_verdict quick_check(sqlite3 *handle, const char *path, struct error *err)
-{
-    sqlite3_stmt *statement = NULL;
-    enum outbox_verdict verdict;
-
-    if (sqlite3_prepare_v2(handle, "PRAGMA quick_check(1)", -1, &statement, NULL) == SQLITE_OK &&
-        sqlite3_step(statement) == SQLITE_ROW) {
-        const unsigned char *said = sqlite3_column_text(statement, 0);
-        if (said == NULL)
-            verdict = verdict_of(handle, "check", err); /* no memory */
-        else if (strcmp((const char *)said, "ok") != 0 || is_read_only_by_damage(handle, path))
-            verdict = OUTBOX_DAMAGED;
-        else
-            verdict = OUTBOX_OK;
-    } else {
-        verdict = verdict_of(handle, "check", err);
-    }
-    sqlite3_finalize(statement);
-    return verdict;
-}
-
-/* No automatic checkpoint: the writer makes it when the waiting callers have their answers. */
-static const char settings[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-                               "PRAGMA cell_size_check = ON; PRAGMA wal_autocheckpoint = 0;";
-
-static enum outbox_verdict create(sqlite3 *handle, const char *path, struct error *err)
-{
-    int64_t tables = 0;
-
-    if (!read_int(handle, "SELECT count(*) FROM sqlite_schema", &tables))
-        return verdict_of(handle, "read the schema", err);
-    if (tables > 0) {
-        error_set(err, ERROR_CONFIG, "%s is an SQLite database, but not an outbox", path);
-        return OUTBOX_FAILED;
-    }
-    char *sql = sqlite3_mprintf("PRAGMA page_size = %d; BEGIN IMMEDIATE; %s COMMIT;",
-                                OUTBOX_PAGE_SIZE, outbox_schema);
-    bool ok = (sql != NULL || error_oom(err)) && outbox_db_exec(handle, sql, err) &&
-              outbox_sync_directory(path, err);
-    sqlite3_free(sql);
-    return ok ? OUTBOX_OK : OUTBOX_FAILED;
-}
-
-/* A version from the future is refused; one that makes no sense is damage. */
-static enum outbox_verdict check_version(sqlite3 *handle, const char *path, struct error *err)
-{
-    int64_t version = 0;
-
-    if (!read_int(handle, "PRAGMA user_version", &version))
-        return verdict_of(handle, "read", err);
-    if (version == 0)
-        return create(handle, path, err);
-    if (version < 0 || version > VERSION_PLAUSIBLE)
-        return OUTBOX_DAMAGED;
-    if (version > OUTBOX_SCHEMA_VERSION) {
-        error_set(err, ERROR_CONFIG,
-                  "%s was written by a newer version of this program (schema %d, known is %d)",
-                  path, (int)version, OUTBOX_SCHEMA_VERSION);
-        return OUTBOX_FAILED;
-    }
-    return OUTBOX_OK;
-}
-
-static enum outbox_verdict prepare(struct outbox_db *db, struct error *err)
-{
-    for (size_t i = 0; i < SQL_COUNT; i++) {
-        if (sqlite3_prepare_v3(db->handle, statements[i], -1, SQLITE_PREPARE_PERSISTENT,
-                               &db->sql[i], NULL) == SQLITE_OK)
-            continue;
-        /* SQLITE_ERROR: a table is missing */
-        return sqlite3_errcode(db->handle) == SQLITE_ERROR ? OUTBOX_DAMAGED
-                                                           : verdict_of(db->handle, "prepare", err);
-    }
-    return OUTBOX_OK;
-}
-
-static enum outbox_verdict open_connected(struct outbox_db *db, const char *path, bool check,
-                                          struct error *err)
-{
-    enum outbox_verdict verdict = check_version(db->handle, path, err);
-
-    if (verdict == OUTBOX_OK && check)
-        verdict = quick_check(db->handle, path, err);
-    if (verdict == OUTBOX_OK && sqlite3_exec(db->handle, settings, NULL, NULL, NULL) != SQLITE_OK)
-        verdict = verdict_of(db->handle, "set up", err);
-    return verdict == OUTBOX_OK ? prepare(db, err) : verdict;
-}
-
-enum outbox_verdict outbox_db_open(const char *path, struct outbox_db *ret, struct error *err)
-{
-    struct outbox_files files = outbox_files_stat(path);
-    struct outbox_db db = {0};
-
-    /* SQLite would delete a -wal without a database, and ignore a broken one. */
-    if (files.db.size == 0 && (files.db.ino != 0 || files.wal.ino != 0 || files.shm.ino != 0))
-        return OUTBOX_DAMAGED;
-    enum outbox_verdict wal = outbox_wal_check(path, outbox_shm_frames(path), err);
-    if (wal != OUTBOX_OK)
-        return wal;
-    if (!outbox_db_connect(path, SQLITE_OPEN_CREATE, OUTBOX_BUSY_MS, &db.handle, err))
-        return OUTBOX_FAILED;
-    bool check = files.db.size <= ALWAYS_CHECKED_BYTES || files.wal.size > 0;
-    enum outbox_verdict verdict = open_connected(&db, path, check, err);
-    if (verdict == OUTBOX_OK)
-        *ret = db;
-    else
-        outbox_db_abandon(&db);
-    return verdict;
-}
-
-enum outbox_verdict outbox_db_check(const char *path, struct error *err)
-{
-    struct outbox_db db = {0};
-
-    if (!outbox_db_connect(path, 0, OUTBOX_BUSY_MS, &db.handle, err))
-        return OUTBOX_FAILED;
-    enum outbox_verdict verdict = quick_check(db.handle, path, err);
-    outbox_db_abandon(&db);
-    return verdict;
-}
-
-void outbox_db_abandon(struct outbox_db *db)
-{
-    if (db->handle != NULL)
+    /* what cannot be opened for writing SQLite opens for reading, and its errors then look like
+     * damage */
+    if (code == SQLITE_OK && sqlite3_db_readonly(db->handle, "main") == 0) {
+        sqlite3_extended_result_codes(db->handle, 1);
+        sqlite3_busy_timeout(db->handle, busy_ms);
         sqlite3_db_config(db->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        return true;
+    }
+    if (code == SQLITE_NOMEM)
+        error_oom(err);
+    else
+        error_set(err, ERROR_UNAVAILABLE, "outbox: cannot open %s for writing: %s", path,
+                  sqlite3_errmsg(db->handle));
     outbox_db_close(db);
+    return false;
 }
 
 void outbox_db_close(struct outbox_db *db)
@@ -257,40 +129,179 @@ void outbox_db_close(struct outbox_db *db)
     for (size_t i = 0; i < SQL_COUNT; i++)
         sqlite3_finalize(db->sql[i]);
     sqlite3_close(db->handle);
-    *db = (struct outbox_db){0};
+    *db = (struct outbox_db){.damaged = db->damaged, .lost = db->lost};
 }
 
-bool outbox_db_step(struct outbox_db *db, enum outbox_sql sql, struct error *err)
+/* The statement at its first row, or NULL. */
+static sqlite3_stmt *first_row(struct outbox_db *db, const char *sql, struct error *err)
 {
-    bool ok = sqlite3_step(db->sql[sql]) == SQLITE_DONE;
+    sqlite3_stmt *s = NULL;
 
-    if (!ok)
-        outbox_db_error(db->handle, "write", err);
-    sqlite3_reset(db->sql[sql]);
+    if (sqlite3_prepare_v2(db->handle, sql, -1, &s, NULL) == SQLITE_OK &&
+        sqlite3_step(s) == SQLITE_ROW)
+        return s;
+    outbox_db_error(db, "read", err);
+    sqlite3_finalize(s);
+    return NULL;
+}
+
+static bool read_int(struct outbox_db *db, const char *sql, int64_t *ret, struct error *err)
+{
+    sqlite3_stmt *s = first_row(db, sql, err);
+
+    if (s != NULL)
+        *ret = sqlite3_column_int64(s, 0);
+    sqlite3_finalize(s);
+    return s != NULL;
+}
+
+static bool check_version(struct outbox_db *db, const char *path, struct error *err)
+{
+    int64_t version = 0;
+    int64_t tables = 0;
+
+    if (!read_int(db, "PRAGMA user_version", &version, err))
+        return false;
+    if (sqlite3_db_readonly(db->handle, "main") == 1) /* by a format that SQLite does not know */
+        return found_damage(db);
+    if (version > OUTBOX_SCHEMA_VERSION)
+        return error_set(err, ERROR_CONFIG,
+                         "%s was written by a newer version of this program (schema %lld, known is "
+                         "%d)",
+                         path, (long long)version, OUTBOX_SCHEMA_VERSION);
+    if (version == OUTBOX_SCHEMA_VERSION)
+        return true;
+    if (!read_int(db, "SELECT count(*) FROM sqlite_schema", &tables, err))
+        return false;
+    if (tables > 0)
+        return error_set(err, ERROR_CONFIG, "%s is an SQLite database, but not an outbox", path);
+    return outbox_db_exec(db, outbox_db_schema, err) && outbox_file_sync_directory(path, err);
+}
+
+static bool quick_check(struct outbox_db *db, struct error *err)
+{
+    sqlite3_stmt *s = first_row(db, "PRAGMA quick_check(1)", err);
+    const unsigned char *answer = s != NULL ? sqlite3_column_text(s, 0) : NULL;
+    bool ok = answer != NULL && strcmp((const char *)answer, "ok") == 0;
+
+    if (!ok && answer != NULL)
+        found_damage(db);
+    else if (!ok && s != NULL)
+        error_oom(err);
+    sqlite3_finalize(s);
     return ok;
 }
 
-bool outbox_db_counts(struct outbox_db *db, struct outbox_counts *ret, struct error *err)
+static bool prepare(struct outbox_db *db, struct error *err)
 {
-    sqlite3_stmt *statement = db->sql[SQL_COUNTS];
-    bool ok = sqlite3_step(statement) == SQLITE_ROW;
+    for (size_t i = 0; i < SQL_COUNT; i++)
+        if (sqlite3_prepare_v3(db->handle, statements[i], -1, SQLITE_PREPARE_PERSISTENT,
+                               &db->sql[i], NULL) != SQLITE_OK) {
+            if (sqlite3_errcode(db->handle) == SQLITE_ERROR) /* a table is missing */
+                found_damage(db);
+            return outbox_db_error(db, "prepare", err);
+        }
+    return true;
+}
 
-    if (ok)
-        *ret = (struct outbox_counts){.pending = sqlite3_column_int64(statement, 0),
-                                      .dead = sqlite3_column_int64(statement, 1),
-                                      .reconcile = sqlite3_column_int64(statement, 2)};
-    else
-        outbox_db_error(db->handle, "count", err);
-    sqlite3_reset(statement);
+/* SQLite ignores a -wal from its first bad checksum on, without a word. One in which it finds
+ * nothing at all held commits. */
+static void look_for_commits(struct outbox_db *db)
+{
+    int frames = -1;
+
+    sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames, NULL);
+    db->lost |= frames == 0;
+}
+
+static bool set_up(struct outbox_db *db, const char *path, bool check, struct error *err)
+{
+    return check_version(db, path, err) && (!check || quick_check(db, err)) &&
+           outbox_db_exec(db, settings, err) && prepare(db, err);
+}
+
+static int on_commit(void *ctx, sqlite3 *handle, const char *name, int frames)
+{
+    struct outbox_db *db = ctx;
+
+    (void)handle;
+    (void)name;
+    db->wal_frames = frames;
+    return SQLITE_OK;
+}
+
+bool outbox_db_open(const char *path, struct outbox_db *db, struct error *err)
+{
+    bool large = outbox_file_size(path, "") > ALWAYS_CHECKED_BYTES;
+    int64_t wal_bytes = outbox_file_size(path, "-wal"); /* a clean end leaves none */
+
+    db->damaged = false;
+    db->lost |= wal_bytes < 0 && outbox_file_size(path, "-shm") >= 0;
+    if (!outbox_db_connect(path, SQLITE_OPEN_CREATE, BUSY_MS, db, err))
+        return false;
+    bool ok = set_up(db, path, wal_bytes > 0 || !large, err);
+    if (ok && wal_bytes > 0)
+        look_for_commits(db);
+    if (!ok || (db->lost && !outbox_db_exec(db, outbox_db_ask_reconcile, err))) {
+        outbox_db_close(db);
+        return false;
+    }
+    db->lost = false;
+    db->version = -1;
+    sqlite3_wal_hook(db->handle, on_commit, db);
+    sqlite3_db_config(db->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
+    return true;
+}
+
+/* ---- in use */
+
+static bool step_to_row(struct outbox_db *db, sqlite3_stmt *s, struct error *err)
+{
+    return sqlite3_step(s) == SQLITE_ROW || outbox_db_error(db, "read", err);
+}
+
+bool outbox_db_recount(struct outbox_db *db, struct outbox_counts *ret, struct error *err)
+{
+    sqlite3_stmt *s = db->sql[SQL_VERSION];
+    bool ok = step_to_row(db, s, err);
+    int64_t version = ok ? sqlite3_column_int64(s, 0) : 0;
+
+    sqlite3_reset(s);
+    if (!ok || version == db->version)
+        return ok;
+    s = db->sql[SQL_COUNTS];
+    ok = step_to_row(db, s, err);
+    if (ok) {
+        *ret = (struct outbox_counts){.pending = sqlite3_column_int64(s, 0),
+                                      .dead = sqlite3_column_int64(s, 1),
+                                      .reconcile = sqlite3_column_int64(s, 2)};
+        db->version = version;
+    }
+    sqlite3_reset(s);
     return ok;
 }
 
-int64_t outbox_db_version(struct outbox_db *db)
+bool outbox_db_is_gone(struct outbox_db *db)
 {
-    sqlite3_stmt *statement = db->sql[SQL_VERSION];
-    int64_t version =
-        sqlite3_step(statement) == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : -1;
+    int moved = 0;
 
-    sqlite3_reset(statement);
-    return version;
+    if (sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK &&
+        moved == 0 &&
+        access(sqlite3_filename_wal(sqlite3_db_filename(db->handle, "main")), F_OK) == 0)
+        return false;
+    found_damage(db);
+    return true;
+}
+
+void outbox_db_checkpoint(struct outbox_db *db)
+{
+    int frames = 0;
+    int copied = 0;
+    struct error ignored; /* the -wal grows, and the next commit tries again */
+
+    if (sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames, &copied) !=
+        SQLITE_OK)
+        outbox_db_error(db, "checkpoint", &ignored);
+    else if (copied == frames)
+        db->wal_frames = 0;
 }

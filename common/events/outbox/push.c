@@ -209,7 +209,7 @@ static bool settle(struct push *p, const struct outbox_row *row, enum outcome ou
         log_error("event is a dead letter", F("event_id", row->event_id),
                   F("gcs_path", row->gcs_path), F("attempts", row->attempts + 1),
                   F("reason", reason));
-        return outbox_bury(p->outbox, row, reason, err);
+        return outbox_dead_letter(p->outbox, row, reason, err);
     }
     log_warning("event was refused", F("event_id", row->event_id), F("gcs_path", row->gcs_path),
                 F("attempts", row->attempts + 1), F("reason", reason));
