@@ -19,8 +19,10 @@ def foreign_python(requirement):
     with open(f"{folder}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "complete").exists():
-            for command in ([sys.executable, "-m", "venv", "--clear", folder],
-                            [folder / "bin/pip", "install", "-q", "--disable-pip-version-check", requirement]):
+            # Debian's python3 makes environments without a pip of their own, and has a pip that fills them
+            for command in ([sys.executable, "-m", "venv", "--clear", "--without-pip", folder],
+                            [sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", "-q",
+                             "--disable-pip-version-check", requirement]):
                 run = subprocess.run(command, capture_output=True, text=True, timeout=300)
                 if run.returncode != 0:
                     shutil.rmtree(folder, ignore_errors=True)
