@@ -84,12 +84,18 @@ def test_colours_end_to_end(shared, source):
         assert_quarters(image, 24)
 
 
+@pytest.fixture(scope="module")
+def clock(tmp_path_factory):
+    """In no more colours than the palettes here have."""
+    path = tmp_path_factory.mktemp("clock") / "clock.png"
+    subprocess.run(["/usr/bin/python3", ROOT / "infra/demo/draw_clock.py", path], check=True)
+    return Image.open(path).convert("RGB").resize((320, 240)).quantize(16).convert("RGB")
+
+
 @pytest.mark.parametrize("source", INPUTS)
-def test_the_classifier_sees_the_same_in_every_format(shared, source, tmp_path):
+def test_the_classifier_sees_the_same_in_every_format(shared, source, clock):
     """A picture whose labels change when channels are swapped, whichever model is served."""
-    subprocess.run(["/usr/bin/python3", ROOT / "infra/demo/draw_clock.py", tmp_path / "clock.png"], check=True)
-    # no more colours than a palette holds here
-    image = Image.open(tmp_path / "clock.png").convert("RGB").resize((320, 240)).quantize(16).convert("RGB")
+    image = clock
     reference = probabilities(shared.classify, encode(image, "PNG"))
     got = probabilities(shared.classify, INPUTS[source](image))
     swapped = probabilities(shared.classify, encode(Image.merge("RGB", image.split()[::-1]), "PNG"))
