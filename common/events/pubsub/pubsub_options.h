@@ -5,8 +5,6 @@
 #include "base/clock.h"
 #include "base/error.h"
 
-enum { PUBSUB_TOKEN_MAX = 4096 };
-
 struct bearer;
 struct http_client;
 
