@@ -162,7 +162,8 @@ class Service:
 
     def memory_kb(self, field="Pss", pids=None):
         """PSS of the process and of those that decode for it (or of `pids`), from /proc/PID/smaps_rollup; of
-        processes that only a full root may look into, RSS, which grows by as much."""
+        processes that only a full root may look into, RSS, which grows by as much. Beside other tests what grew is
+        told by "Pss_Anon": pages of files are shared with services that come and go."""
         total = 0
         for pid in pids or self.processes():
             with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has just ended
