@@ -155,6 +155,31 @@ static bool read_int(struct outbox_db *db, const char *sql, int64_t *ret, struct
     return s != NULL;
 }
 
+/* A changed bit in a table's definition is valid SQL at times, which quick_check passes. */
+static bool check_schema(struct outbox_db *db, struct error *err)
+{
+    static const char definitions[] =
+        "SELECT group_concat(sql) FROM (SELECT sql FROM sqlite_schema ORDER BY name)";
+    struct outbox_db ours = {0};
+    sqlite3_stmt *a = NULL, *b = NULL;
+    bool ok = outbox_db_connect(":memory:", SQLITE_OPEN_MEMORY, 0, &ours, err) &&
+              outbox_db_exec(&ours, outbox_db_schema, err) &&
+              (a = first_row(&ours, definitions, err)) != NULL &&
+              (b = first_row(db, definitions, err)) != NULL;
+
+    if (ok) {
+        const char *expected = (const char *)sqlite3_column_text(a, 0);
+        const char *found = (const char *)sqlite3_column_text(b, 0);
+        ok = found != NULL && strcmp(found, expected) == 0;
+        if (!ok)
+            found_damage(db);
+    }
+    sqlite3_finalize(a);
+    sqlite3_finalize(b);
+    outbox_db_close(&ours);
+    return ok;
+}
+
 static bool check_version(struct outbox_db *db, const char *path, struct error *err)
 {
     int64_t version = 0;
@@ -170,7 +195,7 @@ static bool check_version(struct outbox_db *db, const char *path, struct error *
                          "%d)",
                          path, (long long)version, OUTBOX_SCHEMA_VERSION);
     if (version == OUTBOX_SCHEMA_VERSION)
-        return true;
+        return check_schema(db, err);
     if (!read_int(db, "SELECT count(*) FROM sqlite_schema", &tables, err))
         return false;
     if (tables > 0)
