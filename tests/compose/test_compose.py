@@ -277,7 +277,7 @@ def test_storage_away_and_back(stack):
         docker("stop", "-t", "10", stack.container("minio"))
         time.sleep(1)  # uploads that were under way
         acknowledged, began = len(load.acknowledged), time.monotonic()
-        wait_for(lambda: stack.get("preprocess", "/readyz") == 503, "readyz to say so", OUTAGE_S)
+        wait_for(lambda: stack.get("preprocess", "/readyz") == 503, "readyz to say so", 60)
         while time.monotonic() < began + OUTAGE_S:
             reply = stack.upload(unique())
             assert reply.status_code == 503 and int(reply.headers["Retry-After"]) > 0, reply.text

@@ -270,7 +270,7 @@ static void lost_while_idle(void **state)
     assert_int_equal(reply.loss.detail, 4);
     threads = threads_of(sandbox_process_pid(worker));
     assert_true(call(worker, "reply_later", &reply, &err)); /* by a thread that ends then */
-    if (SANDBOX_SANITIZED) /* a sanitizer has threads of its own, which come with the first of ours */
+    if (SANDBOX_SANITIZED) /* has threads of its own, which come with the first of ours */
         usleep(1000000);
     else
         while (threads_of(sandbox_process_pid(worker)) > threads)
