@@ -446,12 +446,14 @@ def test_access_log(preprocess):
     preprocess.get("/nothing", {"X-Request-Id": "two", "User-Agent": "caf\xe9 \"quoted\""})
     exchange(preprocess, b"GET /a\xff%0a%22b HTTP/1.1\r\nHost: x\r\nX-Request-Id: three\r\n"
                          b"traceparent: 00-0-0-00\r\nConnection: close\r\n\r\n")
-    lines = {}
-    wait_for(lambda: "three" in preprocess.log(), "the log")
-    for line in preprocess.log_lines():
-        if line["message"] == "request":
-            assert line["request_id"] not in lines
-            lines[line["request_id"]] = line
+    ids = {"one", "two", "three"}  # each is logged by its connection's thread, after the reply
+
+    def requests():
+        found = [line for line in preprocess.log_lines() if line["message"] == "request"]
+        return found if ids <= {line["request_id"] for line in found} else None
+    found = wait_for(requests, "the log")
+    lines = {line["request_id"]: line for line in found}
+    assert len(lines) == len(found)
     assert lines["one"]["status"] == 200
     assert lines["one"]["logging.googleapis.com/trace"] == trace[3:35]
     assert lines["one"]["httpRequest"]["requestMethod"] == "POST"
