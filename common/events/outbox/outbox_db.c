@@ -35,8 +35,10 @@ const char outbox_db_schema[] =
     "COMMIT;";
 _Static_assert(OUTBOX_SCHEMA_VERSION == 1, "user_version above");
 
+/* Also where damage that quick_check does not see took the row. */
 const char outbox_db_ask_reconcile[] =
-    "UPDATE meta SET value = abs(random() / 2) + 1 WHERE key = 'reconcile'";
+    "INSERT INTO meta VALUES ('reconcile', abs(random() / 2) + 1)"
+    " ON CONFLICT (key) DO UPDATE SET value = excluded.value";
 
 /* No automatic checkpoint: the writer makes it when the waiting callers have their answers. */
 static const char settings[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
