@@ -171,10 +171,12 @@ static bool check_schema(struct outbox_db *db, struct error *err)
 
     if (ok) {
         const char *expected = (const char *)sqlite3_column_text(a, 0);
+        bool none = sqlite3_column_type(b, 0) == SQLITE_NULL;
         const char *found = (const char *)sqlite3_column_text(b, 0);
-        ok = found != NULL && strcmp(found, expected) == 0;
-        if (!ok)
-            found_damage(db);
+        if (expected == NULL || (found == NULL && !none))
+            ok = error_oom(err);
+        else if (none || strcmp(found, expected) != 0)
+            ok = found_damage(db);
     }
     sqlite3_finalize(a);
     sqlite3_finalize(b);
