@@ -259,5 +259,6 @@ bool image_probe(struct bytes data, const struct image_limits *limits, struct im
                          "decoding the image would take more than %lld bytes of memory",
                          (long long)limits->max_decode_bytes);
     *ret = p.header;
+    ret->decode_bytes = memory + p.extra;
     return true;
 }
