@@ -90,8 +90,9 @@ bool operations_check(const struct image_options *options, const struct image_he
     for (size_t i = 0; i < ARRAY_SIZE(operations); i++) {
         int value = options->operations[i];
 
-        if (value != 0)
-            size = size_after(i, value, size);
+        if (value == 0)
+            continue;
+        size = size_after(i, value, size);
         if (size.width > IMAGE_DIMENSION_MAX || size.height > IMAGE_DIMENSION_MAX)
             return error_set(err, ERROR_TOO_LARGE,
                              "%s: the picture would have %d x %d pixels, more than %d a side",

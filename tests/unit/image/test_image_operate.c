@@ -281,7 +281,7 @@ static void test_limits_of_pixels(void **state)
     assert_true(image_precheck(bytes_of(wide.data, wide.len), &o, &roomy, &large, &err));
     assert_true(large);
     build_png(&long_side, 70000, 10, 8, 2);
-    check_refused(&long_side, &o, 1 << 30, "median: ");
+    check_refused(&long_side, &o, 1 << 30, "rotate: ");
     o = options_of(10, 10, IMAGE_COVER, IMAGE_JPEG);
     assert_true(
         image_precheck(bytes_of(long_side.data, long_side.len), &o, &test_limits, &large, &err));
