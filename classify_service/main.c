@@ -55,7 +55,7 @@ static bool app_open(struct app *app, struct error *err)
 {
     const struct settings *s = &app->service.settings;
 
-    app->model = model_open(s->model, err);
+    app->model = model_open(s->model, MANIFEST_CLASSIFIER, err);
     if (app->model == NULL)
         return error_wrap(err, "MODEL");
     app->service.images.output_max = image_pixels_bytes(&model_manifest(app->model)->input);

@@ -7,6 +7,7 @@
 #include "events/outbox/outbox.h"
 #include "events/publisher.h"
 
+struct background;
 struct reconciler;
 struct retention;
 
@@ -17,6 +18,7 @@ struct app {
     struct publisher *publisher;
     struct reconciler *reconciler; /* NULL without an outbox */
     struct retention *retention;   /* NULL without RETENTION_DAYS */
+    struct background *background; /* NULL: REMOVE_BACKGROUND=off */
 };
 
 extern const struct route preprocess_routes[];

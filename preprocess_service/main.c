@@ -1,4 +1,5 @@
 #include "app.h"
+#include "background.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "events/outbox/push.h"
@@ -101,6 +102,8 @@ static void worker_free(void *state)
 static bool app_open(struct app *app, struct error *err)
 {
     app->service.images.output_max = IMAGE_RESULT_MAX;
+    if (app->service.settings.remove_background)
+        app->background = background_new(app->service.settings.background_model);
     return service_open(&app->service,
                         &(struct worker_pool_options){
                             .state_new = worker_new,
@@ -130,6 +133,7 @@ static void app_done(struct app *app)
     topic_done(&app->topic);
     outbox_close(app->outbox);
     service_done(&app->service);
+    background_free(app->background);
 }
 
 int main(int argc, char **argv)

@@ -1,16 +1,25 @@
 #include "transform.h"
 
+#include "background.h"
+
 struct transform_job {
     struct image_job image;
     struct image_result *result;
     struct stages *stages;
+    struct background *background; /* NULL: no model is needed */
 };
 
 static bool run(void *worker, void *arg, const atomic_bool *cancelled, struct error *err)
 {
     struct transform_job *job = arg;
+    struct mask_search search;
 
     job->image.cancelled = cancelled;
+    if (job->background != NULL) {
+        if (!background_begin(job->background, job->stages, &search, err))
+            return false;
+        job->image.mask_finder = &search.finder;
+    }
     if (!image_worker_transform(worker, &job->image, job->result, err))
         return false;
     const struct image_stages *stages = &job->result->stages;
@@ -24,6 +33,7 @@ bool transform_image(const struct app *app, const struct context *ctx, struct by
                      const struct image_options *options, struct image_result *ret,
                      struct error *err)
 {
+    const bool cut_out = image_options_cut_out(options);
     struct transform_job what = {
         .image = {.data = file,
                   .options = options,
@@ -31,9 +41,13 @@ bool transform_image(const struct app *app, const struct context *ctx, struct by
                   .request_id = ctx->id},
         .result = ret,
         .stages = ctx->stages,
+        .background = cut_out ? app->background : NULL,
     };
     struct pool_job job = {.run = run, .arg = &what, .stages = ctx->stages};
 
+    if (cut_out && app->background == NULL)
+        return error_set(err, ERROR_BAD_REQUEST,
+                         "remove_background: is off on this server (REMOVE_BACKGROUND)");
     /* refuse by the header what would be refused, without waiting for a worker */
     return image_precheck(file, options, &app->service.images.limits, &job.large, err) &&
            worker_pool_run(app->service.pool, &job, ctx->deadline_ms, err);

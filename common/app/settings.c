@@ -130,6 +130,10 @@ static const struct setting table[] = {
 
     BOOL("SANDBOX", BOTH, "on", sandbox,
          "decode images in processes that can do nothing else (off: for debugging)"),
+    BOOL("REMOVE_BACKGROUND", PREP, "on", remove_background,
+         "the option remove_background (off: it is refused; saves up to 300 MB of memory)"),
+    STRING("BACKGROUND_MODEL", PREP, "build/models/u2netp.json", background_model,
+           "path of its model's manifest, read when it is first asked for"),
     STRING("MODEL", CLASS, "build/models/model.json", model, "path of the model's manifest"),
     BOOL("ALLOW_EPHEMERAL", BOTH, "off", allow_ephemeral,
          "allow a file store or outbox on Cloud Run, where disks vanish"),

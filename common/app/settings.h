@@ -25,6 +25,7 @@ struct settings {
     int64_t shutdown_grace_ms;
     char *ca_file;
     bool images;
+    bool remove_background;
     char *cors_origins;
     char *results_base_url;
 
@@ -64,6 +65,7 @@ struct settings {
     char *oidc_jwks_url;
 
     char *model;
+    char *background_model;
     bool allow_ephemeral;
     bool sandbox;
 };

@@ -23,6 +23,7 @@
     X(ERROR_RANGE, "range-not-satisfiable", 416, "Range Not Satisfiable")                          \
     X(ERROR_BAD_IMAGE, "bad-image", 422, "Unprocessable Content")                                  \
     X(ERROR_INTERNAL, "internal", 500, "Internal Server Error")                                    \
+    X(ERROR_NOT_IMPLEMENTED, "not-implemented", 501, "Not Implemented")                            \
     X(ERROR_OVERLOADED, "overloaded", 503, "Service Unavailable")                                  \
     X(ERROR_DEADLINE, "deadline", 503, "Service Unavailable")                                      \
     X(ERROR_UNAVAILABLE, "unavailable", 503, "Service Unavailable")                                \

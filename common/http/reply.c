@@ -35,6 +35,7 @@ const char *reply_public_detail(const struct error *err)
     case ERROR_UNSUPPORTED_MEDIA:
     case ERROR_RANGE:
     case ERROR_BAD_IMAGE:
+    case ERROR_NOT_IMPLEMENTED:
         break;
     }
     return err->message;

@@ -58,8 +58,8 @@ struct image_options image_options_default(void);
 int image_options_quality(const struct image_options *options);
 
 /* Set one option from its text (name as in the HTTP API: width, height, fit, format, quality,
- * background, median, mean, rotate). ERROR_BAD_REQUEST names the option and what it may be;
- * ERROR_NOT_FOUND for a name that is no option. */
+ * background, median, mean, rotate, remove_background). ERROR_BAD_REQUEST names the option and what
+ * it may be; ERROR_NOT_FOUND for a name that is no option. */
 bool image_options_set(struct image_options *options, const char *name, const char *value,
                        struct error *err) NODISCARD;
 /* Checks that need all options together (output pixels; format limits; a size with IMAGE_NONE).
@@ -137,6 +137,34 @@ bool image_transform(struct image_scratch *scratch, const struct image_input *in
                      const struct image_options *options, struct image_result *ret,
                      struct error *err) NODISCARD;
 void image_result_done(struct image_result *result);
+
+/* --- remove_background: image_transform in two steps, between which the caller finds the mask ---
+ */
+
+/* Whether the two steps are to be taken. */
+bool image_options_cut_out(const struct image_options *options);
+
+/* Everything up to the operations before remove_background. The picture waits in the scratch for
+ * image_cut_finish, which must be the next call. `rgb`: 3 * size.width * size.height bytes of the
+ * caller's, rows from the top: the picture stretched to that size, to find the mask in. Errors as
+ * image_transform, whose `encode` is still 0 in *ret. */
+struct image_size {
+    int width, height;
+};
+bool image_cut_begin(struct image_scratch *scratch, const struct image_input *input,
+                     const struct image_options *options, struct image_size size, uint8_t *rgb,
+                     struct image_stages *ret, struct error *err) NODISCARD;
+
+/* A mask of any size, one byte a pixel, 0 for background: the picture behind it, fitted and
+ * encoded, with alpha (colours straight; black where alpha is 0), in JPEG over the background.
+ * ERROR_UNAVAILABLE: no picture waits. Stages are those of this step alone. */
+struct image_mask {
+    const uint8_t *alpha;
+    struct image_size size;
+};
+bool image_cut_finish(struct image_scratch *scratch, const struct image_mask *mask,
+                      const struct image_options *options, const atomic_bool *cancelled,
+                      struct image_result *ret, struct error *err) NODISCARD;
 
 /* How a classifier wants its input. */
 struct image_tensor_spec {

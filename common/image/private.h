@@ -82,10 +82,6 @@ struct fit_request {
     const struct image_options *options; /* whose operations come next; NULL: none do */
 };
 
-struct image_size {
-    int width, height;
-};
-
 /* A factor that decoders and boxes leave to the final, good resize. */
 enum { RESIZE_RESERVE = 2 };
 
@@ -100,6 +96,7 @@ bool image_decode(const struct image_header *header, const struct fit_request *r
 struct picture {
     const uint8_t *rgb;
     int width, height;
+    bool alpha; /* RGBA, straight: for the encoder only */
     struct image_stages stages;
 };
 
@@ -110,6 +107,20 @@ bool image_fit(struct image_scratch *scratch, const struct fit_request *request,
 /* Probe and decode at full size, apply the operations, and fit what they leave. */
 bool image_operate(struct image_scratch *scratch, const struct fit_request *request,
                    struct picture *ret, struct error *err) NODISCARD;
+/* The first part of it: the picture then lies in scratch->whole[0]. */
+bool image_operate_whole(struct image_scratch *scratch, const struct fit_request *request,
+                         struct picture *ret, struct error *err) NODISCARD;
+/* The last part of it. The result may be `picture` itself. */
+bool image_fit_picture(struct image_scratch *scratch, const struct fit_request *request,
+                       const struct picture *picture, struct picture *ret,
+                       struct error *err) NODISCARD;
+/* Into whole[0], where it came to lie in the scratch; its memory, and that of what it was turned
+ * from, is taken over. */
+void image_take_whole(struct image_scratch *scratch, const struct picture *picture);
+
+/* The plan of what the options ask for; `context` is struct image_options. */
+bool image_plan_fit(const void *context, int width, int height, struct fit_plan *ret,
+                    struct error *err) NODISCARD;
 
 /* --- pixels --- */
 
@@ -128,6 +139,9 @@ bool pixels_render(VipsImage **image, const atomic_bool *cancelled, struct error
 VipsArrayDouble *pixels_background(uint32_t background);
 
 /* --- encode --- */
+
+/* Whether the format can be written here. ERROR_BAD_REQUEST. */
+bool image_encode_check(const struct image_options *options, struct error *err) NODISCARD;
 
 struct encode_request {
     const struct image_options *options;

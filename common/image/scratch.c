@@ -1,6 +1,5 @@
 #include "image/scratch.h"
 
-#include "image/private.h"
 #include "image/write/jpeg_encode.h"
 
 /* What an image far larger than usual needed is given back after it: 256 x 256 results and 2000
@@ -9,6 +8,7 @@ enum { KEEP_BYTES = 1 << 20 };
 
 void image_scratch_trim(struct image_scratch *w)
 {
+    w->cut = (struct cut_out){0};
     scratch_buffer_trim(&w->rows, KEEP_BYTES);
     scratch_buffer_trim(&w->resized, KEEP_BYTES);
     scratch_buffer_trim(&w->canvas, KEEP_BYTES);

@@ -2,7 +2,7 @@
 #ifndef DARKROOM_IMAGE_SCRATCH_H
 #define DARKROOM_IMAGE_SCRATCH_H
 
-#include "image/image.h"
+#include "image/private.h"
 #include "image/read/colours.h"
 #include "image/resample/resample.h"
 
@@ -15,7 +15,11 @@ struct image_scratch {
     struct scratch_buffer canvas;   /* RGB, upright and padded */
     struct scratch_buffer whole[2]; /* RGB at full size: what operations read and write */
     struct scratch_buffer work;     /* of an operation */
-    struct scratch_buffer profile;  /* put together from the file's pieces */
+    struct cut_out {                /* between image_cut_begin and image_cut_finish */
+        struct picture picture;     /* in whole[0]; none: rgb is NULL */
+        struct image_size original; /* what the options are about: the picture may be smaller */
+    } cut;
+    struct scratch_buffer profile; /* put together from the file's pieces */
     struct colours colours;
     struct jpeg_encoder *encoder;
     bool only_libvips; /* for tests, which compare the two ways */

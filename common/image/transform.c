@@ -50,8 +50,8 @@ static void plan_cover(struct fit_plan *plan, double box_width, double box_heigh
     plan->top = (height - plan->window_height) / 2;
 }
 
-static bool plan_fit(const void *context, int width, int height, struct fit_plan *ret,
-                     struct error *err)
+bool image_plan_fit(const void *context, int width, int height, struct fit_plan *ret,
+                    struct error *err)
 {
     const struct image_options *options = context;
     struct fit_plan p = {.window_width = width, .window_height = height};
@@ -82,17 +82,16 @@ static bool transform(struct image_scratch *scratch, const struct image_input *i
                       struct error *err)
 {
     const bool operated = operations_asked(options);
-    struct fit_request request = {plan_fit, options, options->background, input,
+    struct fit_request request = {image_plan_fit, options, options->background, input,
                                   operated ? options : NULL};
     struct picture picture;
     struct image_result result = {0};
     double start;
 
-    if (!image_options_check(options, err))
+    if (!image_options_check(options, err) || !image_encode_check(options, err))
         return false;
-    if (!image_can_encode(options->format))
-        return error_set(err, ERROR_BAD_REQUEST, "format: this server cannot write %s",
-                         image_format_name(options->format));
+    if (image_options_cut_out(options))
+        return error_set(err, ERROR_INTERNAL, "remove_background takes two steps");
     if (!(operated ? image_operate : image_fit)(scratch, &request, &picture, err))
         return false;
     start = clock_monotonic_s();

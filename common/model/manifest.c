@@ -50,12 +50,24 @@ static bool triple_at(const json_t *object, const char *name, float ret[3])
     return true;
 }
 
+static bool read_resize(const json_t *resize, struct manifest *ret, struct error *err)
+{
+    struct image_tensor_spec *spec = &ret->input;
+    int least = spec->width > spec->height ? spec->width : spec->height;
+    const char *crop = text_at(resize, "crop");
+
+    if (ret->kind == MANIFEST_MASK)
+        return json_is_true(json_object_get(resize, "stretch")) ||
+               invalid(err, "input.resize (stretch true)");
+    return (number_at(resize, "short_side", least, SIDE_MAX, &spec->short_side) && crop != NULL &&
+            strcmp(crop, "center") == 0) ||
+           invalid(err, "input.resize (short_side not below the input's sides, crop center)");
+}
+
 static bool read_input(const json_t *input, struct manifest *ret, struct error *err)
 {
     const char *tensor = text_at(input, "tensor");
     const char *layout = text_at(input, "layout");
-    const json_t *resize = json_object_get(input, "resize");
-    const char *crop = text_at(resize, "crop");
     struct image_tensor_spec *spec = &ret->input;
 
     if (tensor == NULL)
@@ -69,10 +81,8 @@ static bool read_input(const json_t *input, struct manifest *ret, struct error *
     if (!triple_at(input, "mean", spec->mean) || !triple_at(input, "std", spec->std) ||
         !(spec->std[0] > 0 && spec->std[1] > 0 && spec->std[2] > 0))
         return invalid(err, "input.mean or input.std (three numbers, std above 0)");
-    int least = spec->width > spec->height ? spec->width : spec->height;
-    if (!number_at(resize, "short_side", least, SIDE_MAX, &spec->short_side) || crop == NULL ||
-        strcmp(crop, "center") != 0)
-        return invalid(err, "input.resize (short_side not below the input's sides, crop center)");
+    if (!read_resize(json_object_get(input, "resize"), ret, err))
+        return false;
     ret->input_tensor = xstrdup(tensor);
     return true;
 }
@@ -88,7 +98,10 @@ static bool read_output(const json_t *output, struct manifest *ret, struct error
         (strcmp(activation, "none") != 0 && strcmp(activation, "softmax") != 0))
         return invalid(err, "output.activation (none or softmax)");
     ret->softmax = strcmp(activation, "softmax") == 0;
-    if (!number_at(output, "drop_first", 0, DROP_MAX, &ret->drop_first))
+    if (ret->kind == MANIFEST_MASK && ret->softmax)
+        return invalid(err, "output.activation (none: the model ends in numbers from 0 to 1)");
+    if (ret->kind == MANIFEST_CLASSIFIER &&
+        !number_at(output, "drop_first", 0, DROP_MAX, &ret->drop_first))
         return invalid(err, "output.drop_first");
     ret->output_tensor = xstrdup(tensor);
     return true;
@@ -142,15 +155,18 @@ static bool read_json(const json_t *json, const char *folder, struct manifest *r
         return invalid(err, "file");
     if (sha256 == NULL || !string_is_sha256_hex(sha256))
         return invalid(err, "sha256");
-    if (labels == NULL)
+    if (labels == NULL && ret->kind == MANIFEST_CLASSIFIER)
         return invalid(err, "labels.file");
     snprintf(ret->name, sizeof(ret->name), "%s", name);
     snprintf(ret->sha256, sizeof(ret->sha256), "%s", sha256);
     ret->file = xasprintf("%s/%s", folder, file);
+    if (!read_input(json_object_get(json, "input"), ret, err) ||
+        !read_output(json_object_get(json, "output"), ret, err))
+        return false;
+    if (ret->kind == MANIFEST_MASK)
+        return true;
     CLEANUP_FREE char *label_path = xasprintf("%s/%s", folder, labels);
-    return read_input(json_object_get(json, "input"), ret, err) &&
-           read_output(json_object_get(json, "output"), ret, err) &&
-           read_labels(label_path, ret, err);
+    return read_labels(label_path, ret, err);
 }
 
 /* NULL: ERROR_CONFIG. */
@@ -173,9 +189,10 @@ static json_t *load(const char *path, struct error *err)
     return json;
 }
 
-bool manifest_read(const char *path, struct manifest *ret, struct error *err)
+bool manifest_read(const char *path, enum manifest_kind kind, struct manifest *ret,
+                   struct error *err)
 {
-    *ret = (struct manifest){0};
+    *ret = (struct manifest){.kind = kind};
     CLEANUP_FREE char *copy_of_path = xstrdup(path);
     json_t *json = load(path, err);
     if (json == NULL)

@@ -4,6 +4,7 @@
 #include "base/threads.h"
 #include "base/xmalloc.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <math.h>
 #include <onnxruntime_c_api.h>
@@ -18,7 +19,7 @@ struct model {
     OrtEnv *env;
     OrtSession *session;
     OrtMemoryInfo *memory;
-    size_t outputs; /* of the output tensor, dropped ones included */
+    OrtRunOptions *run_options; /* NULL: the usual */
 };
 
 struct model_tensors {
@@ -28,6 +29,26 @@ struct model_tensors {
     OrtValue *input_value;
     OrtValue *output_value;
 };
+
+/* Loaded, not linked: a program that may never need it starts without it. Kept until the process
+ * ends. */
+static const OrtApi *load_onnxruntime(struct error *err)
+{
+    static const char library[] = "libonnxruntime.so.1";
+    const OrtApiBase *(*api_base)(void) = NULL;
+    void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+
+    if (handle != NULL)
+        *(void **)&api_base = dlsym(handle, "OrtGetApiBase");
+    if (api_base == NULL) {
+        error_set(err, ERROR_CONFIG, "%s cannot be loaded: %s", library, dlerror());
+        return NULL;
+    }
+    const OrtApi *api = api_base()->GetApi(ORT_API_VERSION);
+    if (api == NULL)
+        error_set(err, ERROR_CONFIG, "%s is older than this program needs", library);
+    return api;
+}
 
 /* Take a status: true when it is none. */
 static bool check(const struct model *m, OrtStatus *status, enum error_code code, struct error *err)
@@ -128,28 +149,58 @@ static bool make_session(struct model *m, struct bytes data, struct error *err)
     return ok;
 }
 
-/* One row of floats, as many as there are labels: the tensors for it are made once. */
+/* A map takes 60 times the memory of a classification, and is asked for now and then: it is given
+ * back after each run. */
+static bool make_run_options(struct model *m, struct error *err)
+{
+    return m->manifest.kind == MANIFEST_CLASSIFIER ||
+           (check(m, m->ort->CreateRunOptions(&m->run_options), ERROR_CONFIG, err) &&
+            check(m,
+                  m->ort->AddRunConfigEntry(m->run_options, "memory.enable_memory_arena_shrinkage",
+                                            "cpu:0"),
+                  ERROR_CONFIG, err));
+}
+
+/* The output tensor's shape, as Run expects it. Returns the number of dimensions. */
+static size_t output_shape(const struct manifest *manifest, int64_t ret[4])
+{
+    const struct image_tensor_spec *in = &manifest->input;
+
+    ret[0] = ret[1] = 1;
+    if (manifest->kind == MANIFEST_CLASSIFIER) {
+        ret[1] = (int64_t)manifest_output_count(manifest);
+        return 2;
+    }
+    ret[2] = in->height;
+    ret[3] = in->width;
+    return 4;
+}
+
+/* Floats in the shape that the tensors are made for. */
 static bool check_output(struct model *m, const OrtTensorTypeAndShapeInfo *shape, struct error *err)
 {
     ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
     size_t dimensions = 0;
-    int64_t sizes[2] = {0};
+    int64_t sizes[4] = {0}, wanted[4];
+    const bool rows = m->manifest.kind == MANIFEST_CLASSIFIER;
 
     if (!check(m, m->ort->GetTensorElementType(shape, &type), ERROR_CONFIG, err) ||
         !check(m, m->ort->GetDimensionsCount(shape, &dimensions), ERROR_CONFIG, err) ||
-        !check(m, m->ort->GetDimensions(shape, sizes, dimensions < 2 ? dimensions : 2),
+        !check(m, m->ort->GetDimensions(shape, sizes, dimensions < 4 ? dimensions : 4),
                ERROR_CONFIG, err))
         return false;
-    if (type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT || dimensions != 2 || sizes[0] != 1)
-        return error_set(err, ERROR_CONFIG, "the model's output is not one row of floats");
-    m->outputs = (size_t)sizes[1];
-    if (m->outputs != m->manifest.label_count + (size_t)m->manifest.drop_first)
+    if (type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT ||
+        dimensions != output_shape(&m->manifest, wanted) || sizes[0] != 1)
+        return error_set(err, ERROR_CONFIG, "the model's output is not one %s of floats",
+                         rows ? "row" : "map");
+    if (rows && sizes[1] != wanted[1])
         return error_set(err, ERROR_CONFIG, "the model has %zu outputs, but there are %zu labels",
-                         m->outputs, m->manifest.label_count + (size_t)m->manifest.drop_first);
-    return true;
+                         (size_t)sizes[1], (size_t)wanted[1]);
+    return memcmp(sizes, wanted, dimensions * sizeof(*sizes)) == 0 ||
+           error_set(err, ERROR_CONFIG, "the model's output is not of its input's size");
 }
 
-/* A wrong tensor name or shape shows on the first run: make it now, and count the outputs. */
+/* A wrong tensor name or shape shows on the first run: make it now. */
 static bool try_output(struct model *m, struct error *err)
 {
     const OrtApi *ort = m->ort;
@@ -162,10 +213,10 @@ static bool try_output(struct model *m, struct error *err)
     if (t == NULL)
         return false;
     const OrtValue *input = t->input_value;
-    bool ok =
-        check(m, ort->Run(m->session, NULL, &in, &input, 1, &out, 1, &output), ERROR_CONFIG, err) &&
-        check(m, ort->GetTensorTypeAndShape(output, &shape), ERROR_CONFIG, err) &&
-        check_output(m, shape, err);
+    bool ok = check(m, ort->Run(m->session, m->run_options, &in, &input, 1, &out, 1, &output),
+                    ERROR_CONFIG, err) &&
+              check(m, ort->GetTensorTypeAndShape(output, &shape), ERROR_CONFIG, err) &&
+              check_output(m, shape, err);
     if (shape != NULL)
         ort->ReleaseTensorTypeAndShapeInfo(shape);
     if (output != NULL)
@@ -176,9 +227,9 @@ static bool try_output(struct model *m, struct error *err)
 
 static bool load(struct model *m, struct model_file *file, struct error *err)
 {
-    m->ort = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+    m->ort = load_onnxruntime(err);
     if (m->ort == NULL)
-        return error_set(err, ERROR_CONFIG, "ONNX Runtime is older than this program needs");
+        return false;
     if (!thread_start(&file->thread, get_file, file, err))
         return false;
     bool ok = make_environment(m, err);
@@ -187,14 +238,15 @@ static bool load(struct model *m, struct model_file *file, struct error *err)
         *err = file->err;
         return false;
     }
-    return ok && make_session(m, buffer_view(&file->data), err) && try_output(m, err);
+    return ok && make_session(m, buffer_view(&file->data), err) && make_run_options(m, err) &&
+           try_output(m, err);
 }
 
-struct model *model_open(const char *manifest_path, struct error *err)
+struct model *model_open(const char *manifest_path, enum manifest_kind kind, struct error *err)
 {
     struct model *m = xcalloc(1, sizeof(*m));
     struct model_file file = {.manifest = &m->manifest, .data = BUFFER_MAX(MODEL_FILE_MAX)};
-    bool ok = manifest_read(manifest_path, &m->manifest, err) && load(m, &file, err);
+    bool ok = manifest_read(manifest_path, kind, &m->manifest, err) && load(m, &file, err);
     buffer_done(&file.data);
     if (ok)
         return m;
@@ -206,6 +258,8 @@ void model_free(struct model *m)
 {
     if (m == NULL)
         return;
+    if (m->run_options != NULL)
+        m->ort->ReleaseRunOptions(m->run_options);
     if (m->memory != NULL)
         m->ort->ReleaseMemoryInfo(m->memory);
     if (m->session != NULL)
@@ -236,18 +290,19 @@ struct model_tensors *model_tensors_new(const struct model *m, struct error *err
     const struct image_tensor_spec *spec = &m->manifest.input;
     int64_t nchw[] = {1, 3, spec->height, spec->width};
     int64_t nhwc[] = {1, spec->height, spec->width, 3};
-    int64_t out[] = {1, (int64_t)m->outputs};
-    size_t inputs = (size_t)3 * (size_t)spec->height * (size_t)spec->width;
+    int64_t out[4];
+    size_t dimensions = output_shape(&m->manifest, out);
+    size_t inputs = manifest_input_count(&m->manifest);
+    size_t outputs = manifest_output_count(&m->manifest);
     struct model_tensors *t = xcalloc(1, sizeof(*t));
 
     t->ort = m->ort;
     t->input = calloc(inputs, sizeof(float));
-    t->output = calloc(m->outputs + 1, sizeof(float));
+    t->output = calloc(outputs, sizeof(float));
     if (t->input == NULL || t->output == NULL) {
         error_oom(err);
     } else if (wrap(m, t->input, inputs, spec->nchw ? nchw : nhwc, 4, &t->input_value, err) &&
-               /* before try_output the number of outputs is not known yet */
-               (m->outputs == 0 || wrap(m, t->output, m->outputs, out, 2, &t->output_value, err))) {
+               wrap(m, t->output, outputs, out, dimensions, &t->output_value, err)) {
         return t;
     }
     model_tensors_free(t);
@@ -291,11 +346,12 @@ bool model_run(const struct model *m, struct model_tensors *t, const float **sco
     const char *const out = m->manifest.output_tensor;
     const OrtValue *input = t->input_value;
 
-    if (!check(m, m->ort->Run(m->session, NULL, &in, &input, 1, &out, 1, &t->output_value),
+    if (!check(m,
+               m->ort->Run(m->session, m->run_options, &in, &input, 1, &out, 1, &t->output_value),
                ERROR_INTERNAL, err))
         return false;
     if (m->manifest.softmax)
-        softmax(t->output, m->outputs);
+        softmax(t->output, manifest_output_count(&m->manifest));
     *scores = t->output + m->manifest.drop_first;
     return true;
 }

@@ -1,5 +1,7 @@
-/* A classifier: one ONNX Runtime session (nobody else includes ONNX Runtime), shared by all
- * workers; each worker runs it on tensors of its own that are allocated once. */
+/* A classifier, or a model that finds a picture's foreground: one ONNX Runtime session (nobody else
+ * includes ONNX Runtime), shared by all workers; each runs it on tensors of its own.
+ *
+ * ONNX Runtime is loaded by the first model_open: programs are not linked to it. */
 #ifndef DARKROOM_MODEL_MODEL_H
 #define DARKROOM_MODEL_MODEL_H
 
@@ -8,9 +10,10 @@
 struct model;
 struct model_tensors;
 
-/* Load what a manifest names. ERROR_CONFIG: manifest wrong, file missing, its sha256 different, or
- * its input or output not as the manifest says. */
-struct model *model_open(const char *manifest_path, struct error *err) NODISCARD;
+/* Load what a manifest of this kind names. ERROR_CONFIG: manifest wrong, file missing, its sha256
+ * different, its input or output not as the manifest says, or no ONNX Runtime. */
+struct model *model_open(const char *manifest_path, enum manifest_kind kind,
+                         struct error *err) NODISCARD;
 void model_free(struct model *model);
 
 const struct manifest *model_manifest(const struct model *model);
@@ -21,8 +24,10 @@ void model_tensors_free(struct model_tensors *tensors);
 
 /* The input to fill: 3 x height x width floats, laid out as the manifest says. */
 float *model_input(struct model_tensors *tensors);
-/* Run on the input. On true *scores points at one probability per label, valid until the next run.
- * ERROR_INTERNAL. Thread-safe with different tensors. */
+/* Run on the input. On true *scores points at one probability per label, or at one number per
+ * pixel, rows from the top; valid until the next run. ERROR_INTERNAL. Thread-safe with different
+ * tensors.
+ */
 bool model_run(const struct model *model, struct model_tensors *tensors, const float **scores,
                struct error *err) NODISCARD;
 

@@ -25,13 +25,24 @@ static void answer(struct sandbox_reply *reply, const struct image_answer *answe
     reply->answer_len = sizeof(*answer);
 }
 
+static size_t pixels_of(struct image_size size)
+{
+    return (size_t)size.width * (size_t)size.height;
+}
+
+/* In one step, or the last of two. */
 static bool transform(struct image_scratch *scratch, const struct image_input *input,
-                      const struct image_options *options, struct sandbox_reply *reply,
+                      const struct image_job_message *job, struct sandbox_reply *reply,
                       struct error *err)
 {
     CLEANUP(image_result_done) struct image_result image = {0};
+    const struct image_mask mask = {input->data.data, job->mask};
 
-    if (!image_transform(scratch, input, options, &image, err))
+    if (job->what == IMAGE_CUT_FINISH && input->data.len != pixels_of(job->mask))
+        return error_set(err, ERROR_INTERNAL, "a mask of another size");
+    if (!(job->what == IMAGE_CUT_FINISH
+              ? image_cut_finish(scratch, &mask, &job->options, input->cancelled, &image, err)
+              : image_transform(scratch, input, &job->options, &image, err)))
         return false;
     if (image.len > reply->output.max)
         return error_set(err, ERROR_TOO_LARGE, "the result is larger than %zu bytes",
@@ -56,6 +67,39 @@ static bool to_pixels(struct image_scratch *scratch, const struct image_input *i
     return true;
 }
 
+static bool cut_begin(struct image_scratch *scratch, const struct image_input *input,
+                      const struct image_job_message *job, struct sandbox_reply *reply,
+                      struct error *err)
+{
+    struct image_stages stages;
+    size_t size = 3 * pixels_of(job->mask);
+
+    if (size > reply->output.max)
+        return error_set(err, ERROR_INTERNAL, "a mask that large");
+    if (!image_cut_begin(scratch, input, &job->options, job->mask, reply->output.data, &stages,
+                         err))
+        return false;
+    reply->output.len = size;
+    answer(reply, &(struct image_answer){job->mask.width, job->mask.height, stages});
+    return true;
+}
+
+static bool run_job(struct image_scratch *scratch, const struct image_input *input,
+                    const struct image_job_message *job, struct sandbox_reply *reply,
+                    struct error *err)
+{
+    switch (job->what) {
+    case IMAGE_TO_PIXELS:
+        return to_pixels(scratch, input, &job->spec, reply, err);
+    case IMAGE_CUT_BEGIN:
+        return cut_begin(scratch, input, job, reply, err);
+    case IMAGE_TRANSFORM:
+    case IMAGE_CUT_FINISH:
+        break;
+    }
+    return transform(scratch, input, job, reply, err);
+}
+
 static bool run(void *scratch, const struct sandbox_request *request, struct sandbox_reply *reply,
                 struct error *err)
 {
@@ -65,8 +109,7 @@ static bool run(void *scratch, const struct sandbox_request *request, struct san
         return error_set(err, ERROR_INTERNAL, "a request of another length");
     memcpy(&job, request->options.data, sizeof(job));
     struct image_input input = {request->input, &job.limits, request->cancelled};
-    bool ok = job.what == IMAGE_TRANSFORM ? transform(scratch, &input, &job.options, reply, err)
-                                          : to_pixels(scratch, &input, &job.spec, reply, err);
+    bool ok = run_job(scratch, &input, &job, reply, err);
     if (!ok && err->code == ERROR_OVERLOADED)
         _exit(IMAGE_JOB_OUT_OF_MEMORY);
     return ok;

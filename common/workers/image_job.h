@@ -8,9 +8,18 @@
 #include "image/image.h"
 #include "sandbox/sandbox_code.h"
 
+/* With remove_background: finds the mask, on the worker's thread, outside the sandbox. `rgb` is the
+ * picture stretched to `size`; `alpha` is one byte a pixel, 0 for background. */
+struct mask_finder {
+    struct image_size size;
+    bool (*find)(void *context, const uint8_t *rgb, uint8_t *alpha, struct error *err);
+    void *context;
+};
+
 struct image_job {
     struct bytes data;
-    const struct image_options *options; /* to transform */
+    const struct image_options *options;   /* to transform */
+    const struct mask_finder *mask_finder; /* for remove_background */
     int64_t deadline_ms;
     const atomic_bool *cancelled;
     const char *request_id; /* for the log */
@@ -19,10 +28,12 @@ struct image_job {
 /* --- into the process and back --- */
 
 struct image_job_message {
-    enum { IMAGE_TRANSFORM, IMAGE_TO_PIXELS } what;
+    /* the last two: with remove_background, one after the other */
+    enum { IMAGE_TRANSFORM, IMAGE_TO_PIXELS, IMAGE_CUT_BEGIN, IMAGE_CUT_FINISH } what;
     struct image_limits limits;
     struct image_options options;  /* to transform */
     struct image_tensor_spec spec; /* of a tensor, whose pixels are the output */
+    struct image_size mask;        /* of what the mask is found in, and of the mask: the input */
 };
 
 struct image_answer {

@@ -167,18 +167,29 @@ static bool take_answer(const struct sandbox_reply *reply, double most_s, struct
     return true;
 }
 
+/* All of it is set: padding, too. */
+static void message_of(const struct image_worker *worker, const struct image_job *job,
+                       struct image_job_message *ret)
+{
+    memset(ret, 0, sizeof(*ret));
+    ret->limits = worker->options->limits;
+    if (job->options != NULL)
+        ret->options = *job->options;
+    if (job->mask_finder != NULL)
+        ret->mask = job->mask_finder->size;
+}
+
+/* A picture for a picture, or, as the last of two steps, for a mask. */
 static bool sandboxed_transform(struct image_worker *worker, const struct image_job *job,
-                                struct image_result *ret, struct error *err)
+                                bool with_mask, struct image_result *ret, struct error *err)
 {
     struct sandbox_reply reply = {.output = BUFFER_MAX(worker->options->output_max)};
     struct image_answer answer;
     struct image_job_message message;
     double started = clock_monotonic_s();
 
-    memset(&message, 0, sizeof(message)); /* padding, too */
-    message.what = IMAGE_TRANSFORM;
-    message.limits = worker->options->limits;
-    message.options = *job->options;
+    message_of(worker, job, &message);
+    message.what = with_mask ? IMAGE_CUT_FINISH : IMAGE_TRANSFORM;
     if (!call(worker, job, &message, &reply, err)) {
         buffer_done(&reply.output);
         return false;
@@ -200,26 +211,72 @@ static bool sandboxed_transform(struct image_worker *worker, const struct image_
     return true;
 }
 
-/* *rgb: image_pixels_bytes, which is as large as it has to be and so never grows. */
-static bool sandboxed_to_pixels(struct image_worker *worker, const struct image_job *job,
-                                const struct image_tensor_spec *spec, uint8_t *rgb,
-                                struct image_stages *ret, struct error *err)
+/* *rgb: `size` bytes, which is as large as it has to be and so never grows. */
+static bool sandboxed_pixels(struct image_worker *worker, const struct image_job *job,
+                             const struct image_job_message *message, uint8_t *rgb, size_t size,
+                             struct image_stages *ret, struct error *err)
 {
-    const size_t size = image_pixels_bytes(spec);
     struct sandbox_reply reply = {.output = {.data = rgb, .cap = size, .max = size}};
     struct image_answer answer;
-    struct image_job_message message;
     double started = clock_monotonic_s();
 
-    memset(&message, 0, sizeof(message));
-    message.what = IMAGE_TO_PIXELS;
-    message.limits = worker->options->limits;
-    message.spec = *spec;
-    if (!call(worker, job, &message, &reply, err))
+    if (!call(worker, job, message, &reply, err))
         return false;
     if (!take_answer(&reply, clock_monotonic_s() - started, &answer) || reply.output.len != size)
         return reject_answer(worker, job, err);
     *ret = answer.stages;
+    return true;
+}
+
+static bool sandboxed_to_pixels(struct image_worker *worker, const struct image_job *job,
+                                const struct image_tensor_spec *spec, uint8_t *rgb,
+                                struct image_stages *ret, struct error *err)
+{
+    struct image_job_message message;
+
+    message_of(worker, job, &message);
+    message.what = IMAGE_TO_PIXELS;
+    message.spec = *spec;
+    return sandboxed_pixels(worker, job, &message, rgb, image_pixels_bytes(spec), ret, err);
+}
+
+static bool sandboxed_cut_begin(struct image_worker *worker, const struct image_job *job,
+                                uint8_t *rgb, size_t size, struct image_stages *ret,
+                                struct error *err)
+{
+    struct image_job_message message;
+
+    message_of(worker, job, &message);
+    message.what = IMAGE_CUT_BEGIN;
+    return sandboxed_pixels(worker, job, &message, rgb, size, ret, err);
+}
+
+static bool remove_background(struct image_worker *worker, const struct image_job *job,
+                              struct image_result *ret, struct error *err)
+{
+    const struct mask_finder *finder = job->mask_finder;
+    const struct image_input input = {job->data, &worker->options->limits, job->cancelled};
+    const size_t count = (size_t)finder->size.width * (size_t)finder->size.height;
+    const bool sandboxed = worker->options->sandbox != NULL;
+    CLEANUP_FREE uint8_t *rgb = malloc(3 * count);
+    CLEANUP_FREE uint8_t *alpha = malloc(count);
+    const struct image_mask mask = {alpha, finder->size};
+    struct image_job second = *job;
+    struct image_stages first;
+
+    second.data = bytes_of(alpha, count);
+    if (rgb == NULL || alpha == NULL)
+        return error_oom(err);
+    if (!(sandboxed ? sandboxed_cut_begin(worker, job, rgb, 3 * count, &first, err)
+                    : image_cut_begin(worker->scratch, &input, job->options, finder->size, rgb,
+                                      &first, err)) ||
+        !finder->find(finder->context, rgb, alpha, err) ||
+        !(sandboxed
+              ? sandboxed_transform(worker, &second, true, ret, err)
+              : image_cut_finish(worker->scratch, &mask, job->options, job->cancelled, ret, err)))
+        return false;
+    ret->stages.decode += first.decode;
+    ret->stages.transform += first.transform;
     return true;
 }
 
@@ -228,8 +285,10 @@ bool image_worker_transform(struct image_worker *worker, const struct image_job 
 {
     struct image_input input = {job->data, &worker->options->limits, job->cancelled};
 
+    if (image_options_cut_out(job->options))
+        return remove_background(worker, job, ret, err);
     return worker->options->sandbox != NULL
-               ? sandboxed_transform(worker, job, ret, err)
+               ? sandboxed_transform(worker, job, false, ret, err)
                : image_transform(worker->scratch, &input, job->options, ret, err);
 }
 

@@ -35,8 +35,9 @@ struct image_worker *image_worker_new(const struct image_worker_options *options
 void image_worker_begin(struct image_worker *worker);
 void image_worker_free(struct image_worker *worker); /* on its thread; NULL is fine */
 
-/* image_transform, and image_to_pixels with image_tensor_fill, with their errors, and
- * ERROR_UNAVAILABLE: there is no process and none can be started. */
+/* image_transform, with remove_background in its two steps, and image_to_pixels with
+ * image_tensor_fill, with their errors, those of the mask's finder, and ERROR_UNAVAILABLE: there is
+ * no process and none can be started, or the one that had the picture was lost. */
 bool image_worker_transform(struct image_worker *worker, const struct image_job *job,
                             struct image_result *ret, struct error *err) NODISCARD;
 bool image_worker_to_tensor(struct image_worker *worker, const struct image_job *job,

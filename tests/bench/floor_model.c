@@ -113,7 +113,7 @@ struct floor_step floor_model_step(const char *manifest)
     static struct engine e;
     struct error err;
 
-    if (!manifest_read(manifest, &e.manifest, &err))
+    if (!manifest_read(manifest, MANIFEST_CLASSIFIER, &e.manifest, &err))
         die("%s", err.message);
     e.inputs = manifest_input_count(&e.manifest);
     e.outputs = e.manifest.label_count + (size_t)e.manifest.drop_first;

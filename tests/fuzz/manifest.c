@@ -65,7 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         start();
     write_file(manifest_path, json);
     write_file(labels_path, labels);
-    if (manifest_read(manifest_path, &m, &err)) {
+    if (manifest_read(manifest_path, MANIFEST_CLASSIFIER, &m, &err)) {
         check_manifest(&m);
         manifest_done(&m);
     } else {

@@ -106,9 +106,7 @@ static bool plan_whole(const void *context, int width, int height, struct fit_pl
     return true;
 }
 
-/* Into whole[0], where it came to lie in the scratch; its memory, and that of what it was turned
- * from, is taken over. */
-static void take_whole(struct image_scratch *w, const struct picture *picture)
+void image_take_whole(struct image_scratch *w, const struct picture *picture)
 {
     struct scratch_buffer *at = picture->rgb == w->canvas.data ? &w->canvas : &w->resized;
     struct scratch_buffer *other = at == &w->canvas ? &w->resized : &w->canvas;
@@ -120,8 +118,8 @@ static void take_whole(struct image_scratch *w, const struct picture *picture)
     *at = *other = (struct scratch_buffer){0};
 }
 
-static bool fit_picture(struct image_scratch *w, const struct fit_request *request,
-                        const struct picture *picture, struct picture *ret, struct error *err)
+bool image_fit_picture(struct image_scratch *w, const struct fit_request *request,
+                       const struct picture *picture, struct picture *ret, struct error *err)
 {
     struct image_size size = {picture->width, picture->height};
     struct turned view = turned_view(picture->rgb, size, (struct turn){0});
@@ -137,23 +135,36 @@ static bool fit_picture(struct image_scratch *w, const struct fit_request *reque
            geometry_finish(&g, w, request->background, ret, err);
 }
 
-bool image_operate(struct image_scratch *w, const struct fit_request *request, struct picture *ret,
-                   struct error *err)
+bool image_operate_whole(struct image_scratch *w, const struct fit_request *request,
+                         struct picture *ret, struct error *err)
 {
     struct fit_request whole = *request;
-    struct picture picture;
 
     whole.plan = plan_whole;
     whole.context = request;
-    if (!image_fit(w, &whole, &picture, err))
+    if (!image_fit(w, &whole, ret, err))
         return false;
-    take_whole(w, &picture);
+    image_take_whole(w, ret);
+    double start = clock_monotonic_s();
+
+    if (!operations_apply(request->options, request->input->cancelled, w->whole, &w->work, ret,
+                          err))
+        return false;
+    ret->stages.transform += clock_monotonic_s() - start;
+    return true;
+}
+
+bool image_operate(struct image_scratch *w, const struct fit_request *request, struct picture *ret,
+                   struct error *err)
+{
+    struct picture picture;
+
+    if (!image_operate_whole(w, request, &picture, err))
+        return false;
     struct image_stages stages = picture.stages;
     double start = clock_monotonic_s();
 
-    if (!operations_apply(request->options, request->input->cancelled, w->whole, &w->work, &picture,
-                          err) ||
-        !fit_picture(w, request, &picture, ret, err))
+    if (!image_fit_picture(w, request, &picture, ret, err))
         return false;
     stages.transform += clock_monotonic_s() - start;
     ret->stages = stages;

@@ -11,6 +11,7 @@ static const struct operation *const operations[] = {
     &operation_median,
     &operation_mean,
     &operation_rotate,
+    &operation_remove_background,
 };
 _Static_assert(ARRAY_SIZE(operations) <= IMAGE_OPERATIONS_MAX, "a place in struct image_options");
 
@@ -36,6 +37,22 @@ bool operations_asked(const struct image_options *options)
     for (size_t i = 0; i < ARRAY_SIZE(operations); i++)
         if (options->operations[i] != 0)
             return true;
+    return false;
+}
+
+bool operations_apply_any(const struct image_options *options)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(operations); i++)
+        if (options->operations[i] != 0 && operations[i]->apply != NULL)
+            return true;
+    return false;
+}
+
+bool image_options_cut_out(const struct image_options *options)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(operations); i++)
+        if (operations[i] == &operation_remove_background)
+            return options->operations[i] != 0;
     return false;
 }
 
@@ -104,7 +121,8 @@ bool operations_check(const struct image_options *options, const struct image_he
                 operations[i]->name, size.width, size.height, (long long)limits->max_pixels);
         largest = there > largest ? there : largest;
     }
-    if (header->decode_bytes + RGB * (pixels + largest) > limits->max_decode_bytes)
+    if (operations_apply_any(options) &&
+        header->decode_bytes + RGB * (pixels + largest) > limits->max_decode_bytes)
         return error_set(err, ERROR_TOO_LARGE,
                          "operations on the whole image would take more than %lld bytes of memory",
                          (long long)limits->max_decode_bytes);
@@ -126,7 +144,7 @@ bool operations_apply(const struct image_options *options, const atomic_bool *ca
             .cancelled = cancelled,
         };
 
-        if (run.value == 0)
+        if (run.value == 0 || operations[i]->apply == NULL)
             continue;
         run.out_size = size_after(i, run.value, run.size);
         if (!scratch_buffer_need(

@@ -32,11 +32,12 @@ struct operation {
     struct image_size (*size)(int value, struct image_size in);
     /* What a pixel takes, in nanoseconds: an estimate for the queue. */
     double (*cost_ns)(int value);
-    /* ERROR_DEADLINE, ERROR_OVERLOADED. */
+    /* ERROR_DEADLINE, ERROR_OVERLOADED. NULL: not here (see cut_out.c). */
     bool (*apply)(const struct operation_run *run, struct error *err);
 };
 
-extern const struct operation operation_median, operation_mean, operation_rotate;
+extern const struct operation operation_median, operation_mean, operation_rotate,
+    operation_remove_background; /* the last: what follows it would have to know of alpha */
 
 /* ROWS: between two looks at `cancelled`. */
 enum { OPERATION_ROWS = 64 };
@@ -54,6 +55,8 @@ bool operation_parse_window(const char *name, const char *value, int max, int *r
 
 /* Whether anything is to be done at all. */
 bool operations_asked(const struct image_options *options);
+/* Whether operations_apply has anything to do. */
+bool operations_apply_any(const struct image_options *options);
 /* As image_options_set: ERROR_NOT_FOUND for a name that is no operation. */
 bool operations_set(struct image_options *options, const char *name, const char *value,
                     struct error *err) NODISCARD;

@@ -48,30 +48,39 @@ static int save(VipsImage *image, const struct image_options *options, void **da
 }
 
 /* libvips 8.14 adds an EXIF chunk to every WebP, whatever it is told (with nothing of the source in
- * it). Without alpha and animation the picture's own chunk makes a whole file: RIFF, its size,
- * WEBP, and the chunk. */
-static void webp_keep_picture(uint8_t *data, size_t *len)
+ * it). A whole file is RIFF, its size, WEBP, and the picture's own chunk; with alpha, VP8X before
+ * it, and ALPH unless it is lossless. */
+static bool webp_is_picture(uint8_t *chunk, bool alpha)
+{
+    enum { FLAGS = 8, HAS_ALPHA = 0x10 };
+
+    if (alpha && memcmp(chunk, "VP8X", 4) == 0)
+        chunk[FLAGS] &= HAS_ALPHA;
+    return memcmp(chunk, "VP8 ", 4) == 0 || memcmp(chunk, "VP8L", 4) == 0 ||
+           (alpha && (memcmp(chunk, "VP8X", 4) == 0 || memcmp(chunk, "ALPH", 4) == 0));
+}
+
+static void webp_keep_picture(uint8_t *data, size_t *len, bool alpha)
 {
     enum { HEADER = 12, CHUNK_HEADER = 8 };
+    size_t end = HEADER;
 
     for (size_t pos = HEADER; *len >= CHUNK_HEADER && pos <= *len - CHUNK_HEADER;) {
-        const uint8_t *p = data + pos;
+        uint8_t *p = data + pos;
         size_t size = (size_t)p[4] | (size_t)p[5] << 8 | (size_t)p[6] << 16 | (size_t)p[7] << 24;
 
         size += CHUNK_HEADER + (size & 1);
         if (size > *len - pos)
             return;
-        if (memcmp(p, "VP8 ", 4) == 0 || memcmp(p, "VP8L", 4) == 0) {
-            size_t riff = HEADER - 8 + size;
-
-            memmove(data + HEADER, p, size);
-            for (int i = 0; i < 4; i++)
-                data[4 + i] = (uint8_t)(riff >> (8 * i));
-            *len = HEADER + size;
-            return;
-        }
         pos += size;
+        if (!webp_is_picture(p, alpha))
+            continue;
+        memmove(data + end, p, size);
+        end += size;
     }
+    for (int i = 0; i < 4; i++)
+        data[4 + i] = (uint8_t)((end - 8) >> (8 * i));
+    *len = end;
 }
 
 /* The encoders get an image of their own over the same pixels: nothing of the source's metadata
@@ -80,13 +89,14 @@ static bool encode_by_libvips(const struct encode_request *request, const struct
                               void **data, size_t *len, struct error *err)
 {
     const struct image_options *options = request->options;
-    size_t size = 3 * (size_t)picture->width * (size_t)picture->height;
+    const int bands = picture->alpha ? 4 : 3;
+    size_t size = (size_t)bands * (size_t)picture->width * (size_t)picture->height;
     const atomic_bool *cancelled = request->cancelled;
 
     if (!image_vips_start(err))
         return false;
     CLEANUP_IMAGE VipsImage *bare = vips_image_new_from_memory(
-        picture->rgb, size, picture->width, picture->height, 3, VIPS_FORMAT_UCHAR);
+        picture->rgb, size, picture->width, picture->height, bands, VIPS_FORMAT_UCHAR);
 
     if (bare == NULL)
         return image_vips_failed(err, ERROR_INTERNAL, "no image could be made");
@@ -97,7 +107,7 @@ static bool encode_by_libvips(const struct encode_request *request, const struct
     }
     if (save(bare, options, data, len) == 0) {
         if (options->format == IMAGE_WEBP)
-            webp_keep_picture(*data, len);
+            webp_keep_picture(*data, len, picture->alpha);
         return true;
     }
     vips_error_clear();
@@ -120,6 +130,13 @@ static bool encode_jpeg(struct jpeg_encoder *encoder, const struct encode_reques
     ret->data = out.data;
     ret->release = free;
     return true;
+}
+
+bool image_encode_check(const struct image_options *options, struct error *err)
+{
+    return image_can_encode(options->format) ||
+           error_set(err, ERROR_BAD_REQUEST, "format: this server cannot write %s",
+                     image_format_name(options->format));
 }
 
 bool image_encode(struct image_scratch *scratch, const struct encode_request *request,

@@ -52,7 +52,7 @@ static void assert_refused(const char *what)
     struct manifest manifest;
     struct error err = {0};
 
-    if (manifest_read(path, &manifest, &err))
+    if (manifest_read(path, MANIFEST_CLASSIFIER, &manifest, &err))
         fail_msg("taken, in spite of %s", what);
     assert_int_equal(err.code, ERROR_CONFIG);
     if (strstr(err.message, what) == NULL)
@@ -97,7 +97,7 @@ static void test_read(void **state)
 
     (void)state;
     write_manifest(NULL, NULL);
-    assert_true(manifest_read(path, &m, &err));
+    assert_true(manifest_read(path, MANIFEST_CLASSIFIER, &m, &err));
     assert_string_equal(m.name, "tiny");
     snprintf(file, sizeof(file), "%s/tiny.onnx", folder);
     assert_string_equal(m.file, file);

@@ -25,7 +25,7 @@ static int setup(void **state)
         fprintf(stderr, "SKIPPED: %s is missing: `make model` makes it\n", manifest_path);
         return 0;
     }
-    model = model_open(manifest_path, &err);
+    model = model_open(manifest_path, MANIFEST_CLASSIFIER, &err);
     if (model == NULL)
         fprintf(stderr, "%s\n", err.message);
     return model != NULL ? 0 : -1;
@@ -184,7 +184,7 @@ static void assert_refused(const char *sha256, const char *told)
     struct error err = {0};
 
     write_file("m.json", text);
-    assert_null(model_open(path, &err));
+    assert_null(model_open(path, MANIFEST_CLASSIFIER, &err));
     assert_int_equal(err.code, ERROR_CONFIG);
     if (strstr(err.message, told) == NULL)
         fail_msg("\"%s\" does not say %s", err.message, told);
@@ -204,7 +204,7 @@ static void test_refused(void **state)
     write_file("x.onnx", "no model");
     assert_refused("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", real);
     assert_refused(real, "ONNX Runtime");
-    assert_null(model_open("/nonexistent/m.json", &err));
+    assert_null(model_open("/nonexistent/m.json", MANIFEST_CLASSIFIER, &err));
     assert_non_null(strstr(err.message, "make model"));
     for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
         CLEANUP_FREE char *path = path_of(files[i]);
