@@ -8,7 +8,7 @@ static const float LARGEST_MIN = 0.5F;
 
 /* What is below or above is all background or all foreground: without this a haze surrounds the
  * subject, and the subject is never quite opaque. Chosen by eye on the shared photographs. */
-static const float LOW = 0.1F, HIGH = 0.9F;
+static const float LOW = 0.2F, HIGH = 0.8F;
 
 void mask_from_map(const float *map, size_t count, uint8_t *mask)
 {

@@ -30,29 +30,40 @@ static void write_file(const char *name, const char *text)
     fclose(f);
 }
 
+static const char good_mask[] =
+    "{'name':'tiny','file':'tiny.onnx','sha256':"
+    "'0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef',"
+    "'input':{'tensor':'in','layout':'NCHW','height':3,'width':5,'mean':[1,2.5,3],'std':[4,5,6],"
+    "'resize':{'stretch':true}},'output':{'tensor':'out','activation':'none'}}";
+
 /* JSON is written with single quotes here, and `from`, if not NULL, is replaced by `to`. */
-static void write_manifest(const char *from, const char *to)
+static void write_changed(const char *json, const char *from, const char *to)
 {
     char text[2048];
-    const char *at = from == NULL ? NULL : strstr(good, from);
+    const char *at = from == NULL ? NULL : strstr(json, from);
 
     assert_true(from == NULL || at != NULL);
     if (at == NULL)
-        snprintf(text, sizeof(text), "%s", good);
+        snprintf(text, sizeof(text), "%s", json);
     else
-        snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - good), good, to, at + strlen(from));
+        snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - json), json, to, at + strlen(from));
     for (char *p = text; *p != '\0'; p++)
         if (*p == '\'')
             *p = '"';
     write_file("m.json", text);
 }
 
-static void assert_refused(const char *what)
+static void write_manifest(const char *from, const char *to)
+{
+    write_changed(good, from, to);
+}
+
+static void assert_kind_refused(enum manifest_kind kind, const char *what)
 {
     struct manifest manifest;
     struct error err = {0};
 
-    if (manifest_read(path, MANIFEST_CLASSIFIER, &manifest, &err))
+    if (manifest_read(path, kind, &manifest, &err))
         fail_msg("taken, in spite of %s", what);
     assert_int_equal(err.code, ERROR_CONFIG);
     if (strstr(err.message, what) == NULL)
@@ -60,6 +71,11 @@ static void assert_refused(const char *what)
     assert_null(manifest.file);
     assert_null(manifest.labels);
     assert_null(manifest.input_tensor);
+}
+
+static void assert_refused(const char *what)
+{
+    assert_kind_refused(MANIFEST_CLASSIFIER, what);
 }
 
 static int setup(void **state)
@@ -175,12 +191,33 @@ static void test_labels_that_are_not_text(void **state)
     assert_refused("no labels");
 }
 
+static void test_mask(void **state)
+{
+    CLEANUP(manifest_done) struct manifest m;
+    struct error err = {0};
+
+    (void)state;
+    write_changed(good_mask, NULL, NULL);
+    assert_true(manifest_read(path, MANIFEST_MASK, &m, &err));
+    assert_int_equal(manifest_input_count(&m), 45);
+    assert_int_equal(manifest_output_count(&m), 15);
+    assert_int_equal(m.label_count, 0);
+    assert_refused("labels.file"); /* it is no classifier */
+    write_changed(good_mask, "'stretch':true", "'stretch':false");
+    assert_kind_refused(MANIFEST_MASK, "stretch");
+    write_changed(good_mask, "'none'", "'softmax'");
+    assert_kind_refused(MANIFEST_MASK, "output.activation");
+    write_manifest(NULL, NULL); /* nor is a classifier one of these */
+    assert_kind_refused(MANIFEST_MASK, "stretch");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_read, good_labels),
         cmocka_unit_test_setup(test_mistakes, good_labels),
         cmocka_unit_test(test_labels_that_are_not_text),
+        cmocka_unit_test(test_mask),
     };
 
     return cmocka_run_group_tests_name("manifest", tests, setup, teardown);
