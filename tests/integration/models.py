@@ -29,3 +29,25 @@ def tiny_model(folder, output="out", shape=(1, 3), to=onnx.TensorProto.FLOAT):
     }
     (folder / "tiny.json").write_text(json.dumps(manifest))
     return folder / "tiny.json"
+
+
+def mask_model(folder, shape=(1, 1, 4, 4)):
+    """What is red is foreground: the first channel of a 4 x 4 picture, reshaped."""
+    nodes = [helper.make_node("Gather", ["in", "first"], ["red"], axis=1),
+             helper.make_node("Reshape", ["red", "shape"], ["out"])]
+    graph = helper.make_graph(
+        nodes, "mask", [helper.make_tensor_value_info("in", onnx.TensorProto.FLOAT, [1, 3, 4, 4])],
+        [helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.array([0], np.int64), "first"),
+         numpy_helper.from_array(np.array(shape, np.int64), "shape")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    data = model.SerializeToString()
+    (folder / "mask.onnx").write_bytes(data)
+    (folder / "mask.json").write_text(json.dumps({
+        "name": "mask", "file": "mask.onnx", "sha256": hashlib.sha256(data).hexdigest(),
+        "input": {"tensor": "in", "layout": "NCHW", "height": 4, "width": 4, "mean": [0, 0, 0],
+                  "std": [255, 255, 255], "resize": {"stretch": True}},
+        "output": {"tensor": "out", "activation": "none"},
+    }))
+    return folder / "mask.json"
