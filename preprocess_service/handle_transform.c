@@ -8,8 +8,8 @@ static bool take_body(struct image_result *image, struct buffer *ret, struct err
 {
     if (image->release != free)
         return buffer_append(ret, image->data, image->len, err);
-    *ret = (struct buffer){
-        .data = TAKE_PTR(image->data), .len = image->len, .cap = image->len, .max = image->len};
+    ret->data = TAKE_PTR(image->data);
+    ret->len = ret->cap = image->len;
     return true;
 }
 

@@ -105,23 +105,50 @@ VECTORISED_BODY void divide_body(const struct division *d)
 }
 VECTORISED_FORMS(divide, struct division)
 
-/* The sums of the windows of one row, pixel by pixel. */
-static void add_columns(const struct mean_row *m, int k)
+/* On to the window of pixel x: a column more, one less, and its sum is noted, where there is one.
+ */
+VECTORISED_BODY void add_column(const struct mean_row *m, int k, size_t bands, int x,
+                                uint32_t sum[4], bool more, bool less)
 {
-    const int width = (int)(m->bytes / m->bands), reach = k / 2;
+    for (size_t c = 0; c < bands; c++) {
+        if (more)
+            sum[c] += m->sums[(size_t)(x + k / 2) * bands + c];
+        if (less)
+            sum[c] -= m->sums[(size_t)(x - k / 2 - 1) * bands + c];
+        if (x >= 0)
+            m->totals[(size_t)x * bands + c] = sum[c];
+    }
+}
 
-    for (size_t c = 0; c < m->bands; c++) {
-        uint32_t total = 0;
+/* The sums of the windows of one row. `bands` is a constant, so that they stay in registers. */
+VECTORISED_BODY void add_columns_of(const struct mean_row *m, int k, size_t bands)
+{
+    const int width = (int)(m->bytes / bands), reach = k / 2;
+    uint32_t sum[4] = {0};
+    int x = -reach;
 
-        for (int x = 0; x < reach && x < width; x++)
-            total += m->sums[(size_t)x * m->bands + c];
-        for (int x = 0; x < width; x++) {
-            if (x + reach < width)
-                total += m->sums[(size_t)(x + reach) * m->bands + c];
-            if (x - reach > 0)
-                total -= m->sums[(size_t)(x - reach - 1) * m->bands + c];
-            m->totals[(size_t)x * m->bands + c] = total;
-        }
+    for (; x <= reach && x < width; x++)
+        add_column(m, k, bands, x, sum, x + reach < width, false);
+    for (; x < width - reach; x++)
+        add_column(m, k, bands, x, sum, true, true);
+    for (; x < width; x++)
+        add_column(m, k, bands, x, sum, false, true);
+}
+
+VECTORISED static void add_columns(const struct mean_row *m, int k)
+{
+    switch (m->bands) {
+    case 1:
+        add_columns_of(m, k, 1);
+        break;
+    case 2:
+        add_columns_of(m, k, 2);
+        break;
+    case 3:
+        add_columns_of(m, k, 3);
+        break;
+    default:
+        add_columns_of(m, k, 4);
     }
 }
 

@@ -180,7 +180,7 @@ static bool median_by_network(const struct operation_run *run, struct error *err
 
         if (y % OPERATION_ROWS == 0 && !image_cancelled_check(run->cancelled, err))
             return false;
-        for (int i = 0; i < k; i++)
+        for (int i = 0; i < (int)ARRAY_SIZE(columns.rows); i++) /* for 3 two too many */
             columns.rows[i] = median_source(run, y - reach + i);
         (k == 3 ? sort_3 : sort_5)(run->portable, &columns);
         for (int i = 0; i < k; i++)

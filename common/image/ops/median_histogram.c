@@ -99,7 +99,7 @@ static void median_row(const struct strip *s, int y)
     const int k = run->value, bands = run->bands;
     uint8_t *out = run->out + (size_t)y * operation_row_bytes(run) +
                    (size_t)s->first * (size_t)bands + s->channel;
-    bins coarse = {0}, fine[BINS];
+    bins coarse = {0}, fine[BINS] = {{0}};
     int upto[BINS] = {0}; /* fine[b] is of the columns [upto - k, upto); 0: of none */
 
     for (int i = 0; i < k - 1; i++)
