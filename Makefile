@@ -206,9 +206,12 @@ run: ## install, build, get the model, start both services and label a first ima
 	@$(PARALLEL) all model
 	@bash infra/run.sh
 
-.PHONY: model
-model: ## get and convert the models (MODEL_NAME=mobilenet_v2|efficientnet_lite0, MODEL_PRECISION=int8|fp32) into build/models
+.PHONY: model background-model
+model: background-model ## get and convert the models (MODEL_NAME=mobilenet_v2|efficientnet_lite0, MODEL_PRECISION=int8|fp32) into build/models
 	@$(PYTHON) -B classify_service/models/make_model.py --out build/models --name '$(MODEL_NAME)' --precision '$(MODEL_PRECISION)'
+
+# Whoever cannot get it can have all the rest.
+background-model:
 	@$(PYTHON) -B classify_service/models/make_model.py --out build/models --manifest preprocess_service/models/u2netp.json || \
 		echo 'make model: without this model remove_background=1 is answered with 501; all else works' >&2
 

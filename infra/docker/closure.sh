@@ -5,7 +5,8 @@
 #   closure.sh ROOT PROGRAM…
 #
 #   - the programs, the shared libraries they are linked to (ldd), and what is opened at run time:
-#     libvips, and the modules that it and libheif open for the formats we take; with their libraries
+#     ONNX Runtime; libvips, and the modules that it and libheif open for the formats we take; with
+#     their libraries
 #   - Debian's CA certificates (not those that this machine adds), users, name service, ld.so's cache
 #   - for scanners, var/lib/dpkg/status.d: the dpkg entry of every package a file was taken from;
 #     and that package's copyright file
@@ -31,9 +32,10 @@ libraries() {
     grep -oE '(=> |^[[:space:]])/[^ ]+' <<<"$listing" | sed 's/.*[[:space:]]//' | sort -u
 }
 
-# libvips, and what it and libheif load from beside them. Debian 12's libheif has no plugins.
+# ONNX Runtime, libvips, and what it and libheif load from beside them. Debian 12's libheif has no plugins.
 modules() {
     local folder plugin
+    echo "$(pkg-config --variable=libdir libonnxruntime)/libonnxruntime.so.1"
     folder=$(pkg-config --variable=libdir vips)
     echo "$folder/libvips.so.42"
     for plugin in "$folder"/vips-modules-*/vips-heif.so; do
@@ -98,7 +100,7 @@ done
 install -d -m 1777 "$root/tmp"
 
 mapfile -t opened < <(modules)
-[ ${#opened[@]} -eq $((2 + ${#HEIF_PLUGINS[@]})) ] || die "no libvips or not all of its modules"
+[ ${#opened[@]} -eq $((3 + ${#HEIF_PLUGINS[@]})) ] || die "no ONNX Runtime, no libvips or not all of its modules"
 mapfile -t files < <(libraries "$@" "${opened[@]}")
 for file in "$@" "${opened[@]}" "${files[@]}"; do copy "$file"; done
 

@@ -555,3 +555,68 @@ def test_files_that_are_no_model_are_refused(tmp_path):
         result = run("tflite_to_onnx.py", "--precision", "fp32", broken, tmp_path / "broken.onnx")
         assert_refused(result, str(broken))
     assert_refused(run("tflite_to_onnx.py", tmp_path / "absent", tmp_path / "x"), "absent")
+
+
+# --- U^2-Net, of preprocess_service -------------------------------------------------------------
+
+U2NETP = ROOT / "preprocess_service/models"
+U2NETP_MANIFEST = json.loads((U2NETP / "u2netp.json").read_text())
+
+
+@pytest.fixture(scope="module", name="u2netp")
+def fixture_u2netp(tmp_path_factory):
+    """The file that it is converted from."""
+    path = tmp_path_factory.mktemp("u2netp") / "u2netp.onnx"
+    try:
+        path.write_bytes(make_model.source_content(U2NETP_MANIFEST["source"], may_download=True))
+    except make_model.Unavailable as error:
+        pytest.skip(f"no source of u2netp to be had: {error}")
+    return path
+
+
+def test_u2netp_is_the_same_bytes_each_time(u2netp, tmp_path):
+    digests = []
+    for seed in (1, 2):
+        target = tmp_path / f"{seed}.onnx"
+        result = run("u2netp_to_onnx.py", u2netp, target, folder=U2NETP, PYTHONHASHSEED=seed)
+        assert result.returncode == 0, result.stderr
+        digests.append(sha256(target))
+    assert digests == [U2NETP_MANIFEST["sha256"]] * 2
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_u2netp_structure(precision, u2netp, tmp_path):
+    target = tmp_path / "model.onnx"
+    assert run("u2netp_to_onnx.py", "--precision", precision, u2netp, target, folder=U2NETP).returncode == 0
+    model = onnx.load(target)
+    onnx.checker.check_model(model, full_check=True)
+    shapes = [[dim.dim_value for dim in value.type.tensor_type.shape.dim]
+              for value in (*model.graph.input, *model.graph.output)]
+    assert shapes == [[1, 3, 320, 320], [1, 1, 320, 320]]
+    kinds = Counter(node.op_type for node in model.graph.node)
+    # all that is left is the network
+    assert kinds["Conv"] == 119 and not kinds.keys() & {"Shape", "Gather", "Slice", "Cast", "Unsqueeze"}
+    assert bool(kinds["QuantizeLinear"]) == (precision == "int8")
+
+
+def test_u2netp_of_another_file_is_refused(u2netp, tmp_path):
+    target = tmp_path / "x"
+    for content in (b"", b"not a model", u2netp.read_bytes()[:100000]):
+        broken = tmp_path / "broken.onnx"
+        broken.write_bytes(content)
+        assert_refused(run("u2netp_to_onnx.py", broken, target, folder=U2NETP), str(broken), "is not u2netp.onnx")
+    assert_refused(run("u2netp_to_onnx.py", tmp_path / "absent", target, folder=U2NETP), "absent")
+    assert not target.exists()
+
+
+def test_model_that_is_no_classifier_is_not_chosen(world):
+    assert world.make().returncode == 0
+    before = (world.out / "model.json").read_bytes()
+    manifest = json.loads((world.models / "mobilenet_v2.json").read_text())
+    del manifest["labels"]
+    mine = world.models / "mine.json"
+    mine.write_text(json.dumps(manifest | {"name": "mine", "file": "mine.onnx"}))
+    for _ in range(2):
+        assert world.make("--manifest", mine).returncode == 0
+        assert (world.out / "mine.json").is_file() and (world.out / "mine.onnx").is_file()
+        assert (world.out / "model.json").read_bytes() == before

@@ -242,7 +242,8 @@ def test_options_are_documented(shared, path):
     in_form = dict(post["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"])
     assert in_form.pop("file") == {"type": "string", "format": "binary"}
     assert in_query == in_form
-    assert set(in_query) == {"width", "height", "fit", "format", "quality", "background", "median", "mean", "rotate"}
+    assert set(in_query) == {"width", "height", "fit", "format", "quality", "background", "median", "mean", "rotate",
+                             "remove_background"}
     picture = encode(gradient(9, 9))
     for name, schema in in_query.items():
         good = schema.get("enum") or [schema.get("default", schema.get("minimum"))]
