@@ -12,7 +12,7 @@ struct transform_job {
 static bool run(void *worker, void *arg, const atomic_bool *cancelled, struct error *err)
 {
     struct transform_job *job = arg;
-    struct mask_search search;
+    CLEANUP(background_end) struct mask_search search = {0};
 
     job->image.cancelled = cancelled;
     if (job->background != NULL) {

@@ -19,7 +19,6 @@ struct model {
     OrtEnv *env;
     OrtSession *session;
     OrtMemoryInfo *memory;
-    OrtRunOptions *run_options; /* NULL: the usual */
 };
 
 struct model_tensors {
@@ -149,18 +148,6 @@ static bool make_session(struct model *m, struct bytes data, struct error *err)
     return ok;
 }
 
-/* A map takes 60 times the memory of a classification, and is asked for now and then: it is given
- * back after each run. */
-static bool make_run_options(struct model *m, struct error *err)
-{
-    return m->manifest.kind == MANIFEST_CLASSIFIER ||
-           (check(m, m->ort->CreateRunOptions(&m->run_options), ERROR_CONFIG, err) &&
-            check(m,
-                  m->ort->AddRunConfigEntry(m->run_options, "memory.enable_memory_arena_shrinkage",
-                                            "cpu:0"),
-                  ERROR_CONFIG, err));
-}
-
 /* The output tensor's shape, as Run expects it. Returns the number of dimensions. */
 static size_t output_shape(const struct manifest *manifest, int64_t ret[4])
 {
@@ -213,10 +200,10 @@ static bool try_output(struct model *m, struct error *err)
     if (t == NULL)
         return false;
     const OrtValue *input = t->input_value;
-    bool ok = check(m, ort->Run(m->session, m->run_options, &in, &input, 1, &out, 1, &output),
-                    ERROR_CONFIG, err) &&
-              check(m, ort->GetTensorTypeAndShape(output, &shape), ERROR_CONFIG, err) &&
-              check_output(m, shape, err);
+    bool ok =
+        check(m, ort->Run(m->session, NULL, &in, &input, 1, &out, 1, &output), ERROR_CONFIG, err) &&
+        check(m, ort->GetTensorTypeAndShape(output, &shape), ERROR_CONFIG, err) &&
+        check_output(m, shape, err);
     if (shape != NULL)
         ort->ReleaseTensorTypeAndShapeInfo(shape);
     if (output != NULL)
@@ -238,8 +225,7 @@ static bool load(struct model *m, struct model_file *file, struct error *err)
         *err = file->err;
         return false;
     }
-    return ok && make_session(m, buffer_view(&file->data), err) && make_run_options(m, err) &&
-           try_output(m, err);
+    return ok && make_session(m, buffer_view(&file->data), err) && try_output(m, err);
 }
 
 struct model *model_open(const char *manifest_path, enum manifest_kind kind, struct error *err)
@@ -258,8 +244,6 @@ void model_free(struct model *m)
 {
     if (m == NULL)
         return;
-    if (m->run_options != NULL)
-        m->ort->ReleaseRunOptions(m->run_options);
     if (m->memory != NULL)
         m->ort->ReleaseMemoryInfo(m->memory);
     if (m->session != NULL)
@@ -346,8 +330,7 @@ bool model_run(const struct model *m, struct model_tensors *t, const float **sco
     const char *const out = m->manifest.output_tensor;
     const OrtValue *input = t->input_value;
 
-    if (!check(m,
-               m->ort->Run(m->session, m->run_options, &in, &input, 1, &out, 1, &t->output_value),
+    if (!check(m, m->ort->Run(m->session, NULL, &in, &input, 1, &out, 1, &t->output_value),
                ERROR_INTERNAL, err))
         return false;
     if (m->manifest.softmax)

@@ -36,37 +36,6 @@ const struct operation operation_remove_background = {
 
 /* ---- before the mask */
 
-struct reduce {
-    const struct image_options *options;
-    struct image_size least;     /* what the mask is found in */
-    struct image_size *original; /* set */
-};
-
-/* All of the picture, as small as serves: most that are cut out of a large photograph are fitted
- * into a small one. No larger than a result may be either, which bounds the memory. */
-static bool plan_reduced(const void *context, int width, int height, struct fit_plan *ret,
-                         struct error *err)
-{
-    const struct reduce *reduce = context;
-    struct fit_plan p;
-
-    if (!image_plan_fit(reduce->options, width, height, &p, err))
-        return false;
-    *reduce->original = (struct image_size){width, height};
-    double fit = fmax(p.width / p.window_width, p.height / p.window_height);
-    double mask = fmax((double)reduce->least.width / width, (double)reduce->least.height / height);
-    double most = fmax(fit, sqrt(IMAGE_OUTPUT_PIXELS_MAX / ((double)width * height)));
-    double scale = fmin(fmin(RESIZE_RESERVE * fmax(fit, mask), most), 1);
-
-    *ret = (struct fit_plan){.window_width = width,
-                             .window_height = height,
-                             .width = VIPS_MAX((int)lround(width * scale), 1),
-                             .height = VIPS_MAX((int)lround(height * scale), 1)};
-    ret->canvas_width = ret->width;
-    ret->canvas_height = ret->height;
-    return true;
-}
-
 static bool plan_stretched(const void *context, int width, int height, struct fit_plan *ret,
                            struct error *err)
 {
@@ -82,11 +51,53 @@ static bool plan_stretched(const void *context, int width, int height, struct fi
     return true;
 }
 
+struct reduce {
+    const struct image_options *options;
+    struct image_size least;     /* what the mask is found in */
+    struct image_size *original; /* set */
+    int64_t max_bytes;
+};
+
+/* The scale of the result, where the mask can be found in that: then the picture is resized once.
+ * Else a factor is left for the second resize. */
+static double reduced_scale(const struct reduce *reduce, int width, int height,
+                            const struct fit_plan *p)
+{
+    double fit = fmax(p->width / p->window_width, p->height / p->window_height);
+    double mask = fmax((double)reduce->least.width / width, (double)reduce->least.height / height);
+
+    return fmin(fit >= mask ? fit : fmax(mask, RESIZE_RESERVE * fit), 1);
+}
+
+/* All of the picture, as small as serves: most that are cut out of a large photograph are fitted
+ * into a small one. */
+static bool plan_reduced(const void *context, int width, int height, struct fit_plan *ret,
+                         struct error *err)
+{
+    const struct reduce *reduce = context;
+    struct fit_plan p;
+
+    if (!image_plan_fit(reduce->options, width, height, &p, err))
+        return false;
+    *reduce->original = (struct image_size){width, height};
+    double scale = reduced_scale(reduce, width, height, &p);
+    struct image_size size = {VIPS_MAX((int)lround(width * scale), 1),
+                              VIPS_MAX((int)lround(height * scale), 1)};
+    if (p.window_width == width && p.window_height == height && abs(size.width - p.width) <= 1 &&
+        abs(size.height - p.height) <= 1)
+        size = (struct image_size){p.width, p.height};
+    if (2 * RGB * (int64_t)size.width * size.height > reduce->max_bytes)
+        return error_set(err, ERROR_TOO_LARGE,
+                         "remove_background would take more than %lld bytes of memory",
+                         (long long)reduce->max_bytes);
+    return plan_stretched(&size, width, height, ret, err);
+}
+
 static bool decode(struct image_scratch *w, const struct image_input *input,
                    const struct image_options *options, struct image_size least,
                    struct cut_out *ret, struct error *err)
 {
-    const struct reduce reduce = {options, least, &ret->original};
+    const struct reduce reduce = {options, least, &ret->original, input->limits->max_decode_bytes};
     const struct fit_request reduced = {plan_reduced, &reduce, options->background, input, options};
     const struct fit_request whole = {image_plan_fit, options, options->background, input, options};
 
@@ -239,10 +250,11 @@ static bool join(struct image_scratch *w, const struct picture *rgb, const struc
         unsigned a = alpha->rgb[RGB * i];
         uint8_t *q = w->work.data + RGBA * i;
 
-        for (size_t c = 0; c < RGB; c++) {
-            unsigned straight = a == 0 ? 0 : (p[c] * 255U + a / 2) / a;
-
-            q[c] = (uint8_t)(straight > 255 ? 255 : straight);
+        if (a == 0 || a == 255) { /* most */
+            memcpy(q, a == 0 ? (const uint8_t[RGB]){0} : p, RGB);
+        } else {
+            for (size_t c = 0; c < RGB; c++)
+                q[c] = (uint8_t)VIPS_MIN((p[c] * 255U + a / 2) / a, 255);
         }
         q[RGB] = (uint8_t)a;
     }
