@@ -137,6 +137,8 @@ static bool make_session(struct model *m, struct bytes data, struct error *err)
         check(m, ort->SetSessionExecutionMode(options, ORT_SEQUENTIAL), ERROR_CONFIG, err) &&
         check(m, ort->SetSessionGraphOptimizationLevel(options, ORT_ENABLE_ALL), ERROR_CONFIG,
               err) &&
+        (m->manifest.kind == MANIFEST_CLASSIFIER || /* one block a run, of 120 MB, is kept twice */
+         check(m, ort->DisableMemPattern(options), ERROR_CONFIG, err)) &&
         check(m, ort->AddSessionConfigEntry(options, "session.intra_op.allow_spinning", "0"),
               ERROR_CONFIG, err) &&
         check(m, ort->CreateSessionFromArray(m->env, data.data, data.len, options, &m->session),

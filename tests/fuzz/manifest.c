@@ -31,6 +31,7 @@ static void write_file(const char *path, struct bytes data)
         FUZZ_CHECK(fwrite(data.data, 1, data.len, f) == data.len);
 }
 
+/* Of either kind. */
 static void check_manifest(const struct manifest *m)
 {
     const struct image_tensor_spec *in = &m->input;
@@ -39,10 +40,14 @@ static void check_manifest(const struct manifest *m)
     FUZZ_CHECK(string_starts_with(m->file, folder) && string_is_sha256_hex(m->sha256));
     FUZZ_CHECK(*m->input_tensor != '\0' && *m->output_tensor != '\0');
     FUZZ_CHECK(in->width >= 1 && in->width <= 4096 && in->height >= 1 && in->height <= 4096);
-    FUZZ_CHECK(in->short_side >= in->width && in->short_side >= in->height);
     for (int i = 0; i < 3; i++) /* the tensor is made of these */
         FUZZ_CHECK(isfinite(in->mean[i]) && isfinite(in->std[i]) && in->std[i] > 0);
     FUZZ_CHECK(m->drop_first >= 0);
+    if (m->kind == MANIFEST_MASK) {
+        FUZZ_CHECK(m->label_count == 0 && !m->softmax);
+        return;
+    }
+    FUZZ_CHECK(in->short_side >= in->width && in->short_side >= in->height);
     FUZZ_CHECK(m->label_count >= 1 && m->label_count <= MANIFEST_LABELS_MAX);
     for (size_t i = 0; i < m->label_count; i++)
         FUZZ_CHECK(string_is_utf8(bytes_from_str(m->labels[i])) &&
@@ -65,12 +70,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         start();
     write_file(manifest_path, json);
     write_file(labels_path, labels);
-    if (manifest_read(manifest_path, MANIFEST_CLASSIFIER, &m, &err)) {
-        check_manifest(&m);
-        manifest_done(&m);
-    } else {
-        FUZZ_CHECK_ERROR(&err, ERROR_CONFIG);
+    for (int kind = MANIFEST_CLASSIFIER; kind <= MANIFEST_MASK; kind++) {
+        if (manifest_read(manifest_path, (enum manifest_kind)kind, &m, &err)) {
+            check_manifest(&m);
+            manifest_done(&m);
+        } else {
+            FUZZ_CHECK_ERROR(&err, ERROR_CONFIG);
+        }
+        FUZZ_CHECK(memcmp(&m, &empty, sizeof(m)) == 0);
     }
-    FUZZ_CHECK(memcmp(&m, &empty, sizeof(m)) == 0);
     return 0;
 }
