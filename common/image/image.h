@@ -86,8 +86,8 @@ struct image_header {
     int width, height; /* as stored, before orientation */
     int pages;
     int bands;
-    bool progressive;     /* JPEG */
-    int64_t decode_bytes; /* the estimate of image_limits */
+    int64_t memory;   /* the estimate, bytes */
+    bool progressive; /* JPEG */
 };
 
 /* Read the header and check it against the limits, decoding nothing.

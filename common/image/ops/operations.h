@@ -64,8 +64,13 @@ struct image_size operations_size(const struct image_options *options, struct im
 /* What they take, in nanoseconds. */
 double operations_cost_ns(const struct image_options *options, struct image_size size);
 
+/* The pictures on the way, two of RGB at a time, in bytes: what operations need besides the
+ * decoder.
+ */
+int64_t operations_memory(const struct image_options *options, struct image_size size);
+
 /* Before anything is decoded: whether the pictures on the way stay within the limits (max_pixels
- * each; max_decode_bytes the decoder, and two of them in RGB). ERROR_TOO_LARGE. */
+ * each; max_decode_bytes the decoder and operations_memory). ERROR_TOO_LARGE. */
 bool operations_check(const struct image_options *options, const struct image_header *header,
                       const struct image_limits *limits, struct error *err) NODISCARD;
 
