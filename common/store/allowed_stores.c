@@ -1,6 +1,6 @@
 #include "store/allowed_stores.h"
 
-#include "base/strings.h"
+#include "base/xmalloc.h"
 #include "store/driver.h"
 
 #include <string.h>
@@ -19,10 +19,8 @@ static bool add(struct store_set *set, const struct store *main,
 {
     struct store_options own = *options;
     CLEANUP_FREE char *url =
-        string_format("%s://%.*s", store_scheme_names[main->scheme], (int)len, entry);
+        xasprintf("%s://%.*s", store_scheme_names[main->scheme], (int)len, entry);
 
-    if (url == NULL)
-        return error_oom(err);
     if (set->count == STORES_MAX)
         return error_set(err, ERROR_CONFIG, "more than %d buckets", STORES_MAX);
     own.url = url;
@@ -36,13 +34,9 @@ static bool add(struct store_set *set, const struct store *main,
 struct store_set *store_set_open(struct store *main, const struct store_options *options,
                                  const char *allowed, struct error *err)
 {
-    struct store_set *set = calloc(1, sizeof(*set));
+    struct store_set *set = xcalloc(1, sizeof(*set));
     size_t len;
 
-    if (set == NULL) {
-        error_oom(err);
-        return NULL;
-    }
     if (*allowed == '\0') {
         set->stores[set->count++] = main;
         return set;

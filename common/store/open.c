@@ -1,5 +1,6 @@
 /* The STORAGE_URL that opens a store. */
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "store/driver.h"
 #include "store/store.h"
 
@@ -41,9 +42,7 @@ static bool open_directory(struct store *store, const char *rest, struct error *
     if (store->state == NULL)
         return false;
     store->driver = &store_file_driver;
-    store->prefix = strdup("");
-    if (store->prefix == NULL)
-        return error_oom(err);
+    store->prefix = xstrdup("");
     return check_root_length(store->place, err);
 }
 
@@ -70,10 +69,8 @@ static bool split_bucket(struct store *store, const char *rest, struct error *er
     char probe[STORE_KEY_MAX + 1];
     struct error why;
 
-    store->place = strndup(rest, len);
-    store->prefix = string_format("%s%s", prefix, slash ? "" : "/");
-    if (store->place == NULL || store->prefix == NULL)
-        return error_oom(err);
+    store->place = xasprintf("%.*s", (int)len, rest);
+    store->prefix = xasprintf("%s%s", prefix, slash ? "" : "/");
     if (!check_bucket_name(store->place, err))
         return false;
     if (snprintf(probe, sizeof(probe), "%s-", store->prefix) >= (int)sizeof(probe))
@@ -136,11 +133,9 @@ static struct store_options complete(const struct store_options *options)
 struct store *store_open(const struct store_options *options, struct error *err)
 {
     const struct store_options own = complete(options);
-    struct store *store = calloc(1, sizeof(*store));
+    struct store *store = xcalloc(1, sizeof(*store));
 
-    if (store == NULL)
-        error_oom(err);
-    else if (open_url(store, &own, err))
+    if (open_url(store, &own, err))
         return store;
     store_free(store);
     return NULL;

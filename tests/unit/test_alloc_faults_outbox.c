@@ -14,6 +14,7 @@
 #include <glob.h>
 #include <sys/stat.h>
 
+static struct http_client *client;
 static char dir[64];
 static char path[128];
 
@@ -240,28 +241,23 @@ static void test_recover(void **state)
     alloc_faults_run("recover", damage_and_recover, NULL);
 }
 
-static bool make_publishers(void *ctx, struct error *err)
+static bool start_pushing(void *ctx, struct error *err)
 {
-    struct publisher *none = publisher_none_new(err);
-    if (none == NULL)
+    const struct push_options options = {.url = "http://127.0.0.1:1/",
+                                         .token = "t",
+                                         .client = client,
+                                         .concurrency = 2,
+                                         .max_attempts = 2};
+    struct publisher *push = push_publisher_new(ctx, &options, err);
+
+    if (push == NULL)
         return false;
-    struct http_client *client = http_client_new(&(struct http_client_options){0}, err);
-    const struct push_options push = {.url = "http://127.0.0.1:1/",
-                                      .token = "t",
-                                      .client = client,
-                                      .concurrency = 2,
-                                      .max_attempts = 2};
-    struct publisher *pushing = client != NULL ? push_publisher_new(ctx, &push, err) : NULL;
-    if (pushing != NULL) {
-        pushing->stop(pushing, clock_monotonic_ms() + 5000);
-        pushing->free(pushing);
-    }
-    http_client_free(client);
-    none->free(none);
-    return pushing != NULL;
+    push->stop(push, clock_monotonic_ms() + 5000);
+    push->free(push);
+    return true;
 }
 
-static void test_publishers(void **state)
+static void test_push(void **state)
 {
     struct error err = {0};
 
@@ -270,46 +266,43 @@ static void test_publishers(void **state)
     struct outbox *o = open_it(&err);
     assert_non_null(o);
     outbox_wake(o);
-    alloc_faults_run("publishers", make_publishers, o);
+    alloc_faults_run("push", start_pushing, o); /* its threads */
     outbox_close(o);
 }
 
+/* Too late already: libcurl's own faults are test_alloc_faults_store.c's. */
 static bool publish(void *ctx, struct error *err)
 {
-    struct http_client *client = http_client_new(&(struct http_client_options){0}, err);
+    const struct pubsub_message message = {.data = bytes_from_str("data"),
+                                           .attributes = {{"a", "b"}}};
     char message_id[MESSAGE_ID_MAX];
     struct error refused = {0};
 
-    (void)ctx;
-    if (client == NULL)
-        return false;
-    const struct pubsub_options options = {
-        .endpoint = "http://127.0.0.1:1", .topic = "projects/p/topics/t", .client = client};
-    struct pubsub *pubsub = pubsub_new(&options, err);
-    if (pubsub != NULL) {
-        const struct pubsub_message message = {.data = bytes_from_str("data"),
-                                               .attributes = {{"a", "b"}}};
-        /* too late already: libcurl's own faults are test_alloc_faults_store.c's */
-        assert_false(
-            pubsub_publish(pubsub, &message, clock_monotonic_ms() - 1, message_id, &refused));
-        assert_true(error_is_passing(refused.code));
-        pubsub_stop(pubsub, clock_monotonic_ms() + 100);
-        pubsub_free(pubsub);
-    }
-    http_client_free(client);
-    return pubsub != NULL;
+    assert_false(pubsub_publish(ctx, &message, clock_monotonic_ms() - 1, message_id, &refused));
+    return refused.code == ERROR_DEADLINE || error_set(err, refused.code, "%s", refused.message);
 }
 
 static void test_pubsub(void **state)
 {
+    const struct pubsub_options options = {
+        .endpoint = "http://127.0.0.1:1", .topic = "projects/p/topics/t", .client = client};
+    struct error err = {0};
+    struct pubsub *pubsub = pubsub_new(&options, &err);
+
     (void)state;
-    alloc_faults_run("Pub/Sub", publish, NULL);
+    assert_non_null(pubsub);
+    alloc_faults_run("Pub/Sub", publish, pubsub);
+    pubsub_free(pubsub);
 }
 
 static int begin(void **state)
 {
+    struct error err = {0};
+
     (void)state;
     alloc_faults_hook();
+    client = http_client_new(&(struct http_client_options){0}, &err);
+    assert_non_null(client);
     /* in memory, if possible: what is tested is not whether the disk is quick */
     snprintf(dir, sizeof(dir), "%s/test_alloc_faults.XXXXXX",
              access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
@@ -322,14 +315,15 @@ static int begin(void **state)
 static int end(void **state)
 {
     (void)state;
+    http_client_free(client);
     return nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        alloc_test(test_open),       alloc_test(test_use),    alloc_test(test_recover),
-        alloc_test(test_publishers), alloc_test(test_pubsub),
+        alloc_test(test_open), alloc_test(test_use),    alloc_test(test_recover),
+        alloc_test(test_push), alloc_test(test_pubsub),
     };
 
     return cmocka_run_group_tests(tests, begin, end);

@@ -6,10 +6,8 @@
 #include "base/strings.h"
 #include "client/bearer.h"
 #include "client/http_client.h"
-#include "store/allowed_stores.h"
-#include "store/bucket/sigv4.h"
 #include "store/bucket/xml.h"
-#include "store/driver.h"
+#include "store/store.h"
 
 #include <arpa/inet.h>
 #include <ftw.h>
@@ -99,7 +97,7 @@ static int64_t soon(void)
     return clock_monotonic_ms() + (alloc_faults.left > 0 ? 60 : 10000);
 }
 
-/* ---- pure parts */
+/* ---- listings */
 
 static bool see_element(void *ctx, const char *path, const char *text, struct error *err)
 {
@@ -118,31 +116,12 @@ static bool read_xml(void *ctx, struct error *err)
     return true;
 }
 
-static bool sign(void *ctx, struct error *err)
-{
-    CLEANUP(buffer_done) struct buffer header = BUFFER_MAX(65536);
-    const struct sigv4_key key = {"access", "secret", "token", "region", "s3"};
-    const struct sigv4_header headers[] = {{"x-one", "1"}, {"Range", "bytes=0-1"}};
-    const struct sigv4_request request = {.method = "GET",
-                                          .host = "h",
-                                          .path = "/b/k",
-                                          .query = "a=b&c=d",
-                                          .headers = headers,
-                                          .header_count = 2,
-                                          .payload_sha256 = "UNSIGNED-PAYLOAD",
-                                          .time_s = 1700000000};
-
-    (void)ctx;
-    return sigv4_authorization(&key, &request, &header, err);
-}
-
-static void test_pure(void **state)
+static void test_xml(void **state)
 {
     char document[] = "<a><b>some text</b><c>x &amp; y</c></a>";
 
     (void)state;
     alloc_faults_run("XML", read_xml, document);
-    alloc_faults_run("SigV4", sign, NULL);
 }
 
 /* ---- the client */
@@ -237,21 +216,6 @@ static bool open_and_use(void *ctx, struct error *err)
     return ok;
 }
 
-static bool find(void *ctx, struct error *err)
-{
-    char uri[STORE_URI_MAX], key[STORE_KEY_MAX + 1];
-    struct store *found, *store = store_open(ctx, err);
-
-    if (store == NULL)
-        return false;
-    struct store_set *set = store_set_open(store, ctx, "bucket/some, other", err);
-    bool ok = set != NULL && store_uri(store, "some/a b", uri, err) &&
-              store_set_find(set, uri, &found, key, err);
-    store_set_free(set);
-    store_free(store);
-    return ok;
-}
-
 static bool token(struct bearer *bearer, int64_t deadline_ms, char out[BEARER_MAX],
                   struct error *err)
 {
@@ -283,7 +247,6 @@ static void test_buckets(void **state)
     no_pause(&s3);
     no_pause(&gs);
     alloc_faults_run("s3", open_and_use, &s3);
-    alloc_faults_run("sets of stores", find, &s3);
     alloc_faults_run("gs", open_and_use, &gs);
     http_client_free(s3.client);
     http_client_free(gs.client);
@@ -330,7 +293,7 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        alloc_test(test_pure),
+        alloc_test(test_xml),
         alloc_test(test_client),
         alloc_test(test_buckets),
         alloc_test(test_directory),

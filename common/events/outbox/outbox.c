@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "base/threads.h"
+#include "base/xmalloc.h"
 #include "events/outbox/outbox_file.h"
 #include "events/outbox/outbox_internal.h"
 
@@ -35,12 +36,9 @@ static void outbox_free(struct outbox *o)
 
 static struct outbox *outbox_alloc(const struct outbox_options *options)
 {
-    struct outbox *o = calloc(1, sizeof(*o));
+    struct outbox *o = xcalloc(1, sizeof(*o));
 
-    if (o == NULL || (o->path = strdup(options->path)) == NULL) {
-        free(o);
-        return NULL;
-    }
+    o->path = xstrdup(options->path);
     o->lock_fd = -1;
     o->max_pending = options->max_pending;
     o->wall_ms = options->wall_ms != NULL ? options->wall_ms : clock_wall_ms;
@@ -71,10 +69,6 @@ struct outbox *outbox_open(const struct outbox_options *options, struct error *e
 {
     struct outbox *o = outbox_alloc(options);
 
-    if (o == NULL) {
-        error_oom(err);
-        return NULL;
-    }
     if (open_all(o, options->lock_wait_ms, err))
         return o;
     err->code = ERROR_CONFIG; /* whatever it was, the service cannot start with this path */

@@ -1,6 +1,7 @@
 #include "events/outbox/outbox_file.h"
 
 #include "base/clock.h"
+#include "base/xmalloc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,10 +34,8 @@ bool outbox_file_sync_directory(const char *path, struct error *err)
 
 bool outbox_file_make_parents(const char *path, struct error *err)
 {
-    CLEANUP_FREE char *dir = strdup(path);
+    CLEANUP_FREE char *dir = xstrdup(path);
 
-    if (dir == NULL)
-        return error_oom(err);
     for (char *p = dir + 1; *dir != '\0' && (p = strchr(p, '/')) != NULL; p++) {
         *p = '\0';
         if (mkdir(dir, 0777) == 0) {

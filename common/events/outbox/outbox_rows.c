@@ -1,5 +1,7 @@
 #include "events/outbox/outbox_rows.h"
 
+#include "base/xmalloc.h"
+
 #include <string.h>
 
 /* ---- writes */
@@ -145,11 +147,9 @@ static char *duplicate_text(sqlite3_stmt *s, int column)
 
 static struct outbox_lease *lease_of(sqlite3_stmt *s)
 {
-    struct outbox_lease *lease = calloc(1, sizeof(*lease));
-
-    if (lease == NULL)
-        return NULL;
+    struct outbox_lease *lease = xcalloc(1, sizeof(*lease));
     struct outbox_row *row = &lease->row;
+
     row->seq = sqlite3_column_int64(s, 0);
     copy_text(row->event_id, sizeof(row->event_id), s, 1);
     copy_text(row->id, sizeof(row->id), s, 2);

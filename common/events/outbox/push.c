@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/threads.h"
+#include "base/xmalloc.h"
 #include "client/http_client.h"
 #include "events/outbox/envelope.h"
 
@@ -330,43 +331,26 @@ static bool start_threads(struct push *p, int64_t count, struct error *err)
     return error_wrap(err, "dispatcher");
 }
 
-static struct push *push_alloc(const struct push_options *options)
+struct publisher *push_publisher_new(struct outbox *outbox, const struct push_options *options,
+                                     struct error *err)
 {
-    struct push *p = calloc(1, sizeof(*p));
+    struct push *p = xcalloc(1, sizeof(*p));
 
-    if (p == NULL)
-        return NULL;
+    p->publisher = (struct publisher){push_publish, push_stop, push_free};
+    p->outbox = outbox;
+    p->client = http_client_share(options->client);
     p->max_attempts = options->max_attempts;
     p->max_age_s = options->max_age_s;
     p->timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : TIMEOUT_MS;
     p->max_backoff_ms = options->max_backoff_ms > 0 ? options->max_backoff_ms : BACKOFF_MAX_MS;
-    p->url = strdup(options->url);
+    p->url = xstrdup(options->url);
     if (*options->token != '\0')
-        p->authorization = string_format("Authorization: Bearer %s", options->token);
+        p->authorization = xasprintf("Authorization: Bearer %s", options->token);
     pthread_mutex_init(&p->lock, NULL);
     thread_cond_init(&p->changed);
-    if (p->url != NULL && (*options->token == '\0' || p->authorization != NULL))
-        return p;
-    push_destroy(p);
+    if (start_threads(p, options->concurrency, err))
+        return &p->publisher;
+    push_stop(&p->publisher, INT64_MAX / 2);
+    push_free(&p->publisher);
     return NULL;
-}
-
-struct publisher *push_publisher_new(struct outbox *outbox, const struct push_options *options,
-                                     struct error *err)
-{
-    struct push *p = push_alloc(options);
-
-    if (p == NULL) {
-        error_oom(err);
-        return NULL;
-    }
-    p->publisher = (struct publisher){push_publish, push_stop, push_free};
-    p->outbox = outbox;
-    p->client = http_client_share(options->client);
-    if (!start_threads(p, options->concurrency, err)) {
-        push_stop(&p->publisher, INT64_MAX / 2);
-        push_free(&p->publisher);
-        return NULL;
-    }
-    return &p->publisher;
 }

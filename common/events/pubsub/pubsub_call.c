@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "client/bearer.h"
 #include "client/http_client.h"
 
@@ -30,11 +31,8 @@ char *pubsub_url(const struct pubsub_options *options, struct error *err)
     if (!string_percent_encode(options->topic, "/:", &topic, err))
         return NULL;
     len -= len > 0 && endpoint[len - 1] == '/';
-    char *url = string_format("%.*s/v1/%.*s:publish", (int)len, endpoint, (int)topic.len,
-                              (const char *)topic.data);
-    if (url == NULL)
-        error_oom(err);
-    return url;
+    return xasprintf("%.*s/v1/%.*s:publish", (int)len, endpoint, (int)topic.len,
+                     (const char *)topic.data);
 }
 
 /* The ids of a 200, one for each message: anything else is no confirmation. */

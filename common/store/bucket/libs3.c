@@ -6,6 +6,7 @@
  *
  * Only this file includes libs3.h. */
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "store/bucket/bucket.h"
 #include "store/bucket/libs3_transfer.h"
 
@@ -168,9 +169,8 @@ static bool libs3_send(struct bucket *bucket, const struct bucket_attempt *attem
 {
     struct libs3 *s = bucket->state;
     const struct bucket_call *call = attempt->call;
-    CLEANUP_FREE char *url = call->key != NULL ? NULL
-                                               : string_format("%s%s/?%s", s->bucket->base,
-                                                               s->bucket->root, call->query);
+    CLEANUP_FREE char *url =
+        call->key != NULL ? NULL : xasprintf("%s%s/?%s", bucket->base, bucket->root, call->query);
     struct libs3_call r = {
         .transfer =
             {
@@ -186,12 +186,8 @@ static bool libs3_send(struct bucket *bucket, const struct bucket_attempt *attem
         if (!is_trimmed(call->headers[i].value)) /* servers trim before they check the signature */
             return error_set(err, ERROR_BAD_REQUEST, "a content type with spaces at its ends");
     S3RequestContext *context = take_context(s);
-
-    if (context == NULL || (call->key == NULL && url == NULL)) {
-        if (context != NULL)
-            keep_context(s, context);
+    if (context == NULL)
         return error_oom(err);
-    }
     libs3_transfer_enter(&r.transfer);
     start(s, call, context, &r);
     run(s, context, call->deadline_ms, &r);
@@ -283,14 +279,11 @@ void *store_libs3_open(const struct store_options *options, const char *name, st
 
     if (bucket == NULL)
         return NULL;
-    struct libs3 *s = calloc(1, sizeof(*s));
-    if (s == NULL)
-        error_oom(err);
-    if (s == NULL || !initialize(err)) {
-        free(s);
+    if (!initialize(err)) {
         bucket_free(bucket);
         return NULL;
     }
+    struct libs3 *s = xcalloc(1, sizeof(*s));
     pthread_mutex_init(&s->lock, NULL);
     s->bucket = bucket;
     s->where = (S3BucketContext){

@@ -1,6 +1,7 @@
 /* Amazon S3's REST API with Signature Version 4.
  * https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html */
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "store/bucket/bucket.h"
 
 #include <string.h>
@@ -43,12 +44,13 @@ static bool prepare(struct bucket *bucket, struct bucket_attempt *attempt, struc
     sigv4_date(now_s, date);
     if (!sigv4_authorization(&key, &request, &authorization, err))
         return false;
-    const char *text = buffer_cstr(&authorization, err);
-    return text != NULL && bucket_attempt_header(attempt, err, "Authorization", "%s", text) &&
-           bucket_attempt_header(attempt, err, "x-amz-date", "%s", date) &&
-           bucket_attempt_header(attempt, err, "x-amz-content-sha256", "%s", sha256) &&
-           (key.session_token == NULL || *key.session_token == '\0' ||
-            bucket_attempt_header(attempt, err, "x-amz-security-token", "%s", key.session_token));
+    bucket_attempt_header(attempt, xasprintf("Authorization: %.*s", (int)authorization.len,
+                                             (const char *)authorization.data));
+    bucket_attempt_header(attempt, xasprintf("x-amz-date: %s", date));
+    bucket_attempt_header(attempt, xasprintf("x-amz-content-sha256: %s", sha256));
+    if (*key.session_token != '\0')
+        bucket_attempt_header(attempt, xasprintf("x-amz-security-token: %s", key.session_token));
+    return true;
 }
 
 static const struct bucket_dialect s3_dialect = {
@@ -78,12 +80,7 @@ static bool check_key(const struct bucket *bucket, struct error *err)
 
 void *store_s3_open(const struct store_options *options, const char *name, struct error *err)
 {
-    CLEANUP_FREE char *aws = string_format("https://s3.%s.amazonaws.com", options->s3.region);
-
-    if (aws == NULL) {
-        error_oom(err);
-        return NULL;
-    }
+    CLEANUP_FREE char *aws = xasprintf("https://s3.%s.amazonaws.com", options->s3.region);
     bool own = *options->s3.endpoint != '\0';
     struct bucket *bucket = bucket_new(&s3_dialect, options, own ? options->s3.endpoint : aws, name,
                                        options->s3.virtual_addressing, err);

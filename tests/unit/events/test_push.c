@@ -469,7 +469,7 @@ static void test_none(void **state)
 {
     struct error err = {0};
     char message_id[MESSAGE_ID_MAX] = "x";
-    struct publisher *none = publisher_none_new(&err);
+    struct publisher *none = publisher_none_new();
 
     (void)state;
     assert_non_null(none);
