@@ -22,18 +22,11 @@ static bool directory_of_url(const char *rest, struct buffer *path, struct error
     return true;
 }
 
-/* Object URIs must fit STORE_URI_MAX whatever the key. */
-static bool check_root_length(const char *root, struct error *err)
-{
-    CLEANUP(buffer_done) struct buffer encoded = BUFFER_MAX(4096 - sizeof("file:///"));
-
-    return string_percent_encode(root, store_path_safe, &encoded, err) ||
-           error_set(err, ERROR_CONFIG, "the storage directory's path is too long");
-}
-
 static bool open_directory(struct store *store, const char *rest, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer path = BUFFER_MAX(PATH_MAX);
+    /* object URIs must fit STORE_URI_MAX whatever the key */
+    CLEANUP(buffer_done) struct buffer encoded = BUFFER_MAX(4096 - sizeof("file:///"));
 
     store->scheme = STORE_SCHEME_FILE;
     if (!directory_of_url(rest, &path, err))
@@ -43,7 +36,8 @@ static bool open_directory(struct store *store, const char *rest, struct error *
         return false;
     store->driver = &store_file_driver;
     store->prefix = xstrdup("");
-    return check_root_length(store->place, err);
+    return string_percent_encode(store->place, store_path_safe, &encoded, err) ||
+           error_set(err, ERROR_CONFIG, "the storage directory's path is too long");
 }
 
 /* What S3 and GCS have in common; it needs no encoding in a URL. */

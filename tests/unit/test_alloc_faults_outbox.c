@@ -3,6 +3,7 @@
 #include "alloc_faults.h"
 
 #include "base/clock.h"
+#include "base/xmalloc.h"
 #include "client/http_client.h"
 #include "events/outbox/outbox.h"
 #include "events/outbox/outbox_admin.h"
@@ -34,7 +35,7 @@ static void remove_outbox(void)
 
 static size_t files_like(const char *pattern)
 {
-    CLEANUP_FREE char *all = string_format("%s/a/%s", dir, pattern);
+    CLEANUP_FREE char *all = xasprintf("%s/a/%s", dir, pattern);
     glob_t found;
 
     if (all == NULL || glob(all, 0, NULL, &found) != 0)

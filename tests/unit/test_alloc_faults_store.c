@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "client/bearer.h"
 #include "client/http_client.h"
 #include "store/bucket/xml.h"
@@ -155,7 +156,7 @@ static bool call(void *ctx, struct error *err)
 
 static void test_client(void **state)
 {
-    CLEANUP_FREE char *url = string_format("http://127.0.0.1:%d/x", server.port);
+    CLEANUP_FREE char *url = xasprintf("http://127.0.0.1:%d/x", server.port);
 
     (void)state;
     alloc_faults_run("client", call, url);
@@ -234,7 +235,7 @@ static void no_pause(struct store_options *o)
 
 static void test_buckets(void **state)
 {
-    CLEANUP_FREE char *endpoint = string_format("http://127.0.0.1:%d", server.port);
+    CLEANUP_FREE char *endpoint = xasprintf("http://127.0.0.1:%d", server.port);
     struct store_options s3 = {
         .url = "s3://bucket",
         .s3 = {
@@ -266,7 +267,7 @@ static void test_directory(void **state)
     snprintf(dir, sizeof(dir), "%s/test_alloc_faults.XXXXXX",
              access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     assert_non_null(mkdtemp(dir));
-    CLEANUP_FREE char *url = string_format("file:%s/x", dir);
+    CLEANUP_FREE char *url = xasprintf("file:%s/x", dir);
     struct store_options options = {.url = url};
     alloc_faults_run("file", open_and_use, &options);
     assert_int_equal(nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS), 0);

@@ -3,6 +3,7 @@
  * an object is there whole or not at all, and nothing is left over. */
 #include "base/clock.h"
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "events/outbox/outbox.h"
 #include "store/store.h"
 
@@ -117,7 +118,7 @@ static int end(void **state)
 
 static size_t files_like(const char *pattern)
 {
-    CLEANUP_FREE char *all = string_format("%s/%s", dir, pattern);
+    CLEANUP_FREE char *all = xasprintf("%s/%s", dir, pattern);
     glob_t found;
 
     if (all == NULL || glob(all, 0, NULL, &found) != 0)
@@ -241,7 +242,7 @@ static bool list_with_fault(struct store *store, int n, int number)
 
 static void test_store(void **state)
 {
-    CLEANUP_FREE char *url = string_format("file:%s/objects", dir);
+    CLEANUP_FREE char *url = xasprintf("file:%s/objects", dir);
     struct error err = {0};
     struct store *store = store_open(&(struct store_options){.url = url}, &err);
     int most = 0;
@@ -307,7 +308,7 @@ static void replace_calls(void)
 
 static struct outbox *open_outbox(void)
 {
-    CLEANUP_FREE char *path = string_format("%s/outbox.db", dir);
+    CLEANUP_FREE char *path = xasprintf("%s/outbox.db", dir);
     struct error err = {0};
     struct outbox *o =
         outbox_open(&(struct outbox_options){.path = path, .max_pending = 100000}, &err);
@@ -338,7 +339,7 @@ static bool add(struct outbox *o, int n)
 static bool use_with_fault(int n, int number, int *event, int *acknowledged)
 {
     arm(n, number);
-    CLEANUP_FREE char *path = string_format("%s/outbox.db", dir);
+    CLEANUP_FREE char *path = xasprintf("%s/outbox.db", dir);
     struct error err = {0};
     struct outbox *o =
         outbox_open(&(struct outbox_options){.path = path, .max_pending = 100000}, &err);

@@ -66,7 +66,7 @@ struct bucket {
 struct bucket *bucket_new(const struct bucket_dialect *dialect, const struct store_options *options,
                           const char *endpoint, const char *name, bool virtual_addressing,
                           struct error *err) NODISCARD;
-void bucket_free(struct bucket *bucket);
+void bucket_free(void *bucket); /* as a driver's free */
 
 /* Send the call, again after passing faults (at most 4 attempts, full jitter, inside the deadline).
  * True for 2xx, 404 (of the object: a missing bucket is ERROR_UNAVAILABLE), 412, 416 and

@@ -105,24 +105,18 @@ static void error_code_of(const struct http_reply *reply, char code[BUCKET_CODE_
 
 enum verdict { VERDICT_DONE, VERDICT_FAILED, VERDICT_AGAIN };
 
-static bool is_one_of(const char *code, const char *const *codes, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(code, codes[i]) == 0)
-            return true;
-    return false;
-}
-
 /* A 400 is about the key, about time, or something that the operator has to mend. */
 static enum verdict judge_400(const char *code, struct error *err)
 {
     static const char *const about_keys[] = {"KeyTooLongError", "InvalidObjectName", "InvalidURI",
                                              "XMinioInvalidObjectName"};
 
-    if (is_one_of(code, about_keys, ARRAY_SIZE(about_keys))) {
-        error_set(err, ERROR_BAD_REQUEST, "the object storage does not take this key (%s)", code);
-        return VERDICT_FAILED;
-    }
+    for (size_t i = 0; i < ARRAY_SIZE(about_keys); i++)
+        if (strcmp(code, about_keys[i]) == 0) {
+            error_set(err, ERROR_BAD_REQUEST, "the object storage does not take this key (%s)",
+                      code);
+            return VERDICT_FAILED;
+        }
     error_set(err, ERROR_UNAVAILABLE, "the object storage answers 400 %s", code);
     return strcmp(code, "RequestTimeout") == 0 ? VERDICT_AGAIN : VERDICT_FAILED;
 }
@@ -289,8 +283,10 @@ struct bucket *bucket_new(const struct bucket_dialect *dialect, const struct sto
     return bucket;
 }
 
-void bucket_free(struct bucket *bucket)
+void bucket_free(void *state)
 {
+    struct bucket *bucket = state;
+
     if (bucket->state != NULL && bucket->dialect->close != NULL)
         bucket->dialect->close(bucket);
     free(bucket->base);

@@ -159,11 +159,6 @@ static bool fail(const struct libs3 *s, const struct libs3_call *r, struct error
     return error_wrap(err, "%s", s->bucket->host);
 }
 
-static bool is_trimmed(const char *value)
-{
-    return *value != ' ' && value[strlen(value) - 1] != ' ';
-}
-
 static bool libs3_send(struct bucket *bucket, const struct bucket_attempt *attempt,
                        struct http_reply *ret, struct error *err)
 {
@@ -182,9 +177,12 @@ static bool libs3_send(struct bucket *bucket, const struct bucket_attempt *attem
             },
     };
 
-    for (size_t i = 0; i < call->header_count; i++)
-        if (!is_trimmed(call->headers[i].value)) /* servers trim before they check the signature */
+    for (size_t i = 0; i < call->header_count; i++) {
+        const char *value = call->headers[i].value;
+        /* servers trim before they check the signature */
+        if (*value == ' ' || value[strlen(value) - 1] == ' ')
             return error_set(err, ERROR_BAD_REQUEST, "a content type with spaces at its ends");
+    }
     S3RequestContext *context = take_context(s);
     if (context == NULL)
         return error_oom(err);

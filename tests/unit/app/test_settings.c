@@ -1,6 +1,7 @@
 #include "app/settings.h"
 
 #include "base/strings.h"
+#include "base/xmalloc.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,7 +34,7 @@ static char *load(enum service_kind service, struct settings *settings)
     bool ok = settings_load(service, settings, &mistakes);
 
     assert_int_equal(ok, mistakes.len == 0);
-    return string_format("%.*s", (int)mistakes.len, (const char *)mistakes.data);
+    return xasprintf("%.*s", (int)mistakes.len, (const char *)mistakes.data);
 }
 
 static void assert_told(enum service_kind service, const char *expected)

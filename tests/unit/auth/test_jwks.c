@@ -2,6 +2,7 @@
  * scripted server thread, on a clock of our own. */
 #include "auth/jwks_cache.h"
 #include "base/clock.h"
+#include "base/xmalloc.h"
 #include "client/http_client.h"
 #include "test_jwt_builders.h"
 
@@ -60,8 +61,8 @@ static void serve(struct server *s, int fd)
         ok = ok && buffer_printf(&body, &err, "%s%s", i > s->first ? "," : "", jwks[i % KEYS]);
     ok = ok && buffer_append_str(&body, "]}", &err);
     CLEANUP_FREE char *reply =
-        string_format("HTTP/1.1 %d X\r\nConnection: close\r\n%sContent-Length: %zu\r\n\r\n%.*s",
-                      s->status, s->headers, body.len, (int)body.len, (const char *)body.data);
+        xasprintf("HTTP/1.1 %d X\r\nConnection: close\r\n%sContent-Length: %zu\r\n\r\n%.*s",
+                  s->status, s->headers, body.len, (int)body.len, (const char *)body.data);
     if (!ok || send(fd, reply, strlen(reply), MSG_NOSIGNAL) < 0)
         fprintf(stderr, "scripted server: cannot answer\n");
 }

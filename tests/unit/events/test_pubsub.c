@@ -1,5 +1,6 @@
 /* events/pubsub against a scripted HTTP server: a thread that answers by a function. */
 #include "base/clock.h"
+#include "base/xmalloc.h"
 #include "client/bearer.h"
 #include "client/http_client.h"
 #include "events/pubsub/pubsub.h"
@@ -120,8 +121,8 @@ static bool answer_request(int fd, const char *request)
     server.held--;
     if (status == LOST)
         return false;
-    CLEANUP_FREE char *reply = string_format("HTTP/1.1 %d X\r\nContent-Length: %zu\r\n\r\n%s",
-                                             status == MANGLED ? 200 : status, strlen(body), body);
+    CLEANUP_FREE char *reply = xasprintf("HTTP/1.1 %d X\r\nContent-Length: %zu\r\n\r\n%s",
+                                         status == MANGLED ? 200 : status, strlen(body), body);
     return send(fd, reply, strlen(reply), MSG_NOSIGNAL) == (ssize_t)strlen(reply);
 }
 

@@ -3,6 +3,7 @@
 #include "../test_skip.h"
 #include "base/clock.h"
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "store/store.h"
 
 #include <setjmp.h>
@@ -35,7 +36,7 @@ struct fixture {
 
 static void begin_at(struct fixture *f)
 {
-    CLEANUP_FREE char *url = string_format("file:%s", f->root);
+    CLEANUP_FREE char *url = xasprintf("file:%s", f->root);
 
     f->err = (struct error){0};
     f->store = store_open(&(struct store_options){.url = url}, &f->err);
@@ -626,7 +627,7 @@ static void test_read_only(void **state)
     umount2(f.root, MNT_DETACH);
     /* from the start: a mistake of configuration */
     mount_or_skip(f.root, "ro");
-    url = string_format("file:%s", f.root);
+    url = xasprintf("file:%s", f.root);
     f.err = (struct error){0};
     assert_null(store_open(&(struct store_options){.url = url}, &f.err));
     assert_int_equal(f.err.code, ERROR_CONFIG);
