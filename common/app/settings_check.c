@@ -1,5 +1,6 @@
 /* The rules between settings, and what a setting must look like beyond its row in settings.c. */
 #include "app/cpu_count.h"
+#include "app/open_store.h"
 #include "app/settings.h"
 #include "base/strings.h"
 #include "base/url.h"
@@ -12,6 +13,13 @@
 static const char *text(const char *field)
 {
     return field != NULL ? field : "";
+}
+
+static bool is_set(const char *name)
+{
+    const char *value = getenv(name);
+
+    return value != NULL && *value != '\0';
 }
 
 static bool is_http_url(const char *url)
@@ -37,14 +45,31 @@ static void check_storage(struct settings *s, struct buffer *mistakes)
             (host[3 + len] != '\0' && host[3 + len] != '/'))
             config_mistake(mistakes, "BUCKET and STORAGE_URL name different buckets: set one");
     }
-    if (*url != '\0') {
-        if (!string_starts_with(url, "file:") && !string_starts_with(url, "s3://") &&
-            !string_starts_with(url, "gs://"))
-            config_mistake(mistakes, "STORAGE_URL: not a file:, s3: or gs: URL");
-        return;
+    if (*url == '\0') {
+        free(s->storage_url);
+        s->storage_url =
+            *bucket != '\0' ? xasprintf("gs://%s", bucket) : xstrdup("file:data/objects");
     }
-    free(s->storage_url);
-    s->storage_url = *bucket != '\0' ? xasprintf("gs://%s", bucket) : xstrdup("file:data/objects");
+}
+
+static bool store_mistake(void *mistakes, const char *why)
+{
+    bool bucket = !is_set("STORAGE_URL") && is_set("BUCKET");
+
+    return config_mistake(mistakes, "%s: %s", bucket ? "BUCKET" : "STORAGE_URL", why);
+}
+
+/* What the store would refuse to be opened with, as far as the checks here do not say it. */
+static void check_store(const struct settings *s, struct buffer *mistakes)
+{
+    struct store_options options = storage_options(s);
+
+    options.s3.region = "";
+    if (s->aws_access_key_id == NULL)
+        options.s3.access_key = "malformed";
+    if (s->aws_secret_access_key == NULL)
+        options.s3.secret_key = "malformed";
+    (void)!store_check(&options, store_mistake, mistakes);
 }
 
 static void check_buckets(const struct settings *s, struct buffer *mistakes)
@@ -156,12 +181,10 @@ static bool is_same_topic(const struct settings *s, const char *events_url)
 /* PREP_TOPIC is EVENTS_URL=pubsub://…, unless that is set itself. */
 static void check_prep_topic(struct settings *s, struct buffer *mistakes)
 {
-    const char *events = getenv("EVENTS_URL");
-
     if (!check_topic("PREP_TOPIC", text(s->prep_topic), mistakes) || *text(s->prep_topic) == '\0')
         return;
-    if (events != NULL && *events != '\0') {
-        if (!is_same_topic(s, events))
+    if (is_set("EVENTS_URL")) {
+        if (!is_same_topic(s, getenv("EVENTS_URL")))
             config_mistake(mistakes, "EVENTS_URL and PREP_TOPIC name different topics: set one");
         return;
     }
@@ -197,9 +220,7 @@ static void check_urls(const struct settings *s, struct buffer *mistakes)
 
 static void check_ephemeral(const struct settings *s, struct buffer *mistakes)
 {
-    const char *instance = getenv("K_SERVICE");
-
-    if (instance == NULL || *instance == '\0' || s->allow_ephemeral)
+    if (!is_set("K_SERVICE") || s->allow_ephemeral)
         return;
     if (string_starts_with(text(s->storage_url), "file:"))
         config_mistake(mistakes, "STORAGE_URL: on Cloud Run files vanish with the instance; use "
@@ -210,13 +231,6 @@ static void check_ephemeral(const struct settings *s, struct buffer *mistakes)
 }
 
 /* ---- who may call: a mistake here leaves a door open, or shuts it to all ---- */
-
-static bool is_set(const char *name)
-{
-    const char *value = getenv(name);
-
-    return value != NULL && *value != '\0';
-}
 
 /* Both or neither: an audience alone is everybody's, since anybody can get a token for it. */
 static void check_pair(const char *audience_name, const char *audience, const char *email_name,
@@ -302,6 +316,7 @@ bool settings_load(enum service_kind service, struct settings *ret, struct buffe
     if (ret->workers == 0)
         ret->workers = cpu_count();
     check_storage(ret, mistakes);
+    check_store(ret, mistakes);
     check_buckets(ret, mistakes);
     check_s3(ret, mistakes);
     check_gcs(ret, mistakes);

@@ -8,10 +8,8 @@
 
 enum { AUTHORIZATION_MAX = 4096 };
 
-static struct sigv4_key key_of(const struct bucket *bucket)
+static struct sigv4_key key_of(const struct store_options *options)
 {
-    const struct store_options *options = &bucket->options;
-
     return (struct sigv4_key){
         .access_key = options->s3.access_key,
         .secret_key = options->s3.secret_key,
@@ -24,7 +22,7 @@ static struct sigv4_key key_of(const struct bucket *bucket)
 static bool prepare(struct bucket *bucket, struct bucket_attempt *attempt, struct error *err)
 {
     const struct bucket_call *call = attempt->call;
-    const struct sigv4_key key = key_of(bucket);
+    const struct sigv4_key key = key_of(&bucket->options);
     char sha256[SHA256_HEX_LEN + 1], date[SIGV4_DATE_LEN];
     CLEANUP(buffer_done) struct buffer authorization = BUFFER_MAX(AUTHORIZATION_MAX);
     const int64_t now_s = clock_wall_ms() / 1000 + attempt->skew_s;
@@ -60,22 +58,23 @@ static const struct bucket_dialect s3_dialect = {
 };
 
 /* Credentials and region that cannot be signed with are found at start, not by every request. */
-static bool check_key(const struct bucket *bucket, struct error *err)
+bool store_s3_check(const struct store_options *options, store_mistake_fn mistake, void *ctx)
 {
     CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(AUTHORIZATION_MAX);
-    const struct sigv4_key key = key_of(bucket);
+    const struct sigv4_key key = key_of(options);
     const struct sigv4_request request = {
         .method = "GET",
-        .host = bucket->host,
+        .host = options->s3.endpoint,
         .path = "/",
         .query = "",
         .payload_sha256 = "UNSIGNED-PAYLOAD",
     };
-    struct error why;
+    struct error why = {0};
 
-    return sigv4_authorization(&key, &request, &out, &why) ||
-           error_set(err, ERROR_CONFIG, "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: %s",
-                     why.message);
+    if (sigv4_authorization(&key, &request, &out, &why))
+        return true;
+    error_wrap(&why, "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY");
+    return mistake(ctx, why.message);
 }
 
 void *store_s3_open(const struct store_options *options, const char *name, struct error *err)
@@ -84,11 +83,8 @@ void *store_s3_open(const struct store_options *options, const char *name, struc
     bool own = *options->s3.endpoint != '\0';
     struct bucket *bucket = bucket_new(&s3_dialect, options, own ? options->s3.endpoint : aws, name,
                                        options->s3.virtual_addressing, err);
-    if (bucket == NULL) {
+
+    if (bucket == NULL)
         error_wrap(err, "S3_ENDPOINT");
-    } else if (!check_key(bucket, err)) {
-        bucket_free(bucket);
-        return NULL;
-    }
     return bucket;
 }
