@@ -9,40 +9,20 @@
 #include "events/outbox/outbox_admin.h"
 #include "events/outbox/push.h"
 #include "events/pubsub/pubsub.h"
+#include "test_folder.h"
 
 #include <fcntl.h>
-#include <ftw.h>
-#include <glob.h>
-#include <sys/stat.h>
 
 static struct http_client *client;
-static char dir[64];
+static char dir[TEST_FOLDER_MAX];
 static char path[128];
 
 /* ---- helpers */
 
-static int remove_entry(const char *name, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st, (void)type, (void)ftw;
-    return remove(name);
-}
-
 static void remove_outbox(void)
 {
-    nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    test_folder_remove(dir);
     assert_int_equal(mkdir(dir, 0700), 0);
-}
-
-static size_t files_like(const char *pattern)
-{
-    CLEANUP_FREE char *all = xasprintf("%s/a/%s", dir, pattern);
-    glob_t found;
-
-    if (all == NULL || glob(all, 0, NULL, &found) != 0)
-        return 0;
-    size_t count = found.gl_pathc;
-    globfree(&found);
-    return count;
 }
 
 static size_t files_open(void)
@@ -88,7 +68,7 @@ static bool open_and_close(void *ctx, struct error *err)
     (void)ctx;
     outbox_close(o);
     assert_true(sqlite3_memory_used() <= before);
-    assert_int_equal(files_like("outbox.db.corrupt*"), 0);
+    assert_int_equal(test_folder_count(dir, "a/outbox.db.corrupt*"), 0);
     return o != NULL;
 }
 
@@ -144,7 +124,7 @@ static bool use(void *ctx, struct error *err)
         fail_msg("not usable any more: %s", later.message);
     assert_false(outbox_reconcile_needed(o));
     outbox_close(o);
-    assert_int_equal(files_like("outbox.db.corrupt*"), 0);
+    assert_int_equal(test_folder_count(dir, "a/outbox.db.corrupt*"), 0);
     alloc_faults.failed = failed;
     return ok;
 }
@@ -304,20 +284,16 @@ static int begin(void **state)
     alloc_faults_hook();
     client = http_client_new(&(struct http_client_options){0}, &err);
     assert_non_null(client);
-    /* in memory, if possible: what is tested is not whether the disk is quick */
-    snprintf(dir, sizeof(dir), "%s/test_alloc_faults.XXXXXX",
-             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-    if (mkdtemp(dir) == NULL)
-        return -1;
+    int status = test_folder_make(dir);
     snprintf(path, sizeof(path), "%s/a/outbox.db", dir);
-    return 0;
+    return status;
 }
 
 static int end(void **state)
 {
     (void)state;
     http_client_free(client);
-    return nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return test_folder_remove(dir);
 }
 
 int main(void)

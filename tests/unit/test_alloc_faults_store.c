@@ -9,22 +9,14 @@
 #include "client/http_client.h"
 #include "store/bucket/xml.h"
 #include "store/store.h"
+#include "test_folder.h"
+#include "test_http_server.h"
 
-#include <arpa/inet.h>
-#include <ftw.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 
 /* ---- a server that has one object, in whatever bucket */
 
-static struct {
-    int listener, port;
-    atomic_bool stop;
-    pthread_t thread;
-} server;
+static struct test_server server;
 
 static void answer(int fd, const char *request)
 {
@@ -47,49 +39,15 @@ static void answer(int fd, const char *request)
         ;
 }
 
-static void serve(int fd)
+static void serve(struct test_server *s, int fd)
 {
-    char head[8192] = "";
-    size_t len = 0;
+    char request[8192];
 
-    while (strstr(head, "\r\n\r\n") == NULL) {
-        ssize_t n = recv(fd, head + len, sizeof(head) - 1 - len, 0);
-        if (n <= 0)
-            return;
-        len += (size_t)n;
-        head[len] = '\0';
-    }
-    answer(fd, head);
-}
-
-static void *server_main(void *ctx)
-{
-    (void)ctx;
-    while (!server.stop) {
-        struct pollfd p = {.fd = server.listener, .events = POLLIN};
-        int fd = poll(&p, 1, 20) > 0 ? accept(server.listener, NULL, NULL) : -1;
-        if (fd < 0)
-            continue;
-        /* also when a test has failed and forgets a connection */
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){.tv_sec = 2},
-                   sizeof(struct timeval));
-        serve(fd);
-        close(fd);
-    }
-    return NULL;
-}
-
-static void server_start(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(a);
-
-    server.listener = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(server.listener, (struct sockaddr *)&a, sizeof(a)), 0);
-    assert_int_equal(listen(server.listener, 16), 0);
-    assert_int_equal(getsockname(server.listener, (struct sockaddr *)&a, &len), 0);
-    server.port = ntohs(a.sin_port);
-    assert_int_equal(pthread_create(&server.thread, NULL, server_main, NULL), 0);
+    (void)s;
+    /* also when a test has failed and forgets a connection */
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){.tv_sec = 2}, sizeof(struct timeval));
+    if (test_read_request(fd, request, sizeof(request)))
+        answer(fd, request);
 }
 
 /* While a fault is due: not enough for the pauses before other attempts. */
@@ -253,24 +211,16 @@ static void test_buckets(void **state)
     http_client_free(gs.client);
 }
 
-static int remove_entry(const char *name, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st, (void)type, (void)ftw;
-    return remove(name);
-}
-
 static void test_directory(void **state)
 {
-    char dir[64];
+    char dir[TEST_FOLDER_MAX];
 
     (void)state;
-    snprintf(dir, sizeof(dir), "%s/test_alloc_faults.XXXXXX",
-             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-    assert_non_null(mkdtemp(dir));
+    assert_int_equal(test_folder_make(dir), 0);
     CLEANUP_FREE char *url = xasprintf("file:%s/x", dir);
     struct store_options options = {.url = url};
     alloc_faults_run("file", open_and_use, &options);
-    assert_int_equal(nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS), 0);
+    assert_int_equal(test_folder_remove(dir), 0);
 }
 
 static int begin(void **state)
@@ -278,16 +228,14 @@ static int begin(void **state)
     (void)state;
     signal(SIGPIPE, SIG_IGN);
     alloc_faults_hook();
-    server_start();
+    test_server_start(&server, serve, true, 0);
     return 0;
 }
 
 static int end(void **state)
 {
     (void)state;
-    server.stop = true;
-    pthread_join(server.thread, NULL);
-    close(server.listener);
+    test_server_stop(&server);
     return 0;
 }
 

@@ -1,3 +1,4 @@
+#include "../test_folder.h"
 #include "base/clock.h"
 #include "events/outbox/outbox.h"
 #include "events/outbox/outbox_admin.h"
@@ -10,18 +11,15 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
-#include <ftw.h>
-#include <glob.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 /* ---- helpers */
 
-static char dir[64];
+static char dir[TEST_FOLDER_MAX];
 static char path[128];
 
 /* Counts, slows down and holds the commits of every connection of this process. */
@@ -61,32 +59,20 @@ static int hook_connection(sqlite3 *handle, char **message, const void *api)
     return SQLITE_OK;
 }
 
-static int remove_entry(const char *name, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(name);
-}
-
 static int setup(void **state)
 {
     (void)state;
     commit_delay_ms = 0;
     clock_set_ahead(ahead_ms = 0);
-    /* in memory if possible: a disk that others use, too, takes most of the time */
-    snprintf(dir, sizeof(dir), "%s/test_outbox.XXXXXX",
-             access("/dev/shm", W_OK | X_OK) == 0 ? "/dev/shm" : "/tmp");
-    if (mkdtemp(dir) == NULL)
-        return -1;
+    int status = test_folder_make(dir);
     snprintf(path, sizeof(path), "%s/a/b/outbox.db", dir);
-    return 0;
+    return status;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    return nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return test_folder_remove(dir);
 }
 
 static int64_t fake_wall;
@@ -267,18 +253,9 @@ static off_t size_of(const char *suffix)
 
 static size_t asides(void)
 {
-    char pattern[160];
-    glob_t found;
-    size_t count = 0;
-
-    suffixed(pattern, ".corrupt-*Z*");
-    if (glob(pattern, 0, NULL, &found) == 0) {
-        for (size_t i = 0; i < found.gl_pathc; i++)
-            count += !string_ends_with(found.gl_pathv[i], "-wal") &&
-                     !string_ends_with(found.gl_pathv[i], "-shm");
-        globfree(&found);
-    }
-    return count;
+    return test_folder_count(dir, "a/b/outbox.db.corrupt-*Z*") -
+           test_folder_count(dir, "a/b/outbox.db.corrupt-*-wal") -
+           test_folder_count(dir, "a/b/outbox.db.corrupt-*-shm");
 }
 
 /* ---- rows */

@@ -1,5 +1,6 @@
 /* The store interface on a directory: what it keeps, what it refuses, and what happens when the
  * disk is full, read-only, or the process is killed. */
+#include "../test_folder.h"
 #include "../test_skip.h"
 #include "base/clock.h"
 #include "base/strings.h"
@@ -770,20 +771,17 @@ static void test_health(void **state)
 
 static int set_up(void **state)
 {
-    char template[] = "/tmp/test_store_file.XXXXXX";
+    char name[TEST_FOLDER_MAX];
 
     (void)state;
     may_mount = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
-    return mkdtemp(template) == NULL || realpath(template, folder) == NULL;
+    return test_folder_make(name) != 0 || realpath(name, folder) == NULL;
 }
 
 static int tear_down(void **state)
 {
-    char command[PATH_MAX + 16];
-
     (void)state;
-    snprintf(command, sizeof(command), "rm -rf '%s'", folder);
-    return system(command) != 0;
+    return test_folder_remove(folder);
 }
 
 int main(void)
