@@ -5,6 +5,7 @@
 #include "base/strings.h"
 #include "base/url.h"
 #include "base/xmalloc.h"
+#include "store/allowed_stores.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -72,11 +73,21 @@ static void check_store(const struct settings *s, struct buffer *mistakes)
     (void)!store_check(&options, store_mistake, mistakes);
 }
 
+static bool allowed_mistake(void *mistakes, const char *why)
+{
+    return config_mistake(mistakes, "ALLOWED_BUCKETS: %s", why);
+}
+
 static void check_buckets(const struct settings *s, struct buffer *mistakes)
 {
-    if (*text(s->allowed_buckets) != '\0' && string_starts_with(text(s->storage_url), "file:"))
-        config_mistake(mistakes, "ALLOWED_BUCKETS: a file store has no buckets");
-    if (s->retention_days > 0 && !string_starts_with(text(s->storage_url), "file:"))
+    const char *url = text(s->storage_url), *allowed = text(s->allowed_buckets);
+    const bool is_file = string_starts_with(url, "file:");
+
+    if (*allowed != '\0' && is_file)
+        allowed_mistake(mistakes, "a file store has no buckets");
+    else if (string_starts_with(url, "s3://") || string_starts_with(url, "gs://"))
+        (void)!store_set_check(url, allowed, allowed_mistake, mistakes);
+    if (s->retention_days > 0 && !is_file)
         config_mistake(mistakes, "RETENTION_DAYS: for a file store only; give the bucket a "
                                  "lifecycle rule");
 }

@@ -54,6 +54,8 @@ bool store_in_time(int64_t deadline_ms, struct error *err) NODISCARD;
 extern const struct store_driver store_file_driver;
 void *store_file_open(const char *path, char **root, struct error *err) NODISCARD;
 
+/* A store_mistake_fn: keeps the first in a struct error that was zeroed. */
+bool store_first_mistake(void *err, const char *text);
 /* What a store_check is for. */
 bool store_s3_check(const struct store_options *options, store_mistake_fn mistake,
                     void *ctx) NODISCARD;

@@ -104,7 +104,7 @@ bool store_check(const struct store_options *options, store_mistake_fn mistake, 
            mistake(ctx, "neither file:///dir nor file:dir");
 }
 
-static bool keep_first(void *ctx, const char *text)
+bool store_first_mistake(void *ctx, const char *text)
 {
     struct error *err = ctx;
 
@@ -148,7 +148,7 @@ struct store *store_open(const struct store_options *options, struct error *err)
     const struct store_options own = complete(options);
     struct error first = {0};
 
-    if (!store_check(&own, keep_first, &first)) {
+    if (!store_check(&own, store_first_mistake, &first)) {
         *err = first;
         return NULL;
     }

@@ -222,6 +222,10 @@ static void test_allowed_buckets(void **state)
     assert_told(SERVICE_CLASSIFY, "ALLOWED_BUCKETS: ");
     assert_told(SERVICE_PREPROCESS, NULL);
     setenv("STORAGE_URL", "gs://aaa", 1);
+    assert_told(SERVICE_CLASSIFY, "ALLOWED_BUCKETS: gs://a: not a bucket's name");
+    setenv("ALLOWED_BUCKETS", "aaa, bbb/c/../d,", 1);
+    assert_told(SERVICE_CLASSIFY, "ALLOWED_BUCKETS: gs://bbb/c/../d: no prefix of keys");
+    setenv("ALLOWED_BUCKETS", "aaa , bbb/c", 1);
     assert_told(SERVICE_CLASSIFY, NULL);
 }
 
