@@ -192,10 +192,12 @@ static bool is_same_topic(const struct settings *s, const char *events_url)
 /* PREP_TOPIC is EVENTS_URL=pubsub://…, unless that is set itself. */
 static void check_prep_topic(struct settings *s, struct buffer *mistakes)
 {
+    const char *events = getenv("EVENTS_URL");
+
     if (!check_topic("PREP_TOPIC", text(s->prep_topic), mistakes) || *text(s->prep_topic) == '\0')
         return;
-    if (is_set("EVENTS_URL")) {
-        if (!is_same_topic(s, getenv("EVENTS_URL")))
+    if (events != NULL && *events != '\0') {
+        if (!is_same_topic(s, events))
             config_mistake(mistakes, "EVENTS_URL and PREP_TOPIC name different topics: set one");
         return;
     }

@@ -25,9 +25,10 @@ int64_t outbox_file_size(const char *path, const char *suffix)
 static char *directory_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    int len = slash == path ? 1 : (int)(slash - path);
 
-    return slash == NULL ? xstrdup(".") : xasprintf("%.*s", len, path);
+    if (slash == NULL)
+        return xstrdup(".");
+    return xasprintf("%.*s", slash == path ? 1 : (int)(slash - path), path);
 }
 
 bool outbox_file_sync_directory(const char *path, struct error *err)
