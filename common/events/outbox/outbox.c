@@ -1,4 +1,5 @@
 #include "events/outbox/outbox.h"
+
 #include "base/clock.h"
 #include "base/threads.h"
 #include "base/xmalloc.h"

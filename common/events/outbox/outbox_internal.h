@@ -8,7 +8,7 @@
 enum {
     OUTBOX_TICK_MS = 1000,  /* an operator's changes are noticed within this */
     OUTBOX_SETTLE_MS = 10,  /* nobody waits for a settlement: it shares a later commit */
-    OUTBOX_SETTLE_MAX = 64, /* so many do not wait for others */
+    OUTBOX_SETTLE_MAX = 64, /* so many do not wait for others: each fetch passes over them */
     OUTBOX_FETCH_ROWS = 64,
     OUTBOX_LEASES_MAX = 1024, /* delivered but undeletable rows (disk full) stop further takes */
     OUTBOX_CHECKPOINT_FRAMES = 1000,
