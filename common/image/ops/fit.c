@@ -75,11 +75,12 @@ bool image_fit(struct image_scratch *scratch, const struct fit_request *request,
     bool ok;
 
     if (!image_cancelled_check(input->cancelled, err) ||
-        !image_probe(input->data, input->limits, &header, err) ||
-        (request->options != NULL &&
-         !operations_check(request->options, &header, input->limits, err)))
+        !image_probe(input->data, input->limits, &header, err))
         return false;
     probed = clock_monotonic_s() - start;
+    if (request->options != NULL &&
+        !operations_check(request->options, &header, request->input->limits, err))
+        return false;
     ok = jpeg_fits(&header) && !scratch->only_libvips
              ? jpeg_fit(scratch, request, &header, ret, err)
              : fit_by_libvips(scratch, request, &header, ret, err);
@@ -106,7 +107,7 @@ static bool plan_whole(const void *context, int width, int height, struct fit_pl
     return true;
 }
 
-/* Into whole[0], where it came to lie in the scratch; its memory, and that of what it was turned
+/* Into full[0], where it came to lie in the scratch; its memory, and that of what it was turned
  * from, is taken over. */
 static void take_whole(struct image_scratch *w, const struct picture *picture)
 {
@@ -114,9 +115,9 @@ static void take_whole(struct image_scratch *w, const struct picture *picture)
     struct scratch_buffer *other = at == &w->canvas ? &w->resized : &w->canvas;
 
     for (int i = 0; i < 2; i++)
-        scratch_buffer_done(&w->whole[i]);
-    w->whole[0] = *at;
-    w->whole[1] = *other;
+        scratch_buffer_done(&w->full[i]);
+    w->full[0] = *at;
+    w->full[1] = *other;
     *at = *other = (struct scratch_buffer){0};
 }
 
@@ -151,7 +152,7 @@ bool image_operate(struct image_scratch *w, const struct fit_request *request, s
     struct image_stages stages = picture.stages;
     double start = clock_monotonic_s();
 
-    if (!operations_apply(request->options, request->input->cancelled, w->whole, &w->work, &picture,
+    if (!operations_apply(request->options, request->input->cancelled, w->full, &w->work, &picture,
                           err) ||
         !fit_picture(w, request, &picture, ret, err))
         return false;

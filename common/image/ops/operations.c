@@ -48,8 +48,10 @@ bool operations_set(struct image_options *options, const char *name, const char 
     return error_set(err, ERROR_NOT_FOUND, "no such option");
 }
 
-void operations_text(const struct image_options *options, char *out, size_t size, size_t len)
+void operations_text(const struct image_options *options, char *out, size_t size)
 {
+    size_t len = strlen(out);
+
     for (size_t i = 0; i < ARRAY_SIZE(operations); i++)
         if (options->operations[i] != 0)
             len += (size_t)snprintf(out + len, size - len, "%s=%d\n", operations[i]->name,

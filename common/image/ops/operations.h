@@ -57,8 +57,8 @@ bool operations_asked(const struct image_options *options);
 /* As image_options_set: ERROR_NOT_FOUND for a name that is no operation. */
 bool operations_set(struct image_options *options, const char *name, const char *value,
                     struct error *err) NODISCARD;
-/* "median=5\nrotate=90\n", appended to the `len` bytes in out; "" without. */
-void operations_text(const struct image_options *options, char *out, size_t size, size_t len);
+/* Append "median=5\nrotate=90\n" to the text in out, which has `size` bytes; nothing without. */
+void operations_text(const struct image_options *options, char *out, size_t size);
 /* What a picture's size becomes. */
 struct image_size operations_size(const struct image_options *options, struct image_size in);
 /* What they take, in nanoseconds. */
