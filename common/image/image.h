@@ -31,7 +31,7 @@ enum {
 
 /* What one request may cost; checked on the header, before decoding. */
 struct image_limits {
-    int64_t max_pixels; /* width x height x pages */
+    int64_t max_pixels; /* width x height; of many pages or frames the first is decoded */
     /* The estimate, an upper bound, in bytes a pixel: JPEG one a component, plus two a component
      * sample when the decoder keeps all coefficients (progressive, or several scans); PNG as
      * stored (palettes: 4); TIFF as stored, plus a strip or tile; GIF and WebP 8; HEIC and AVIF 10
@@ -76,12 +76,18 @@ enum image_format image_format_of_extension(const char *extension);
 /* The format by magic bytes alone. */
 enum image_format image_sniff(struct bytes data);
 
+struct image_rect {
+    int left, top, width, height;
+};
+
 struct image_header {
     enum image_format format;
     int width, height; /* as stored, before orientation */
     int pages;
     int bands;
-    bool progressive; /* JPEG */
+    int colours, alpha;      /* TIFF: how many bands are colours; which is transparency, -1: none */
+    struct image_rect frame; /* GIF: where on the canvas the first frame is */
+    bool progressive;        /* JPEG */
 };
 
 /* Read the header and check it against the limits, decoding nothing.

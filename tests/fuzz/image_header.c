@@ -45,6 +45,7 @@ static void check_tiff(struct bytes data)
         return;
     }
     FUZZ_CHECK(h.width >= 1 && h.height >= 1 && h.pages >= 1 && h.bits >= 1 && h.chunk >= 1);
+    FUZZ_CHECK(h.colours >= 1 && h.colours <= h.bands && h.alpha >= -1 && h.alpha < h.bands);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -73,8 +74,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     FUZZ_CHECK(h.format == format && format != IMAGE_UNKNOWN);
-    FUZZ_CHECK(h.width >= 1 && h.height >= 1 && h.pages >= 1 && h.bands >= 1 && h.bands <= 5);
-    FUZZ_CHECK((int64_t)h.width * h.height <= limits.max_pixels / h.pages);
+    FUZZ_CHECK(h.width >= 1 && h.height >= 1 && h.pages >= 1 && h.bands >= 1 && h.bands <= 16);
+    FUZZ_CHECK((int64_t)h.width * h.height <= limits.max_pixels);
     FUZZ_CHECK(image_precheck(in, &options, &limits, &large, &err));
     return 0;
 }

@@ -37,7 +37,8 @@ static bool needs_profile(VipsImage *image)
     return profile_fits(bytes_of(data, len), image) && !icc_is_srgb(bytes_of(data, len));
 }
 
-bool pixels_to_srgb(VipsImage **image, struct error *err)
+/* Colours alone to 8 bit sRGB. */
+static bool colours_to_srgb_8(VipsImage **image, struct error *err)
 {
     VipsImage *out = NULL;
 
@@ -62,6 +63,83 @@ bool pixels_to_srgb(VipsImage **image, struct error *err)
     }
     return (*image)->Bands >= 3 ||
            error_set(err, ERROR_BAD_IMAGE, "the image has an unknown kind of colours");
+}
+
+/* One band of transparency, whose range is that of its numbers. */
+static bool alpha_to_8_bits(VipsImage **alpha, struct error *err)
+{
+    VipsImage *out = NULL;
+
+    if ((*alpha)->BandFmt == VIPS_FORMAT_UCHAR)
+        return true;
+    /* next to Lab, whose numbers have signs */
+    if ((*alpha)->BandFmt == VIPS_FORMAT_SHORT) {
+        if (vips_copy(*alpha, &out, "format", VIPS_FORMAT_USHORT, NULL) != 0)
+            return failed(err);
+        image_replace(alpha, out);
+    }
+    if ((*alpha)->BandFmt != VIPS_FORMAT_USHORT)
+        return error_set(err, ERROR_BAD_IMAGE, "the image has an unknown kind of transparency");
+    if (vips_linear1(*alpha, &out, 255.0 / 65535, 0.5, NULL) != 0)
+        return failed(err);
+    image_replace(alpha, out);
+    if (vips_cast_uchar(*alpha, &out, NULL) != 0)
+        return failed(err);
+    image_replace(alpha, out);
+    return true;
+}
+
+/* libvips would scale the transparency by what it takes for its range, which after some conversions
+ * is that of others. */
+static bool convert_apart(VipsImage **image, struct channels channels, struct error *err)
+{
+    CLEANUP_IMAGE VipsImage *alpha = NULL;
+    VipsImage *out = NULL;
+
+    if (vips_extract_band(*image, &alpha, channels.alpha, NULL) != 0 ||
+        vips_extract_band(*image, &out, 0, "n", channels.colours, NULL) != 0)
+        return failed(err);
+    image_replace(image, out);
+    if (!alpha_to_8_bits(&alpha, err) || !colours_to_srgb_8(image, err))
+        return false;
+    if (vips_bandjoin2(*image, alpha, &out, NULL) != 0)
+        return failed(err);
+    image_replace(image, out);
+    return true;
+}
+
+bool pixels_to_srgb(VipsImage **image, struct channels channels, struct error *err)
+{
+    bool plain = (*image)->Type == VIPS_INTERPRETATION_sRGB &&
+                 (*image)->BandFmt == VIPS_FORMAT_UCHAR && !needs_profile(*image);
+    VipsImage *out = NULL;
+
+    if (channels.alpha >= 0 && plain && channels.alpha == channels.colours &&
+        channels.colours == (*image)->Bands - 1)
+        return true;
+    if (channels.alpha >= 0)
+        return convert_apart(image, channels, err);
+    if ((*image)->Bands > channels.colours) {
+        if (vips_extract_band(*image, &out, 0, "n", channels.colours, NULL) != 0)
+            return failed(err);
+        image_replace(image, out);
+    }
+    return colours_to_srgb_8(image, err);
+}
+
+bool pixels_unpremultiply(VipsImage **image, struct error *err)
+{
+    VipsBandFormat format = (*image)->BandFmt;
+    double max = format == VIPS_FORMAT_UCHAR ? 255 : 65535;
+    VipsImage *out = NULL;
+
+    if (vips_unpremultiply(*image, &out, "max_alpha", max, NULL) != 0)
+        return failed(err);
+    image_replace(image, out);
+    if (vips_cast(*image, &out, format, NULL) != 0)
+        return failed(err);
+    image_replace(image, out);
+    return true;
 }
 
 bool pixels_flatten(VipsImage **image, uint32_t background, struct error *err)
