@@ -60,12 +60,15 @@ struct tiff_header {
 };
 /* ERROR_BAD_IMAGE; ERROR_UNSUPPORTED_MEDIA names the kind of TIFF that is not read. */
 bool tiff_header_read(struct bytes data, struct tiff_header *ret, struct error *err) NODISCARD;
+/* A file of the first page alone, since libvips would look at all. Appended to *ret. */
+bool tiff_first_page(struct bytes data, struct buffer *ret, struct error *err) NODISCARD;
 
 /* What an HEIF file (HEIC, AVIF) says about the pixels of its primary item; what it does not say,
  * or cannot be found, is zero. */
 struct heif_item {
     bool premultiplied;
     bool grey;
+    bool narrow;  /* black is 16, white 235 of 255; libheif undoes it, except for grey */
     bool profile; /* an ICC profile, which goes before `cicp` */
     struct cicp cicp;
 };
@@ -141,6 +144,8 @@ struct channels {
 /* 8 bit sRGB (and maybe alpha as fourth band) by the embedded profile, else by the kind of pixels.
  */
 bool pixels_to_srgb(VipsImage **image, struct channels channels, struct error *err) NODISCARD;
+/* Colours whose black is 16 and white 235 (of 255; 4096 and 60160 of 65535) to the whole range. */
+bool pixels_widen(VipsImage **image, int colours, struct error *err) NODISCARD;
 /* Colours that were multiplied with the transparency in the last band, as they were before. */
 bool pixels_unpremultiply(VipsImage **image, struct error *err) NODISCARD;
 /* Three bands: transparency over the background. */

@@ -73,9 +73,10 @@ static void read_property(const struct box *p, struct heif_item *ret)
     size_t len = p->body.len;
 
     if (strcmp(p->type, "colr") == 0 && len >= 4) {
-        if (memcmp(d, "nclx", 4) == 0 && len >= 10) /* the range is libheif's to undo */
+        if (memcmp(d, "nclx", 4) == 0 && len >= 11) {
             ret->cicp = (struct cicp){d[4] << 8 | d[5], d[6] << 8 | d[7], false};
-        else if (memcmp(d, "prof", 4) == 0 || memcmp(d, "rICC", 4) == 0)
+            ret->narrow = (d[10] & 0x80) == 0;
+        } else if (memcmp(d, "prof", 4) == 0 || memcmp(d, "rICC", 4) == 0)
             ret->profile = true;
     }
     if (strcmp(p->type, "pixi") == 0 && len >= 5)

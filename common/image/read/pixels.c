@@ -37,10 +37,25 @@ static bool needs_profile(VipsImage *image)
     return profile_fits(bytes_of(data, len), image) && !icc_is_srgb(bytes_of(data, len));
 }
 
+/* Lab is relative to D50, as in profiles. libvips' own conversion takes it for D65's. */
+static bool lab_to_srgb(VipsImage **image, struct error *err)
+{
+    VipsImage *out = NULL;
+
+    if (vips_icc_export(*image, &out, "output_profile", "srgb", "intent", VIPS_INTENT_RELATIVE,
+                        "depth", 8, NULL) != 0)
+        return failed(err);
+    image_replace(image, out);
+    return true;
+}
+
 /* Colours alone to 8 bit sRGB. */
 static bool colours_to_srgb_8(VipsImage **image, struct error *err)
 {
     VipsImage *out = NULL;
+
+    if ((*image)->Type == VIPS_INTERPRETATION_LAB || (*image)->Type == VIPS_INTERPRETATION_LABS)
+        return lab_to_srgb(image, err);
 
     /* A profile that does not work (broken, or for another number of channels) is ignored, as
      * viewers do. */
@@ -125,6 +140,29 @@ bool pixels_to_srgb(VipsImage **image, struct channels channels, struct error *e
         image_replace(image, out);
     }
     return colours_to_srgb_8(image, err);
+}
+
+bool pixels_widen(VipsImage **image, int colours, struct error *err)
+{
+    VipsBandFormat format = (*image)->BandFmt;
+    bool wide = format == VIPS_FORMAT_USHORT;
+    double black = wide ? 4096 : 16, range = wide ? 56064 : 219, max = wide ? 65535 : 255;
+    double factors[4], offsets[4]; /* 0.5, since a cast cuts off */
+    VipsImage *out = NULL;
+
+    if ((*image)->Bands > 4)
+        return true;
+    for (int i = 0; i < (*image)->Bands; i++) {
+        factors[i] = i < colours ? max / range : 1;
+        offsets[i] = i < colours ? 0.5 - black * max / range : 0;
+    }
+    if (vips_linear(*image, &out, factors, offsets, (*image)->Bands, NULL) != 0)
+        return failed(err);
+    image_replace(image, out);
+    if (vips_cast(*image, &out, format, NULL) != 0)
+        return failed(err);
+    image_replace(image, out);
+    return true;
 }
 
 bool pixels_unpremultiply(VipsImage **image, struct error *err)

@@ -187,6 +187,8 @@ static bool probe_tiff(struct bytes data, struct probe *p, struct error *err)
     p->header.alpha = tiff.alpha;
     p->bytes_per_pixel = (int64_t)tiff.bands * sample;
     p->extra = multiply(tiff.chunk, p->bytes_per_pixel);
+    if (tiff.pages > 1 && p->extra < INT64_MAX / 2) /* the first page is copied */
+        p->extra += (int64_t)data.len;
     return true;
 }
 

@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { PAGES_MAX = 1000, CHANNELS_MAX = 16 };
+enum { PAGES_COUNTED = 1000, CHANNELS_MAX = 16 };
 
 /* The entries that matter for the pixels, and their numbers in the file. */
 enum tag {
@@ -53,7 +53,6 @@ static bool broken(struct error *err)
     return error_set(err, ERROR_BAD_IMAGE, "the TIFF file has a broken directory");
 }
 
-/* False: there is more of it than of the file, as when the file was cut. */
 static bool outside(struct error *err)
 {
     return error_set(err, ERROR_BAD_IMAGE, "the TIFF file is incomplete: parts lie behind its end");
@@ -142,9 +141,9 @@ static uint64_t value(const struct tiff *t, enum tag tag, uint64_t i, uint64_t m
     return number;
 }
 
-static bool all_equal(const struct tiff *t, enum tag tag)
+static bool all_equal(const struct tiff *t, enum tag tag, int channels)
 {
-    for (uint64_t i = 1; i < t->fields[tag].count; i++) {
+    for (uint64_t i = 1; i < (uint64_t)channels; i++) {
         if (value(t, tag, i, 0) != value(t, tag, 0, 0))
             return false;
     }
@@ -211,7 +210,7 @@ static bool check_samples(const struct tiff *t, const struct tiff_header *h, str
     uint64_t format = value(t, SAMPLE_FORMAT, 0, SAMPLES_UNSIGNED);
     bool few = h->bits == 1 || h->bits == 2 || h->bits == 4;
 
-    if (!all_equal(t, BITS) || !all_equal(t, SAMPLE_FORMAT))
+    if (!all_equal(t, BITS, h->bands) || !all_equal(t, SAMPLE_FORMAT, h->bands))
         return unsupported(err, "channels of different kinds");
     if (format == SAMPLES_FLOAT)
         return unsupported(err, "%d-bit float", h->bits);
@@ -245,9 +244,11 @@ static bool check_compression(const struct tiff *t, const struct tiff_header *h,
         {34925, NULL}, /* LZMA */
         {50000, NULL}, /* Zstandard */
         {6, "old-style JPEG"},
+        {34676, "LogLuv"},
+        {34677, "LogLuv"},
         {34712, "JPEG 2000"},
         {34887, "LERC"},
-        {50001, "WebP"},
+        {50001, NULL},
         {50002, "JPEG XL"},
         {52546, "JPEG XL"},
     };
@@ -270,6 +271,20 @@ static bool check_compression(const struct tiff *t, const struct tiff_header *h,
         return unsupported(err, "YCbCr without JPEG compression");
     if (value(t, PREDICTOR, 0, 1) > 2)
         return unsupported(err, "predictor %" PRIu64, value(t, PREDICTOR, 0, 1));
+    return true;
+}
+
+/* libvips takes separate planes for what lies channel beside channel, except in these. */
+static bool check_planes(const struct tiff *t, const struct tiff_header *h, struct error *err)
+{
+    uint64_t photometric = value(t, PHOTOMETRIC, 0, GREY);
+
+    if (value(t, PLANAR, 0, 1) == 1 || h->bands == 1)
+        return true;
+    if (photometric != RGB && photometric != CMYK)
+        return unsupported(err, "such channels in separate planes");
+    if (t->fields[TILE_AT].count > 0)
+        return unsupported(err, "separate planes of tiles");
     return true;
 }
 
@@ -298,19 +313,32 @@ static bool find_alpha(const struct tiff *t, struct tiff_header *h, struct error
     return true;
 }
 
+/* The bytes of a whole strip or tile without compression, which some writers get wrong in its
+ * entry. */
+static uint64_t plain_bytes(const struct tiff *t, const struct tiff_header *h)
+{
+    bool tiles = t->fields[TILE_AT].count > 0;
+    uint64_t width = tiles ? value(t, TILE_WIDTH, 0, 0) : (uint64_t)h->width;
+    uint64_t bands = value(t, PLANAR, 0, 1) == 1 ? (uint64_t)h->bands : 1;
+    uint64_t row = (width * bands * (uint64_t)h->bits + 7) / 8;
+
+    return width == 0 ? 0 : row * ((uint64_t)h->chunk / width);
+}
+
 /* Whatever part of the pixels is missing, libtiff may make it up. */
-static bool check_chunks(const struct tiff *t, struct error *err)
+static bool check_chunks(const struct tiff *t, const struct tiff_header *h, struct error *err)
 {
     bool tiles = t->fields[TILE_AT].count > 0;
     enum tag at = tiles ? TILE_AT : STRIP_AT, bytes = tiles ? TILE_BYTES : STRIP_BYTES;
+    uint64_t most = value(t, COMPRESSION, 0, 1) == 1 ? plain_bytes(t, h) : UINT64_MAX;
 
     if (t->fields[at].count == 0)
         return broken(err);
     for (uint64_t i = 0; i < t->fields[at].count; i++) {
-        uint64_t from = value(t, at, i, 0),
-                 len = i < t->fields[bytes].count ? value(t, bytes, i, 0) : 0;
+        uint64_t from = value(t, at, i, 0);
+        uint64_t len = i < t->fields[bytes].count ? value(t, bytes, i, 0) : 0;
 
-        if (from > t->data.len || len > t->data.len - from)
+        if (from > t->data.len || VIPS_MIN(len, most) > t->data.len - from)
             return outside(err);
     }
     return true;
@@ -342,27 +370,46 @@ static bool read_size(const struct tiff *t, struct tiff_header *ret, struct erro
     return true;
 }
 
+/* Opens the file and walks the first directory; *next is where the second one is. */
+static bool open_first(struct tiff *t, uint64_t *next, struct error *err)
+{
+    if (t->data.len < 8)
+        return broken(err);
+    t->big_endian = t->data.data[0] == 'M';
+    t->big = t->data.data[t->big_endian ? 3 : 2] == 43;
+    return (get(t, t->big ? 8 : 4, offset_size(t), next) || broken(err)) &&
+           read_directory(t, *next, t->fields, next, err);
+}
+
 bool tiff_header_read(struct bytes data, struct tiff_header *ret, struct error *err)
 {
     struct tiff t = {.data = data};
     uint64_t next = 0;
 
     *ret = (struct tiff_header){0};
-    if (data.len < 8)
-        return broken(err);
-    t.big_endian = data.data[0] == 'M';
-    t.big = data.data[t.big_endian ? 3 : 2] == 43;
-    if (!get(&t, t.big ? 8 : 4, offset_size(&t), &next))
-        return broken(err);
-    if (!read_directory(&t, next, t.fields, &next, err) || !read_size(&t, ret, err))
+    if (!open_first(&t, &next, err) || !read_size(&t, ret, err))
         return false;
-    for (ret->pages = 1; next != 0; ret->pages++) {
-        if (ret->pages == PAGES_MAX) /* or a loop */
-            return error_set(err, ERROR_BAD_IMAGE, "the TIFF file has more than %d pages",
-                             PAGES_MAX);
+    /* they may go round in circles */
+    for (ret->pages = 1; next != 0 && ret->pages < PAGES_COUNTED; ret->pages++) {
         if (!read_directory(&t, next, NULL, &next, err))
             return false;
     }
-    return check_colours(&t, ret, err) && check_samples(&t, ret, err) &&
-           check_compression(&t, ret, err) && find_alpha(&t, ret, err) && check_chunks(&t, err);
+    return check_compression(&t, ret, err) && check_colours(&t, ret, err) &&
+           check_samples(&t, ret, err) && check_planes(&t, ret, err) && find_alpha(&t, ret, err) &&
+           check_chunks(&t, ret, err);
+}
+
+bool tiff_first_page(struct bytes data, struct buffer *ret, struct error *err)
+{
+    struct tiff t = {.data = data};
+    uint64_t next, at, count_size, entries;
+
+    if (!open_first(&t, &next, err) || !buffer_append(ret, data.data, data.len, err))
+        return false;
+    count_size = t.big ? 8 : 2;
+    if (!get(&t, t.big ? 8 : 4, offset_size(&t), &at) ||
+        !get(&t, at, (unsigned)count_size, &entries))
+        return broken(err);
+    memset(ret->data + at + count_size + entries * (t.big ? 20 : 12), 0, offset_size(&t));
+    return true;
 }

@@ -17,13 +17,13 @@
     X(vips_cache_operation_buildp) X(vips_cache_set_max) X(vips_cast) X(vips_cast_uchar) X(vips_colourspace) \
     X(vips_concurrency_set) X(vips_copy) X(vips_embed) X(vips_error_clear) \
     X(vips_extract_area) X(vips_extract_band) X(vips_flatten) X(vips_format_sizeof_unsafe) X(vips_heifsave_buffer) \
-    X(vips_icc_transform) X(vips_image_get_blob) X(vips_image_get_n_pages) \
+    X(vips_icc_export) X(vips_icc_transform) X(vips_image_get_blob) X(vips_image_get_n_pages) \
     X(vips_image_get_orientation) X(vips_image_get_typeof) \
     X(vips_image_hasalpha) X(vips_image_init_fields) X(vips_image_new_from_memory) \
     X(vips_image_new_memory) X(vips_image_pio_input) X(vips_image_remove) \
     X(vips_image_set_blob_copy) \
     X(vips_image_set_kill) X(vips_image_set_progress) \
-    X(vips_image_write_prepare) X(vips_linear1) X(vips_object_get_type) \
+    X(vips_image_write_prepare) X(vips_linear) X(vips_linear1) X(vips_object_get_type) \
     X(vips_object_unref_outputs) X(vips_operation_new) X(vips_pngsave_buffer) X(vips_region_new) \
     X(vips_region_prepare) X(vips_shrink) X(vips_shutdown) X(vips_thread_shutdown) \
     X(vips_type_find) X(vips_unpremultiply) X(vips_webpsave_buffer) X(vips_init) X(vips_version)
@@ -62,6 +62,7 @@ extern struct vips_api image_vips;
 #define vips_flatten image_vips.vips_flatten_
 #define vips_format_sizeof_unsafe image_vips.vips_format_sizeof_unsafe_
 #define vips_heifsave_buffer image_vips.vips_heifsave_buffer_
+#define vips_icc_export image_vips.vips_icc_export_
 #define vips_icc_transform image_vips.vips_icc_transform_
 #define vips_image_get_blob image_vips.vips_image_get_blob_
 #define vips_image_get_n_pages image_vips.vips_image_get_n_pages_
@@ -77,6 +78,7 @@ extern struct vips_api image_vips;
 #define vips_image_set_kill image_vips.vips_image_set_kill_
 #define vips_image_set_progress image_vips.vips_image_set_progress_
 #define vips_image_write_prepare image_vips.vips_image_write_prepare_
+#define vips_linear image_vips.vips_linear_
 #define vips_linear1 image_vips.vips_linear1_
 #define vips_object_get_type image_vips.vips_object_get_type_
 #define vips_object_unref_outputs image_vips.vips_object_unref_outputs_

@@ -87,6 +87,9 @@ static bool complete(VipsImage **image, struct bytes data, enum image_format for
     if (format == IMAGE_AVIF || format == IMAGE_HEIC) {
         struct heif_item item = heif_item_read(data);
 
+        if (item.grey && item.narrow &&
+            !pixels_widen(image, (*image)->Bands - vips_image_hasalpha(*image), err))
+            return false;
         if (item.premultiplied && vips_image_hasalpha(*image) && !pixels_unpremultiply(image, err))
             return false;
         return item.profile || !cicp_differs(&item.cicp) || set_colours(image, &item.cicp, err);
@@ -146,11 +149,17 @@ static bool prepare(VipsImage **image, const struct image_header *header,
 bool image_decode(const struct image_header *header, const struct fit_request *request,
                   struct geometry *g, VipsImage **ret, struct error *err)
 {
-    CLEANUP_IMAGE VipsImage *image = NULL;
     struct bytes data = request->input->data;
+    CLEANUP(buffer_done) struct buffer first_page = BUFFER_MAX(data.len);
+    CLEANUP_IMAGE VipsImage *image = NULL;
     bool jpeg = header->format == IMAGE_JPEG;
     struct image_size size;
 
+    if (header->format == IMAGE_TIFF && header->pages > 1) {
+        if (!tiff_first_page(data, &first_page, err))
+            return false;
+        data = buffer_view(&first_page);
+    }
     if (!image_load(data, header->format, 1, &image, err) || !check_size(image, header, err) ||
         !complete(&image, data, header->format, err))
         return false;
