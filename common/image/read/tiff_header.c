@@ -402,7 +402,7 @@ bool tiff_header_read(struct bytes data, struct tiff_header *ret, struct error *
 bool tiff_first_page(struct bytes data, struct buffer *ret, struct error *err)
 {
     struct tiff t = {.data = data};
-    uint64_t next, at, count_size, entries;
+    uint64_t next = 0, at = 0, entries = 0, count_size;
 
     if (!open_first(&t, &next, err) || !buffer_append(ret, data.data, data.len, err))
         return false;
