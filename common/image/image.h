@@ -34,8 +34,8 @@ struct image_limits {
     int64_t max_pixels; /* width x height; of many pages or frames the first is decoded */
     /* The estimate, an upper bound, in bytes a pixel: JPEG one a component, plus two a component
      * sample when the decoder keeps all coefficients (progressive, or several scans); PNG as
-     * stored (palettes: 4); TIFF as stored, plus a strip or tile; GIF and WebP 8; HEIC and AVIF 10
-     * (20 over 8 bits). */
+     * stored (palettes: 4); TIFF as stored, plus a strip or tile; GIF and WebP 8 (GIF 11 with a
+     * first frame smaller than its canvas); HEIC and AVIF 10 (20 over 8 bits). */
     int64_t max_decode_bytes;
 };
 

@@ -150,6 +150,11 @@ bool pixels_widen(VipsImage **image, int colours, struct error *err) NODISCARD;
 bool pixels_unpremultiply(VipsImage **image, struct error *err) NODISCARD;
 /* Three bands: transparency over the background. */
 bool pixels_flatten(VipsImage **image, uint32_t background, struct error *err) NODISCARD;
+/* The part of an RGB image in memory that is `part`, at the same place of a canvas of background.
+ */
+bool pixels_put_on_canvas(VipsImage **image, const struct image_rect *part,
+                          const struct image_size *canvas, uint32_t background,
+                          struct error *err) NODISCARD;
 /* Evaluate into memory, in this thread, polling `cancelled`. */
 bool pixels_render(VipsImage **image, const atomic_bool *cancelled, struct error *err) NODISCARD;
 VipsArrayDouble *pixels_background(uint32_t background);

@@ -521,6 +521,9 @@ def written_tiffs():
                 yield Drawn(f"tiff-pillow-{name}-{compression}", encode(image, "TIFF", compression=compression), shows, limit)
             except (OSError, KeyError, ValueError):  # not in this libtiff
                 continue
+    for depth in (8, 16):
+        inks = vips(png(whole(rgb, 16), 2, 16), "icc_export", ".tif", "--output-profile", "cmyk", "--depth", str(depth), suffix=".png")
+        yield Drawn(f"tiff-cmyk-profile-{depth}", inks, on_white(rgb), 2 * LOSSY)  # not all colours can be printed
     if MAGICK is None:
         return
     source = png(np.dstack([whole(rgb, 16), whole(alpha, 16)]), 6, 16)
@@ -703,6 +706,12 @@ def avifs():
             data = avif(samples >> 8 if depth == 8 else samples, 8 if depth == 8 else 16, "-d", str(depth), "-y", yuv,
                         "-r", limits, "--cicp", f"{primaries}/{transfer}/{matrix}")
             made.append((f"avif-cicp-{primaries}-{transfer}-{matrix}-{depth}", data, on_white(rgb)))
+    for transfer, depth in itertools.product((16, 18), (8, 10)):
+        matrix = np.linalg.inv(xyz_of(PRIMARIES[1])) @ xyz_of(PRIMARIES[9])
+        samples = whole(rgb, 16) if depth == 10 else numbers
+        made.append((f"avif-curve-{transfer}-{depth}",
+                     avif(samples, 16 if depth == 10 else 8, "-d", str(depth), "--cicp", f"9/{transfer}/9"),
+                     on_white(from_light(CURVES[transfer](rgb) @ matrix.T))))
     for angle in range(4):
         stored = np.ascontiguousarray(np.rot90(numbers, -angle))  # irot turns it back, against the clock
         made.append((f"avif-irot-{angle}", avif(stored, 8, "--irot", str(angle)), on_white(rgb)))

@@ -79,8 +79,11 @@ static void read_property(const struct box *p, struct heif_item *ret)
         } else if (memcmp(d, "prof", 4) == 0 || memcmp(d, "rICC", 4) == 0)
             ret->profile = true;
     }
-    if (strcmp(p->type, "pixi") == 0 && len >= 5)
-        ret->grey = d[4] == 1;
+    /* one channel, or a codec's configuration that says so (AV1's `monochrome`, HEVC's format 0) */
+    if ((strcmp(p->type, "pixi") == 0 && len >= 5 && d[4] == 1) ||
+        (strcmp(p->type, "av1C") == 0 && len >= 3 && (d[2] & 0x10) != 0) ||
+        (strcmp(p->type, "hvcC") == 0 && len >= 17 && (d[16] & 3) == 0))
+        ret->grey = true;
 }
 
 /* Property `number`, from 1. */

@@ -234,12 +234,12 @@ static bool render_strips(VipsRegion *region, VipsImage *to, const atomic_bool *
 }
 
 /* An empty image in memory like `image`, without its metadata. */
-static VipsImage *new_memory_like(VipsImage *image)
+static VipsImage *new_memory_like(const VipsImage *image, int width, int height)
 {
     VipsImage *memory = vips_image_new_memory();
 
-    vips_image_init_fields(memory, image->Xsize, image->Ysize, image->Bands, image->BandFmt,
-                           image->Coding, image->Type, 1, 1);
+    vips_image_init_fields(memory, width, height, image->Bands, image->BandFmt, image->Coding,
+                           image->Type, 1, 1);
     if (vips_image_write_prepare(memory) == 0)
         return memory;
     g_object_unref(memory);
@@ -254,7 +254,7 @@ bool pixels_render(VipsImage **image, const atomic_bool *cancelled, struct error
 
     if ((*image)->Coding != VIPS_CODING_NONE || vips_image_pio_input(*image) != 0)
         return failed(err);
-    memory = new_memory_like(*image);
+    memory = new_memory_like(*image, (*image)->Xsize, (*image)->Ysize);
     if (memory == NULL) {
         vips_error_clear();
         return error_oom(err);
@@ -267,5 +267,26 @@ bool pixels_render(VipsImage **image, const atomic_bool *cancelled, struct error
     if (!ok)
         return false;
     image_replace(image, TAKE_PTR(memory));
+    return true;
+}
+
+bool pixels_put_on_canvas(VipsImage **image, const struct image_rect *part,
+                          const struct image_size *canvas, uint32_t background, struct error *err)
+{
+    const uint8_t rgb[] = {(uint8_t)(background >> 16), (uint8_t)(background >> 8),
+                           (uint8_t)background};
+    VipsImage *out = new_memory_like(*image, canvas->width, canvas->height);
+
+    if (out == NULL) {
+        vips_error_clear();
+        return error_oom(err);
+    }
+    for (size_t i = 0, len = pixels_line_size(out) * (size_t)canvas->height; i < len; i += 3)
+        memcpy(out->data + i, rgb, 3);
+    for (int y = part->top; y < part->top + part->height; y++)
+        memcpy(out->data + (size_t)y * pixels_line_size(out) + 3 * (size_t)part->left,
+               (*image)->data + (size_t)y * pixels_line_size(*image) + 3 * (size_t)part->left,
+               3 * (size_t)part->width);
+    image_replace(image, out);
     return true;
 }

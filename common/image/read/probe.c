@@ -125,7 +125,10 @@ static bool probe_gif(struct bytes data, struct probe *p, struct error *err)
     p->header.width = VIPS_MAX(width, p->header.frame.left + p->header.frame.width);
     p->header.height = VIPS_MAX(height, p->header.frame.top + p->header.frame.height);
     p->header.bands = 4;
-    p->bytes_per_pixel = 8;
+    /* a smaller frame is copied onto its canvas */
+    p->bytes_per_pixel =
+        p->header.frame.width < p->header.width || p->header.frame.height < p->header.height ? 11
+                                                                                             : 8;
     return true;
 }
 

@@ -15,8 +15,8 @@
     X(g_signal_connect_data) X(g_type_check_instance_cast) X(vips_area_unref) \
     X(vips_array_double_new) X(vips_bandjoin2) X(vips_blob_new) X(vips_block_untrusted_set) \
     X(vips_cache_operation_buildp) X(vips_cache_set_max) X(vips_cast) X(vips_cast_uchar) X(vips_colourspace) \
-    X(vips_concurrency_set) X(vips_copy) X(vips_embed) X(vips_error_clear) \
-    X(vips_extract_area) X(vips_extract_band) X(vips_flatten) X(vips_format_sizeof_unsafe) X(vips_heifsave_buffer) \
+    X(vips_concurrency_set) X(vips_copy) X(vips_error_clear) \
+    X(vips_extract_band) X(vips_flatten) X(vips_format_sizeof_unsafe) X(vips_heifsave_buffer) \
     X(vips_icc_export) X(vips_icc_transform) X(vips_image_get_blob) X(vips_image_get_n_pages) \
     X(vips_image_get_orientation) X(vips_image_get_typeof) \
     X(vips_image_hasalpha) X(vips_image_init_fields) X(vips_image_new_from_memory) \
@@ -55,9 +55,7 @@ extern struct vips_api image_vips;
 #define vips_colourspace image_vips.vips_colourspace_
 #define vips_concurrency_set image_vips.vips_concurrency_set_
 #define vips_copy image_vips.vips_copy_
-#define vips_embed image_vips.vips_embed_
 #define vips_error_clear image_vips.vips_error_clear_
-#define vips_extract_area image_vips.vips_extract_area_
 #define vips_extract_band image_vips.vips_extract_band_
 #define vips_flatten image_vips.vips_flatten_
 #define vips_format_sizeof_unsafe image_vips.vips_format_sizeof_unsafe_

@@ -98,27 +98,17 @@ static bool complete(VipsImage **image, struct bytes data, enum image_format for
 }
 
 /* What the first frame of a GIF does not cover is background. libvips leaves it black, or away. */
-static bool put_on_canvas(VipsImage **image, const struct image_header *header, uint32_t background,
-                          struct error *err)
+static bool put_on_canvas(VipsImage **image, const struct image_header *header,
+                          const struct fit_request *request, struct error *err)
 {
     const struct image_rect *f = &header->frame;
-    VipsArrayDouble *rgb;
-    VipsImage *out = NULL;
-    int status;
 
-    if (f->left + f->width > (*image)->Xsize || f->top + f->height > (*image)->Ysize)
+    if (f->left + f->width > (*image)->Xsize || f->top + f->height > (*image)->Ysize ||
+        (*image)->Bands != 3)
         return contradiction(err);
-    if (vips_extract_area(*image, &out, f->left, f->top, f->width, f->height, NULL) != 0)
-        return image_vips_failed(err, ERROR_BAD_IMAGE, "the image cannot be decoded");
-    image_replace(image, out);
-    rgb = pixels_background(background);
-    status = vips_embed(*image, &out, f->left, f->top, header->width, header->height, "extend",
-                        VIPS_EXTEND_BACKGROUND, "background", rgb, NULL);
-    vips_area_unref(VIPS_AREA(rgb));
-    if (status != 0)
-        return image_vips_failed(err, ERROR_BAD_IMAGE, "the image cannot be decoded");
-    image_replace(image, out);
-    return true;
+    return pixels_render(image, request->input->cancelled, err) &&
+           pixels_put_on_canvas(image, f, &(struct image_size){header->width, header->height},
+                                request->background, err);
 }
 
 static bool is_framed(const struct image_header *h)
@@ -137,7 +127,7 @@ static bool prepare(VipsImage **image, const struct image_header *header,
     if (mixed &&
         (!pixels_to_srgb(image, channels, err) || !pixels_flatten(image, request->background, err)))
         return false;
-    if (framed && !put_on_canvas(image, header, request->background, err))
+    if (framed && !put_on_canvas(image, header, request, err))
         return false;
     if (boxes > 1 && !box_shrink(image, boxes, err))
         return false;
