@@ -32,11 +32,11 @@ enum {
 
 /* What one request may cost; checked on the header, before decoding. */
 struct image_limits {
-    int64_t max_pixels; /* width x height x pages */
+    int64_t max_pixels; /* width x height; of many pages or frames the first is decoded */
     /* The estimate, an upper bound, in bytes a pixel: JPEG one a component, plus two a component
      * sample when the decoder keeps all coefficients (progressive, or several scans); PNG as
-     * stored (palettes: 4); TIFF as stored, plus a strip or tile; GIF and WebP 8; HEIC and AVIF 10
-     * (20 over 8 bits). Operations add two pictures of RGB at full size. */
+     * stored (palettes: 4); TIFF as stored, plus a strip or tile; GIF and WebP 8 (GIF 11 with a
+     * first frame smaller than its canvas); HEIC and AVIF 10 (20 over 8 bits). */
     int64_t max_decode_bytes;
 };
 
@@ -48,7 +48,8 @@ struct image_options {
     enum image_format format; /* IMAGE_JPEG, _PNG, _WEBP or _AVIF */
     int quality;              /* 1..100, the encoder's own number; 0: the format's default */
     uint32_t background;      /* 0xRRGGBB, under transparency and padding */
-    /* Of each row of the table in ops/operations.c, in its order, the value; 0: not asked for */
+    /* Of each row of the table in ops/operations.c, in its order, the value; 0: not asked for.
+     * Those asked for end the canonical text: "median=5\nmean=3\nrotate=90\n". */
     int operations[IMAGE_OPERATIONS_MAX];
 };
 
@@ -66,10 +67,9 @@ bool image_options_set(struct image_options *options, const char *name, const ch
  * ERROR_BAD_REQUEST. */
 bool image_options_check(const struct image_options *options, struct error *err) NODISCARD;
 
-enum { IMAGE_OPTIONS_TEXT_MAX = 320 };
+enum { IMAGE_OPTIONS_TEXT_MAX = 160 };
 /* The canonical text that goes into the content id, all options with defaults filled in:
- * "darkroom-3\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\nquality=94\nbackground=ffffff\n",
- * and the operations that are asked for in their order: "median=5\nmean=3\nrotate=90\n". */
+ * "darkroom-4\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\nquality=94\nbackground=ffffff\n". */
 void image_options_text(const struct image_options *options, char out[IMAGE_OPTIONS_TEXT_MAX]);
 
 const char *image_format_name(enum image_format format);         /* "jpeg" */
@@ -81,13 +81,19 @@ enum image_format image_format_of_extension(const char *extension);
 /* The format by magic bytes alone. */
 enum image_format image_sniff(struct bytes data);
 
+struct image_rect {
+    int left, top, width, height;
+};
+
 struct image_header {
     enum image_format format;
     int width, height; /* as stored, before orientation */
     int pages;
     int bands;
-    bool progressive;     /* JPEG */
-    int64_t decode_bytes; /* the estimate of image_limits */
+    int64_t memory;          /* the estimate, bytes */
+    int colours, alpha;      /* TIFF: how many bands are colours; which is transparency, -1: none */
+    struct image_rect frame; /* GIF: where on the canvas the first frame is */
+    bool progressive;        /* JPEG */
 };
 
 /* Read the header and check it against the limits, decoding nothing.

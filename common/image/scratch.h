@@ -13,10 +13,10 @@ struct image_scratch {
     struct scratch_buffer rows;     /* as the decoder gives them */
     struct scratch_buffer resized;  /* RGB, as the file is turned */
     struct scratch_buffer canvas;   /* RGB, upright and padded */
-    struct scratch_buffer whole[2]; /* RGB at full size: what operations read and write */
+    struct scratch_buffer full[2];  /* RGB at full size: what operations read and write */
     struct scratch_buffer work;     /* of an operation */
     struct cut_out {                /* between image_cut_begin and image_cut_finish */
-        struct picture picture;     /* in whole[0]; none: rgb is NULL */
+        struct picture picture;     /* in full[0]; none: rgb is NULL */
         struct image_size original; /* what the options are about: the picture may be smaller */
     } cut;
     struct scratch_buffer profile; /* put together from the file's pieces */

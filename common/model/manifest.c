@@ -192,11 +192,12 @@ static json_t *load(const char *path, struct error *err)
 bool manifest_read(const char *path, enum manifest_kind kind, struct manifest *ret,
                    struct error *err)
 {
-    *ret = (struct manifest){.kind = kind};
+    *ret = (struct manifest){0};
     CLEANUP_FREE char *copy_of_path = xstrdup(path);
     json_t *json = load(path, err);
     if (json == NULL)
         return false;
+    ret->kind = kind;
     bool ok = read_json(json, dirname(copy_of_path), ret, err);
     json_decref(json);
     if (ok)

@@ -203,7 +203,7 @@ static bool fit_into(struct image_scratch *w, const struct fit_request *request,
     return true;
 }
 
-/* The mask in the picture's size, three equal bytes a pixel, in whole[1]. */
+/* The mask in the picture's size, three equal bytes a pixel, in full[1]. */
 static bool enlarge_mask(struct image_scratch *w, const struct image_mask *mask,
                          const struct image_input *input, struct picture *ret, struct error *err)
 {
@@ -217,7 +217,7 @@ static bool enlarge_mask(struct image_scratch *w, const struct image_mask *mask,
         memset(w->work.data + RGB * i, mask->alpha[i], RGB);
     *ret = (struct picture){
         .rgb = w->work.data, .width = mask->size.width, .height = mask->size.height};
-    return fit_into(w, &stretched, ret, &w->whole[1], err);
+    return fit_into(w, &stretched, ret, &w->full[1], err);
 }
 
 /* The plan is made for the original. */
@@ -279,15 +279,15 @@ static bool cut_out(struct image_scratch *w, const struct image_mask *mask,
         return false;
     *ret = w->cut.picture;
     blend(false, &(struct blend){
-                     .rgb = w->whole[0].data,
+                     .rgb = w->full[0].data,
                      .alpha = alpha.rgb,
                      .pixels = (size_t)ret->width * (size_t)ret->height,
                      .colour = {(uint8_t)(under >> 16), (uint8_t)(under >> 8), (uint8_t)under},
                  });
-    if (!fit_into(w, &fit, ret, &w->whole[0], err))
+    if (!fit_into(w, &fit, ret, &w->full[0], err))
         return false;
     return opaque ||
-           (fit_into(w, &fit, &alpha, &w->whole[1], err) && join(w, ret, &alpha, ret, err));
+           (fit_into(w, &fit, &alpha, &w->full[1], err) && join(w, ret, &alpha, ret, err));
 }
 
 static bool finish(struct image_scratch *w, const struct image_mask *mask,

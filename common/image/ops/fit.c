@@ -75,11 +75,12 @@ bool image_fit(struct image_scratch *scratch, const struct fit_request *request,
     bool ok;
 
     if (!image_cancelled_check(input->cancelled, err) ||
-        !image_probe(input->data, input->limits, &header, err) ||
-        (request->options != NULL &&
-         !operations_check(request->options, &header, input->limits, err)))
+        !image_probe(input->data, input->limits, &header, err))
         return false;
     probed = clock_monotonic_s() - start;
+    if (request->options != NULL &&
+        !operations_check(request->options, &header, request->input->limits, err))
+        return false;
     ok = jpeg_fits(&header) && !scratch->only_libvips
              ? jpeg_fit(scratch, request, &header, ret, err)
              : fit_by_libvips(scratch, request, &header, ret, err);
@@ -112,9 +113,9 @@ void image_take_whole(struct image_scratch *w, const struct picture *picture)
     struct scratch_buffer *other = at == &w->canvas ? &w->resized : &w->canvas;
 
     for (int i = 0; i < 2; i++)
-        scratch_buffer_done(&w->whole[i]);
-    w->whole[0] = *at;
-    w->whole[1] = *other;
+        scratch_buffer_done(&w->full[i]);
+    w->full[0] = *at;
+    w->full[1] = *other;
     *at = *other = (struct scratch_buffer){0};
 }
 
@@ -147,8 +148,7 @@ bool image_operate_whole(struct image_scratch *w, const struct fit_request *requ
     image_take_whole(w, ret);
     double start = clock_monotonic_s();
 
-    if (!operations_apply(request->options, request->input->cancelled, w->whole, &w->work, ret,
-                          err))
+    if (!operations_apply(request->options, request->input->cancelled, w->full, &w->work, ret, err))
         return false;
     ret->stages.transform += clock_monotonic_s() - start;
     return true;

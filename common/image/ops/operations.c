@@ -65,8 +65,10 @@ bool operations_set(struct image_options *options, const char *name, const char 
     return error_set(err, ERROR_NOT_FOUND, "no such option");
 }
 
-void operations_text(const struct image_options *options, char *out, size_t size, size_t len)
+void operations_text(const struct image_options *options, char *out, size_t size)
 {
+    size_t len = strlen(out);
+
     for (size_t i = 0; i < ARRAY_SIZE(operations); i++)
         if (options->operations[i] != 0)
             len += (size_t)snprintf(out + len, size - len, "%s=%d\n", operations[i]->name,
@@ -96,14 +98,29 @@ double operations_cost_ns(const struct image_options *options, struct image_size
     return cost;
 }
 
+int64_t operations_memory(const struct image_options *options, struct image_size size)
+{
+    const int64_t first = (int64_t)size.width * size.height;
+    int64_t largest = first;
+
+    if (!operations_apply_any(options)) /* plan_reduced (cut_out.c) looks at its own */
+        return 0;
+    for (size_t i = 0; i < ARRAY_SIZE(operations); i++) {
+        if (options->operations[i] == 0)
+            continue;
+        size = size_after(i, options->operations[i], size);
+        int64_t there = (int64_t)size.width * size.height;
+        largest = there > largest ? there : largest;
+    }
+    return RGB * (first + largest);
+}
+
 bool operations_check(const struct image_options *options, const struct image_header *header,
                       const struct image_limits *limits, struct error *err)
 {
     struct image_size size = {header->width, header->height};
-    int64_t largest = (int64_t)size.width * size.height, pixels = largest;
+    const int64_t memory = operations_memory(options, size);
 
-    if (!operations_asked(options))
-        return true;
     for (size_t i = 0; i < ARRAY_SIZE(operations); i++) {
         int value = options->operations[i];
 
@@ -114,15 +131,12 @@ bool operations_check(const struct image_options *options, const struct image_he
             return error_set(err, ERROR_TOO_LARGE,
                              "%s: the picture would have %d x %d pixels, more than %d a side",
                              operations[i]->name, size.width, size.height, IMAGE_DIMENSION_MAX);
-        int64_t there = (int64_t)size.width * size.height;
-        if (there > limits->max_pixels)
+        if ((int64_t)size.width * size.height > limits->max_pixels)
             return error_set(
                 err, ERROR_TOO_LARGE, "%s: the picture would have %d x %d pixels, more than %lld",
                 operations[i]->name, size.width, size.height, (long long)limits->max_pixels);
-        largest = there > largest ? there : largest;
     }
-    if (operations_apply_any(options) &&
-        header->decode_bytes + RGB * (pixels + largest) > limits->max_decode_bytes)
+    if (memory > 0 && header->memory + memory > limits->max_decode_bytes)
         return error_set(err, ERROR_TOO_LARGE,
                          "operations on the whole image would take more than %lld bytes of memory",
                          (long long)limits->max_decode_bytes);

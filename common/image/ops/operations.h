@@ -60,15 +60,20 @@ bool operations_apply_any(const struct image_options *options);
 /* As image_options_set: ERROR_NOT_FOUND for a name that is no operation. */
 bool operations_set(struct image_options *options, const char *name, const char *value,
                     struct error *err) NODISCARD;
-/* "median=5\nrotate=90\n", appended to the `len` bytes in out; "" without. */
-void operations_text(const struct image_options *options, char *out, size_t size, size_t len);
+/* Append "median=5\nrotate=90\n" to the text in out, which has `size` bytes; nothing without. */
+void operations_text(const struct image_options *options, char *out, size_t size);
 /* What a picture's size becomes. */
 struct image_size operations_size(const struct image_options *options, struct image_size in);
 /* What they take, in nanoseconds. */
 double operations_cost_ns(const struct image_options *options, struct image_size size);
 
+/* The pictures on the way, two of RGB at a time, in bytes: what operations need besides the
+ * decoder.
+ */
+int64_t operations_memory(const struct image_options *options, struct image_size size);
+
 /* Before anything is decoded: whether the pictures on the way stay within the limits (max_pixels
- * each; max_decode_bytes the decoder, and two of them in RGB). ERROR_TOO_LARGE. */
+ * each; max_decode_bytes the decoder and operations_memory). ERROR_TOO_LARGE. */
 bool operations_check(const struct image_options *options, const struct image_header *header,
                       const struct image_limits *limits, struct error *err) NODISCARD;
 

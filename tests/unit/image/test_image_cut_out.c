@@ -287,8 +287,8 @@ static void test_memory_is_given_back(void **state)
 
     (void)state;
     cut_out(s, &o, left_half, &r);
-    assert_int_equal(test_scratch->whole[0].size, 0);
-    assert_int_equal(test_scratch->whole[1].size, 0);
+    assert_int_equal(test_scratch->full[0].size, 0);
+    assert_int_equal(test_scratch->full[1].size, 0);
     assert_int_equal(test_scratch->work.size, 0);
 }
 
