@@ -262,7 +262,7 @@ static bool remove_background(struct image_worker *worker, const struct image_jo
     CLEANUP_FREE uint8_t *alpha = malloc(count);
     const struct image_mask mask = {alpha, finder->size};
     struct image_job second = *job;
-    struct image_stages first;
+    struct image_stages first = {0};
 
     second.data = bytes_of(alpha, count);
     if (rgb == NULL || alpha == NULL)

@@ -12,8 +12,7 @@ from PIL import Image
 from conftest import PHOTOS, ROOT, SLOW, Service, needs_photos, tree, wait_for
 from images import encode
 from models import mask_model
-from test_operations import id_with
-from test_preprocess import assert_problem, post_form
+from test_preprocess import assert_problem, expected_id, post_form
 
 pytestmark = pytest.mark.memory
 
@@ -101,7 +100,7 @@ def test_stages(service):
 def test_it_is_an_option_like_others(service):
     unset = service.upload(PICTURE, content_type="image/png").json()["id"]
     reply = service.upload(PICTURE, "?remove_background=1&format=png", "image/png").json()
-    assert reply["id"] == id_with(PICTURE, "remove_background=1\n", format="png", quality=90)
+    assert reply["id"] == expected_id(PICTURE, "remove_background=1\n", format="png")
     stored = service.get(f"/images/{reply['id']}")
     assert rgba(stored).shape == (256, 256, 4)
     for value in ("0", ""):

@@ -250,12 +250,12 @@ static bool join(struct image_scratch *w, const struct picture *rgb, const struc
         unsigned a = alpha->rgb[RGB * i];
         uint8_t *q = w->work.data + RGBA * i;
 
-        if (a == 0 || a == 255) { /* most */
-            memcpy(q, a == 0 ? (const uint8_t[RGB]){0} : p, RGB);
-        } else {
+        memset(q, 0, RGBA);
+        if (a == 255) /* most that is not 0 */
+            memcpy(q, p, RGB);
+        else if (a > 0)
             for (size_t c = 0; c < RGB; c++)
                 q[c] = (uint8_t)VIPS_MIN((p[c] * 255U + a / 2) / a, 255);
-        }
         q[RGB] = (uint8_t)a;
     }
     *ret = *rgb;
