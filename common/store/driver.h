@@ -8,7 +8,7 @@
 #ifndef DARKROOM_STORE_DRIVER_H
 #define DARKROOM_STORE_DRIVER_H
 
-#include "store/store.h"
+#include "store/object.h"
 
 #include <stdatomic.h>
 

@@ -60,9 +60,8 @@ bool store_key_check(const char *key, struct error *err) NODISCARD;
  * blocks. */
 void store_health(const struct store *store, unsigned *failures, int64_t *known_ms);
 
-/* Call `mistake`, which returns false, for everything that keeps these options from working, as far
- * as no disk, server or endpoint is looked at. False if there was anything. */
-typedef bool (*store_mistake_fn)(void *ctx, const char *text);
+/* Call `mistake` for everything that keeps these options from working. Looks at no disk, server or
+ * endpoint. False if there was anything. */
 bool store_check(const struct store_options *options, store_mistake_fn mistake,
                  void *ctx) NODISCARD;
 /* ERROR_CONFIG for what cannot work. file: the directory is created if it is missing; nothing is
