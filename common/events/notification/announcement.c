@@ -43,7 +43,7 @@ bool notification_add(struct notification *notification, const struct announced 
         return error_oom(err);
     notification->events = more;
     struct announcement *added = &more[count];
-    *added = (struct announcement){0};
+    *added = (struct announcement){.flaw = event->flaw};
     if ((event->uri == NULL || copy(event->uri, &added->uri, err)) &&
         copy(event->source, &added->source, err) && copy(event->id, &added->id, err) &&
         copy(event->origin, &added->origin, err) &&
