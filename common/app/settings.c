@@ -42,7 +42,7 @@ static const struct setting table[] = {
 
     INT("MAX_BODY_BYTES", BOTH, "33554432", KIB, GIB, max_body_bytes, "largest request body"),
     INT("MAX_PIXELS", BOTH, "50000000", 1, 1000000000, max_pixels,
-        "largest image (width x height x pages), from its header"),
+        "largest image (width x height), from its header"),
     INT("MAX_DECODE_BYTES", BOTH, "268435456", MIB, 64 * GIB, max_decode_bytes,
         "most memory a decode may need, estimated from the header"),
     INT("MAX_CONNECTIONS", BOTH, "1000", 1, 100000, max_connections,

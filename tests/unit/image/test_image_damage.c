@@ -55,8 +55,8 @@ static void assert_cut_is_refused(struct sample s, size_t len, const char *what)
     assert_int_equal(code, len < 12 ? code : ERROR_BAD_IMAGE);
 }
 
-/* Tall and wide: a centre crop does not need the tail. Large: JPEG shrinks on load. Each is cut at places of
- * its own. */
+/* Tall and wide: a centre crop does not need the tail. Large: JPEG shrinks on load. Each is cut at
+ * places of its own. */
 static void test_truncated(void **state)
 {
     static const int sizes[][2] = {{80, 400}, {400, 80}, {700, 500}};

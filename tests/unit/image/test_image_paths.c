@@ -148,7 +148,8 @@ static const struct jpeg_kind kinds[] = {
     {"restarts", 3, 2, 2, .restart_rows = 1},
 };
 
-/* Crops at every side, whole pictures, enlarged ones, strong and weak reductions; the fits in turns. */
+/* Crops at every side, whole pictures, enlarged ones, strong and weak reductions; the fits in
+ * turns. */
 static void assert_kind(const struct jpeg_kind *kind, int width, int height)
 {
     static const int boxes[][2] = {{40, 40}, {7, 30}, {90, 20}, {200, 150}, {1, 1}};
