@@ -235,6 +235,12 @@ def test_what_is_answered_is_documented(shared):
     assert doc.pop("exercised") == set(operations(doc))
 
 
+def test_transform_takes_what_preprocess_takes(shared):
+    paths = shared.preprocess.get("/openapi.json").json()["paths"]
+    for part in ("parameters", "requestBody"):
+        assert paths["/transform"]["post"][part] == paths["/preprocess"]["post"][part]
+
+
 @pytest.mark.parametrize("path", ["/preprocess", "/transform"])
 def test_options_are_documented(shared, path):
     """Every option in the query and in the form, with its bounds."""
