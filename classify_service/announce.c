@@ -31,14 +31,14 @@ static char *data_of(const json_t *result)
     return text;
 }
 
-static bool publish(const struct app *app, const struct pubsub_message *message,
-                    int64_t deadline_ms, struct error *err)
+static bool publish(const struct app *app, const struct context *ctx,
+                    const struct pubsub_message *message, struct error *err)
 {
     char message_id[MESSAGE_ID_MAX];
     double started = clock_monotonic_s();
-    bool ok = pubsub_publish(app->results, message, deadline_ms, message_id, err);
+    bool ok = pubsub_publish(app->results, message, ctx->deadline_ms, message_id, err);
 
-    metric_observe(METRIC_STAGE_DURATION, "stage=\"publish\"", clock_monotonic_s() - started);
+    stage_took(ctx->stages, STAGE_PUBLISH, clock_monotonic_s() - started);
     if (ok)
         metric_add(METRIC_EVENTS, "outcome=\"published\"", 1);
     return ok;
@@ -65,5 +65,5 @@ bool announce_result(const struct app *app, const struct context *ctx, const cha
                        {"traceparent",
                         traceparent_is_valid(traceparent) ? traceparent : ctx->traceparent}},
     };
-    return publish(app, &message, ctx->deadline_ms, err) || error_wrap(err, "CLASS_TOPIC");
+    return publish(app, ctx, &message, err) || error_wrap(err, "CLASS_TOPIC");
 }

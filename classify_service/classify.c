@@ -1,7 +1,6 @@
 #include "classify.h"
 
 #include "base/clock.h"
-#include "base/metrics.h"
 
 #include <math.h>
 #include <string.h>
@@ -13,6 +12,7 @@ struct classify_job {
     size_t k;
     struct labels *labels; /* one of the two */
     float *scores;
+    struct stages *stages;
 };
 
 static bool all_finite(const float *values, size_t count)
@@ -36,8 +36,8 @@ static bool fill_input(struct classify_job *job, struct classifier *classifier, 
     }
     if (!image_worker_to_tensor(classifier->images, &job->image, &manifest->input, &tensor, err))
         return false;
-    metric_observe(METRIC_STAGE_DURATION, "stage=\"decode\"", tensor.stages.decode);
-    metric_observe(METRIC_STAGE_DURATION, "stage=\"transform\"", tensor.stages.transform);
+    stage_took(job->stages, STAGE_DECODE, tensor.stages.decode);
+    stage_took(job->stages, STAGE_TRANSFORM, tensor.stages.transform);
     return true;
 }
 
@@ -66,15 +66,16 @@ static bool run(void *state, void *arg, const atomic_bool *cancelled, struct err
     double started = clock_monotonic_s();
     bool ok = model_run(job->app->model, classifier->tensors, &scores, err) &&
               take_scores(job, scores, err);
-    metric_observe(METRIC_STAGE_DURATION, "stage=\"infer\"", clock_monotonic_s() - started);
+    stage_took(job->stages, STAGE_INFER, clock_monotonic_s() - started);
     return ok;
 }
 
 static bool run_job(const struct context *ctx, struct classify_job *classify, struct error *err)
 {
     const struct app *app = classify->app;
-    struct pool_job job = {.run = run, .arg = classify};
+    struct pool_job job = {.run = run, .arg = classify, .stages = ctx->stages};
 
+    classify->stages = ctx->stages;
     classify->image.deadline_ms = ctx->deadline_ms;
     classify->image.request_id = ctx->id;
     /* refuse by the header what would be refused, without waiting for a worker */
@@ -129,7 +130,7 @@ bool fetch_data(const struct app *app, const struct context *ctx, const struct o
         return err->code == ERROR_TOO_LARGE
                    ? error_set(err, ERROR_UNAVAILABLE, "the object grew while it was read")
                    : false;
-    metric_observe(METRIC_STAGE_DURATION, "stage=\"fetch\"", clock_monotonic_s() - started);
+    stage_took(ctx->stages, STAGE_FETCH, clock_monotonic_s() - started);
     return true;
 }
 

@@ -8,8 +8,6 @@
 
 #include <jansson.h>
 
-enum { RESULT_BYTES_MAX = 1024 * 1024 };
-
 /* What a result is about. */
 struct result_subject {
     const struct object *object;

@@ -23,6 +23,8 @@ extern const struct route preprocess_routes[];
 extern const size_t preprocess_route_count;
 
 struct reply handle_preprocess(const struct app *app, const struct request *req);
+struct reply handle_transform(const struct app *app, const struct request *req);
+struct reply handle_result(const struct app *app, const struct request *req);
 struct reply handle_images(const struct app *app, const struct request *req);
 
 #endif

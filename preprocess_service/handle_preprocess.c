@@ -1,5 +1,5 @@
 /* POST /preprocess: an upload in, the stored object's name out. */
-#include "http/upload.h"
+#include "image_upload.h"
 #include "preprocess.h"
 
 static struct reply reply_preprocessed(const struct app *app, const struct preprocessed *object)
@@ -15,22 +15,15 @@ static struct reply reply_preprocessed(const struct app *app, const struct prepr
     return reply_json(200, json);
 }
 
-static bool set_option(void *options, const char *name, const char *value, struct error *err)
-{
-    return image_options_set(options, name, value, err);
-}
-
 struct reply handle_preprocess(const struct app *app, const struct request *req)
 {
-    struct error err = {0};
-    struct upload upload;
-    struct image_options options = image_options_default();
     struct preprocessed object;
+    struct image_options options;
+    struct error err = {0};
+    struct bytes file;
 
-    if (!upload_read(req, &upload, &err) ||
-        !upload_options(req, &upload, set_option, &options, &err) ||
-        !image_options_check(&options, &err) ||
-        !preprocess(app, &req->context, upload.file, &options, &object, &err))
+    if (!image_upload_read(req, &file, &options, &err) ||
+        !preprocess(app, &req->context, file, &options, &object, &err))
         return reply_error(&err);
     return reply_preprocessed(app, &object);
 }

@@ -1,46 +1,9 @@
 #include "preprocess.h"
 
 #include "base/clock.h"
-#include "base/metrics.h"
 #include "objects/content_id.h"
 #include "objects/object_name.h"
-
-struct transform_job {
-    struct image_job image;
-    struct image_result *result;
-};
-
-static bool run_transform(void *worker, void *arg, const atomic_bool *cancelled, struct error *err)
-{
-    struct transform_job *job = arg;
-
-    job->image.cancelled = cancelled;
-    if (!image_worker_transform(worker, &job->image, job->result, err))
-        return false;
-    const struct image_stages *stages = &job->result->stages;
-    metric_observe(METRIC_STAGE_DURATION, "stage=\"decode\"", stages->decode);
-    metric_observe(METRIC_STAGE_DURATION, "stage=\"transform\"", stages->transform);
-    metric_observe(METRIC_STAGE_DURATION, "stage=\"encode\"", stages->encode);
-    return true;
-}
-
-static bool transform(const struct app *app, const struct context *ctx, struct bytes file,
-                      const struct image_options *options, struct image_result *ret,
-                      struct error *err)
-{
-    struct transform_job transform = {
-        .image = {.data = file,
-                  .options = options,
-                  .deadline_ms = ctx->deadline_ms,
-                  .request_id = ctx->id},
-        .result = ret,
-    };
-    struct pool_job job = {.run = run_transform, .arg = &transform};
-
-    /* refuse by the header what would be refused, without waiting for a worker */
-    return image_precheck(file, options, &app->service.images.limits, &job.large, err) &&
-           worker_pool_run(app->service.pool, &job, ctx->deadline_ms, err);
-}
+#include "transform.h"
 
 static bool store_image(const struct app *app, const struct context *ctx,
                         const struct preprocessed *object, struct bytes data, struct error *err)
@@ -56,7 +19,7 @@ static bool store_image(const struct app *app, const struct context *ctx,
                         },
                         NULL, err);
 
-    metric_observe(METRIC_STAGE_DURATION, "stage=\"store\"", clock_monotonic_s() - started);
+    stage_took(ctx->stages, STAGE_STORE, clock_monotonic_s() - started);
     return ok;
 }
 
@@ -73,7 +36,7 @@ static bool announce(const struct app *app, const struct context *ctx, struct pr
     bool ok =
         app->publisher->publish(app->publisher, &event, ctx->deadline_ms, object->message_id, err);
 
-    metric_observe(METRIC_STAGE_DURATION, "stage=\"publish\"", clock_monotonic_s() - started);
+    stage_took(ctx->stages, STAGE_PUBLISH, clock_monotonic_s() - started);
     return ok;
 }
 
@@ -87,7 +50,7 @@ bool preprocess(const struct app *app, const struct context *ctx, struct bytes f
     if (!content_id(options, file, ret->id, err) ||
         !object_key(store_prefix(store), ret->id, ret->format, ret->key, sizeof(ret->key), err) ||
         !store_uri(store, ret->key, ret->uri, err) ||
-        !transform(app, ctx, file, options, &image, err))
+        !transform_image(app, ctx, file, options, &image, err))
         return false;
     ret->width = image.width;
     ret->height = image.height;

@@ -7,6 +7,8 @@ const struct route preprocess_routes[] = {
     SERVICE_ROUTE("/metrics", handle_metrics),
     SERVICE_ROUTE("/openapi.json", handle_openapi),
     {"POST", "/preprocess", handle_preprocess, false},
+    {"POST", "/transform", handle_transform, false},
+    {"GET", "/results/{id}", handle_result, false},
     {"GET", "/images/{id}", handle_images, false},
 };
 const size_t preprocess_route_count = ARRAY_SIZE(preprocess_routes);

@@ -4,6 +4,7 @@
 #define DARKROOM_BASE_CONTEXT_H
 
 #include "base/byte_budget.h"
+#include "base/stages.h"
 
 enum { REQUEST_ID_MAX = 64, TRACEPARENT_LEN = 55 };
 
@@ -14,6 +15,7 @@ struct context {
     int64_t deadline_ms;     /* monotonic: answer by then */
     /* of buffered bodies; charge what else is buffered for the request */
     struct byte_budget *budget;
+    struct stages *stages; /* how long things take is noted there; may be NULL */
 };
 
 /* [A-Za-z0-9._-]{1,64} */

@@ -33,6 +33,7 @@ struct exchange {
     struct counted counted;
     int64_t content_length; /* 0 when unknown */
     double started_s;
+    struct stages stages;
     int64_t charged;
     int status;
     size_t reply_bytes;

@@ -20,13 +20,14 @@ enum image_format {
     IMAGE_AVIF,
 };
 
-enum image_fit { IMAGE_COVER, IMAGE_CONTAIN, IMAGE_FILL, IMAGE_INSIDE };
+enum image_fit { IMAGE_COVER, IMAGE_CONTAIN, IMAGE_FILL, IMAGE_INSIDE, IMAGE_NONE };
 
 enum {
     IMAGE_OUTPUT_PIXELS_MAX = 16000000,
     IMAGE_OUTPUT_PIXELS_MAX_AVIF = 4000000,
     IMAGE_DIMENSION_MAX = 65535, /* of an option; WebP output is further limited to 16383 */
     IMAGE_JPEG_SCANS_MAX = 100,
+    IMAGE_OPERATIONS_MAX = 8, /* of rows in ops/operations.c */
 };
 
 /* What one request may cost; checked on the header, before decoding. */
@@ -47,19 +48,23 @@ struct image_options {
     enum image_format format; /* IMAGE_JPEG, _PNG, _WEBP or _AVIF */
     int quality;              /* 1..100, the encoder's own number; 0: the format's default */
     uint32_t background;      /* 0xRRGGBB, under transparency and padding */
+    /* Of each row of the table in ops/operations.c, in its order, the value; 0: not asked for.
+     * Those asked for end the canonical text: "median=5\nmean=3\nrotate=90\n". */
+    int operations[IMAGE_OPERATIONS_MAX];
 };
 
-/* width=0, height=0, cover, JPEG, quality=0, background ffffff. */
+/* width=0, height=0, cover, JPEG, quality=0, background ffffff, no operations. */
 struct image_options image_options_default(void);
 /* The quality, with the default (JPEG 94, others 90) filled in. */
 int image_options_quality(const struct image_options *options);
 
 /* Set one option from its text (name as in the HTTP API: width, height, fit, format, quality,
- * background). ERROR_BAD_REQUEST names the option and what it may be; ERROR_NOT_FOUND for a name
- * that is no option. */
+ * background, median, mean, rotate). ERROR_BAD_REQUEST names the option and what it may be;
+ * ERROR_NOT_FOUND for a name that is no option. */
 bool image_options_set(struct image_options *options, const char *name, const char *value,
                        struct error *err) NODISCARD;
-/* Checks that need all options together (output pixels; format limits). ERROR_BAD_REQUEST. */
+/* Checks that need all options together (output pixels; format limits; a size with IMAGE_NONE).
+ * ERROR_BAD_REQUEST. */
 bool image_options_check(const struct image_options *options, struct error *err) NODISCARD;
 
 enum { IMAGE_OPTIONS_TEXT_MAX = 160 };
@@ -85,6 +90,7 @@ struct image_header {
     int width, height; /* as stored, before orientation */
     int pages;
     int bands;
+    int64_t memory;          /* the estimate, bytes */
     int colours, alpha;      /* TIFF: how many bands are colours; which is transparency, -1: none */
     struct image_rect frame; /* GIF: where on the canvas the first frame is */
     bool progressive;        /* JPEG */
@@ -130,9 +136,9 @@ struct image_result {
     struct image_stages stages;
 };
 
-/* Probe, decode whole, orient (EXIF 1..8), to sRGB 8 bit, fit, flatten onto the background, encode
- * without any metadata. Errors as image_probe, and ERROR_BAD_IMAGE for data that does not decode to
- * its end. On failure *ret is untouched. */
+/* Probe, decode whole, orient (EXIF 1..8), to sRGB 8 bit, flatten onto the background, apply the
+ * operations, fit, encode without any metadata. Errors as image_probe, and ERROR_BAD_IMAGE for data
+ * that does not decode to its end. On failure *ret is untouched. */
 bool image_transform(struct image_scratch *scratch, const struct image_input *input,
                      const struct image_options *options, struct image_result *ret,
                      struct error *err) NODISCARD;

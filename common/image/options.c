@@ -1,15 +1,13 @@
 #include "base/strings.h"
-#include "image/private.h"
+#include "image/ops/operations.h"
 
 #include <string.h>
 
 enum { DEFAULT_SIZE = 256 };
 
 static const char *const fit_names[] = {
-    [IMAGE_COVER] = "cover",
-    [IMAGE_CONTAIN] = "contain",
-    [IMAGE_FILL] = "fill",
-    [IMAGE_INSIDE] = "inside",
+    [IMAGE_COVER] = "cover",   [IMAGE_CONTAIN] = "contain", [IMAGE_FILL] = "fill",
+    [IMAGE_INSIDE] = "inside", [IMAGE_NONE] = "none",
 };
 
 struct image_options image_options_default(void)
@@ -46,7 +44,7 @@ static bool set_fit(const char *value, enum image_fit *ret, struct error *err)
             return true;
         }
     }
-    return error_set(err, ERROR_BAD_REQUEST, "fit: must be cover, contain, fill or inside");
+    return error_set(err, ERROR_BAD_REQUEST, "fit: must be cover, contain, fill, inside or none");
 }
 
 static bool set_format(const char *value, enum image_format *ret, struct error *err)
@@ -88,7 +86,7 @@ bool image_options_set(struct image_options *options, const char *name, const ch
         return set_format(value, &options->format, err);
     if (strcmp(name, "background") == 0)
         return set_background(value, &options->background, err);
-    return error_set(err, ERROR_NOT_FOUND, "no such option");
+    return operations_set(options, name, value, err);
 }
 
 /* What the encoders can write: libjpeg's own limit, the width of WebP's fields, libvips' for AVIF.
@@ -118,7 +116,10 @@ bool image_output_check(const struct image_options *asked, int width, int height
     int side = dimension_max(asked->format);
     int pixels =
         asked->format == IMAGE_AVIF ? IMAGE_OUTPUT_PIXELS_MAX_AVIF : IMAGE_OUTPUT_PIXELS_MAX;
-    const char *both = asked->width == 0 ? "height" : asked->height == 0 ? "width" : NULL;
+    const char *both = asked->fit == IMAGE_NONE ? "fit"
+                       : asked->width == 0      ? "height"
+                       : asked->height == 0     ? "width"
+                                                : NULL;
 
     if (width > side)
         return error_set(err, ERROR_BAD_REQUEST, "%s: a %s image is at most %d wide, not %d",
@@ -135,6 +136,9 @@ bool image_output_check(const struct image_options *asked, int width, int height
 
 bool image_options_check(const struct image_options *options, struct error *err)
 {
+    if (options->fit == IMAGE_NONE && (options->width != 0 || options->height != 0))
+        return error_set(err, ERROR_BAD_REQUEST, "%s: fit=none keeps the size; leave it out",
+                         options->width != 0 ? "width" : "height");
     /* an unset dimension is at least 1, and checked again when it is known */
     return image_output_check(options, VIPS_MAX(options->width, 1), VIPS_MAX(options->height, 1),
                               err);
@@ -149,4 +153,5 @@ void image_options_text(const struct image_options *options, char out[IMAGE_OPTI
              unset ? DEFAULT_SIZE : options->width, unset ? DEFAULT_SIZE : options->height,
              fit_names[options->fit], image_format_name(options->format),
              image_options_quality(options), (unsigned)(options->background & 0xffffff));
+    operations_text(options, out, IMAGE_OPTIONS_TEXT_MAX);
 }

@@ -100,6 +100,7 @@ struct fit_request {
     const void *context;
     uint32_t background; /* 0xRRGGBB */
     const struct image_input *input;
+    const struct image_options *options; /* whose operations come next; NULL: none do */
 };
 
 struct image_size {
@@ -126,6 +127,10 @@ struct picture {
 /* Probe, decode and fit. */
 bool image_fit(struct image_scratch *scratch, const struct fit_request *request,
                struct picture *ret, struct error *err) NODISCARD;
+
+/* Probe and decode at full size, apply the operations, and fit what they leave. */
+bool image_operate(struct image_scratch *scratch, const struct fit_request *request,
+                   struct picture *ret, struct error *err) NODISCARD;
 
 /* --- pixels --- */
 

@@ -12,6 +12,9 @@ void image_scratch_trim(struct image_scratch *w)
     scratch_buffer_trim(&w->rows, KEEP_BYTES);
     scratch_buffer_trim(&w->resized, KEEP_BYTES);
     scratch_buffer_trim(&w->canvas, KEEP_BYTES);
+    scratch_buffer_trim(&w->full[0], KEEP_BYTES);
+    scratch_buffer_trim(&w->full[1], KEEP_BYTES);
+    scratch_buffer_trim(&w->work, KEEP_BYTES);
     scratch_buffer_trim(&w->profile, KEEP_BYTES);
     resample_trim(&w->resample, KEEP_BYTES);
     colours_trim(&w->colours, KEEP_BYTES);
@@ -43,6 +46,9 @@ void image_scratch_free(struct image_scratch *w)
     scratch_buffer_done(&w->rows);
     scratch_buffer_done(&w->resized);
     scratch_buffer_done(&w->canvas);
+    scratch_buffer_done(&w->full[0]);
+    scratch_buffer_done(&w->full[1]);
+    scratch_buffer_done(&w->work);
     scratch_buffer_done(&w->profile);
     resample_done(&w->resample);
     free(w);

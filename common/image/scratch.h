@@ -13,6 +13,8 @@ struct image_scratch {
     struct scratch_buffer rows;    /* as the decoder gives them */
     struct scratch_buffer resized; /* RGB, as the file is turned */
     struct scratch_buffer canvas;  /* RGB, upright and padded */
+    struct scratch_buffer full[2]; /* RGB at full size: what operations read and write */
+    struct scratch_buffer work;    /* of an operation */
     struct scratch_buffer profile; /* put together from the file's pieces */
     struct colours colours;
     struct jpeg_encoder *encoder;

@@ -1,5 +1,5 @@
 #include "base/clock.h"
-#include "image/private.h"
+#include "image/ops/operations.h"
 #include "image/scratch.h"
 
 #include <math.h>
@@ -17,7 +17,10 @@ static void box_size(const struct image_options *options, int width, int height,
 {
     *box_width = options->width;
     *box_height = options->height;
-    if (options->width == 0 && options->height == 0)
+    if (options->fit == IMAGE_NONE) {
+        *box_width = width;
+        *box_height = height;
+    } else if (options->width == 0 && options->height == 0)
         *box_width = *box_height = 256;
     else if (options->width == 0)
         *box_width = (double)options->height * width / height;
@@ -78,7 +81,9 @@ static bool transform(struct image_scratch *scratch, const struct image_input *i
                       const struct image_options *options, struct image_result *ret,
                       struct error *err)
 {
-    struct fit_request request = {plan_fit, options, options->background, input};
+    const bool operated = operations_asked(options);
+    struct fit_request request = {plan_fit, options, options->background, input,
+                                  operated ? options : NULL};
     struct picture picture;
     struct image_result result = {0};
     double start;
@@ -88,7 +93,7 @@ static bool transform(struct image_scratch *scratch, const struct image_input *i
     if (!image_can_encode(options->format))
         return error_set(err, ERROR_BAD_REQUEST, "format: this server cannot write %s",
                          image_format_name(options->format));
-    if (!image_fit(scratch, &request, &picture, err))
+    if (!(operated ? image_operate : image_fit)(scratch, &request, &picture, err))
         return false;
     start = clock_monotonic_s();
     if (!image_encode(scratch, &(struct encode_request){options, input->cancelled}, &picture,

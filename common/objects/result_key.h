@@ -7,6 +7,8 @@
 
 #define RESULT_SUFFIX ".json"
 
+enum { RESULT_BYTES_MAX = 1024 * 1024 };
+
 /* The key of an object's result. ERROR_BAD_REQUEST when it does not fit into `size` bytes. */
 bool result_key(const char *object_key, char *out, size_t size, struct error *err) NODISCARD;
 

@@ -98,7 +98,7 @@ static void run_one(struct worker_pool *pool, struct queued_job *job, void *stat
     pthread_mutex_unlock(&pool->mutex);
 
     double started = clock_monotonic_s();
-    metric_observe(METRIC_STAGE_DURATION, "stage=\"queue\"", started - job->queued_s);
+    stage_took(job->what->stages, STAGE_QUEUE, started - job->queued_s);
     job->ok = job->what->run(state, job->what->arg, &job->cancelled, job->err);
     double seconds = clock_monotonic_s() - started;
 

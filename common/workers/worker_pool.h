@@ -17,6 +17,7 @@
 #define DARKROOM_WORKERS_WORKER_POOL_H
 
 #include "base/error.h"
+#include "base/stages.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -27,8 +28,9 @@ struct pool_job {
     /* `state` is the worker's own, reused from job to job. `cancelled` becomes true once the
      * deadline has passed: end soon then. */
     bool (*run)(void *state, void *arg, const atomic_bool *cancelled, struct error *err);
-    void *arg;  /* borrowed until worker_pool_run returns */
-    bool large; /* takes many times as long as most */
+    void *arg;             /* borrowed until worker_pool_run returns */
+    bool large;            /* takes many times as long as most */
+    struct stages *stages; /* the wait is noted there; may be NULL */
 };
 
 struct worker_pool_options {

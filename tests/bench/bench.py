@@ -18,6 +18,7 @@ import time
 
 import figures
 import inputs
+import operations
 import processes
 from processes import PROGRAMS, ROOT, run
 
@@ -251,16 +252,21 @@ def measure(bench, rounds):
     cold = bench.cold(3 if bench.quick else 20)
     mixed = bench.mixed(unit, 1 if bench.quick else 3)
     batching = bench.batching(unit)
+    operated = operations.measure(0.3 * unit, 1 if bench.quick else 5)
     bench.sustained(1.5 if bench.quick else 12)
-    progress("cold start, mixed load, memory", bench.started)
+    progress("cold start, mixed load, operations, memory", bench.started)
     return {
         "machine": machine(), "quick": bench.quick, "rounds": done, "floors_per_second": bench.floors,
         "floors_cpu_ms": bench.floors_cpu_ms,
-        "services": bench.services, "cold_start_ms": cold, "mixed": mixed, "batching": batching,
+        "services": bench.services, "cold_start_ms": cold, "mixed": mixed, "batching": batching, "operations": operated,
         "memory": bench.memory, "seconds": time.monotonic() - bench.started,
         "driver_cpu_s": os.times().user + os.times().system - begin.user - begin.system,
-        "bounds": [b.as_json() for b in figures.bounds(done, cold, bench.memory)],
+        "bounds": [b.as_json() for b in all_bounds(done, cold, bench.memory, operated)],
     }
+
+
+def all_bounds(rounds, cold, memory, operated):
+    return figures.bounds(rounds, cold, memory) + figures.operation_bounds(operated)
 
 
 def machine():
@@ -277,7 +283,7 @@ def report(result):
     print(figures.floors_text(result["floors_per_second"], result["floors_cpu_ms"], FLOORS), "\n")
     print(figures.services_text(result["services"]), "\n")
     print(figures.rest_text(result), "\n")
-    print(figures.bounds_text(figures.bounds(result["rounds"], result["cold_start_ms"], result["memory"])))
+    print(figures.bounds_text(all_bounds(result["rounds"], result["cold_start_ms"], result["memory"], result["operations"])))
 
 
 def expected_services():

@@ -128,6 +128,13 @@ def bounds(rounds, cold, memory):
     return table
 
 
+def operation_bounds(operations):
+    """operations: operations.measure(). How many times OpenCV's CPU time ours goes into; nothing without OpenCV."""
+    return [Bound(f"{name}, 2 MP, one thread, vs OpenCV",
+                  median([theirs / ours for ours, theirs in zip(o["cpu_ms"], o["opencv_cpu_ms"])]), 1.0, unit="x")
+            for name, o in operations.items() if o["opencv_cpu_ms"]]
+
+
 def bounds_text(table):
     width = max(len(b.name) for b in table)
     lines = []
@@ -162,7 +169,7 @@ def floors_text(per_second, cpu_ms, names):
 
 
 def rest_text(result):
-    """Mixed load, batching, memory, cold start."""
+    """Mixed load, batching, memory, cold start, operations."""
     mixed, batching = result["mixed"], result["batching"]
 
     def mid(name, get):
@@ -187,6 +194,9 @@ def rest_text(result):
         lines.append(f"memory, {service}: PSS {memory['idle_mb']:.0f} MB idle, {memory['peak_mb']:.0f} at most, "
                      f"{memory['sustained_mb'][-1]:.0f} after {memory['sustained_requests']} requests "
                      f"(peak RSS {memory['peak_rss_mb']:.0f})")
+    for name, o in result["operations"].items():
+        theirs = f"OpenCV {median(o['opencv_cpu_ms']):.2f} ms" if o["opencv_cpu_ms"] else "NOT COMPARED: no OpenCV here"
+        lines.append(f"{name}, 2 MP, one thread: {median(o['cpu_ms']):.2f} ms of CPU; {theirs}")
     for service, ms in result["cold_start_ms"].items():
         lines.append(f"cold start, {service}: {median(ms):.1f} ms (least {min(ms):.1f}, most {max(ms):.1f}, {len(ms)} runs)")
     return "\n".join(lines)

@@ -137,12 +137,28 @@ static void free_worker(void)
     image_scratch_free(worker);
 }
 
+/* Of the last byte of the options: 0 to 7 stand for none. */
+static void read_operations(uint8_t o, struct image_options *options)
+{
+    static const char *const medians[] = {"", "3", "5", "9"}, *const means[] = {"", "3"},
+                             *const turns[] = {"", "90", "270", "37"};
+    const struct {
+        const char *name, *value;
+    } asked[] = {
+        {"median", medians[o >> 3 & 3]}, {"mean", means[o >> 5 & 1]}, {"rotate", turns[o >> 6]}};
+    struct error err;
+
+    for (size_t i = 0; i < ARRAY_SIZE(asked); i++)
+        if (*asked[i].value != '\0')
+            FUZZ_CHECK(image_options_set(options, asked[i].name, asked[i].value, &err));
+}
+
 /* Small results, since it is the decoders that are asked; AVIF seldom: it takes long. */
 static struct image_options read_options(const uint8_t o[OPTION_BYTES])
 {
     static const enum image_format formats[] = {IMAGE_JPEG, IMAGE_PNG, IMAGE_WEBP, IMAGE_JPEG};
 
-    return (struct image_options){
+    struct image_options options = {
         .fit = (enum image_fit)(o[0] >> 2 & 3),
         .format = o[0] >> 4 == 7 ? IMAGE_AVIF : formats[o[0] >> 4 & 3],
         .width = o[1] == 0 ? 0 : o[1] % 64 + (o[7] == 1 ? 400 : 0) + 1,
@@ -150,6 +166,12 @@ static struct image_options read_options(const uint8_t o[OPTION_BYTES])
         .quality = o[3] % 100 + 1,
         .background = (uint32_t)o[4] << 16 | (uint32_t)o[5] << 8 | o[6],
     };
+    if (o[7] == 3) {
+        options.fit = IMAGE_NONE;
+        options.width = options.height = 0;
+    }
+    read_operations(o[7], &options);
+    return options;
 }
 
 static void check_failure(const struct error *err)
@@ -164,6 +186,8 @@ static void check_size(const struct image_options *options, const struct image_r
     int width = unset ? 256 : options->width, height = unset ? 256 : options->height;
 
     FUZZ_CHECK(result->width >= 1 && result->height >= 1);
+    if (options->fit == IMAGE_NONE)
+        return;
     if (options->fit == IMAGE_INSIDE) {
         FUZZ_CHECK(width == 0 || result->width <= width);
         FUZZ_CHECK(height == 0 || result->height <= height);

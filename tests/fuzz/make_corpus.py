@@ -70,6 +70,9 @@ def options():
     write("options", "all", "width=300&height=200&fit=contain&format=webp&quality=80\nbackground=00ff7f")
     write("options", "avif", "width=2000&height=2000&format=avif\n")
     write("options", "large", "width=65535&format=png&fit=inside\nheight=244")
+    write("options", "operations", "median=5&mean=31&rotate=-45\nfit=none&format=png")
+    write("options", "turned", "rotate=360&median=15\nmean=3")
+    write("options", "even", "median=4&rotate=1.5\nmean=33")
     write("options", "twice", "width=1\nwidth=2")
     write("options", "unknown", "sharpen=1&quality=0\nfit=cover")
 

@@ -21,7 +21,7 @@ static void check_round_trip(const struct image_options *options)
     struct bytes in = bytes_from_str(text);
     fuzz_until(&in, "\n");
     fuzz_fields_read(in, "\n", "=", &fields);
-    FUZZ_CHECK(fields.count == 6);
+    FUZZ_CHECK(fields.count >= 6); /* and operations */
     for (size_t i = 0; i < fields.count; i++)
         if (strcmp(fields.field[i].value, "0") != 0) /* an unset dimension */
             FUZZ_CHECK(image_options_set(&read, fields.field[i].name, fields.field[i].value, &err));

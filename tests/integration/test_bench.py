@@ -204,6 +204,15 @@ def test_ratios_are_taken_round_by_round():
     assert verdicts(rounds)["/preprocess vs libvips (d)"] == (pytest.approx(3.0), "met")
 
 
+def test_operations_against_opencv():
+    """The faster side's ratio, pair by pair; without OpenCV there is no figure to compare."""
+    got = figures.operation_bounds({"median 5": {"cpu_ms": [10, 20, 5], "opencv_cpu_ms": [13, 26, 5]},
+                                    "mean 3": {"cpu_ms": [2.0], "opencv_cpu_ms": [1.0]},
+                                    "rotate 90": {"cpu_ms": [2.0], "opencv_cpu_ms": []}})
+    assert [(b.name.split(",")[0], b.figure, b.verdict) for b in got] == [
+        ("median 5", pytest.approx(1.3), "met"), ("mean 3", 0.5, "short")]
+
+
 def test_growth_compares_the_last_quarters():
     assert figures.growth([10, 50, 90, 90, 100, 100, 104, 104]) == pytest.approx(1.04)
     growing = verdicts([one_round()], classify=[10, 20, 30, 40, 50, 60, 70, 80])

@@ -345,7 +345,8 @@ ROUTES = {
     "classify-service": [("GET", "/"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("POST", "/classify"),
                          ("GET", "/results/" + "0" * 64), ("HEAD", "/"), ("POST", "/pubsub")],
     "preprocess-service": [("GET", "/"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("POST", "/preprocess"),
-                           ("GET", "/images/" + "0" * 64), ("HEAD", "/metrics")],
+                           ("POST", "/transform"), ("GET", "/results/" + "0" * 64), ("GET", "/images/" + "0" * 64),
+                           ("HEAD", "/metrics")],
 }
 
 

@@ -181,7 +181,10 @@ def test_what_is_answered_is_documented(shared):
         check_reply(doc, "get", path, service.get(path))
     for data, query in ((picture, ""), (picture, "?width=0"), (b"text", ""), (picture[:999], "")):
         check_reply(doc, "post", "/preprocess", service.upload(data, query))
+        check_reply(doc, "post", "/transform", service.post_image("/transform" + query, data))
     told = service.upload(picture).json()
+    for name in (told["id"], "x"):
+        check_reply(doc, "get", "/results/{id}", service.get("/results/" + name))
     for name, headers in ((told["id"], {}), (told["id"], {"Range": "bytes=0-1"}), ("x", {}),
                           (told["id"], {"Range": "bytes=9999999-"}), (told["id"], {"If-None-Match": "*"})):
         check_reply(doc, "get", "/images/{id}", service.get("/images/" + name, headers))
@@ -232,20 +235,27 @@ def test_what_is_answered_is_documented(shared):
     assert doc.pop("exercised") == set(operations(doc))
 
 
-def test_options_are_documented(shared):
-    """Every option of /preprocess in the query and in the form, with its bounds."""
-    post = shared.preprocess.get("/openapi.json").json()["paths"]["/preprocess"]["post"]
+def test_transform_takes_what_preprocess_takes(shared):
+    paths = shared.preprocess.get("/openapi.json").json()["paths"]
+    for part in ("parameters", "requestBody"):
+        assert paths["/transform"]["post"][part] == paths["/preprocess"]["post"][part]
+
+
+@pytest.mark.parametrize("path", ["/preprocess", "/transform"])
+def test_options_are_documented(shared, path):
+    """Every option in the query and in the form, with its bounds."""
+    post = shared.preprocess.get("/openapi.json").json()["paths"][path]["post"]
     in_query = {p["name"]: p["schema"] for p in post["parameters"] if p["in"] == "query"}
     in_form = dict(post["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"])
     assert in_form.pop("file") == {"type": "string", "format": "binary"}
     assert in_query == in_form
-    assert set(in_query) == {"width", "height", "fit", "format", "quality", "background"}
+    assert set(in_query) == {"width", "height", "fit", "format", "quality", "background", "median", "mean", "rotate"}
     picture = encode(gradient(9, 9))
     for name, schema in in_query.items():
         good = schema.get("enum") or [schema.get("default", schema.get("minimum"))]
         good += [schema[bound] for bound in ("minimum",) if bound in schema]
         bad = [schema[bound] + step for bound, step in (("minimum", -1), ("maximum", 1)) if bound in schema] + ["?"]
         for value in good:
-            assert shared.preprocess.upload(picture, f"?{name}={value}").status == 200
+            assert shared.preprocess.post_image(f"{path}?{name}={value}", picture).status == 200
         for value in bad:
-            assert shared.preprocess.upload(picture, f"?{name}={value}").status == 400
+            assert shared.preprocess.post_image(f"{path}?{name}={value}", picture).status == 400

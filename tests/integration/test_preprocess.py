@@ -22,14 +22,14 @@ def query(**options):
     return "?" + urllib.parse.urlencode(options) if options else ""
 
 
-def expected_id(data, **options):
+def expected_id(data, operations="", **options):
     o = DEFAULTS | options
     if o["width"] is None and o["height"] is None:
         o["width"] = o["height"] = 256
     quality = o["quality"] or (94 if o["format"] == "jpeg" else 90)
     text = (f"darkroom-4\nwidth={o['width'] or 0}\nheight={o['height'] or 0}\nfit={o['fit']}\n"
             f"format={o['format']}\nquality={quality}\nbackground={o['background'].lower()}\n")
-    return hashlib.sha256(text.encode() + data).hexdigest()
+    return hashlib.sha256((text + operations).encode() + data).hexdigest()
 
 
 def form(fields, file=PNG, name="file", boundary="----b0undary"):

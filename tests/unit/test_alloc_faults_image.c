@@ -35,6 +35,26 @@ static bool transform_once(void *ctx, struct error *err)
     return ok;
 }
 
+/* The whole picture, twice, and what each operation needs besides. */
+static bool operate_once(void *ctx, struct error *err)
+{
+    static const char *const asked[][2] = {{"median", "9"}, {"mean", "5"}, {"rotate", "30"}};
+    struct image_options options = options_of(60, 40, IMAGE_CONTAIN, IMAGE_JPEG);
+    struct image_input input = test_input(sample_bytes(picture));
+    CLEANUP(image_result_done) struct image_result result = {0};
+    struct image_scratch *worker = image_scratch_new(err);
+
+    (void)ctx;
+    if (worker == NULL)
+        return false;
+    for (size_t i = 0; i < ARRAY_SIZE(asked); i++)
+        assert_true(image_options_set(&options, asked[i][0], asked[i][1], err));
+    bool ok = image_transform(worker, &input, &options, &result, err);
+    assert_true(ok == (result.data != NULL));
+    image_scratch_free(worker);
+    return ok;
+}
+
 static bool tensor_once(void *ctx, struct error *err)
 {
     static uint8_t pixels[3 * 32 * 32];
@@ -79,6 +99,7 @@ static void test_images(void **state)
     (void)state;
     assert_non_null(worker);
     alloc_faults_run("transform", transform_once, NULL);
+    alloc_faults_run("operate", operate_once, NULL);
     alloc_faults_run("tensor", tensor_once, NULL);
     alloc_faults_run("resample", resample_once, NULL);
     alloc_faults_run("resample again", resample_once, &kept);

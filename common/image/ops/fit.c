@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "image/ops/geometry.h"
+#include "image/ops/operations.h"
 #include "image/read/jpeg.h"
 
 /* The picture's rows, upright, to the resampler. */
@@ -77,10 +78,85 @@ bool image_fit(struct image_scratch *scratch, const struct fit_request *request,
         !image_probe(input->data, input->limits, &header, err))
         return false;
     probed = clock_monotonic_s() - start;
+    if (request->options != NULL &&
+        !operations_check(request->options, &header, request->input->limits, err))
+        return false;
     ok = jpeg_fits(&header) && !scratch->only_libvips
              ? jpeg_fit(scratch, request, &header, ret, err)
              : fit_by_libvips(scratch, request, &header, ret, err);
     if (ok)
         ret->stages.decode += probed;
     return ok;
+}
+
+/* The picture as it is; `context` is the request, whose own plan must be possible, too. */
+static bool plan_whole(const void *context, int width, int height, struct fit_plan *ret,
+                       struct error *err)
+{
+    const struct fit_request *request = context;
+    struct image_size after = operations_size(request->options, (struct image_size){width, height});
+
+    if (!request->plan(request->context, after.width, after.height, ret, err))
+        return false;
+    *ret = (struct fit_plan){.window_width = width,
+                             .window_height = height,
+                             .width = width,
+                             .height = height,
+                             .canvas_width = width,
+                             .canvas_height = height};
+    return true;
+}
+
+/* Into full[0], where it came to lie in the scratch; its memory, and that of what it was turned
+ * from, is taken over. */
+static void take_whole(struct image_scratch *w, const struct picture *picture)
+{
+    struct scratch_buffer *at = picture->rgb == w->canvas.data ? &w->canvas : &w->resized;
+    struct scratch_buffer *other = at == &w->canvas ? &w->resized : &w->canvas;
+
+    for (int i = 0; i < 2; i++)
+        scratch_buffer_done(&w->full[i]);
+    w->full[0] = *at;
+    w->full[1] = *other;
+    *at = *other = (struct scratch_buffer){0};
+}
+
+static bool fit_picture(struct image_scratch *w, const struct fit_request *request,
+                        const struct picture *picture, struct picture *ret, struct error *err)
+{
+    struct image_size size = {picture->width, picture->height};
+    struct turned view = turned_view(picture->rgb, size, (struct turn){0});
+    struct geometry g;
+
+    if (!geometry_plan(&g, &size, 1, request, err))
+        return false;
+    if (geometry_is_whole(&g)) {
+        *ret = *picture;
+        return true;
+    }
+    return geometry_begin(&g, w, err) && feed(&view, request->input->cancelled, w, err) &&
+           geometry_finish(&g, w, request->background, ret, err);
+}
+
+bool image_operate(struct image_scratch *w, const struct fit_request *request, struct picture *ret,
+                   struct error *err)
+{
+    struct fit_request whole = *request;
+    struct picture picture;
+
+    whole.plan = plan_whole;
+    whole.context = request;
+    if (!image_fit(w, &whole, &picture, err))
+        return false;
+    take_whole(w, &picture);
+    struct image_stages stages = picture.stages;
+    double start = clock_monotonic_s();
+
+    if (!operations_apply(request->options, request->input->cancelled, w->full, &w->work, &picture,
+                          err) ||
+        !fit_picture(w, request, &picture, ret, err))
+        return false;
+    stages.transform += clock_monotonic_s() - start;
+    ret->stages = stages;
+    return true;
 }

@@ -35,6 +35,15 @@ int geometry_spare(const struct geometry *g)
     return least < 2 ? 1 : least > MOST ? MOST : (int)least;
 }
 
+bool geometry_is_whole(const struct geometry *g)
+{
+    const struct fit_plan *p = &g->plan;
+
+    return !g->turn.swap && !g->turn.mirror_x && !g->turn.mirror_y && p->window_width == g->width &&
+           p->window_height == g->height && p->width == g->width && p->height == g->height &&
+           p->canvas_width == g->width && p->canvas_height == g->height;
+}
+
 /* Along one upright axis of the decoded picture, which has `length` pixels: [from, from + size)
  * become `out` pixels. */
 struct stretch {

@@ -37,6 +37,9 @@ bool geometry_plan(struct geometry *g, const struct image_size *stored, int orie
  * the final, good resize); 1 for none. */
 int geometry_spare(const struct geometry *g);
 
+/* Whether the plan leaves the stored picture as it is. */
+bool geometry_is_whole(const struct geometry *g);
+
 /* Gets scratch->resample ready for the rows of the decoded picture. ERROR_OVERLOADED. */
 bool geometry_begin(struct geometry *g, struct image_scratch *scratch, struct error *err) NODISCARD;
 

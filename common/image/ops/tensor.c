@@ -100,7 +100,7 @@ bool image_to_pixels(struct image_scratch *scratch, const struct image_input *in
                      const struct image_tensor_spec *spec, uint8_t *rgb, struct image_stages *ret,
                      struct error *err)
 {
-    struct fit_request request = {plan_tensor, spec, 0xffffff, input};
+    struct fit_request request = {plan_tensor, spec, 0xffffff, input, NULL};
     struct picture picture;
     bool ok = image_fit(scratch, &request, &picture, err);
 

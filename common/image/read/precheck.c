@@ -1,8 +1,10 @@
-#include "image/private.h"
+#include "image/ops/operations.h"
 
 /* What a pixel costs, in pixels of a baseline JPEG that is read (5 ns each on the machine where
  * this was measured: medians of single requests, libvips 8.14). */
 enum {
+    PIXEL_NS = 5,
+    READ_WHOLE = 3, /* at full size, and each pixel once more for the fit */
     READ_PROGRESSIVE = 3,
     READ_OTHER = 6, /* PNG 7, WebP 5 */
     WRITE_JPEG = 8, /* resizing included */
@@ -18,19 +20,29 @@ static int64_t read_cost(const struct image_header *h)
     return (int64_t)h->width * h->height * factor;
 }
 
-static int64_t write_cost(const struct image_header *h, const struct image_options *o)
+static int64_t operations_cost(const struct image_header *h, const struct image_options *o)
+{
+    if (!operations_asked(o))
+        return 0;
+    double cost = operations_cost_ns(o, (struct image_size){h->width, h->height}) / PIXEL_NS +
+                  (double)h->width * h->height * READ_WHOLE;
+    return cost < LARGE ? (int64_t)cost : LARGE;
+}
+
+static int64_t write_cost(struct image_size picture, const struct image_options *o)
 {
     double width = o->width, height = o->height;
 
     if (width == 0 && height == 0)
         width = height = 256;
     else if (width == 0)
-        width = height * h->width / h->height;
+        width = height * picture.width / picture.height;
     else if (height == 0)
-        height = width * h->height / h->width;
-    if (o->fit == IMAGE_INSIDE && width * height > (double)h->width * h->height) {
-        width = h->width;
-        height = h->height;
+        height = width * picture.height / picture.width;
+    if (o->fit == IMAGE_NONE ||
+        (o->fit == IMAGE_INSIDE && width * height > (double)picture.width * picture.height)) {
+        width = picture.width;
+        height = picture.height;
     }
     int factor = o->format == IMAGE_JPEG   ? WRITE_JPEG
                  : o->format == IMAGE_AVIF ? WRITE_AVIF
@@ -51,6 +63,14 @@ bool image_precheck(struct bytes data, const struct image_options *options,
     }
     if (!image_probe(data, limits, &h, err))
         return false;
-    *large = read_cost(&h) + (options != NULL ? write_cost(&h, options) : 0) >= LARGE;
+    int64_t cost = read_cost(&h);
+    if (options != NULL) {
+        if (!operations_check(options, &h, limits, err))
+            return false;
+        cost +=
+            operations_cost(&h, options) +
+            write_cost(operations_size(options, (struct image_size){h.width, h.height}), options);
+    }
+    *large = cost >= LARGE;
     return true;
 }

@@ -261,6 +261,7 @@ bool image_probe(struct bytes data, const struct image_limits *limits, struct im
         return error_set(err, ERROR_TOO_LARGE,
                          "decoding the image would take more than %lld bytes of memory",
                          (long long)limits->max_decode_bytes);
+    p.header.memory = memory + p.extra;
     *ret = p.header;
     return true;
 }

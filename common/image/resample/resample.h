@@ -14,9 +14,9 @@
 #include "image/resample/resample_axis.h"
 
 enum {
-    RESAMPLE_SOURCE_SIDE_MAX = 10000000,        /* libvips' own limit */
-    RESAMPLE_SIDE_MAX = 65535,                  /* of the output */
-    RESAMPLE_OUT_PIXELS_MAX = 16 * 1024 * 1024, /* of the output */
+    RESAMPLE_SOURCE_SIDE_MAX = 10000000,          /* libvips' own limit */
+    RESAMPLE_SIDE_MAX = 65535,                    /* of the output */
+    RESAMPLE_OUT_PIXELS_MAX = 1024 * 1024 * 1024, /* of the output: what is copied whole, too */
 };
 
 /* A window of the source becomes out_width x out_height pixels of RGB, 3 bytes each. Pixels beside

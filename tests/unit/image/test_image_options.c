@@ -61,6 +61,20 @@ static void test_errors_name_the_option(void **state)
         {"background", "0xffff"},
         {"background", "ffffff0"},
         {"background", "gggggg"},
+        {"fit", "None"},
+        {"median", "1"},
+        {"median", "4"},
+        {"median", "17"},
+        {"median", ""},
+        {"median", "3.0"},
+        {"median", "-3"},
+        {"mean", "1"},
+        {"mean", "30"},
+        {"mean", "33"},
+        {"rotate", ""},
+        {"rotate", "1.5"},
+        {"rotate", "left"},
+        {"rotate", "99999999999999999999"},
     };
 
     (void)state;

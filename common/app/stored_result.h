@@ -1,0 +1,17 @@
+/* GET /results: what is stored about an object. The same in both services. */
+#ifndef DARKROOM_APP_STORED_RESULT_H
+#define DARKROOM_APP_STORED_RESULT_H
+
+#include "base/context.h"
+#include "http/reply.h"
+#include "store/store.h"
+
+/* 200 with the stored result of the object `key`; 202 while the object has none; 404 without the
+ * object. */
+struct reply reply_stored_result(struct store *store, const struct context *ctx, const char *key);
+
+/* The same of an image of ours, "<id>" or "<id>.<extension>". */
+struct reply reply_stored_result_of(struct store *store, const struct context *ctx,
+                                    const char *name);
+
+#endif

@@ -1,0 +1,215 @@
+/* rotate: any whole number of degrees, clockwise. Multiples of 90 move pixels and change none.
+ *
+ * They are moved in square blocks, whose rows of the one picture and of the other all stay in the
+ * L1 cache. */
+#include "image/ops/rotate.h"
+
+#include "base/strings.h"
+#include "image/ops/geometry.h"
+
+#include <string.h>
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+enum { BLOCK = 64 };
+
+/* Pixel (x, y) of what comes out is at corner + x * across + y * down of what goes in. */
+static struct turned view_of(const struct operation_run *run)
+{
+    const ptrdiff_t pixel = run->bands, row = (ptrdiff_t)operation_row_bytes(run);
+    const uint8_t *right = run->in + (run->size.width - 1) * pixel;
+    const ptrdiff_t bottom = (run->size.height - 1) * row;
+
+    switch (run->value) {
+    case 90:
+        return (struct turned){run->in + bottom, -row, pixel};
+    case 180:
+        return (struct turned){right + bottom, -pixel, -row};
+    default:
+        return (struct turned){right, row, -pixel};
+    }
+}
+
+/* Of what comes out. */
+struct block {
+    int left, top, right, bottom;
+};
+
+static inline __attribute__((always_inline)) void copy_pixels(const struct operation_run *run,
+                                                              const struct turned *view,
+                                                              struct block b, size_t bands)
+{
+    for (int y = b.top; y < b.bottom; y++) {
+        const uint8_t *from = view->corner + b.left * view->across + y * view->down;
+        uint8_t *to = run->out + ((size_t)y * (size_t)run->out_size.width + (size_t)b.left) * bands;
+
+        for (int x = b.left; x < b.right; x++, from += view->across, to += bands)
+            memcpy(to, from, bands);
+    }
+}
+
+static void copy_block(const struct operation_run *run, const struct turned *view, struct block b)
+{
+    switch (run->bands) { /* a copy of a known size is one move */
+    case 1:
+        copy_pixels(run, view, b, 1);
+        break;
+    case 2:
+        copy_pixels(run, view, b, 2);
+        break;
+    case 3:
+        copy_pixels(run, view, b, 3);
+        break;
+    default:
+        copy_pixels(run, view, b, 4);
+    }
+}
+
+#ifdef __x86_64__
+enum { SQUARE = 4, RGB = 3 };
+
+/* Four pixels of a row of `in` become a column: 4 x 4 pixels of RGB are spread to 4 bytes each,
+ * exchanged as 32 bit numbers, and packed. 16 bytes are read and written where 12 are meant. */
+struct square {
+    const uint8_t *from; /* the pixels of the first column: at the lowest address */
+    ptrdiff_t across;
+    bool forward; /* the column's pixels, from the top, are at rising addresses */
+    uint8_t *to;
+    size_t to_row;
+};
+
+__attribute__((target("avx2"))) static inline void turn_square(const struct square *s)
+{
+    const __m128i up = _mm_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1);
+    const __m128i down = _mm_setr_epi8(9, 10, 11, -1, 6, 7, 8, -1, 3, 4, 5, -1, 0, 1, 2, -1);
+    const __m128i pack = _mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1);
+    const __m128i spread = s->forward ? up : down;
+    __m128i column[SQUARE], row[SQUARE];
+
+#pragma GCC unroll 4
+    for (int i = 0; i < SQUARE; i++)
+        column[i] =
+            _mm_shuffle_epi8(_mm_loadu_si128((const __m128i_u *)(s->from + i * s->across)), spread);
+    __m128i low01 = _mm_unpacklo_epi32(column[0], column[1]);
+    __m128i low23 = _mm_unpacklo_epi32(column[2], column[3]);
+    __m128i high01 = _mm_unpackhi_epi32(column[0], column[1]);
+    __m128i high23 = _mm_unpackhi_epi32(column[2], column[3]);
+    row[0] = _mm_unpacklo_epi64(low01, low23);
+    row[1] = _mm_unpackhi_epi64(low01, low23);
+    row[2] = _mm_unpacklo_epi64(high01, high23);
+    row[3] = _mm_unpackhi_epi64(high01, high23);
+#pragma GCC unroll 4
+    for (size_t i = 0; i < SQUARE; i++)
+        _mm_storeu_si128((__m128i_u *)(s->to + i * s->to_row), _mm_shuffle_epi8(row[i], pack));
+}
+
+/* As copy_block for a quarter turn, whose squares are all inside: see square_room. Squares are
+ * written from left to right, so that each one's right neighbour repairs what it wrote beyond. */
+__attribute__((target("avx2"))) static void copy_squares(const struct operation_run *run,
+                                                         const struct turned *view, struct block b)
+{
+    const size_t to_row = (size_t)run->out_size.width * RGB;
+    const bool forward = view->down > 0;
+
+    for (int y = b.top; y < b.bottom; y += SQUARE)
+        for (int x = b.left; x < b.right; x += SQUARE) {
+            const uint8_t *from = view->corner + x * view->across + y * view->down;
+
+            turn_square(&(struct square){
+                .from = forward ? from : from + (SQUARE - 1) * view->down,
+                .across = view->across,
+                .forward = forward,
+                .to = run->out + (size_t)y * to_row + (size_t)x * RGB,
+                .to_row = to_row,
+            });
+        }
+}
+
+/* What squares can make of the picture: two pixels stay at each side, since squares read and write
+ * four bytes beyond themselves. */
+static struct block square_room(const struct operation_run *run)
+{
+    enum { BESIDE = 2 };
+    struct block room = {0, BESIDE, 0, BESIDE};
+
+    if (run->portable || run->bands != RGB || run->value == 180 || !__builtin_cpu_supports("avx2"))
+        return (struct block){0};
+    room.right = (run->out_size.width - BESIDE) / SQUARE * SQUARE;
+    room.bottom += (run->out_size.height - 2 * BESIDE) / SQUARE * SQUARE;
+    return room.right > 0 && room.bottom > room.top ? room : (struct block){0};
+}
+#endif
+
+static int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+/* Blocks of `all`, from left to right. */
+static bool copy_blocks(const struct operation_run *run, struct block all,
+                        void (*copy)(const struct operation_run *run, const struct turned *view,
+                                     struct block b),
+                        struct error *err)
+{
+    const struct turned view = view_of(run);
+
+    for (int y = all.top; y < all.bottom; y += BLOCK) {
+        if (!image_cancelled_check(run->cancelled, err))
+            return false;
+        for (int x = all.left; x < all.right; x += BLOCK)
+            copy(run, &view,
+                 (struct block){x, y, least(x + BLOCK, all.right), least(y + BLOCK, all.bottom)});
+    }
+    return true;
+}
+
+static bool rotate_quarters(const struct operation_run *run, struct error *err)
+{
+    const int width = run->out_size.width, height = run->out_size.height;
+    struct block room = {0};
+
+#ifdef __x86_64__
+    room = square_room(run);
+    if (!copy_blocks(run, room, copy_squares, err))
+        return false;
+#endif
+    /* what is above, beside (which also repairs) and below */
+    return copy_blocks(run, (struct block){0, 0, width, room.top}, copy_block, err) &&
+           copy_blocks(run, (struct block){room.right, room.top, width, room.bottom}, copy_block,
+                       err) &&
+           copy_blocks(run, (struct block){0, room.bottom, width, height}, copy_block, err);
+}
+
+static struct image_size size_after(int degrees, struct image_size in)
+{
+    if (degrees % 180 == 0)
+        return in;
+    return degrees % 180 == 90 ? (struct image_size){in.height, in.width}
+                               : rotate_any_size(degrees, in);
+}
+
+static bool parse(const char *name, const char *value, int *ret, struct error *err)
+{
+    enum { MOST = 1000000000, TURN = 360 };
+    int64_t degrees;
+
+    if (!string_to_int64(value, -MOST, MOST, &degrees))
+        return error_set(err, ERROR_BAD_REQUEST, "%s: must be a whole number of degrees", name);
+    *ret = (int)((degrees % TURN + TURN) % TURN);
+    return true;
+}
+
+static double cost_ns(int degrees)
+{
+    return degrees % 90 == 0 ? 2 : 12;
+}
+
+static bool apply(const struct operation_run *run, struct error *err)
+{
+    return run->value % 90 == 0 ? rotate_quarters(run, err) : rotate_any(run, err);
+}
+
+const struct operation operation_rotate = {
+    .name = "rotate", .parse = parse, .size = size_after, .cost_ns = cost_ns, .apply = apply};

@@ -1,0 +1,13 @@
+/* A picture on the worker pool: what POST /preprocess stores and POST /transform answers with. */
+#ifndef DARKROOM_PREPROCESS_TRANSFORM_H
+#define DARKROOM_PREPROCESS_TRANSFORM_H
+
+#include "app.h"
+#include "base/context.h"
+
+/* Errors of image_precheck, worker_pool_run and image_transform. *ret is the caller's. */
+bool transform_image(const struct app *app, const struct context *ctx, struct bytes file,
+                     const struct image_options *options, struct image_result *ret,
+                     struct error *err) NODISCARD;
+
+#endif

@@ -1,0 +1,342 @@
+/* Operations on a request's picture: their options, their place between decoding and fitting, and
+ * what they may cost. */
+#include "test_image_builders.h"
+
+#include "image/ops/operations.h"
+
+static struct image_options options_with(const char *name, const char *value)
+{
+    struct image_options o = options_of(0, 0, IMAGE_NONE, IMAGE_PNG);
+    struct error err = {0};
+
+    if (!image_options_set(&o, name, value, &err))
+        fail_msg("%s", err.message);
+    return o;
+}
+
+static void assert_text_ends(const struct image_options *o, const char *end)
+{
+    char text[IMAGE_OPTIONS_TEXT_MAX];
+    const char *found;
+
+    image_options_text(o, text);
+    found = strstr(text, "background=ffffff\n");
+    assert_non_null(found);
+    assert_string_equal(found + strlen("background=ffffff\n"), end);
+}
+
+/* In the order of application, whatever the order in which they are asked for. */
+static void test_text(void **state)
+{
+    static const char *const turns[][2] = {{"0", ""},
+                                           {"360", ""},
+                                           {"-720", ""},
+                                           {"90", "rotate=90\n"},
+                                           {"-90", "rotate=270\n"},
+                                           {"450", "rotate=90\n"},
+                                           {"1", "rotate=1\n"},
+                                           {"-1000000000", "rotate=80\n"}};
+    struct image_options o = image_options_default();
+    struct error err = {0};
+
+    (void)state;
+    assert_text_ends(&o, "");
+    for (size_t i = 0; i < ARRAY_SIZE(turns); i++) {
+        o = options_with("rotate", turns[i][0]);
+        assert_text_ends(&o, turns[i][1]);
+        assert_int_equal(operations_asked(&o), *turns[i][1] != '\0');
+    }
+    o = options_with("rotate", "-1");
+    assert_true(image_options_set(&o, "mean", "31", &err));
+    assert_true(image_options_set(&o, "median", "15", &err));
+    assert_text_ends(&o, "median=15\nmean=31\nrotate=359\n");
+}
+
+static void test_none_takes_no_size(void **state)
+{
+    struct image_options o = options_of(0, 10, IMAGE_NONE, IMAGE_JPEG);
+    struct error err = {0};
+
+    (void)state;
+    assert_false(image_options_check(&o, &err));
+    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_memory_equal(err.message, "height: ", 8);
+    o.height = 0;
+    assert_true(image_options_check(&o, &err));
+}
+
+static void test_none_keeps_the_size(void **state)
+{
+    SAMPLE s = save_sample(draw_quarters(300, 200), ".png");
+    struct image_options o = options_of(0, 0, IMAGE_NONE, IMAGE_PNG);
+    CLEANUP(image_result_done) struct image_result r = {0};
+
+    (void)state;
+    transform_ok(s, &o, &r);
+    assert_int_equal(r.width, 300);
+    assert_int_equal(r.height, 200);
+    assert_near(pixel_at(r.data, r.len, 149, 99), RED, 0);
+    assert_near(pixel_at(r.data, r.len, 150, 99), GREEN, 0);
+}
+
+/* A photograph for its size: more than a result may have, named after what asked for it. */
+static void test_none_has_the_same_limits(void **state)
+{
+    SAMPLE s = save_sample(draw_plain(4100, 4000, GREY), ".jpg");
+    struct image_options o = options_with("median", "3");
+    CLEANUP(image_result_done) struct image_result r = {0};
+    struct error err = {0};
+
+    (void)state;
+    assert_false(transform(sample_bytes(s), &o, &r, &err));
+    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_memory_equal(err.message, "fit: ", 5);
+}
+
+/* RED GREEN / BLUE GREY, turned clockwise by a quarter: BLUE RED / GREY GREEN. */
+static void assert_turned(struct sample s, struct image_options o)
+{
+    CLEANUP(image_result_done) struct image_result r = {0};
+
+    transform_ok(s, &o, &r);
+    assert_int_equal(r.width, 40);
+    assert_int_equal(r.height, 60);
+    assert_near(pixel_at(r.data, r.len, 5, 5), BLUE, 6);
+    assert_near(pixel_at(r.data, r.len, 34, 5), RED, 6);
+    assert_near(pixel_at(r.data, r.len, 5, 54), GREY, 6);
+    assert_near(pixel_at(r.data, r.len, 34, 54), GREEN, 6);
+}
+
+static VipsImage *oriented(VipsImage *image, int orientation)
+{
+    VipsImage *out = NULL;
+
+    assert_int_equal(vips_copy(image, &out, NULL), 0);
+    g_object_unref(image);
+    vips_image_set_int(out, VIPS_META_ORIENTATION, orientation);
+    return out;
+}
+
+/* After EXIF orientation, by both ways of decoding, with and without another operation. */
+static void test_rotate_the_upright_picture(void **state)
+{
+    static const char *const suffixes[] = {".jpg[Q=100,subsample-mode=off]", ".png",
+                                           ".webp[lossless]"};
+    struct image_options o = options_with("rotate", "90");
+    struct error err = {0};
+
+    (void)state;
+    for (int pass = 0; pass < 4; pass++) {
+        test_scratch->only_libvips = pass % 2 == 1;
+        for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+            SAMPLE upright = save_sample(draw_quarters(60, 40), suffixes[i]);
+
+            assert_turned(upright, o);
+        }
+        /* stored so that viewers turn it by half */
+        VipsImage *half = NULL, *quarters = draw_quarters(60, 40);
+        assert_int_equal(vips_rot(quarters, &half, VIPS_ANGLE_D180, NULL), 0);
+        g_object_unref(quarters);
+        SAMPLE stored = save_sample(oriented(half, 3), suffixes[0]);
+        assert_turned(stored, o);
+        if (pass == 1)
+            assert_true(image_options_set(&o, "median", "3", &err));
+    }
+    test_scratch->only_libvips = false;
+}
+
+/* The side that orientation exchanges is exchanged before. */
+static void test_orientation_that_swaps(void **state)
+{
+    VipsImage *quarters = draw_quarters(60, 40), *turned = NULL;
+    struct image_options o = options_with("rotate", "90");
+
+    (void)state;
+    assert_int_equal(vips_rot(quarters, &turned, VIPS_ANGLE_D270, NULL), 0);
+    g_object_unref(quarters);
+    SAMPLE s = save_sample(oriented(turned, 6), ".jpg[Q=100,subsample-mode=off]");
+    assert_turned(s, o);
+}
+
+/* Before the fit: what is asked for is the size of the turned picture. */
+static void test_fit_follows(void **state)
+{
+    SAMPLE s = save_sample(draw_quarters(600, 400), ".jpg[Q=100,subsample-mode=off]");
+    struct image_options o = options_with("rotate", "90");
+    CLEANUP(image_result_done) struct image_result r = {0};
+
+    (void)state;
+    o.fit = IMAGE_INSIDE;
+    o.width = 40;
+    o.height = 60;
+    assert_turned(s, o);
+    o.width = 0;
+    transform_ok(s, &o, &r);
+    assert_int_equal(r.width, 40);
+    assert_int_equal(r.height, 60);
+}
+
+/* A speck in one pixel goes away at full resolution; a mean of it would stay. */
+static void test_median_before_the_fit(void **state)
+{
+    uint8_t pixels[64 * 64 * 3];
+    struct image_options o = options_of(16, 16, IMAGE_FILL, IMAGE_PNG);
+    struct error err = {0};
+    VipsImage *image;
+
+    (void)state;
+    memset(pixels, 100, sizeof(pixels));
+    memset(pixels + (32 * 64 + 32) * 3, 255, 3);
+    image = vips_image_new_from_memory_copy(pixels, sizeof(pixels), 64, 64, 3, VIPS_FORMAT_UCHAR);
+    SAMPLE s = save_sample(image, ".png");
+    assert_true(transformed_pixel(s, o, 8, 8).r > 100);
+    assert_true(image_options_set(&o, "median", "3", &err));
+    assert_near(transformed_pixel(s, o, 8, 8), (struct rgb){100, 100, 100}, 0);
+}
+
+/* Transparency is laid on the background first, as without operations; the corners of a turned
+ * picture show the background, too. */
+static void test_background(void **state)
+{
+    VipsImage *plain = draw_plain(100, 100, RED), *half = NULL;
+    struct image_options o = options_with("rotate", "45");
+    CLEANUP(image_result_done) struct image_result r = {0};
+
+    (void)state;
+    assert_int_equal(vips_bandjoin_const1(plain, &half, 0, NULL), 0);
+    g_object_unref(plain);
+    SAMPLE clear = save_sample(half, ".png");
+    SAMPLE opaque = save_sample(draw_plain(100, 100, RED), ".png");
+    o.background = 0x0000ff;
+    assert_near(transformed_pixel(opaque, o, 0, 0), BLUE, 0);
+    assert_near(transformed_pixel(opaque, o, 70, 70), RED, 0);
+    assert_near(transformed_pixel(clear, o, 70, 70), BLUE, 0);
+    transform_ok(opaque, &o, &r);
+    assert_int_equal(r.width, 142);
+    assert_int_equal(r.height, 142);
+}
+
+/* --- limits, by the header alone --- */
+
+static void check_refused(const struct builder *b, const struct image_options *o, int64_t memory,
+                          const char *names)
+{
+    struct image_limits limits = {test_limits.max_pixels, memory};
+    struct image_input input = {.data = bytes_of(b->data, b->len), .limits = &limits};
+    struct image_result r = {0};
+    struct error err = {0};
+    bool large;
+
+    assert_false(image_precheck(input.data, o, &limits, &large, &err));
+    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_memory_equal(err.message, names, strlen(names));
+    err = (struct error){0};
+    assert_false(image_transform(test_scratch, &input, o, &r, &err));
+    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_memory_equal(err.message, names, strlen(names));
+}
+
+static void test_limits_of_pixels(void **state)
+{
+    const struct image_limits roomy = {test_limits.max_pixels, 1 << 30};
+    struct builder wide = {0}, long_side = {0};
+    struct image_options o = options_with("rotate", "45");
+    struct error err = {0};
+    bool large;
+
+    (void)state;
+    build_png(&wide, 30000, 1000, 8, 2); /* 30 million; turned by 45 degrees, 480 */
+    check_refused(&wide, &o, 1 << 30, "rotate: ");
+    o = options_with("rotate", "90");
+    assert_true(image_precheck(bytes_of(wide.data, wide.len), &o, &roomy, &large, &err));
+    assert_true(large);
+    build_png(&long_side, 70000, 10, 8, 2);
+    check_refused(&long_side, &o, 1 << 30, "rotate: ");
+    o = options_of(10, 10, IMAGE_COVER, IMAGE_JPEG);
+    assert_true(
+        image_precheck(bytes_of(long_side.data, long_side.len), &o, &test_limits, &large, &err));
+}
+
+/* The decoder's estimate, 3 bytes a pixel, and two pictures of 3 bytes each. */
+static void test_limits_of_memory(void **state)
+{
+    struct builder b = {0};
+    struct image_options o = options_with("mean", "3");
+    struct image_limits limits = {test_limits.max_pixels, 9 * 1000 * 1000};
+    struct error err = {0};
+    bool large;
+
+    (void)state;
+    build_png(&b, 1000, 1000, 8, 2);
+    assert_true(image_precheck(bytes_of(b.data, b.len), &o, &limits, &large, &err));
+    check_refused(&b, &o, limits.max_decode_bytes - 1, "operations on the whole image");
+    o = options_of(0, 0, IMAGE_COVER, IMAGE_JPEG);
+    limits.max_decode_bytes = 3 * 1000 * 1000;
+    assert_true(image_precheck(bytes_of(b.data, b.len), &o, &limits, &large, &err));
+}
+
+/* What an operation takes counts where thumbnails are told from what takes long. */
+static void test_operations_take_long(void **state)
+{
+    struct builder b = {0};
+    struct image_options o = options_of(0, 0, IMAGE_COVER, IMAGE_JPEG);
+    struct error err = {0};
+    bool large;
+
+    (void)state;
+    build_png(&b, 600, 600, 8, 2);
+    assert_true(image_precheck(bytes_of(b.data, b.len), &o, &test_limits, &large, &err));
+    assert_false(large);
+    assert_true(image_options_set(&o, "median", "9", &err));
+    assert_true(image_precheck(bytes_of(b.data, b.len), &o, &test_limits, &large, &err));
+    assert_true(large);
+}
+
+static void test_memory_is_given_back(void **state)
+{
+    SAMPLE s = save_sample(draw_noise(1500, 1000), ".jpg");
+    struct image_options o = options_with("rotate", "30");
+    CLEANUP(image_result_done) struct image_result r = {0};
+
+    (void)state;
+    transform_ok(s, &o, &r);
+    assert_int_equal(test_scratch->full[0].size, 0);
+    assert_int_equal(test_scratch->full[1].size, 0);
+}
+
+static void test_cancelled(void **state)
+{
+    static const atomic_bool cancelled = true;
+    SAMPLE s = save_sample(draw_noise(50, 50), ".png");
+    struct image_options o = options_with("median", "9");
+    struct image_input input = test_input(sample_bytes(s));
+    struct image_result r = {0};
+    struct error err = {0};
+
+    (void)state;
+    input.cancelled = &cancelled;
+    assert_false(image_transform(test_scratch, &input, &o, &r, &err));
+    assert_int_equal(err.code, ERROR_DEADLINE);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_none_takes_no_size),
+        cmocka_unit_test(test_none_keeps_the_size),
+        cmocka_unit_test(test_none_has_the_same_limits),
+        cmocka_unit_test(test_rotate_the_upright_picture),
+        cmocka_unit_test(test_orientation_that_swaps),
+        cmocka_unit_test(test_fit_follows),
+        cmocka_unit_test(test_median_before_the_fit),
+        cmocka_unit_test(test_background),
+        cmocka_unit_test(test_limits_of_pixels),
+        cmocka_unit_test(test_limits_of_memory),
+        cmocka_unit_test(test_operations_take_long),
+        cmocka_unit_test(test_memory_is_given_back),
+        cmocka_unit_test(test_cancelled),
+    };
+
+    return cmocka_run_group_tests(tests, start_images, stop_images);
+}
