@@ -75,7 +75,9 @@ def by_magick(data):
 
 def decoders(data):
     if data[4:8] == b"ftyp":
-        return [by_avifdec] if b"avi" in data[8:48] and shutil.which("avifdec") else []
+        if b"avi" not in data[8:48]:
+            return [by_magick] if MAGICK else []
+        return [by_avifdec] if shutil.which("avifdec") else []
     return [by_pillow] + ([by_magick] if MAGICK else [])
 
 

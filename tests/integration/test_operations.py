@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import Service
+from conftest import Service, wait_for
 from images import decode, encode, gradient
 from test_preprocess import assert_problem, expected_id, form, post_form
 from test_pubsub import ID
@@ -192,6 +192,16 @@ def test_limits(start):
     assert_problem(transform(service, png_header(4000, 100), "rotate=45"), 413, "rotate", "2000000")
     assert_problem(transform(service, png_header(70000, 2), "mean=3"), 413, "mean", "65535")
     assert_problem(service.upload(png_header(1000, 1001), "?median=3", "image/png"), 413, "operations")
+
+
+@pytest.mark.parametrize("sandbox", ["on", "off"])
+def test_deadline(start, sandbox):
+    """An operation that takes longer than a request may ends by itself: no process is lost for it."""
+    service = start(REQUEST_TIMEOUT_MS="200", SANDBOX=sandbox)
+    large = encode(Image.new("RGB", (4000, 3000), (9, 90, 200)), "JPEG")
+    assert_problem(transform(service, large, "median=15"), 503)
+    wait_for(lambda: transform(service, query="median=15").status == 200, "a picture that is small enough")
+    assert "sandbox process lost" not in service.log()
 
 
 # --- GET /results, Server-Timing ------------------------------------------------------------------

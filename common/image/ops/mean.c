@@ -15,35 +15,11 @@ _Static_assert(MEAN_MAX *UINT8_MAX <= UINT16_MAX, "the sum of a column");
 
 struct column_sums {
     uint16_t *sums;
-    const uint8_t *add, *take;
+    const uint8_t *add, *take; /* rows */
     size_t bytes;
 };
 
-VECTORISED_BODY void add_row_body(const struct column_sums *c)
-{
-    const uint8_t *add = c->add;
-    uint16_t *sums = c->sums;
-    size_t bytes = c->bytes;
-
-    VECTORISED_LOOP
-    for (size_t i = 0; i < bytes; i++)
-        sums[i] = (uint16_t)(sums[i] + add[i]);
-}
-VECTORISED_FORMS(add_row, struct column_sums)
-
-VECTORISED_BODY void take_row_body(const struct column_sums *c)
-{
-    const uint8_t *take = c->take;
-    uint16_t *sums = c->sums;
-    size_t bytes = c->bytes;
-
-    VECTORISED_LOOP
-    for (size_t i = 0; i < bytes; i++)
-        sums[i] = (uint16_t)(sums[i] - take[i]);
-}
-VECTORISED_FORMS(take_row, struct column_sums)
-
-VECTORISED_BODY void move_row_body(const struct column_sums *c)
+VECTORISED_BODY void move_down_body(const struct column_sums *c)
 {
     const uint8_t *add = c->add, *take = c->take;
     uint16_t *sums = c->sums;
@@ -53,7 +29,7 @@ VECTORISED_BODY void move_row_body(const struct column_sums *c)
     for (size_t i = 0; i < bytes; i++)
         sums[i] = (uint16_t)(sums[i] + add[i] - take[i]);
 }
-VECTORISED_FORMS(move_row, struct column_sums)
+VECTORISED_FORMS(move_down, struct column_sums)
 
 /* --- windows --- */
 
@@ -212,27 +188,24 @@ static bool apply(const struct operation_run *run, struct error *err)
     const size_t bytes = operation_row_bytes(run);
     const int reach = run->value / 2, height = run->size.height;
 
-    if (!scratch_buffer_need(run->work, bytes * (sizeof(uint32_t) + sizeof(uint16_t)), err))
+    if (!scratch_buffer_need(run->work,
+                             bytes * (sizeof(uint32_t) + sizeof(uint16_t) + sizeof(uint8_t)), err))
         return false;
     uint32_t *totals = (uint32_t *)(void *)run->work->data;
     uint16_t *sums = (uint16_t *)(void *)(totals + bytes);
-    memset(sums, 0, bytes * sizeof(*sums));
-    for (int y = 0; y < reach && y < height; y++)
-        add_row(run->portable,
-                &(struct column_sums){sums, run->in + (size_t)y * bytes, NULL, bytes});
-    for (int y = 0; y < height; y++) {
+    uint8_t *nothing = (uint8_t *)(sums + bytes); /* a row beside the picture */
+    memset(sums, 0, bytes * (sizeof(*sums) + sizeof(*nothing)));
+    for (int y = -reach; y < height; y++) {
         bool more = y + reach<height, less = y> reach;
-        struct column_sums step = {sums, run->in + (size_t)(more ? y + reach : 0) * bytes,
-                                   run->in + (size_t)(less ? y - reach - 1 : 0) * bytes, bytes};
 
+        move_down(run->portable,
+                  &(struct column_sums){
+                      sums, more ? run->in + (size_t)(y + reach) * bytes : nothing,
+                      less ? run->in + (size_t)(y - reach - 1) * bytes : nothing, bytes});
+        if (y < 0)
+            continue;
         if (y % OPERATION_ROWS == 0 && !image_cancelled_check(run->cancelled, err))
             return false;
-        if (more && less)
-            move_row(run->portable, &step);
-        else if (more)
-            add_row(run->portable, &step);
-        else if (less)
-            take_row(run->portable, &step);
         mean_of_row(run, &(struct mean_row){sums, totals, run->out + (size_t)y * bytes, bytes,
                                             (size_t)run->bands, columns_at(y, height, reach)});
     }

@@ -95,10 +95,7 @@ static bool alpha_to_8_bits(VipsImage **alpha, struct error *err)
     }
     if ((*alpha)->BandFmt != VIPS_FORMAT_USHORT)
         return error_set(err, ERROR_BAD_IMAGE, "the image has an unknown kind of transparency");
-    if (vips_linear1(*alpha, &out, 255.0 / 65535, 0.5, NULL) != 0)
-        return failed(err);
-    image_replace(alpha, out);
-    if (vips_cast_uchar(*alpha, &out, NULL) != 0)
+    if (vips_msb(*alpha, &out, NULL) != 0)
         return failed(err);
     image_replace(alpha, out);
     return true;
@@ -123,18 +120,25 @@ static bool convert_apart(VipsImage **image, struct channels channels, struct er
     return true;
 }
 
+/* 16 bits without a profile: libvips takes the high byte of all bands. */
+static bool only_halves(VipsImage *image)
+{
+    return image->BandFmt == VIPS_FORMAT_USHORT && !needs_profile(image) &&
+           (image->Type == VIPS_INTERPRETATION_RGB16 || image->Type == VIPS_INTERPRETATION_GREY16);
+}
+
 bool pixels_to_srgb(VipsImage **image, struct channels channels, struct error *err)
 {
     bool plain = (*image)->Type == VIPS_INTERPRETATION_sRGB &&
                  (*image)->BandFmt == VIPS_FORMAT_UCHAR && !needs_profile(*image);
+    bool last = channels.alpha == channels.colours && channels.colours == (*image)->Bands - 1;
     VipsImage *out = NULL;
 
-    if (channels.alpha >= 0 && plain && channels.alpha == channels.colours &&
-        channels.colours == (*image)->Bands - 1)
+    if (channels.alpha >= 0 && last && plain)
         return true;
-    if (channels.alpha >= 0)
+    if (channels.alpha >= 0 && !(last && only_halves(*image)))
         return convert_apart(image, channels, err);
-    if ((*image)->Bands > channels.colours) {
+    if (channels.alpha < 0 && (*image)->Bands > channels.colours) {
         if (vips_extract_band(*image, &out, 0, "n", channels.colours, NULL) != 0)
             return failed(err);
         image_replace(image, out);

@@ -23,7 +23,7 @@
     X(vips_image_new_memory) X(vips_image_pio_input) X(vips_image_remove) \
     X(vips_image_set_blob_copy) \
     X(vips_image_set_kill) X(vips_image_set_progress) \
-    X(vips_image_write_prepare) X(vips_linear) X(vips_linear1) X(vips_object_get_type) \
+    X(vips_image_write_prepare) X(vips_linear) X(vips_msb) X(vips_object_get_type) \
     X(vips_object_unref_outputs) X(vips_operation_new) X(vips_pngsave_buffer) X(vips_region_new) \
     X(vips_region_prepare) X(vips_shrink) X(vips_shutdown) X(vips_thread_shutdown) \
     X(vips_type_find) X(vips_unpremultiply) X(vips_webpsave_buffer) X(vips_init) X(vips_version)
@@ -77,7 +77,7 @@ extern struct vips_api image_vips;
 #define vips_image_set_progress image_vips.vips_image_set_progress_
 #define vips_image_write_prepare image_vips.vips_image_write_prepare_
 #define vips_linear image_vips.vips_linear_
-#define vips_linear1 image_vips.vips_linear1_
+#define vips_msb image_vips.vips_msb_
 #define vips_object_get_type image_vips.vips_object_get_type_
 #define vips_object_unref_outputs image_vips.vips_object_unref_outputs_
 #define vips_operation_new image_vips.vips_operation_new_
