@@ -7,6 +7,8 @@
 #include "model/mask.h"
 #include "model/model.h"
 
+#include <malloc.h>
+
 enum { IDLE_MS = 10000 }; /* loading takes 70 ms, so a picture a minute is no slower than this */
 
 struct background {
@@ -57,6 +59,7 @@ static void *keep(void *arg)
         if (b->model != NULL && b->users == 0 && now_ms >= b->used_ms + IDLE_MS) {
             model_free(b->model);
             b->model = NULL;
+            malloc_trim(0); /* its many small blocks leave 16 MB of holes */
         }
         /* between two uses: until then; else a look now and then */
         thread_cond_wait(&b->wake, &b->mutex,
