@@ -137,7 +137,7 @@ static bool make_session(struct model *m, struct bytes data, struct error *err)
         check(m, ort->SetSessionExecutionMode(options, ORT_SEQUENTIAL), ERROR_CONFIG, err) &&
         check(m, ort->SetSessionGraphOptimizationLevel(options, ORT_ENABLE_ALL), ERROR_CONFIG,
               err) &&
-        (m->manifest.kind == MANIFEST_CLASSIFIER || /* one block a run, of 120 MB, is kept twice */
+        (m->manifest.kind == MANIFEST_CLASSIFIER || /* else two runs at a time keep 100 MB more */
          check(m, ort->DisableMemPattern(options), ERROR_CONFIG, err)) &&
         check(m, ort->AddSessionConfigEntry(options, "session.intra_op.allow_spinning", "0"),
               ERROR_CONFIG, err) &&

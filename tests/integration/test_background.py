@@ -214,11 +214,11 @@ def test_subjects(u2netp, name):
 @pytest.mark.skipif(bool(os.environ.get("DARKROOM_UNDER")) or SLOW > 1, reason="figures of another program")
 def test_memory(u2netp):
     """The budget: 400 MB over all processes while it is in use; when it is not, nearly all is given back."""
-    noise = np.random.default_rng(3).integers(0, 256, (1500, 2000, 3), dtype=np.uint8)
+    noise = np.random.default_rng(3).integers(0, 256, (600, 800, 3), dtype=np.uint8)
     data = encode(Image.fromarray(noise), "JPEG")
     peak = 0
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        jobs = [pool.submit(cut_out, u2netp, data, "&fit=none&format=webp", "image/jpeg") for _ in range(6)]
+        jobs = [pool.submit(cut_out, u2netp, data, "&fit=none&format=png", "image/jpeg") for _ in range(12)]
         while not all(job.done() for job in jobs):
             peak = max(peak, u2netp.memory_kb())
             time.sleep(0.01)
