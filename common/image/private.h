@@ -58,10 +58,9 @@ bool tiff_header_read(struct bytes data, struct tiff_header *ret, struct error *
 
 /* --- decode --- */
 
-/* Open with the loader of `format`, which must be what image_sniff said. Pixels are decoded when
- * asked for, top to bottom; `data` must live as long as the image. `shrink`: 1, JPEG also 2, 4, 8.
- */
-bool image_load(struct bytes data, enum image_format format, int shrink, VipsImage **ret,
+/* Open with the loader of `format`, which must be what image_sniff said, and not JPEG. Pixels are
+ * decoded when asked for, top to bottom; `data` must live as long as the image. */
+bool image_load(struct bytes data, enum image_format format, VipsImage **ret,
                 struct error *err) NODISCARD;
 
 /* Where a picture goes: a window of the upright source (in its pixels) becomes width x height,

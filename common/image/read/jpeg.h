@@ -11,6 +11,11 @@ struct jpeg_metadata {
     struct bytes profile; /* ICC; empty without */
 };
 
+/* The marker of the next segment at or after *pos (from 2 on), which is left behind it, and what the
+ * segment holds; -1 when there is none or it does not end within `data`. EOI and SOI hold nothing.
+ * As libjpeg does, passes over what stands between segments, and over compressed data. */
+int jpeg_segment_next(struct bytes data, size_t *pos, struct bytes *ret);
+
 /* Of the EXIF data behind its "Exif" header: 1..8, and 1 for anything broken. */
 int exif_orientation(struct bytes tiff);
 
@@ -30,5 +35,10 @@ int jpeg_scale(int spare);
 /* As image_fit, for a JPEG whose header has been checked. The picture is in the scratch. */
 bool jpeg_fit(struct image_scratch *scratch, const struct fit_request *request,
               const struct image_header *header, struct picture *ret, struct error *err) NODISCARD;
+
+/* The whole picture in memory, its sides divided by the denominator (1, 2, 4, 8) and rounded up:
+ * grey, RGB or CMYK, with its profile. Errors as jpeg_fit. */
+bool jpeg_load(const struct image_input *input, const struct image_header *header, int denominator,
+               struct bytes profile, VipsImage **ret, struct error *err) NODISCARD;
 
 #endif

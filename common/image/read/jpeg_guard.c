@@ -1,6 +1,8 @@
 #include "image/read/jpeg_guard.h"
 
 #include <jerror.h>
+#include <stdint.h>
+#include <string.h>
 
 /* `manager` is the first member */
 static struct jpeg_guard *guard_of(j_common_ptr codec)
@@ -14,12 +16,31 @@ static void error_exit(j_common_ptr codec)
                      codec->err->msg_code == JERR_OUT_OF_MEMORY ? JPEG_NO_MEMORY : JPEG_BROKEN);
 }
 
+/* `count` bytes before what libjpeg reads next, which is a marker. (Some of them may stand before an
+ * earlier one: libjpeg adds them up.) */
+static void note_leftover(struct jpeg_guard *guard, const uint8_t *end, size_t count)
+{
+    guard->leftovers++;
+    if (count > JPEG_STRAYS_MAX && memcmp(end - count, end - count + 1, count - 1) != 0)
+        guard->garbage = true;
+}
+
 static void emit_message(j_common_ptr codec, int level)
 {
-    if (level < 0 && !guard_of(codec)->lenient)
+    if (level >= 0)
+        return;
+    switch (codec->err->msg_code) {
+    case JWRN_ADOBE_XFORM:
+    case JWRN_JFIF_MAJOR:
+    case JWRN_NOT_SEQUENTIAL:
+        break;
+    case JWRN_EXTRANEOUS_DATA:
+        note_leftover(guard_of(codec), ((j_decompress_ptr)codec)->src->next_input_byte,
+                      (size_t)codec->err->msg_parm.i[0]);
+        break;
+    default:
         error_exit(codec);
-    if (level < 0)
-        codec->err->num_warnings++;
+    }
 }
 
 static void ignore_message(j_common_ptr codec)
@@ -43,7 +64,8 @@ void jpeg_guard_init(struct jpeg_guard *guard, j_common_ptr codec, const atomic_
     guard->manager.output_message = ignore_message;
     guard->progress = (struct jpeg_progress_mgr){.progress_monitor = poll_cancelled};
     guard->cancelled = cancelled;
-    guard->lenient = false;
+    guard->leftovers = 0;
+    guard->garbage = false;
     guard->state = JPEG_FINE;
 }
 

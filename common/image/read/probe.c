@@ -197,7 +197,7 @@ static bool probe_heif(struct bytes data, struct probe *p, struct error *err)
 {
     CLEANUP_IMAGE VipsImage *image = NULL;
 
-    if (!image_load(data, p->header.format, 1, &image, err))
+    if (!image_load(data, p->header.format, &image, err))
         return false;
     p->header.width = image->Xsize;
     p->header.height = image->Ysize;

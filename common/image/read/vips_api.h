@@ -20,7 +20,7 @@
     X(vips_icc_transform) X(vips_image_get_blob) X(vips_image_get_n_pages) \
     X(vips_image_get_orientation) X(vips_image_get_typeof) \
     X(vips_image_hasalpha) X(vips_image_init_fields) X(vips_image_new_from_memory) \
-    X(vips_image_new_memory) X(vips_image_pio_input) \
+    X(vips_image_new_memory) X(vips_image_pio_input) X(vips_image_set_blob_copy) \
     X(vips_image_set_kill) X(vips_image_set_progress) \
     X(vips_image_write_prepare) X(vips_object_get_type) \
     X(vips_object_unref_outputs) X(vips_operation_new) X(vips_pngsave_buffer) X(vips_region_new) \
@@ -66,6 +66,7 @@ extern struct vips_api image_vips;
 #define vips_image_new_from_memory image_vips.vips_image_new_from_memory_
 #define vips_image_new_memory image_vips.vips_image_new_memory_
 #define vips_image_pio_input image_vips.vips_image_pio_input_
+#define vips_image_set_blob_copy image_vips.vips_image_set_blob_copy_
 #define vips_image_set_kill image_vips.vips_image_set_kill_
 #define vips_image_set_progress image_vips.vips_image_set_progress_
 #define vips_image_write_prepare image_vips.vips_image_write_prepare_

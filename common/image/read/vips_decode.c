@@ -10,14 +10,39 @@
 #include "image/ops/geometry.h"
 #include "image/read/jpeg.h"
 
-/* As small as the decoder's inverse DCT can make it. */
-static bool load_shrunk_jpeg(struct bytes data, int joined, VipsImage **image, struct error *err)
+/* The header's size was checked against the limits; the loader must not know a larger one. */
+static bool check_size(const VipsImage *image, const struct image_header *header, struct error *err)
 {
-    VipsImage *shrunk = NULL;
+    if ((int64_t)image->Xsize * image->Ysize > (int64_t)header->width * header->height ||
+        image->Bands > 5)
+        return error_set(err, ERROR_BAD_IMAGE, "the image contradicts its own header");
+    return true;
+}
 
-    if (!image_load(data, IMAGE_JPEG, joined, &shrunk, err))
+/* As small as the decoder's inverse DCT can make it. */
+static bool load_jpeg(const struct image_header *header, const struct fit_request *request,
+                      struct geometry *g, VipsImage **image, struct error *err)
+{
+    CLEANUP(scratch_buffer_done) struct scratch_buffer joined = {0};
+    struct jpeg_metadata metadata;
+
+    if (!jpeg_metadata_read(request->input->data, &joined, &metadata, err) ||
+        !geometry_plan(g, &(struct image_size){header->width, header->height},
+                       metadata.orientation, request, err))
         return false;
-    image_replace(image, shrunk);
+    g->joined = jpeg_scale(geometry_spare(g));
+    return jpeg_load(request->input, header, g->joined, metadata.profile, image, err);
+}
+
+static bool load_other(const struct image_header *header, const struct fit_request *request,
+                       struct geometry *g, VipsImage **image, struct error *err)
+{
+    if (!image_load(request->input->data, header->format, image, err) ||
+        !check_size(*image, header, err) ||
+        !geometry_plan(g, &(struct image_size){(*image)->Xsize, (*image)->Ysize},
+                       vips_image_get_orientation(*image), request, err))
+        return false;
+    g->joined = geometry_spare(g);
     return true;
 }
 
@@ -28,15 +53,6 @@ static bool box_shrink(VipsImage **image, int factor, struct error *err)
     if (vips_shrink(*image, &out, factor, factor, "ceil", TRUE, NULL) != 0)
         return image_vips_failed(err, ERROR_BAD_IMAGE, "the image cannot be decoded");
     image_replace(image, out);
-    return true;
-}
-
-/* The header's size was checked against the limits; the loader must not know a larger one. */
-static bool check_size(const VipsImage *image, const struct image_header *header, struct error *err)
-{
-    if ((int64_t)image->Xsize * image->Ysize > (int64_t)header->width * header->height ||
-        image->Bands > 5)
-        return error_set(err, ERROR_BAD_IMAGE, "the image contradicts its own header");
     return true;
 }
 
@@ -60,21 +76,11 @@ bool image_decode(const struct image_header *header, const struct fit_request *r
                   struct geometry *g, VipsImage **ret, struct error *err)
 {
     CLEANUP_IMAGE VipsImage *image = NULL;
-    struct bytes data = request->input->data;
     bool jpeg = header->format == IMAGE_JPEG;
 
-    if (!image_load(data, header->format, 1, &image, err) || !check_size(image, header, err) ||
-        !geometry_plan(g, &(struct image_size){image->Xsize, image->Ysize},
-                       vips_image_get_orientation(image), request, err))
+    if (!(jpeg ? load_jpeg : load_other)(header, request, g, &image, err) ||
+        !prepare(&image, request, jpeg ? 1 : g->joined, err))
         return false;
-    g->joined = geometry_spare(g);
-    if (jpeg)
-        g->joined = jpeg_scale(g->joined);
-    if (jpeg && g->joined > 1 && !load_shrunk_jpeg(data, g->joined, &image, err))
-        return false;
-    if (!prepare(&image, request, jpeg ? 1 : g->joined, err))
-        return false;
-    /* libvips leaves out the pixel that stands for less than `joined` of a JPEG */
     g->decoded = (struct image_size){image->Xsize, image->Ysize};
     if (image->Xsize < g->width / g->joined || image->Ysize < g->height / g->joined ||
         image->Bands != 3)
