@@ -82,6 +82,7 @@ struct image_header {
     int pages;
     int bands;
     bool progressive; /* JPEG */
+    bool ones;        /* JPEG: so many in a row that there may be a code that does not exist */
 };
 
 /* Read the header and check it against the limits, decoding nothing.

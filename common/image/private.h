@@ -46,6 +46,7 @@ struct jpeg_header {
     bool progressive;
     bool coefficients; /* the decoder keeps all of them: progressive, or several scans */
     int64_t samples;   /* of all components, padded to whole blocks */
+    bool ones;         /* as in struct image_header */
 };
 /* Walks all markers up to the end of the image, so that a truncated file is noticed here. */
 bool jpeg_header_read(struct bytes data, struct jpeg_header *ret, struct error *err) NODISCARD;

@@ -11,10 +11,16 @@ struct jpeg_metadata {
     struct bytes profile; /* ICC; empty without */
 };
 
-/* The marker of the next segment at or after *pos (from 2 on), which is left behind it, and what the
- * segment holds; -1 when there is none or it does not end within `data`. EOI and SOI hold nothing.
- * As libjpeg does, passes over what stands between segments, and over compressed data. */
-int jpeg_segment_next(struct bytes data, size_t *pos, struct bytes *ret);
+/* From segment to segment of a file, over what stands between them and over compressed data, as
+ * libjpeg goes. */
+struct jpeg_walk {
+    struct bytes data;
+    size_t pos; /* begins at 2, behind SOI */
+    bool ones;  /* passed 24 bits of ones or more: no code has as many, numbers seldom */
+};
+/* The next marker, and what its segment holds (EOI and SOI hold nothing); -1 when there is none, or
+ * the segment does not end within the data. */
+int jpeg_walk_next(struct jpeg_walk *w, struct bytes *ret);
 
 /* Of the EXIF data behind its "Exif" header: 1..8, and 1 for anything broken. */
 int exif_orientation(struct bytes tiff);

@@ -35,12 +35,11 @@ bool jpeg_decoder_open(struct jpeg_decoder *d, const struct image_input *input,
 {
     memset(&d->codec, 0, sizeof(d->codec));
     d->data = input->data;
+    d->suspect = header->ones;
     d->resample_s = 0;
     jpeg_guard_init(&d->guard, (j_common_ptr)&d->codec, input->cancelled);
     if (!jpeg_guard_run(&d->guard, open_step, d))
         return failed(d, err);
-    d->guard.leftovers = 0; /* between segments: none of the picture's */
-    d->guard.garbage = false;
     return ((int)d->codec.image_width == header->width &&
             (int)d->codec.image_height == header->height &&
             d->codec.num_components == header->bands) ||
@@ -55,9 +54,10 @@ void jpeg_decoder_done(struct jpeg_decoder *d)
 /* --- a second look --- */
 
 /* libjpeg-turbo's fast Huffman decoder, used wherever much data lies ahead, takes a code that does
- * not exist for a zero without a word. What follows then hardly ever ends where the scan does: so
- * when bytes are left over, all is read once more with so little ahead that the careful decoder
- * does it. Bytes left over alone are no error: some cameras pad. */
+ * not exist for a zero without a word. What follows then hardly ever ends where the scan does, and
+ * all ones is in no table: so when bytes are left over, or the header has seen many ones, all is
+ * read once more with so little ahead that the careful decoder does it. Neither alone is an error:
+ * some cameras pad. */
 enum { CAREFUL_BYTES = 256 };
 
 static void source_nothing(j_decompress_ptr codec)
@@ -163,7 +163,7 @@ static bool check_whole(struct jpeg_decoder *d, struct error *err)
         return failed(d, err);
     if (!complete || d->guard.garbage)
         return failed(d, err);
-    return d->guard.leftovers == 0 || progressive || check_codes(d, err);
+    return (d->guard.leftovers == 0 && !d->suspect) || progressive || check_codes(d, err);
 }
 
 /* --- rows --- */

@@ -14,6 +14,7 @@ struct jpeg_decoder {
     struct jpeg_guard guard;
     struct jpeg_decompress_struct codec;
     struct bytes data;
+    bool suspect; /* of a code that does not exist */
     struct resample *resample;
     struct scratch_buffer *rows;
     uint8_t *pixels; /* of the whole picture */

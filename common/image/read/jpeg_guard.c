@@ -16,27 +16,57 @@ static void error_exit(j_common_ptr codec)
                      codec->err->msg_code == JERR_OUT_OF_MEMORY ? JPEG_NO_MEMORY : JPEG_BROKEN);
 }
 
-/* `count` bytes before what libjpeg reads next, which is a marker. (Some of them may stand before an
- * earlier one: libjpeg adds them up.) */
+/* `count` bytes before what libjpeg reads next, which is a marker. Behind restarts some of them may
+ * have stood before the markers since: libjpeg adds them up. */
 static void note_leftover(struct jpeg_guard *guard, const uint8_t *end, size_t count)
 {
     guard->leftovers++;
-    if (count > JPEG_STRAYS_MAX && memcmp(end - count, end - count + 1, count - 1) != 0)
+    if (count > JPEG_STRAYS_MAX * (guard->restarts + 1) &&
+        memcmp(end - count, end - count + 1, count - 1) != 0)
         guard->garbage = true;
+    guard->restarts = 0;
+}
+
+/* libjpeg traces the markers that it reads: what is left over behind a segment is none of a scan's
+ * data. */
+static void note_marker(struct jpeg_guard *guard, int message)
+{
+    switch (message) {
+    case JTRC_SOS_PARAMS:
+        guard->in_scan = true;
+        guard->restarts = 0;
+        break;
+    case JTRC_RST:
+        guard->restarts++;
+        break;
+    case JTRC_DHT:
+    case JTRC_DQT:
+    case JTRC_DRI:
+    case JTRC_MISC_MARKER:
+        guard->in_scan = false;
+        break;
+    default:
+        break;
+    }
 }
 
 static void emit_message(j_common_ptr codec, int level)
 {
-    if (level >= 0)
+    struct jpeg_guard *guard = guard_of(codec);
+
+    if (level >= 0) {
+        note_marker(guard, codec->err->msg_code);
         return;
+    }
     switch (codec->err->msg_code) {
     case JWRN_ADOBE_XFORM:
     case JWRN_JFIF_MAJOR:
     case JWRN_NOT_SEQUENTIAL:
         break;
     case JWRN_EXTRANEOUS_DATA:
-        note_leftover(guard_of(codec), ((j_decompress_ptr)codec)->src->next_input_byte,
-                      (size_t)codec->err->msg_parm.i[0]);
+        if (guard->in_scan)
+            note_leftover(guard, ((j_decompress_ptr)codec)->src->next_input_byte,
+                          (size_t)codec->err->msg_parm.i[0]);
         break;
     default:
         error_exit(codec);
@@ -64,8 +94,9 @@ void jpeg_guard_init(struct jpeg_guard *guard, j_common_ptr codec, const atomic_
     guard->manager.output_message = ignore_message;
     guard->progress = (struct jpeg_progress_mgr){.progress_monitor = poll_cancelled};
     guard->cancelled = cancelled;
+    guard->in_scan = guard->garbage = false;
+    guard->restarts = 0;
     guard->leftovers = 0;
-    guard->garbage = false;
     guard->state = JPEG_FINE;
 }
 

@@ -64,44 +64,45 @@ static bool read_frame(const uint8_t *p, size_t len, int marker, struct jpeg_hea
     return true;
 }
 
-/* The next marker at or after *pos, which is left behind it; -1 at the end of the data. Stuffed
- * zeros and restarts, which belong to the compressed data, are passed over. */
-static int next_marker(struct bytes data, size_t *pos)
+/* The next marker, behind which w->pos is left; -1 at the end of the data. Stuffed zeros and
+ * restarts, which belong to the compressed data, are passed over. */
+static int next_marker(struct jpeg_walk *w)
 {
-    while (*pos < data.len) {
-        const uint8_t *p = memchr(data.data + *pos, 0xff, data.len - *pos);
+    static const uint8_t ones[] = {0xff, 0, 0xff, 0};
+    const uint8_t *p, *end = w->data.data + w->data.len;
 
-        if (p == NULL)
+    while ((p = memchr(w->data.data + w->pos, 0xff, w->data.len - w->pos)) != NULL) {
+        while (p < end && *p == 0xff)
+            p++;
+        if (p == end)
             break;
-        *pos = (size_t)(p - data.data);
-        while (*pos < data.len && data.data[*pos] == 0xff)
-            (*pos)++;
-        if (*pos == data.len)
-            break;
-        int marker = data.data[(*pos)++];
+        int marker = *p++;
+        w->pos = (size_t)(p - w->data.data);
         if (marker != 0 && marker != TEM && (marker < RST0 || marker >= SOI))
             return marker;
+        if (marker == 0 && (size_t)(end - p) >= sizeof(ones) && memcmp(p, ones, sizeof(ones)) == 0)
+            w->ones = true;
     }
     return -1;
 }
 
-int jpeg_segment_next(struct bytes data, size_t *pos, struct bytes *ret)
+int jpeg_walk_next(struct jpeg_walk *w, struct bytes *ret)
 {
-    int marker = next_marker(data, pos);
+    int marker = next_marker(w);
     size_t len;
 
     *ret = bytes_of(NULL, 0);
     if (marker < 0 || marker == EOI || marker == SOI)
         return marker;
-    if (data.len - *pos < 2)
+    if (w->data.len - w->pos < 2)
         return -1;
-    len = (size_t)get16(data.data + *pos);
+    len = (size_t)get16(w->data.data + w->pos);
     if (len < 2) /* libjpeg skips nothing then */
         len = 2;
-    if (len > data.len - *pos)
+    if (len > w->data.len - w->pos)
         return -1;
-    *ret = bytes_of(data.data + *pos + 2, len - 2);
-    *pos += len;
+    *ret = bytes_of(w->data.data + w->pos + 2, len - 2);
+    w->pos += len;
     return marker;
 }
 
@@ -109,12 +110,12 @@ int jpeg_segment_next(struct bytes data, size_t *pos, struct bytes *ret)
  * follow, and libjpeg's read-ahead stumbles over its absence anyway: such a file is refused. */
 bool jpeg_header_read(struct bytes data, struct jpeg_header *ret, struct error *err)
 {
-    size_t pos = 2;
+    struct jpeg_walk walk = {.data = data, .pos = 2};
     int scans = 0, marker;
     struct bytes segment;
 
     *ret = (struct jpeg_header){0};
-    while ((marker = jpeg_segment_next(data, &pos, &segment)) != EOI) {
+    while ((marker = jpeg_walk_next(&walk, &segment)) != EOI) {
         if (marker < 0)
             return broken(err, "is truncated");
         if (marker == SOI)
@@ -130,5 +131,6 @@ bool jpeg_header_read(struct bytes data, struct jpeg_header *ret, struct error *
                                  IMAGE_JPEG_SCANS_MAX);
         }
     }
+    ret->ones = walk.ones;
     return scans > 0 || broken(err, "has no image");
 }

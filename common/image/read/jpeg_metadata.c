@@ -69,11 +69,11 @@ bool jpeg_metadata_read(struct bytes data, struct scratch_buffer *scratch,
     static const char exif[] = "Exif\0", icc[] = "ICC_PROFILE"; /* with their NULs */
     struct bytes pieces[PIECES_MAX] = {{0}}, segment;
     bool exif_seen = false;
-    size_t pos = 2;
+    struct jpeg_walk walk = {.data = data, .pos = 2};
     int marker;
 
     ret->orientation = 1;
-    while ((marker = jpeg_segment_next(data, &pos, &segment)) > 0 && marker != SOS) {
+    while ((marker = jpeg_walk_next(&walk, &segment)) > 0 && marker != SOS) {
         if (marker == APP1 && !exif_seen && bytes_starts_with(segment, exif, sizeof(exif))) {
             exif_seen = true;
             ret->orientation =

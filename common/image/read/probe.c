@@ -56,6 +56,7 @@ static bool probe_jpeg(struct bytes data, struct probe *p, struct error *err)
     p->header.height = jpeg.height;
     p->header.bands = jpeg.components;
     p->header.progressive = jpeg.progressive;
+    p->header.ones = jpeg.ones;
     p->bytes_per_pixel = jpeg.components;
     p->extra = jpeg.coefficients ? multiply(2, jpeg.samples) : 0;
     return true;
