@@ -73,15 +73,19 @@ static bool run(void *state, void *arg, const atomic_bool *cancelled, struct err
 static bool run_job(const struct context *ctx, struct classify_job *classify, struct error *err)
 {
     const struct app *app = classify->app;
-    struct pool_job job = {.run = run, .arg = classify};
+    struct image_cost cost = {0};
 
     classify->image.deadline_ms = ctx->deadline_ms;
     classify->image.request_id = ctx->id;
     /* refuse by the header what would be refused, without waiting for a worker */
     return (classify->tensor != NULL ||
-            image_precheck(classify->image.data, NULL, &app->service.images.limits, &job.large,
-                           err)) &&
-           worker_pool_run(app->service.pool, &job, ctx->deadline_ms, err);
+            image_precheck(classify->image.data, NULL, &app->service.images.limits, &cost, err)) &&
+           worker_pool_run(app->service.pool,
+                           &(struct pool_job){.run = run,
+                                              .arg = classify,
+                                              .large = cost.large,
+                                              .memory = cost.memory},
+                           ctx->deadline_ms, err);
 }
 
 bool classify_image(const struct app *app, const struct context *ctx, struct bytes image, size_t k,

@@ -35,11 +35,16 @@ static bool transform(const struct app *app, const struct context *ctx, struct b
                   .request_id = ctx->id},
         .result = ret,
     };
-    struct pool_job job = {.run = run_transform, .arg = &transform};
+    struct image_cost cost;
 
     /* refuse by the header what would be refused, without waiting for a worker */
-    return image_precheck(file, options, &app->service.images.limits, &job.large, err) &&
-           worker_pool_run(app->service.pool, &job, ctx->deadline_ms, err);
+    return image_precheck(file, options, &app->service.images.limits, &cost, err) &&
+           worker_pool_run(app->service.pool,
+                           &(struct pool_job){.run = run_transform,
+                                              .arg = &transform,
+                                              .large = cost.large,
+                                              .memory = cost.memory},
+                           ctx->deadline_ms, err);
 }
 
 static bool store_image(const struct app *app, const struct context *ctx,

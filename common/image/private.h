@@ -8,6 +8,7 @@
 
 #include "image/image.h"
 #include "image/read/vips_api.h"
+#include "image/scratch_buffer.h"
 
 /* Fails with ERROR_DEADLINE once *cancelled is set. */
 bool image_cancelled_check(const atomic_bool *cancelled, struct error *err) NODISCARD;
@@ -56,6 +57,20 @@ struct tiff_header {
     int64_t chunk; /* pixels of one strip or tile */
 };
 bool tiff_header_read(struct bytes data, struct tiff_header *ret, struct error *err) NODISCARD;
+
+struct heif_header {
+    double pixels; /* of the largest item; 0 when none says */
+    bool deep;     /* more than 8 bits */
+};
+void heif_header_read(struct bytes data, struct heif_header *ret);
+/* What libheif needs a pixel: planes, its own copies and interleaved RGB (measured: 9.5 to 10 at 8
+ * bits). */
+enum { HEIF_BYTES = 10, HEIF_DEEP_BYTES = 20 };
+/* iOS 18 lets a gain map belong to two items, the picture and its tone-mapped form: libheif up to
+ * 1.15 refuses the file for it. Nothing of the picture depends on the gain map, so in a copy of the
+ * file such references get a type that every reader passes over; *data then is the copy, in `copy`.
+ * ERROR_OVERLOADED. */
+bool heif_mend(struct bytes *data, struct scratch_buffer *copy, struct error *err) NODISCARD;
 
 /* --- decode --- */
 

@@ -13,6 +13,7 @@ void image_scratch_trim(struct image_scratch *w)
     scratch_buffer_trim(&w->resized, KEEP_BYTES);
     scratch_buffer_trim(&w->canvas, KEEP_BYTES);
     scratch_buffer_trim(&w->profile, KEEP_BYTES);
+    scratch_buffer_trim(&w->file, KEEP_BYTES);
     resample_trim(&w->resample, KEEP_BYTES);
     colours_trim(&w->colours, KEEP_BYTES);
 }
@@ -44,6 +45,7 @@ void image_scratch_free(struct image_scratch *w)
     scratch_buffer_done(&w->resized);
     scratch_buffer_done(&w->canvas);
     scratch_buffer_done(&w->profile);
+    scratch_buffer_done(&w->file);
     resample_done(&w->resample);
     free(w);
 }

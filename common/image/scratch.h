@@ -14,6 +14,7 @@ struct image_scratch {
     struct scratch_buffer resized; /* RGB, as the file is turned */
     struct scratch_buffer canvas;  /* RGB, upright and padded */
     struct scratch_buffer profile; /* put together from the file's pieces */
+    struct scratch_buffer file;    /* mended */
     struct colours colours;
     struct jpeg_encoder *encoder;
     bool only_libvips; /* for tests, which compare the two ways */

@@ -53,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     enum image_format format = image_sniff(in);
     const struct image_options options = image_options_default();
     struct image_header h;
-    bool large = false;
+    struct image_cost cost;
     struct error err = {0};
 
     if (size >= 2)
@@ -62,19 +62,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_tiff(in);
     icc_is_srgb(in);
     if (format == IMAGE_HEIC || format == IMAGE_AVIF) {
-        FUZZ_CHECK(image_precheck(in, &options, &limits, &large, &err)); /* libheif's: not here */
+        FUZZ_CHECK(image_precheck(in, &options, &limits, &cost, &err)); /* libheif's: not here */
         return 0;
     }
     if (!image_probe(in, &limits, &h, &err)) {
         FUZZ_CHECK_ERROR(&err, ERROR_BAD_IMAGE, ERROR_TOO_LARGE, ERROR_UNSUPPORTED_MEDIA);
         FUZZ_CHECK((format == IMAGE_UNKNOWN) <= (err.code == ERROR_UNSUPPORTED_MEDIA));
         err = (struct error){0};
-        FUZZ_CHECK(!image_precheck(in, &options, &limits, &large, &err));
+        FUZZ_CHECK(!image_precheck(in, &options, &limits, &cost, &err));
         return 0;
     }
     FUZZ_CHECK(h.format == format && format != IMAGE_UNKNOWN);
     FUZZ_CHECK(h.width >= 1 && h.height >= 1 && h.pages >= 1 && h.bands >= 1 && h.bands <= 5);
     FUZZ_CHECK((int64_t)h.width * h.height <= limits.max_pixels / h.pages);
-    FUZZ_CHECK(image_precheck(in, &options, &limits, &large, &err));
+    FUZZ_CHECK(image_precheck(in, &options, &limits, &cost, &err));
     return 0;
 }

@@ -8,6 +8,7 @@ enum {
     WRITE_JPEG = 8, /* resizing included */
     WRITE_AVIF = 48,
     WRITE_OTHER = 24,
+    LARGE_BYTES = 16 * 1024 * 1024,
     LARGE = 5000000, /* a baseline JPEG of 4 megapixels to 256 x 256, 30 ms; most take 5 */
 };
 
@@ -39,18 +40,32 @@ static int64_t write_cost(const struct image_header *h, const struct image_optio
     return cost < LARGE ? (int64_t)cost : LARGE;
 }
 
+/* As image_probe does, which refuses what does not fit. */
+static int64_t heif_memory(struct bytes data, const struct image_limits *limits)
+{
+    struct heif_header h;
+    double memory;
+
+    heif_header_read(data, &h);
+    memory = h.pixels * (h.deep ? HEIF_DEEP_BYTES : HEIF_BYTES);
+    return memory > 0 && memory < (double)limits->max_decode_bytes ? (int64_t)memory
+                                                                   : limits->max_decode_bytes;
+}
+
 bool image_precheck(struct bytes data, const struct image_options *options,
-                    const struct image_limits *limits, bool *large, struct error *err)
+                    const struct image_limits *limits, struct image_cost *ret, struct error *err)
 {
     struct image_header h;
     enum image_format format = image_sniff(data);
 
     if (format == IMAGE_HEIC || format == IMAGE_AVIF) {
-        *large = true;
+        *ret = (struct image_cost){true, heif_memory(data, limits)};
         return true;
     }
     if (!image_probe(data, limits, &h, err))
         return false;
-    *large = read_cost(&h) + (options != NULL ? write_cost(&h, options) : 0) >= LARGE;
+    ret->memory = h.memory;
+    ret->large = h.memory >= LARGE_BYTES ||
+                 read_cost(&h) + (options != NULL ? write_cost(&h, options) : 0) >= LARGE;
     return true;
 }

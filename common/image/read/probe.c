@@ -2,7 +2,10 @@
 
 #include <string.h>
 
-enum { BANDS_MAX = 5 };
+enum {
+    BANDS_MAX = 5,
+    JPEG_ROWS = 64, /* that libjpeg has in its buffers at a time; 10 to 50 were counted */
+};
 
 /* A header, and what decoding costs besides the picture itself (bytes, and bytes a pixel). */
 struct probe {
@@ -45,7 +48,8 @@ static uint32_t get32be(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* One byte a sample, and the coefficients (two bytes each) when the decoder keeps them all. */
+/* The coefficients (two bytes each) when the decoder keeps them all, and rows; CMYK is decoded whole
+ * before it becomes RGB. */
 static bool probe_jpeg(struct bytes data, struct probe *p, struct error *err)
 {
     struct jpeg_header jpeg;
@@ -57,8 +61,9 @@ static bool probe_jpeg(struct bytes data, struct probe *p, struct error *err)
     p->header.bands = jpeg.components;
     p->header.progressive = jpeg.progressive;
     p->header.ones = jpeg.ones;
-    p->bytes_per_pixel = jpeg.components;
-    p->extra = jpeg.coefficients ? multiply(2, jpeg.samples) : 0;
+    p->bytes_per_pixel = jpeg.components == 4 ? 7 : 0;
+    p->extra = (jpeg.coefficients ? 2 * jpeg.samples : 0) +
+               (int64_t)JPEG_ROWS * jpeg.width * jpeg.components;
     return true;
 }
 
@@ -192,8 +197,7 @@ static bool probe_tiff(struct bytes data, struct probe *p, struct error *err)
     return true;
 }
 
-/* libheif reads the boxes itself, which have its own limits; nothing is decoded. The decoder keeps
- * planes, its own copies and interleaved RGB (measured: 9.5 to 10 bytes a pixel at 8 bits). */
+/* libheif reads the boxes itself, which have its own limits; nothing is decoded. */
 static bool probe_heif(struct bytes data, struct probe *p, struct error *err)
 {
     CLEANUP_IMAGE VipsImage *image = NULL;
@@ -204,7 +208,7 @@ static bool probe_heif(struct bytes data, struct probe *p, struct error *err)
     p->header.height = image->Ysize;
     p->header.bands = image->Bands;
     p->header.pages = vips_image_get_n_pages(image);
-    p->bytes_per_pixel = image->BandFmt == VIPS_FORMAT_UCHAR ? 10 : 20;
+    p->bytes_per_pixel = image->BandFmt == VIPS_FORMAT_UCHAR ? HEIF_BYTES : HEIF_DEEP_BYTES;
     return true;
 }
 
@@ -259,6 +263,7 @@ bool image_probe(struct bytes data, const struct image_limits *limits, struct im
         return error_set(err, ERROR_TOO_LARGE,
                          "decoding the image would take more than %lld bytes of memory",
                          (long long)limits->max_decode_bytes);
+    p.header.memory = memory + p.extra;
     *ret = p.header;
     return true;
 }

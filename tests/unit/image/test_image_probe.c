@@ -305,11 +305,11 @@ static bool is_large(const char *suffix, int side, const struct image_options *o
 {
     SAMPLE s = save_sample(draw_quarters(side, side), suffix);
     struct error err = {0};
-    bool large;
+    struct image_cost cost;
 
-    if (!image_precheck(sample_bytes(s), options, &test_limits, &large, &err))
+    if (!image_precheck(sample_bytes(s), options, &test_limits, &cost, &err))
         fail_msg("%s: %s", suffix, err.message);
-    return large;
+    return cost.large;
 }
 
 static void test_what_takes_long(void **state)
