@@ -47,6 +47,24 @@ static void check_tiff(struct bytes data)
     FUZZ_CHECK(h.width >= 1 && h.height >= 1 && h.pages >= 1 && h.bits >= 1 && h.chunk >= 1);
 }
 
+/* Mended, there is nothing left to mend, and nothing else has changed. */
+static void check_heif(struct bytes data)
+{
+    struct scratch_buffer copy = {0}, again = {0};
+    struct bytes mended = data, same;
+    struct heif_header h, i;
+    struct error err = {0};
+
+    FUZZ_CHECK(heif_mend(&mended, &copy, &err) && mended.len == data.len);
+    same = mended;
+    FUZZ_CHECK(heif_mend(&same, &again, &err) && same.data == mended.data);
+    heif_header_read(data, &h);
+    heif_header_read(mended, &i);
+    FUZZ_CHECK(h.pixels >= 0 && h.pixels <= i.pixels && h.pixels >= i.pixels && h.deep == i.deep);
+    scratch_buffer_done(&copy);
+    scratch_buffer_done(&again);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bytes in = bytes_of(data, size);
@@ -61,6 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (format == IMAGE_TIFF)
         check_tiff(in);
     icc_is_srgb(in);
+    check_heif(in);
     if (format == IMAGE_HEIC || format == IMAGE_AVIF) {
         FUZZ_CHECK(image_precheck(in, &options, &limits, &cost, &err)); /* libheif's: not here */
         return 0;

@@ -20,8 +20,10 @@ static void error_exit(j_common_ptr codec)
  * have stood before the markers since: libjpeg adds them up. */
 static void note_leftover(struct jpeg_guard *guard, const uint8_t *end, size_t count)
 {
+    enum { BIT_BUFFER = 7 }; /* bytes that it can hold of each interval */
+
     guard->leftovers++;
-    if (count > JPEG_STRAYS_MAX * (guard->restarts + 1) &&
+    if (count > JPEG_STRAYS_MAX + BIT_BUFFER * guard->restarts &&
         memcmp(end - count, end - count + 1, count - 1) != 0)
         guard->garbage = true;
     guard->restarts = 0;
