@@ -80,12 +80,11 @@ static bool run_job(const struct context *ctx, struct classify_job *classify, st
     /* refuse by the header what would be refused, without waiting for a worker */
     return (classify->tensor != NULL ||
             image_precheck(classify->image.data, NULL, &app->service.images.limits, &cost, err)) &&
-           worker_pool_run(app->service.pool,
-                           &(struct pool_job){.run = run,
-                                              .arg = classify,
-                                              .large = cost.large,
-                                              .memory = cost.memory},
-                           ctx->deadline_ms, err);
+           worker_pool_run(
+               app->service.pool,
+               &(struct pool_job){
+                   .run = run, .arg = classify, .large = cost.large, .memory = cost.memory},
+               ctx->deadline_ms, err);
 }
 
 bool classify_image(const struct app *app, const struct context *ctx, struct bytes image, size_t k,

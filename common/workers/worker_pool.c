@@ -241,7 +241,8 @@ static bool wait_for(struct worker_pool *pool, struct queued_job *job)
             thread_cond_wait(&job->changed, &pool->mutex, deadline);
         } else if (job->state == WAITING) {
             queue_remove(pool, job);
-            return error_set(job->err, ERROR_DEADLINE, "no worker, or memory for it, was free in time");
+            return error_set(job->err, ERROR_DEADLINE,
+                             "no worker, or memory for it, was free in time");
         } else {
             atomic_store(&job->cancelled, true);
             pthread_cond_wait(&job->changed, &pool->mutex);

@@ -31,8 +31,8 @@ struct pool_job {
     /* `state` is the worker's own, reused from job to job. `cancelled` becomes true once the
      * deadline has passed: end soon then. */
     bool (*run)(void *state, void *arg, const atomic_bool *cancelled, struct error *err);
-    void *arg;  /* borrowed until worker_pool_run returns */
-    bool large; /* takes many times as long as most, or much memory */
+    void *arg;      /* borrowed until worker_pool_run returns */
+    bool large;     /* takes many times as long as most, or much memory */
     int64_t memory; /* bytes it may need while it runs; counts when it is large */
 };
 

@@ -17,7 +17,7 @@ struct jpeg_decoder {
     bool suspect; /* of a code that does not exist */
     struct resample *resample;
     struct scratch_buffer *rows;
-    uint8_t *pixels; /* of the whole picture */
+    uint8_t *pixels;   /* of the whole picture */
     double resample_s; /* of the time, what the resampler took */
     /* for looking at every code: */
     struct jpeg_source_mgr source;

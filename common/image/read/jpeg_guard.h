@@ -17,10 +17,10 @@ struct jpeg_guard {
     struct jpeg_progress_mgr progress;
     jmp_buf escape;
     const atomic_bool *cancelled; /* may be NULL; polled whenever libjpeg tells its progress */
-    bool in_scan;    /* the last marker began a scan, or is a restart in it */
-    size_t restarts; /* since then, or since bytes were left over */
-    int leftovers;   /* times that bytes of a scan were left over before a marker */
-    bool garbage;    /* and once they were no padding: see jpeg_guard_init */
+    bool in_scan;                 /* the last marker began a scan, or is a restart in it */
+    size_t restarts;              /* since then, or since bytes were left over */
+    int leftovers;                /* times that bytes of a scan were left over before a marker */
+    bool garbage;                 /* and once they were no padding: see jpeg_guard_init */
     enum { JPEG_FINE, JPEG_CANCELLED, JPEG_NO_MEMORY, JPEG_BROKEN } state;
 };
 

@@ -16,8 +16,7 @@ static const struct {
     [IMAGE_AVIF] = {"heifload_buffer", VIPS_FAIL_ON_WARNING},
 };
 
-bool image_load(struct bytes data, enum image_format format, VipsImage **ret,
-                struct error *err)
+bool image_load(struct bytes data, enum image_format format, VipsImage **ret, struct error *err)
 {
     VipsOperation *operation;
     VipsBlob *blob;

@@ -48,8 +48,8 @@ static uint32_t get32be(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* The coefficients (two bytes each) when the decoder keeps them all, and rows; CMYK is decoded whole
- * before it becomes RGB. */
+/* The coefficients (two bytes each) when the decoder keeps them all, and rows; CMYK is decoded
+ * whole before it becomes RGB. */
 static bool probe_jpeg(struct bytes data, struct probe *p, struct error *err)
 {
     struct jpeg_header jpeg;

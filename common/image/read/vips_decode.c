@@ -27,8 +27,8 @@ static bool load_jpeg(const struct image_header *header, const struct fit_reques
     struct jpeg_metadata metadata;
 
     if (!jpeg_metadata_read(request->input->data, &joined, &metadata, err) ||
-        !geometry_plan(g, &(struct image_size){header->width, header->height},
-                       metadata.orientation, request, err))
+        !geometry_plan(g, &(struct image_size){header->width, header->height}, metadata.orientation,
+                       request, err))
         return false;
     g->joined = jpeg_scale(geometry_spare(g));
     return jpeg_load(request->input, header, g->joined, metadata.profile, image, err);

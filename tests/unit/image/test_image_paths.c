@@ -1,7 +1,7 @@
 /* Two ways of a JPEG, in rows and whole through libvips: the same pictures, the same errors. The
- * decoder and what it takes for damage are shared, so without a colour profile the results are equal to the
- * last byte; with one, colours are converted before resizing on one way and after it on the other,
- * and pictures are turned before and after it: then so near. */
+ * decoder and what it takes for damage are shared, so without a colour profile the results are
+ * equal to the last byte; with one, colours are converted before resizing on one way and after it
+ * on the other, and pictures are turned before and after it: then so near. */
 #include "test_image_samples.h"
 
 #include "image/read/jpeg_guard.h"
@@ -14,7 +14,7 @@ static const double PROFILE_PSNR = 36, TURNED_PSNR = 50; /* dB */
 
 struct jpeg_kind {
     const char *name;
-    int components, h, v; /* sampling factors of the first component */
+    int components, h, v;         /* sampling factors of the first component */
     bool progressive, rgb, scans; /* one for each component */
     int restart_rows;
     int orientation; /* 0: no EXIF */
@@ -413,8 +413,7 @@ static void test_odd_scan_headers_and_restarts(void **state)
         size_t scan = place_of(s, 0xda), components = ((uint8_t *)s.data)[scan + 4];
 
         if (!kinds[i].progressive) {
-            SAMPLE with =
-                spliced(s, scan + 5 + 2 * components, 3, BYTES("\x01\x3f\x01"));
+            SAMPLE with = spliced(s, scan + 5 + 2 * components, 3, BYTES("\x01\x3f\x01"));
             assert_still(s, with, kinds[i].name, "odd scan header");
         }
         if (kinds[i].restart_rows > 0) {

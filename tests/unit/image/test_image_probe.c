@@ -222,7 +222,8 @@ static void test_share(void **state)
         {".png", 200 * 100 * 3},
         {".avif", 200 * 100 * 10},
     };
-    static const uint8_t headless[] = "\0\0\0\x18" "ftypheic\0\0\0\0mif1heic";
+    static const uint8_t headless[] = "\0\0\0\x18"
+                                      "ftypheic\0\0\0\0mif1heic";
     struct image_cost cost;
     struct error err = {0};
 

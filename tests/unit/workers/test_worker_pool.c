@@ -524,8 +524,7 @@ static struct worker_pool *pool_with_memory(int workers, int64_t memory_max)
 {
     struct error err = {0};
     struct worker_pool *pool = worker_pool_new(
-        &(struct worker_pool_options){
-            .workers = workers, .queue_max = 8, .memory_max = memory_max},
+        &(struct worker_pool_options){.workers = workers, .queue_max = 8, .memory_max = memory_max},
         &err);
 
     assert_non_null(pool);
