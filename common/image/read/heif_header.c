@@ -86,6 +86,7 @@ static uint64_t reference_count(struct bytes reference, size_t id_size)
 
 bool heif_mend(struct bytes *data, struct scratch_buffer *copy, struct error *err)
 {
+    static const uint8_t passed_over[] = {'f', 'r', 'e', 'e'};
     struct bytes references = find_box(find_box(*data, 0, "meta"), 4, "iref"), box;
     const uint8_t *type;
     bool copied = false;
@@ -103,7 +104,7 @@ bool heif_mend(struct bytes *data, struct scratch_buffer *copy, struct error *er
             memcpy(copy->data, data->data, data->len);
             copied = true;
         }
-        memcpy(copy->data + (type - data->data), "free", 4);
+        memcpy(copy->data + (type - data->data), passed_over, sizeof(passed_over));
     }
     if (copied)
         *data = bytes_of(copy->data, data->len);
