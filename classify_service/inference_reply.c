@@ -1,4 +1,5 @@
 #include "base/log.h"
+#include "base/xmalloc.h"
 #include "inference.h"
 #include "model/labels.h"
 
@@ -35,9 +36,9 @@ static bool add_labels(const struct manifest *manifest, const float *scores, siz
     for (size_t i = 0; i < labels.count; i++) {
         const struct label *label = &labels.top[i];
         const char *line = manifest->labels[label->index];
-        CLEANUP_FREE char *text = string_format("%f:%zu:%.*s", (double)label->confidence,
-                                                label->index, (int)strcspn(line, ","), line);
-        if (text == NULL || !add_bytes(values, text))
+        CLEANUP_FREE char *text = xasprintf("%f:%zu:%.*s", (double)label->confidence, label->index,
+                                            (int)strcspn(line, ","), line);
+        if (!add_bytes(values, text))
             return false;
     }
     return true;

@@ -109,13 +109,11 @@ bool result_store(const struct app *app, const struct context *ctx,
 static bool key_of_rejection(const struct store *store, const char *source, const char *event_id,
                              char out[STORE_KEY_MAX + 1], struct error *err)
 {
-    CLEANUP_FREE char *text = string_format("%s\n%s", source, event_id);
+    const struct bytes parts[] = {bytes_from_str(source), bytes_from_str("\n"),
+                                  bytes_from_str(event_id)};
     char hex[SHA256_HEX_LEN + 1];
 
-    if (text == NULL)
-        return error_oom(err);
-    const struct bytes whole = bytes_from_str(text);
-    return string_sha256_hex(&whole, 1, hex, err) &&
+    return string_sha256_hex(parts, ARRAY_SIZE(parts), hex, err) &&
            rejected_key(store_prefix(store), hex, out, STORE_KEY_MAX + 1, err);
 }
 

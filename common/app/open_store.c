@@ -2,15 +2,12 @@
 
 #include <string.h>
 
-struct store *storage_open(const struct settings *s, const struct outgoing *outgoing,
-                           struct store_options *ret, struct error *err)
+struct store_options storage_options(const struct settings *s)
 {
-    const bool emulator = *s->storage_emulator_host != '\0';
+    const char *addressing = s->s3_addressing, *signature = s->s3_signature;
 
-    *ret = (struct store_options){
+    return (struct store_options){
         .url = s->storage_url,
-        .client = outgoing->client,
-        .cut = outgoing->cut,
         .s3 =
             {
                 .endpoint = s->s3_endpoint,
@@ -18,15 +15,25 @@ struct store *storage_open(const struct settings *s, const struct outgoing *outg
                 .access_key = s->aws_access_key_id,
                 .secret_key = s->aws_secret_access_key,
                 .session_token = s->aws_session_token,
-                .virtual_addressing = strcmp(s->s3_addressing, "virtual") == 0,
-                .signature = strcmp(s->s3_signature, "v2") == 0 ? STORE_S3_V2 : STORE_S3_V4,
+                .virtual_addressing = addressing != NULL && strcmp(addressing, "virtual") == 0,
+                .signature =
+                    signature != NULL && strcmp(signature, "v2") == 0 ? STORE_S3_V2 : STORE_S3_V4,
             },
-        .gcs =
-            {
-                .endpoint = emulator ? s->storage_emulator_host : s->gcs_endpoint,
-                .bearer = emulator ? NULL : outgoing->google,
-            },
+        .gcs.endpoint = s->gcs_endpoint,
     };
+}
+
+struct store *storage_open(const struct settings *s, const struct outgoing *outgoing,
+                           struct store_options *ret, struct error *err)
+{
+    *ret = storage_options(s);
+    ret->client = outgoing->client;
+    ret->cut = outgoing->cut;
+    ret->gcs.bearer = outgoing->google;
+    if (*s->storage_emulator_host != '\0') {
+        ret->gcs.endpoint = s->storage_emulator_host;
+        ret->gcs.bearer = NULL;
+    }
     struct store *store = store_open(ret, err);
     if (store == NULL)
         error_wrap(err, "STORAGE_URL");

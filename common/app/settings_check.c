@@ -1,9 +1,11 @@
 /* The rules between settings, and what a setting must look like beyond its row in settings.c. */
 #include "app/cpu_count.h"
+#include "app/open_store.h"
 #include "app/settings.h"
 #include "base/strings.h"
 #include "base/url.h"
 #include "base/xmalloc.h"
+#include "store/allowed_stores.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -12,6 +14,13 @@
 static const char *text(const char *field)
 {
     return field != NULL ? field : "";
+}
+
+static bool is_set(const char *name)
+{
+    const char *value = getenv(name);
+
+    return value != NULL && *value != '\0';
 }
 
 static bool is_http_url(const char *url)
@@ -37,21 +46,48 @@ static void check_storage(struct settings *s, struct buffer *mistakes)
             (host[3 + len] != '\0' && host[3 + len] != '/'))
             config_mistake(mistakes, "BUCKET and STORAGE_URL name different buckets: set one");
     }
-    if (*url != '\0') {
-        if (!string_starts_with(url, "file:") && !string_starts_with(url, "s3://") &&
-            !string_starts_with(url, "gs://"))
-            config_mistake(mistakes, "STORAGE_URL: not a file:, s3: or gs: URL");
-        return;
+    if (*url == '\0') {
+        free(s->storage_url);
+        s->storage_url =
+            *bucket != '\0' ? xasprintf("gs://%s", bucket) : xstrdup("file:data/objects");
     }
-    free(s->storage_url);
-    s->storage_url = *bucket != '\0' ? xasprintf("gs://%s", bucket) : xstrdup("file:data/objects");
+}
+
+static bool store_mistake(void *mistakes, const char *why)
+{
+    bool bucket = !is_set("STORAGE_URL") && is_set("BUCKET");
+
+    return config_mistake(mistakes, "%s: %s", bucket ? "BUCKET" : "STORAGE_URL", why);
+}
+
+/* What the store would refuse to be opened with, as far as the checks here do not say it. */
+static void check_store(const struct settings *s, struct buffer *mistakes)
+{
+    struct store_options options = storage_options(s);
+
+    options.s3.region = "";
+    if (s->aws_access_key_id == NULL)
+        options.s3.access_key = "malformed";
+    if (s->aws_secret_access_key == NULL)
+        options.s3.secret_key = "malformed";
+    (void)!store_check(&options, store_mistake, mistakes);
+}
+
+static bool allowed_mistake(void *mistakes, const char *why)
+{
+    return config_mistake(mistakes, "ALLOWED_BUCKETS: %s", why);
 }
 
 static void check_buckets(const struct settings *s, struct buffer *mistakes)
 {
-    if (*text(s->allowed_buckets) != '\0' && string_starts_with(text(s->storage_url), "file:"))
-        config_mistake(mistakes, "ALLOWED_BUCKETS: a file store has no buckets");
-    if (s->retention_days > 0 && !string_starts_with(text(s->storage_url), "file:"))
+    const char *url = text(s->storage_url), *allowed = text(s->allowed_buckets);
+    const bool is_file = string_starts_with(url, "file:");
+
+    if (*allowed != '\0' && is_file)
+        allowed_mistake(mistakes, "a file store has no buckets");
+    else if (string_starts_with(url, "s3://") || string_starts_with(url, "gs://"))
+        (void)!store_set_check(url, allowed, allowed_mistake, mistakes);
+    if (s->retention_days > 0 && !is_file)
         config_mistake(mistakes, "RETENTION_DAYS: for a file store only; give the bucket a "
                                  "lifecycle rule");
 }
@@ -197,9 +233,7 @@ static void check_urls(const struct settings *s, struct buffer *mistakes)
 
 static void check_ephemeral(const struct settings *s, struct buffer *mistakes)
 {
-    const char *instance = getenv("K_SERVICE");
-
-    if (instance == NULL || *instance == '\0' || s->allow_ephemeral)
+    if (!is_set("K_SERVICE") || s->allow_ephemeral)
         return;
     if (string_starts_with(text(s->storage_url), "file:"))
         config_mistake(mistakes, "STORAGE_URL: on Cloud Run files vanish with the instance; use "
@@ -210,13 +244,6 @@ static void check_ephemeral(const struct settings *s, struct buffer *mistakes)
 }
 
 /* ---- who may call: a mistake here leaves a door open, or shuts it to all ---- */
-
-static bool is_set(const char *name)
-{
-    const char *value = getenv(name);
-
-    return value != NULL && *value != '\0';
-}
 
 /* Both or neither: an audience alone is everybody's, since anybody can get a token for it. */
 static void check_pair(const char *audience_name, const char *audience, const char *email_name,
@@ -302,6 +329,7 @@ bool settings_load(enum service_kind service, struct settings *ret, struct buffe
     if (ret->workers == 0)
         ret->workers = cpu_count();
     check_storage(ret, mistakes);
+    check_store(ret, mistakes);
     check_buckets(ret, mistakes);
     check_s3(ret, mistakes);
     check_gcs(ret, mistakes);

@@ -21,3 +21,12 @@ json_t *json_read(struct bytes text, size_t flags, struct error *err)
         error_set(err, ERROR_BAD_REQUEST, "%.120s", why.text);
     return json;
 }
+
+bool json_append(json_t *json, struct buffer *out, struct error *err)
+{
+    CLEANUP_FREE char *text = json_dumps(json, JSON_COMPACT);
+
+    json_decref(json);
+    return text != NULL ? buffer_append_str(out, text, err)
+                        : error_set(err, ERROR_BAD_REQUEST, "a text is not UTF-8");
+}

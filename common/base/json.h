@@ -10,4 +10,8 @@
  * is wrong with it. */
 json_t *json_read(struct bytes text, size_t flags, struct error *err) NODISCARD;
 
+/* The text of `json`, whose reference this takes over, appended to out. ERROR_BAD_REQUEST for the
+ * NULL that json_pack makes of a text that is not UTF-8. */
+bool json_append(json_t *json, struct buffer *out, struct error *err) NODISCARD;
+
 #endif

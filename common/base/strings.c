@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <openssl/evp.h>
-#include <stdarg.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -179,15 +178,4 @@ bool string_uuid(char out[UUID_LEN + 1])
     snprintf(out, UUID_LEN + 1, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16,
              hex + 20);
     return true;
-}
-
-char *string_format(const char *fmt, ...)
-{
-    char *s = NULL;
-    va_list args;
-
-    va_start(args, fmt);
-    int n = vasprintf(&s, fmt, args);
-    va_end(args);
-    return n < 0 ? NULL : s;
 }

@@ -39,7 +39,4 @@ bool string_equal_constant_time(const char *a, const char *b);
 /* A random (version 4) UUID, RFC 9562. False if the system has no randomness. */
 bool string_uuid(char out[UUID_LEN + 1]) NODISCARD;
 
-/* A heap copy; NULL when out of memory. The caller frees. */
-char *string_format(const char *fmt, ...) PRINTF_LIKE(1, 2);
-
 #endif

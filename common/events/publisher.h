@@ -18,6 +18,6 @@ struct publisher {
 };
 
 /* `none:`: events are dropped, message ids are empty. */
-struct publisher *publisher_none_new(struct error *err) NODISCARD;
+struct publisher *publisher_none_new(void) NODISCARD;
 
 #endif

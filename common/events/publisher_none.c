@@ -1,5 +1,7 @@
 #include "events/publisher.h"
 
+#include "base/xmalloc.h"
+
 static bool none_publish(struct publisher *self, const struct event *event, int64_t deadline_ms,
                          char message_id[MESSAGE_ID_MAX], struct error *err)
 {
@@ -22,14 +24,10 @@ static void none_free(struct publisher *self)
     free(self);
 }
 
-struct publisher *publisher_none_new(struct error *err)
+struct publisher *publisher_none_new(void)
 {
-    struct publisher *publisher = malloc(sizeof(*publisher));
+    struct publisher *publisher = xmalloc(sizeof(*publisher));
 
-    if (publisher == NULL) {
-        error_oom(err);
-        return NULL;
-    }
     *publisher = (struct publisher){none_publish, none_stop, none_free};
     return publisher;
 }

@@ -1,6 +1,6 @@
 #include "store/allowed_stores.h"
 
-#include "base/strings.h"
+#include "base/xmalloc.h"
 #include "store/driver.h"
 
 #include <string.h>
@@ -13,51 +13,59 @@ struct store_set {
     bool owned; /* the stores, not only the set */
 };
 
-static bool add(struct store_set *set, const struct store *main,
-                const struct store_options *options, const char *entry, size_t len,
-                struct error *err)
+/* The next entry of the list, as a URL like the main store's `url`. NULL at the end of the list.
+ * The caller frees. */
+static char *next_url(const char *url, const char **list)
 {
-    struct store_options own = *options;
-    CLEANUP_FREE char *url =
-        string_format("%s://%.*s", store_scheme_names[main->scheme], (int)len, entry);
+    if (**list == '\0')
+        return NULL;
+    const char *entry = *list + strspn(*list, " ");
+    size_t len = strcspn(entry, ",");
+    *list = entry + len + (entry[len] == ',');
+    while (len > 0 && entry[len - 1] == ' ')
+        len--;
+    return xasprintf("%.*s://%.*s", (int)strcspn(url, ":"), url, (int)len, entry);
+}
 
-    if (url == NULL)
-        return error_oom(err);
-    if (set->count == STORES_MAX)
-        return error_set(err, ERROR_CONFIG, "more than %d buckets", STORES_MAX);
-    own.url = url;
-    struct store *store = store_open(&own, err);
-    if (store == NULL)
-        return error_wrap(err, "%.*s", (int)len, entry);
-    set->stores[set->count++] = store;
-    return true;
+bool store_set_check(const char *url, const char *allowed, store_mistake_fn mistake, void *ctx)
+{
+    /* what else they need is the main store's, and checked with it */
+    struct store_options options = {.s3 = {.access_key = "x", .secret_key = "x"}};
+    bool ok = true;
+
+    for (char *next; (next = next_url(url, &allowed)) != NULL; free(next)) {
+        struct error why = {0};
+        options.url = next;
+        if (!store_check(&options, store_first_mistake, &why)) {
+            error_wrap(&why, "%s", next);
+            ok = mistake(ctx, why.message);
+        }
+    }
+    return ok;
 }
 
 struct store_set *store_set_open(struct store *main, const struct store_options *options,
                                  const char *allowed, struct error *err)
 {
-    struct store_set *set = calloc(1, sizeof(*set));
-    size_t len;
+    struct store_set *set = xcalloc(1, sizeof(*set));
+    struct store_options own = *options;
 
-    if (set == NULL) {
-        error_oom(err);
-        return NULL;
-    }
-    if (*allowed == '\0') {
+    set->owned = *allowed != '\0';
+    if (!set->owned)
         set->stores[set->count++] = main;
-        return set;
-    }
-    set->owned = true;
-    for (const char *entry = allowed; *entry != '\0'; entry += len + (entry[len] == ',')) {
-        entry += strspn(entry, " ");
-        len = strcspn(entry, ",");
-        size_t trimmed = len;
-        while (trimmed > 0 && entry[trimmed - 1] == ' ')
-            trimmed--;
-        if (!add(set, main, options, entry, trimmed, err)) {
+    for (char *url; (url = next_url(options->url, &allowed)) != NULL; free(url)) {
+        own.url = url;
+        struct store *store = NULL;
+        if (set->count == STORES_MAX)
+            error_set(err, ERROR_CONFIG, "more than %d buckets", STORES_MAX);
+        else if ((store = store_open(&own, err)) == NULL)
+            error_wrap(err, "%s", url);
+        if (store == NULL) {
+            free(url);
             store_set_free(set);
             return NULL;
         }
+        set->stores[set->count++] = store;
     }
     return set;
 }

@@ -54,8 +54,16 @@ bool store_in_time(int64_t deadline_ms, struct error *err) NODISCARD;
 extern const struct store_driver store_file_driver;
 void *store_file_open(const char *path, char **root, struct error *err) NODISCARD;
 
+/* A store_mistake_fn: keeps the first in a struct error that was zeroed. */
+bool store_first_mistake(void *err, const char *text);
+/* What a store_check is for. */
+bool store_s3_check(const struct store_options *options, store_mistake_fn mistake,
+                    void *ctx) NODISCARD;
+bool store_libs3_check(const struct store_options *options, const char *bucket,
+                       store_mistake_fn mistake, void *ctx) NODISCARD;
+
 /* A bucket (bucket.c), by S3's REST API with SigV4 (s3.c) or Google's XML API (gcs.c), or S3's with
- * SigV2 (libs3.c). The bucket's name has been checked and is borrowed like the options.
+ * SigV2 (libs3.c). The options have been checked; the bucket's name is borrowed like them.
  * NULL: ERROR_CONFIG. */
 extern const struct store_driver store_bucket_driver;
 void *store_s3_open(const struct store_options *options, const char *bucket,

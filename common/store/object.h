@@ -38,6 +38,9 @@ struct store_info {
  * stop (not an error). */
 typedef bool (*store_list_fn)(void *ctx, const char *key, uint64_t size);
 
+/* Called for each mistake in a store's options; returns false. */
+typedef bool (*store_mistake_fn)(void *ctx, const char *text);
+
 enum store_s3_signature { STORE_S3_V4, STORE_S3_V2 };
 
 struct bearer;

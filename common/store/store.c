@@ -8,11 +8,6 @@
 
 enum { WRITES_REMEMBERED_MS = 5000 };
 
-static bool is_dots(const char *segment, size_t len)
-{
-    return (len == 1 && segment[0] == '.') || (len == 2 && memcmp(segment, "..", 2) == 0);
-}
-
 static bool check_characters(const char *key, struct error *err)
 {
     for (const unsigned char *p = (const unsigned char *)key; *p != '\0'; p++)
@@ -34,7 +29,7 @@ bool store_key_check(const char *key, struct error *err)
                          STORE_KEY_MAX);
     for (const char *segment = key;; segment += strcspn(segment, "/") + 1) {
         size_t segment_len = strcspn(segment, "/");
-        if (is_dots(segment, segment_len))
+        if ((segment_len == 1 || segment_len == 2) && memcmp(segment, "..", segment_len) == 0)
             return error_set(err, ERROR_BAD_REQUEST, "a '.' or '..' segment in the object key");
         if (segment[segment_len] == '\0')
             return check_characters(key, err);

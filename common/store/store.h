@@ -60,6 +60,10 @@ bool store_key_check(const char *key, struct error *err) NODISCARD;
  * blocks. */
 void store_health(const struct store *store, unsigned *failures, int64_t *known_ms);
 
+/* Call `mistake` for everything that keeps these options from working. Looks at no disk, server or
+ * endpoint. False if there was anything. */
+bool store_check(const struct store_options *options, store_mistake_fn mistake,
+                 void *ctx) NODISCARD;
 /* ERROR_CONFIG for what cannot work. file: the directory is created if it is missing; nothing is
  * asked of a server yet. */
 struct store *store_open(const struct store_options *options, struct error *err) NODISCARD;

@@ -2,6 +2,7 @@
  * second, then the body. The store is an empty directory, so that nothing is ever classified. */
 #include "../../classify_service/app.h"
 #include "base/clock.h"
+#include "base/xmalloc.h"
 #include "fuzz.h"
 #include "http/upload.h"
 
@@ -27,7 +28,7 @@ static void start(void)
     struct error err = {0};
 
     FUZZ_CHECK(mkdtemp(folder) != NULL);
-    CLEANUP_FREE char *url = string_format("file://%s", folder);
+    CLEANUP_FREE char *url = xasprintf("file://%s", folder);
     struct store_options options = {.url = url};
     app.service.store = store_open(&options, &err);
     FUZZ_CHECK(app.service.store != NULL);

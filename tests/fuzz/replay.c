@@ -1,6 +1,7 @@
 /* A fuzz target without a fuzzer: a unit test that feeds it files. The program's name says which:
  * build/VARIANT/unit/test_fuzz_X replays build/VARIANT/seeds/X (made by the build), what once
  * failed (tests/fuzz/regressions/X), and the files and folders that are its arguments. */
+#include "base/xmalloc.h"
 #include "fuzz.h"
 
 #include <dirent.h>
@@ -50,7 +51,7 @@ static size_t replay(const char *path)
     DIR *dir = opendir(path);
     assert_non_null(dir);
     for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        CLEANUP_FREE char *name = string_format("%s/%s", path, entry->d_name);
+        CLEANUP_FREE char *name = xasprintf("%s/%s", path, entry->d_name);
         assert_non_null(name);
         if (entry->d_name[0] == '.')
             continue;

@@ -1,5 +1,6 @@
 /* Object URIs, keys and URLs: all readings of one text. */
 #include "base/url.h"
+#include "base/xmalloc.h"
 #include "fuzz.h"
 #include "store/driver.h"
 #include "store/store.h"
@@ -109,7 +110,7 @@ static void check_open(const char *url)
         FUZZ_CHECK_ERROR(&err, ERROR_CONFIG);
         return;
     }
-    CLEANUP_FREE char *key = string_format("%sk", store_prefix(store));
+    CLEANUP_FREE char *key = xasprintf("%sk", store_prefix(store));
     if (store_uri(store, key, uri, &err))
         check_uri(store, uri);
     store_free(store);

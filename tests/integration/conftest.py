@@ -31,13 +31,14 @@ needs_photos = pytest.mark.skipif(not PHOTOS.is_dir(), reason="no photographs at
 
 def wait_for(condition, what, timeout=60.0):
     """Poll until condition() is true; its value is returned. The timeout is only for tests that fail."""
-    deadline = time.monotonic() + timeout * SLOW
+    deadline, pause = time.monotonic() + timeout * SLOW, 0.005
     while True:
         value = condition()
         if value:
             return value
         assert time.monotonic() < deadline, f"timed out waiting for {what}"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.1)  # a look costs a request and its log line
 
 
 def tree(pid):

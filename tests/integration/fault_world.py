@@ -23,8 +23,8 @@ from store_servers import servers
 
 SEED = int(os.environ["SEED"])
 SMALL = BUILD.name in ("asan", "tsan")
-UPLOADS = 150 if SMALL else 1000
 ROUND_COUNT = int(os.environ.get("FAULT_ROUNDS") or 0)
+UPLOADS = 1000 if ROUND_COUNT else 150 if SMALL else 300
 THREADS = 8
 QUERY = "?width=64&height=64"
 PATIENCE_S = 120
@@ -152,7 +152,7 @@ class OnServer(World):
         self.server = store_servers.SERVERS[name](self.folder / "server")
         self.storage = self.server.version()
         if name == "swift":  # slow, and of two writers at once the last one wins
-            self.uploads, self.immutable = UPLOADS if ROUND_COUNT else UPLOADS // 10, False
+            self.uploads, self.immutable = UPLOADS if ROUND_COUNT else UPLOADS // 3, False
             self.most_faults = self.uploads // 8
         return self.where_storage_is()
 

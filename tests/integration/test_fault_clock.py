@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.once]
 QUERY = "?width=64&height=64"
 DAY = 86400
 JUMPS = (-DAY, 0, DAY)
-UPLOADS = 400 if fault_world.ROUND_COUNT else 80
+UPLOADS = 400 if fault_world.ROUND_COUNT else 40
 SKEWED = [(name, signature) for name, signature in (("minio", "v4"), ("versitygw", "v4"), ("swift", "v2"))
           if not store_servers.why_not(name)]
 LIBRARIES = list(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))

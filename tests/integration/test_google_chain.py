@@ -80,7 +80,7 @@ def test_pushes_of_others_are_refused(google, chain):
     assert push(google.identity_token(AUDIENCE)) == 200
 
 
-def test_500_uploads_through_faults(google, chain):
+def test_200_uploads_through_faults(google, chain):
     """10 % of all answers are 503, some publish replies are lost, deliveries are doubled, delayed and
     reordered: each 200 has exactly one result, and nobody sees a duplicate."""
     preprocess, classify = chain
@@ -106,19 +106,19 @@ def test_500_uploads_through_faults(google, chain):
         raise AssertionError("ten times 503")
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        ids = list(pool.map(upload, range(500)))
-    assert len(set(ids)) == 500
+        ids = list(pool.map(upload, range(200)))
+    assert len(set(ids)) == 200
     wait_for(google.subscriptions[0].idle, "every push to be acknowledged", 120)
     for id_ in ids:
         result = json.loads(google.objects[id_ + ".jpg.json"][0])
         assert result["label"] and result["id"] == id_
         assert written[id_ + ".jpg"] == 1 and written[id_ + ".jpg.json"] == 1
-    assert len(google.objects) == 1000
+    assert len(google.objects) == 400
     seen = collections.defaultdict(set)
     for message in google.topics["img-classified"]:
         seen[message["attributes"]["event_id"]].add(data_of(message)["gcs_path"])
-    assert len(seen) == 500 and all(len(paths) == 1 for paths in seen.values())
-    assert google.dead == [] and google.subscriptions[0].deliveries > 500
+    assert len(seen) == 200 and all(len(paths) == 1 for paths in seen.values())
+    assert google.dead == [] and google.subscriptions[0].deliveries > 200
     google.fault_rate = 0
 
 

@@ -11,9 +11,6 @@ from PIL import Image
 from conftest import SLOW, Service, wait_for
 from images import encode, gradient, numbered_jpeg
 
-SMALL = encode(gradient(400, 300), quality=85)
-HUGE = encode(Image.effect_noise((4000, 3000), 30), quality=80)  # as much to decode as a photograph
-
 
 class Load:
     """Clients that upload one image after the other, each on its kept-alive connection."""
@@ -58,11 +55,13 @@ def test_huge_images_do_not_hold_up_thumbnails(tmp_path, services, measurement):
     service = Service("preprocess-service", tmp_path, EVENTS_URL="none:", WORKERS=2)
     services.append(service)
     service.start()
-    with Load(service, SMALL, 1) as alone:
+    small_image = encode(gradient(400, 300), quality=85)
+    huge_image = encode(Image.effect_noise((4000, 3000), 30), quality=80)  # as much to decode as a photograph
+    with Load(service, small_image, 1) as alone:
         wait_for(lambda: len(alone.times) >= 50, "thumbnails")
-    with Load(service, HUGE, 1) as huge_alone:
+    with Load(service, huge_image, 1) as huge_alone:
         wait_for(lambda: len(huge_alone.times) >= 5, "huge images")
-    with Load(service, HUGE, 4) as huge, Load(service, SMALL, 8) as small:
+    with Load(service, huge_image, 4) as huge, Load(service, small_image, 8) as small:
         wait_for(lambda: len(huge.times) >= 12, "huge images among thumbnails, or they starve")
     ratio = statistics.median(huge_alone.times) / statistics.median(alone.times)
     share = len(small.times) / len(huge.times)

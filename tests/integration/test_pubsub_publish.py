@@ -257,7 +257,7 @@ class Google(http.server.ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), GoogleHandler)
-        self.lock = threading.Lock()
+        self.lock, self.held = threading.Lock(), threading.Lock()
         self.script, self.calls, self.messages = [], [], []
         self.tokens, self.project = 0, "project-of-metadata"
         self.delay_s = 0.0
@@ -304,7 +304,7 @@ class GoogleHandler(http.server.BaseHTTPRequestHandler):
         google = self.server
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         time.sleep(google.delay_s)
-        with google.lock:
+        with google.held, google.lock:
             google.calls.append((self.path, self.headers.get("Authorization"), body["messages"]))
             step = google.script.pop(0) if google.script else 200
             if step in (200, "lost"):
@@ -396,9 +396,12 @@ def test_deadline(google, tmp_path, services):
 
 
 def test_concurrent_uploads_share_calls(google, scripted):
-    google.delay_s = 0.2
+    stored = 'stage_duration_seconds_count{stage="store"}'
     with concurrent.futures.ThreadPoolExecutor(40) as pool:
-        replies = list(pool.map(lambda n: scripted.upload(picture(n)), range(40)))
+        with google.held:  # no call is answered until most uploads wait for one
+            replies = [pool.submit(scripted.upload, picture(n)) for n in range(40)]
+            wait_for(lambda: scripted.metric(stored) >= 30, "uploads that wait for Pub/Sub")
+        replies = [r.result() for r in replies]
     assert {r.status for r in replies} == {200}
     told = {r.json()["message_id"]: r.json()["id"] for r in replies}
     taken = {f"m{i}": json.loads(base64.b64decode(m["data"]))["id"] for i, m in enumerate(google.messages)}

@@ -137,6 +137,15 @@ def test_mistakes_are_told_together(name, tmp_path):
 
 
 @both
+def test_what_the_store_finds_is_told_with_the_rest(name, tmp_path):
+    told = assert_refused(run(name, tmp_path, PORT="x", STORAGE_URL="s3://photos", S3_SIGNATURE="v2",
+                              AWS_ACCESS_KEY_ID="an-id", AWS_SESSION_TOKEN="a-token"),
+                          "\nPORT: ", "\nSTORAGE_URL: s3:// needs both", "\nSTORAGE_URL: S3_SIGNATURE=v2 needs an http://",
+                          "\nSTORAGE_URL: S3_SIGNATURE=v2 has no session tokens")
+    assert len(told.strip().splitlines()) == 5, told
+
+
+@both
 @pytest.mark.parametrize("url, bucket, ok", [
     ("s3://photos", "other", False), ("s3://photos", "photo", False), ("s3://photos/prefix", "photos2", False),
     ("file:data", "photos", False), ("file:///photos", "photos", False), ("gs://photos/prefix", "photos", True),

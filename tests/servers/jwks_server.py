@@ -7,6 +7,7 @@
         server.answer = lambda handler: handler.send_error(500)
 """
 import base64
+import functools
 import http.server
 import json
 import ssl
@@ -37,8 +38,11 @@ def claims(**changes):
 
 class Key:
     def __init__(self, kid, bits=2048):
-        self.kid = kid
-        self.private = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+        self.kid, self.bits = kid, bits
+
+    @functools.cached_property  # many are made when pytest collects, few are used
+    def private(self):
+        return rsa.generate_private_key(public_exponent=65537, key_size=self.bits)
 
     def sign(self, text, digest=hashes.SHA256()):
         return self.private.sign(text.encode(), padding.PKCS1v15(), digest)

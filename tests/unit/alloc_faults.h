@@ -166,11 +166,6 @@ ALLOC_WRAP(char *, strdup, (const char *s))
     ALLOC_OR_NULL(__real_strdup(s));
 }
 
-ALLOC_WRAP(char *, strndup, (const char *s, size_t n))
-{
-    ALLOC_OR_NULL(__real_strndup(s, n));
-}
-
 ALLOC_WRAP(void, free, (void *p))
 {
     alloc_forget(p);
@@ -209,29 +204,6 @@ ALLOC_WRAP(void *, reallocarray, (void *p, size_t count, size_t size))
     void *new = __real_reallocarray(p, count, size);
     alloc_remember(new != NULL ? new : p, by);
     return new;
-}
-
-/* what string_format calls, with and without _FORTIFY_SOURCE */
-static int alloc_formatted(int len, char **ret, const void *by)
-{
-    if (len >= 0)
-        alloc_remember(*ret, by);
-    return len;
-}
-
-ALLOC_WRAP(int, vasprintf, (char **ret, const char *fmt, va_list args))
-{
-    const void *by = __builtin_return_address(0);
-
-    return alloc_fails(by) ? -1 : alloc_formatted(__real_vasprintf(ret, fmt, args), ret, by);
-}
-
-ALLOC_WRAP(int, __vasprintf_chk, (char **ret, int flag, const char *fmt, va_list args))
-{
-    const void *by = __builtin_return_address(0);
-
-    return alloc_fails(by) ? -1
-                           : alloc_formatted(__real___vasprintf_chk(ret, flag, fmt, args), ret, by);
 }
 
 ALLOC_WRAP(char *, realpath, (const char *path, char *out))
@@ -325,7 +297,7 @@ ALLOC_WRAP(char *, xasprintf, (const char *fmt, ...))
     va_list args;
 
     va_start(args, fmt);
-    int len = __real_vasprintf(&ret, fmt, args);
+    int len = vasprintf(&ret, fmt, args);
     va_end(args);
     return len >= 0 ? alloc_always(ret, __builtin_return_address(0)) : NULL;
 }

@@ -11,6 +11,7 @@
 #include "base/json_cost.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/xmalloc.h"
 #include "client/google_key.h"
 #include "client/google_token.h"
 #include "events/notification/notification.h"
@@ -48,9 +49,7 @@ static bool use_strings(void *ctx, struct error *err)
     char hex[SHA256_HEX_LEN + 1];
 
     (void)ctx;
-    CLEANUP_FREE char *text = string_format("%s %d", "some text", 1);
-    if (text == NULL)
-        return error_oom(err);
+    static const char text[] = "some text 1";
     if (!string_base64_encode(bytes_from_str(text), &base64, err))
         return false;
     const char *encoded = buffer_cstr(&base64, err);
@@ -103,7 +102,7 @@ static bool log_a_line(void *ctx, struct error *err)
     (void)ctx, (void)err;
     log_info("a line", F("name", "value"), F("n", 7), F("real", 0.5));
     /* once, so that there is something to fail */
-    CLEANUP_FREE char *text = string_format("x");
+    CLEANUP_FREE char *text = strdup("x");
     return text != NULL || error_oom(err);
 }
 
@@ -160,7 +159,7 @@ static bool read_upload(void *ctx, struct error *err)
     struct upload upload;
 
     (void)ctx;
-    CLEANUP_FREE char *one = string_format("x"); /* the upload itself takes no memory */
+    CLEANUP_FREE char *one = strdup("x"); /* the upload itself takes no memory */
     if (one == NULL)
         return error_oom(err);
     if (!upload_read(&req, &upload, err) || !upload_options(&req, &upload, option, NULL, err))
@@ -208,13 +207,13 @@ static bool read_key_set(void *ctx, struct error *err)
 static void test_tokens(void **state)
 {
     CLEANUP_FREE char *claims =
-        string_format("{\"iss\":\"https://issuer\",\"aud\":\"aud\",\"email\":\"a@b\","
-                      "\"email_verified\":true,\"sub\":\"1\",\"iat\":%lld,\"exp\":%lld}",
-                      (long long)clock_wall_ms() / 1000, (long long)clock_wall_ms() / 1000 + 600);
+        xasprintf("{\"iss\":\"https://issuer\",\"aud\":\"aud\",\"email\":\"a@b\","
+                  "\"email_verified\":true,\"sub\":\"1\",\"iat\":%lld,\"exp\":%lld}",
+                  (long long)clock_wall_ms() / 1000, (long long)clock_wall_ms() / 1000 + 600);
     CLEANUP_FREE char *token = make_token(HEADER, claims, key);
     CLEANUP_FREE char *one = make_jwk("one", key, ",\"alg\":\"RS256\",\"use\":\"sig\"");
     CLEANUP_FREE char *two = make_jwk("two", key, "");
-    CLEANUP_FREE char *set = string_format("{\"keys\":[%s,%s]}", one, two);
+    CLEANUP_FREE char *set = xasprintf("{\"keys\":[%s,%s]}", one, two);
 
     (void)state;
     alloc_faults_run("token", read_token, token);
@@ -372,7 +371,7 @@ static void test_envelope(void **state)
 static bool forgets_to_look(void *ctx, struct error *err)
 {
     (void)ctx, (void)err;
-    CLEANUP_FREE char *text = string_format("x");
+    CLEANUP_FREE char *text = strdup("x");
     return text != NULL; /* without saying why not */
 }
 
@@ -383,7 +382,7 @@ static void test_harness(void **state)
     long before = alloc_faults.live_count;
 
     (void)state;
-    void *volatile x = string_format("x");
+    void *volatile x = strdup("x");
     assert_int_equal(alloc_faults.live_count, before + 1);
     void *volatile p = realloc(x, 100000);
     assert_non_null(p);
@@ -395,9 +394,9 @@ static void test_harness(void **state)
     free(larger != NULL ? larger : p);
     assert_int_equal(alloc_faults.live_count, before);
     alloc_arm(2, true);
-    CLEANUP_FREE char *first = string_format("a");
-    CLEANUP_FREE char *second = string_format("b");
-    CLEANUP_FREE char *third = string_format("c");
+    CLEANUP_FREE char *first = strdup("a");
+    CLEANUP_FREE char *second = strdup("b");
+    CLEANUP_FREE char *third = strdup("c");
     assert_true(first != NULL && second == NULL && third == NULL);
     assert_true(alloc_faults.failed);
     alloc_arm(1, false);

@@ -4,28 +4,19 @@
 
 #include "base/clock.h"
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "client/bearer.h"
 #include "client/http_client.h"
-#include "store/allowed_stores.h"
-#include "store/bucket/sigv4.h"
 #include "store/bucket/xml.h"
-#include "store/driver.h"
+#include "store/store.h"
+#include "test_folder.h"
+#include "test_http_server.h"
 
-#include <arpa/inet.h>
-#include <ftw.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 
 /* ---- a server that has one object, in whatever bucket */
 
-static struct {
-    int listener, port;
-    atomic_bool stop;
-    pthread_t thread;
-} server;
+static struct test_server server;
 
 static void answer(int fd, const char *request)
 {
@@ -48,49 +39,15 @@ static void answer(int fd, const char *request)
         ;
 }
 
-static void serve(int fd)
+static void serve(struct test_server *s, int fd)
 {
-    char head[8192] = "";
-    size_t len = 0;
+    char request[8192];
 
-    while (strstr(head, "\r\n\r\n") == NULL) {
-        ssize_t n = recv(fd, head + len, sizeof(head) - 1 - len, 0);
-        if (n <= 0)
-            return;
-        len += (size_t)n;
-        head[len] = '\0';
-    }
-    answer(fd, head);
-}
-
-static void *server_main(void *ctx)
-{
-    (void)ctx;
-    while (!server.stop) {
-        struct pollfd p = {.fd = server.listener, .events = POLLIN};
-        int fd = poll(&p, 1, 20) > 0 ? accept(server.listener, NULL, NULL) : -1;
-        if (fd < 0)
-            continue;
-        /* also when a test has failed and forgets a connection */
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){.tv_sec = 2},
-                   sizeof(struct timeval));
-        serve(fd);
-        close(fd);
-    }
-    return NULL;
-}
-
-static void server_start(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(a);
-
-    server.listener = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(server.listener, (struct sockaddr *)&a, sizeof(a)), 0);
-    assert_int_equal(listen(server.listener, 16), 0);
-    assert_int_equal(getsockname(server.listener, (struct sockaddr *)&a, &len), 0);
-    server.port = ntohs(a.sin_port);
-    assert_int_equal(pthread_create(&server.thread, NULL, server_main, NULL), 0);
+    (void)s;
+    /* also when a test has failed and forgets a connection */
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){.tv_sec = 2}, sizeof(struct timeval));
+    if (test_read_request(fd, request, sizeof(request)))
+        answer(fd, request);
 }
 
 /* While a fault is due: not enough for the pauses before other attempts. */
@@ -99,7 +56,7 @@ static int64_t soon(void)
     return clock_monotonic_ms() + (alloc_faults.left > 0 ? 60 : 10000);
 }
 
-/* ---- pure parts */
+/* ---- listings */
 
 static bool see_element(void *ctx, const char *path, const char *text, struct error *err)
 {
@@ -118,31 +75,12 @@ static bool read_xml(void *ctx, struct error *err)
     return true;
 }
 
-static bool sign(void *ctx, struct error *err)
-{
-    CLEANUP(buffer_done) struct buffer header = BUFFER_MAX(65536);
-    const struct sigv4_key key = {"access", "secret", "token", "region", "s3"};
-    const struct sigv4_header headers[] = {{"x-one", "1"}, {"Range", "bytes=0-1"}};
-    const struct sigv4_request request = {.method = "GET",
-                                          .host = "h",
-                                          .path = "/b/k",
-                                          .query = "a=b&c=d",
-                                          .headers = headers,
-                                          .header_count = 2,
-                                          .payload_sha256 = "UNSIGNED-PAYLOAD",
-                                          .time_s = 1700000000};
-
-    (void)ctx;
-    return sigv4_authorization(&key, &request, &header, err);
-}
-
-static void test_pure(void **state)
+static void test_xml(void **state)
 {
     char document[] = "<a><b>some text</b><c>x &amp; y</c></a>";
 
     (void)state;
     alloc_faults_run("XML", read_xml, document);
-    alloc_faults_run("SigV4", sign, NULL);
 }
 
 /* ---- the client */
@@ -176,7 +114,7 @@ static bool call(void *ctx, struct error *err)
 
 static void test_client(void **state)
 {
-    CLEANUP_FREE char *url = string_format("http://127.0.0.1:%d/x", server.port);
+    CLEANUP_FREE char *url = xasprintf("http://127.0.0.1:%d/x", server.port);
 
     (void)state;
     alloc_faults_run("client", call, url);
@@ -237,21 +175,6 @@ static bool open_and_use(void *ctx, struct error *err)
     return ok;
 }
 
-static bool find(void *ctx, struct error *err)
-{
-    char uri[STORE_URI_MAX], key[STORE_KEY_MAX + 1];
-    struct store *found, *store = store_open(ctx, err);
-
-    if (store == NULL)
-        return false;
-    struct store_set *set = store_set_open(store, ctx, "bucket/some, other", err);
-    bool ok = set != NULL && store_uri(store, "some/a b", uri, err) &&
-              store_set_find(set, uri, &found, key, err);
-    store_set_free(set);
-    store_free(store);
-    return ok;
-}
-
 static bool token(struct bearer *bearer, int64_t deadline_ms, char out[BEARER_MAX],
                   struct error *err)
 {
@@ -270,7 +193,7 @@ static void no_pause(struct store_options *o)
 
 static void test_buckets(void **state)
 {
-    CLEANUP_FREE char *endpoint = string_format("http://127.0.0.1:%d", server.port);
+    CLEANUP_FREE char *endpoint = xasprintf("http://127.0.0.1:%d", server.port);
     struct store_options s3 = {
         .url = "s3://bucket",
         .s3 = {
@@ -283,30 +206,21 @@ static void test_buckets(void **state)
     no_pause(&s3);
     no_pause(&gs);
     alloc_faults_run("s3", open_and_use, &s3);
-    alloc_faults_run("sets of stores", find, &s3);
     alloc_faults_run("gs", open_and_use, &gs);
     http_client_free(s3.client);
     http_client_free(gs.client);
 }
 
-static int remove_entry(const char *name, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st, (void)type, (void)ftw;
-    return remove(name);
-}
-
 static void test_directory(void **state)
 {
-    char dir[64];
+    char dir[TEST_FOLDER_MAX];
 
     (void)state;
-    snprintf(dir, sizeof(dir), "%s/test_alloc_faults.XXXXXX",
-             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-    assert_non_null(mkdtemp(dir));
-    CLEANUP_FREE char *url = string_format("file:%s/x", dir);
+    assert_int_equal(test_folder_make(dir), 0);
+    CLEANUP_FREE char *url = xasprintf("file:%s/x", dir);
     struct store_options options = {.url = url};
     alloc_faults_run("file", open_and_use, &options);
-    assert_int_equal(nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS), 0);
+    assert_int_equal(test_folder_remove(dir), 0);
 }
 
 static int begin(void **state)
@@ -314,23 +228,21 @@ static int begin(void **state)
     (void)state;
     signal(SIGPIPE, SIG_IGN);
     alloc_faults_hook();
-    server_start();
+    test_server_start(&server, serve, true, 0);
     return 0;
 }
 
 static int end(void **state)
 {
     (void)state;
-    server.stop = true;
-    pthread_join(server.thread, NULL);
-    close(server.listener);
+    test_server_stop(&server);
     return 0;
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        alloc_test(test_pure),
+        alloc_test(test_xml),
         alloc_test(test_client),
         alloc_test(test_buckets),
         alloc_test(test_directory),

@@ -3,8 +3,10 @@
  * an object is there whole or not at all, and nothing is left over. */
 #include "base/clock.h"
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "events/outbox/outbox.h"
 #include "store/store.h"
+#include "test_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,8 +18,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
-#include <glob.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -87,44 +87,24 @@ static const int numbers[] = {ENOSPC, EIO, EINTR, EDQUOT, EROFS, EMFILE, SHORT_W
 
 /* ---- the directory store */
 
-static char dir[64];
+static char dir[TEST_FOLDER_MAX];
 
 static int64_t soon(void)
 {
     return clock_monotonic_ms() + 60000;
 }
 
-static int remove_entry(const char *name, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st, (void)type, (void)ftw;
-    return remove(name);
-}
-
 static int begin(void **state)
 {
     (void)state;
-    snprintf(dir, sizeof(dir), "%s/test_io_faults.XXXXXX",
-             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-    return mkdtemp(dir) == NULL ? -1 : 0;
+    return test_folder_make(dir);
 }
 
 static int end(void **state)
 {
     (void)state;
     arm(0, 0);
-    return nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
-}
-
-static size_t files_like(const char *pattern)
-{
-    CLEANUP_FREE char *all = string_format("%s/%s", dir, pattern);
-    glob_t found;
-
-    if (all == NULL || glob(all, 0, NULL, &found) != 0)
-        return 0;
-    size_t count = found.gl_pathc;
-    globfree(&found);
-    return count;
+    return test_folder_remove(dir);
 }
 
 static bool put(struct store *store, const char *text, bool if_absent, struct error *err)
@@ -160,7 +140,7 @@ static void assert_content(struct store *store, const char *one, const char *oth
         assert_int_equal(err.code, ERROR_NOT_FOUND);
     if (strcmp(text, one) != 0 && strcmp(text, other) != 0)
         fail_msg("neither \"%s\" nor \"%s\" but \"%s\"", one, other, text);
-    assert_int_equal(files_like("objects/.tmp/*"), 0);
+    assert_int_equal(test_folder_count(dir, "objects/.tmp/*"), 0);
 }
 
 static void assert_passing(const struct error *err)
@@ -241,7 +221,7 @@ static bool list_with_fault(struct store *store, int n, int number)
 
 static void test_store(void **state)
 {
-    CLEANUP_FREE char *url = string_format("file:%s/objects", dir);
+    CLEANUP_FREE char *url = xasprintf("file:%s/objects", dir);
     struct error err = {0};
     struct store *store = store_open(&(struct store_options){.url = url}, &err);
     int most = 0;
@@ -307,7 +287,7 @@ static void replace_calls(void)
 
 static struct outbox *open_outbox(void)
 {
-    CLEANUP_FREE char *path = string_format("%s/outbox.db", dir);
+    CLEANUP_FREE char *path = xasprintf("%s/outbox.db", dir);
     struct error err = {0};
     struct outbox *o =
         outbox_open(&(struct outbox_options){.path = path, .max_pending = 100000}, &err);
@@ -338,7 +318,7 @@ static bool add(struct outbox *o, int n)
 static bool use_with_fault(int n, int number, int *event, int *acknowledged)
 {
     arm(n, number);
-    CLEANUP_FREE char *path = string_format("%s/outbox.db", dir);
+    CLEANUP_FREE char *path = xasprintf("%s/outbox.db", dir);
     struct error err = {0};
     struct outbox *o =
         outbox_open(&(struct outbox_options){.path = path, .max_pending = 100000}, &err);
@@ -351,7 +331,7 @@ static bool use_with_fault(int n, int number, int *event, int *acknowledged)
     /* one that was refused may be there all the same, as when an answer is lost */
     assert_in_range(outbox_pending(o), *acknowledged, *event);
     outbox_close(o);
-    if (files_like("outbox.db.corrupt*") > 0)
+    if (test_folder_count(dir, "outbox.db.corrupt*") > 0)
         fail_msg("call %d failing with %d is taken for damage", n, number);
     return failed;
 }

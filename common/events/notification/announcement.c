@@ -1,6 +1,7 @@
 #include "events/notification/announcement.h"
 
 #include "base/strings.h"
+#include "base/xmalloc.h"
 
 #include <string.h>
 
@@ -36,13 +37,10 @@ bool notification_add(struct notification *notification, const struct announced 
                       struct error *err)
 {
     size_t count = notification->count;
-    struct announcement *more =
-        reallocarray(notification->events, count + 1, sizeof(*notification->events));
 
-    if (more == NULL)
-        return error_oom(err);
-    notification->events = more;
-    struct announcement *added = &more[count];
+    notification->events =
+        xreallocarray(notification->events, count + 1, sizeof(*notification->events));
+    struct announcement *added = &notification->events[count];
     *added = (struct announcement){0};
     if ((event->uri == NULL || copy(event->uri, &added->uri, err)) &&
         copy(event->source, &added->source, err) && copy(event->id, &added->id, err) &&

@@ -84,11 +84,10 @@ static bool read_header(const struct request *req, const char *name, char **ret,
     const char *text = buffer_cstr(&plain, err);
     if (text == NULL || !string_percent_decode(text, &decoded, err))
         return error_wrap(err, "the header %s", name);
-    text = buffer_cstr(&decoded, err);
-    if (text == NULL)
+    if (buffer_cstr(&decoded, err) == NULL)
         return false;
-    *ret = strdup(text);
-    return *ret != NULL || error_oom(err);
+    *ret = (char *)TAKE_PTR(decoded.data);
+    return true;
 }
 
 static bool read_binary(const struct request *req, struct cloudevent *ret, struct error *err)
@@ -158,13 +157,14 @@ static bool read_structured(const struct request *req, struct cloudevent *ret, s
 static bool read_finalized(const struct cloudevent *event, struct announced *announced,
                            struct notification *ret, struct error *err)
 {
-    CLEANUP_FREE char *uri = NULL;
+    CLEANUP(buffer_done) struct buffer uri = BUFFER_MAX(NOTIFICATION_BYTES_MAX);
+    const char *bucket, *name;
 
-    if (!notification_gcs_uri(event->data, &uri, err))
-        return false;
-    if (uri == NULL)
+    if (!notification_resource(event->data, &bucket, &name))
         return error_set(err, ERROR_BAD_REQUEST, "the event's data has no bucket and name");
-    announced->uri = uri;
+    if (!buffer_printf(&uri, err, "gs://%s/%s", bucket, name))
+        return false;
+    announced->uri = (const char *)uri.data;
     return notification_add(ret, announced, err);
 }
 

@@ -2,7 +2,6 @@
 
 #include "base/json.h"
 #include "base/json_cost.h"
-#include "base/strings.h"
 
 json_t *notification_parse(struct bytes text, const char *what, struct error *err)
 {
@@ -30,14 +29,14 @@ bool notification_text(const json_t *object, const char *name, const char **ret,
     return *ret != NULL || error_set(err, ERROR_BAD_REQUEST, "%s is not a string", name);
 }
 
-bool notification_gcs_uri(const json_t *resource, char **ret, struct error *err)
+bool notification_resource(const json_t *resource, const char **bucket, const char **name)
 {
-    const char *bucket = json_string_value(json_object_get(resource, "bucket"));
-    const char *name = json_string_value(json_object_get(resource, "name"));
+    const char *in = json_string_value(json_object_get(resource, "bucket"));
+    const char *called = json_string_value(json_object_get(resource, "name"));
 
-    *ret = NULL;
-    if (bucket == NULL || *bucket == '\0' || name == NULL || *name == '\0')
-        return true;
-    *ret = string_format("gs://%s/%s", bucket, name);
-    return *ret != NULL || error_oom(err);
+    if (in == NULL || *in == '\0' || called == NULL || *called == '\0')
+        return false;
+    *bucket = in;
+    *name = called;
+    return true;
 }

@@ -28,8 +28,7 @@ json_t *notification_parse(struct bytes text, const char *what, struct error *er
 bool notification_text(const json_t *object, const char *name, const char **ret,
                        struct error *err) NODISCARD;
 
-/* "gs://bucket/name" of a Cloud Storage object's resource, on the heap, in *ret, which stays NULL
- * when `resource` is none. False only when out of memory. */
-bool notification_gcs_uri(const json_t *resource, char **ret, struct error *err) NODISCARD;
+/* Where the resource of a Cloud Storage object says it is. False when `resource` is none. */
+bool notification_resource(const json_t *resource, const char **bucket, const char **name);
 
 #endif

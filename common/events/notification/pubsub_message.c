@@ -33,19 +33,19 @@ static bool attribute(const struct message *m, const char *name, const char **re
 static bool add_gcs(const struct message *m, const char *event_type, const json_t *data,
                     struct announced *event, struct notification *ret, struct error *err)
 {
-    CLEANUP_FREE char *uri = NULL;
+    CLEANUP(buffer_done) struct buffer uri = BUFFER_MAX(NOTIFICATION_BYTES_MAX);
     const char *bucket, *name;
 
-    if (!notification_gcs_uri(data, &uri, err) || !attribute(m, "bucketId", &bucket, err) ||
-        !attribute(m, "objectId", &name, err))
+    if (!attribute(m, "bucketId", &bucket, err) || !attribute(m, "objectId", &name, err))
         return false;
-    if (uri == NULL && (*bucket == '\0' || *name == '\0'))
+    if (!notification_resource(data, &bucket, &name) && (*bucket == '\0' || *name == '\0'))
         return error_set(err, ERROR_BAD_REQUEST,
                          "a message with an eventType, but without bucketId and objectId");
-    if (uri == NULL && (uri = string_format("gs://%s/%s", bucket, name)) == NULL)
-        return error_oom(err);
-    if (strcmp(event_type, "OBJECT_FINALIZE") == 0)
-        event->uri = uri;
+    if (strcmp(event_type, "OBJECT_FINALIZE") == 0) {
+        if (!buffer_printf(&uri, err, "gs://%s/%s", bucket, name))
+            return false;
+        event->uri = (const char *)uri.data;
+    }
     return notification_add(ret, event, err);
 }
 

@@ -38,13 +38,14 @@ static bool decode_key(const char *key, struct buffer *out, struct error *err)
 }
 
 /* Differs between the events of one object: no sender leaves out all of it. */
-static char *event_id(const json_t *record, const char *bucket, const char *key)
+static bool event_id(const json_t *record, const char *bucket, const char *key, struct buffer *out,
+                     struct error *err)
 {
     const json_t *object = json_object_get(json_object_get(record, "s3"), "object");
     const char *time = json_string_value(json_object_get(record, "eventTime"));
     const char *sequencer = json_string_value(json_object_get(object, "sequencer"));
 
-    return string_format("%s/%s %s %s", bucket, key, time != NULL ? time : "",
+    return buffer_printf(out, err, "%s/%s %s %s", bucket, key, time != NULL ? time : "",
                          sequencer != NULL ? sequencer : "");
 }
 
@@ -52,6 +53,7 @@ static bool read_created(const json_t *record, struct announced *event, struct n
                          struct error *err)
 {
     CLEANUP(buffer_done) struct buffer uri = BUFFER_MAX(NOTIFICATION_BYTES_MAX);
+    CLEANUP(buffer_done) struct buffer id = BUFFER_MAX(NOTIFICATION_BYTES_MAX);
     const json_t *s3 = json_object_get(record, "s3");
     const char *bucket, *key;
 
@@ -60,12 +62,11 @@ static bool read_created(const json_t *record, struct announced *event, struct n
         return false;
     if (*bucket == '\0' || *key == '\0')
         return error_set(err, ERROR_BAD_REQUEST, "no s3.bucket.name or s3.object.key");
-    CLEANUP_FREE char *id = event_id(record, bucket, key);
-    if (id == NULL)
-        return error_oom(err);
+    if (!event_id(record, bucket, key, &id, err))
+        return false;
     if (!buffer_printf(&uri, err, "s3://%s/", bucket) || !decode_key(key, &uri, err))
         return error_wrap(err, "s3.object.key");
-    event->id = id;
+    event->id = (const char *)id.data;
     event->uri = buffer_cstr(&uri, err);
     return event->uri != NULL && notification_add(ret, event, err);
 }

@@ -7,7 +7,8 @@
 #ifndef DARKROOM_EVENTS_OUTBOX_ENVELOPE_H
 #define DARKROOM_EVENTS_OUTBOX_ENVELOPE_H
 
-#include "events/outbox/outbox.h"
+#include "base/bytes.h"
+#include "events/outbox/row.h"
 
 enum { ENVELOPE_MAX = 65536 };
 

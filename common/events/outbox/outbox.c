@@ -1,5 +1,8 @@
+#include "events/outbox/outbox.h"
+
 #include "base/clock.h"
 #include "base/threads.h"
+#include "base/xmalloc.h"
 #include "events/outbox/outbox_file.h"
 #include "events/outbox/outbox_internal.h"
 
@@ -9,21 +12,15 @@ enum { RECONCILED_MS = 10000 };
 
 /* ---- open and close */
 
-static void leases_free(struct outbox_lease_list *list)
+static void outbox_free(struct outbox *o)
 {
     struct outbox_lease *lease;
 
-    while ((lease = TAILQ_FIRST(list)) != NULL) {
-        TAILQ_REMOVE(list, lease, link);
+    outbox_db_close(&o->db);
+    while ((lease = TAILQ_FIRST(&o->leases)) != NULL) {
+        TAILQ_REMOVE(&o->leases, lease, link);
         outbox_lease_free(lease);
     }
-}
-
-static void outbox_free(struct outbox *o)
-{
-    outbox_db_close(&o->db);
-    leases_free(&o->ready);
-    leases_free(&o->taken);
     if (o->lock_fd >= 0)
         close(o->lock_fd);
     pthread_cond_destroy(&o->ready_changed);
@@ -33,27 +30,7 @@ static void outbox_free(struct outbox *o)
     free(o);
 }
 
-static struct outbox *outbox_alloc(const struct outbox_options *options)
-{
-    struct outbox *o = calloc(1, sizeof(*o));
-
-    if (o == NULL || (o->path = strdup(options->path)) == NULL) {
-        free(o);
-        return NULL;
-    }
-    o->lock_fd = -1;
-    o->max_pending = options->max_pending;
-    o->wall_ms = options->wall_ms != NULL ? options->wall_ms : clock_wall_ms;
-    pthread_mutex_init(&o->lock, NULL);
-    thread_cond_init(&o->writer_called);
-    thread_cond_init(&o->ready_changed);
-    TAILQ_INIT(&o->queue);
-    TAILQ_INIT(&o->ready);
-    TAILQ_INIT(&o->taken);
-    return o;
-}
-
-static bool open_all(struct outbox *o, int64_t lock_wait_ms, struct error *err)
+static bool begin(struct outbox *o, int64_t lock_wait_ms, struct error *err)
 {
     bool used_before;
 
@@ -69,13 +46,18 @@ static bool open_all(struct outbox *o, int64_t lock_wait_ms, struct error *err)
 
 struct outbox *outbox_open(const struct outbox_options *options, struct error *err)
 {
-    struct outbox *o = outbox_alloc(options);
+    struct outbox *o = xcalloc(1, sizeof(*o));
 
-    if (o == NULL) {
-        error_oom(err);
-        return NULL;
-    }
-    if (open_all(o, options->lock_wait_ms, err))
+    o->path = xstrdup(options->path);
+    o->lock_fd = -1;
+    o->max_pending = options->max_pending;
+    o->wall_ms = options->wall_ms != NULL ? options->wall_ms : clock_wall_ms;
+    pthread_mutex_init(&o->lock, NULL);
+    thread_cond_init(&o->writer_called);
+    thread_cond_init(&o->ready_changed);
+    TAILQ_INIT(&o->queue);
+    TAILQ_INIT(&o->leases);
+    if (begin(o, options->lock_wait_ms, err))
         return o;
     err->code = ERROR_CONFIG; /* whatever it was, the service cannot start with this path */
     error_wrap(err, "OUTBOX_PATH %s", options->path);
@@ -164,13 +146,17 @@ bool outbox_add(struct outbox *o, const struct event *event, int64_t deadline_ms
 
 /* ---- taking and settling rows */
 
-static struct outbox_lease *take_ready(struct outbox *o)
+/* The first that is READY; with a row, the one that is TAKEN for it. */
+static struct outbox_lease *find_lease(struct outbox *o, const struct outbox_row *row)
 {
-    struct outbox_lease *lease = TAILQ_FIRST(&o->ready);
+    struct outbox_lease *lease;
 
-    if (lease != NULL) {
-        TAILQ_REMOVE(&o->ready, lease, link);
-        TAILQ_INSERT_TAIL(&o->taken, lease, link);
+    TAILQ_FOREACH(lease, &o->leases, link)
+    {
+        if (row == NULL ? lease->state == READY
+                        : lease->state == TAKEN && lease->row.seq == row->seq &&
+                              strcmp(lease->row.event_id, row->event_id) == 0)
+            break;
     }
     return lease;
 }
@@ -181,7 +167,7 @@ bool outbox_take(struct outbox *o, int64_t deadline_ms, struct outbox_row *ret)
 
     pthread_mutex_lock(&o->lock);
     o->takers++;
-    while (!o->woken && (lease = take_ready(o)) == NULL) {
+    while (!o->woken && (lease = find_lease(o, NULL)) == NULL) {
         bool wanted = outbox_wants_fetch(o);
         if (wanted && !o->db_owned) {
             outbox_own_db(o, outbox_fetch);
@@ -190,11 +176,14 @@ bool outbox_take(struct outbox *o, int64_t deadline_ms, struct outbox_row *ret)
         if (clock_left_ms(deadline_ms) == 0)
             break;
         o->fetch_asked |= wanted;
-        bool by_itself = !wanted && o->leases < OUTBOX_LEASES_MAX && o->fetch_at_ms < deadline_ms;
+        bool by_itself =
+            !wanted && o->lease_count < OUTBOX_LEASES_MAX && o->fetch_at_ms < deadline_ms;
         thread_cond_wait(&o->ready_changed, &o->lock, by_itself ? o->fetch_at_ms : deadline_ms);
     }
     o->takers--;
     if (lease != NULL) {
+        o->ready--;
+        lease->state = TAKEN;
         *ret = lease->row;
         lease->row.gcs_path = NULL;
         lease->row.content_type = NULL;
@@ -204,27 +193,14 @@ bool outbox_take(struct outbox *o, int64_t deadline_ms, struct outbox_row *ret)
     return lease != NULL;
 }
 
-static struct outbox_lease *find_taken(struct outbox *o, const struct outbox_row *row)
-{
-    struct outbox_lease *lease;
-
-    TAILQ_FOREACH(lease, &o->taken, link)
-    {
-        if (!lease->settling && lease->row.seq == row->seq &&
-            strcmp(lease->row.event_id, row->event_id) == 0)
-            return lease;
-    }
-    return NULL;
-}
-
 void outbox_put_back(struct outbox *o, const struct outbox_row *row)
 {
     pthread_mutex_lock(&o->lock);
-    struct outbox_lease *lease = find_taken(o, row);
+    struct outbox_lease *lease = find_lease(o, row);
     if (lease != NULL) {
-        TAILQ_REMOVE(&o->taken, lease, link);
+        TAILQ_REMOVE(&o->leases, lease, link);
         outbox_lease_free(lease);
-        o->leases--;
+        o->lease_count--;
         o->fetch_at_ms = 0;
         pthread_cond_signal(&o->ready_changed);
     }
@@ -233,31 +209,29 @@ void outbox_put_back(struct outbox *o, const struct outbox_row *row)
 
 /* Not waited for, so that it shares a commit with others: until the commit no other taker gets the
  * row, and a settlement that is lost with the process means one more delivery. */
-static bool settle(struct outbox *o, const struct outbox_row *row, const struct outbox_write *write,
-                   struct error *err)
+static void settle(struct outbox *o, const struct outbox_row *row, const struct outbox_write *write)
 {
     pthread_mutex_lock(&o->lock);
-    struct outbox_lease *lease = find_taken(o, row);
+    struct outbox_lease *lease = find_lease(o, row);
     if (lease != NULL) {
         /* the others are rare, and operators look for them */
         bool soon = write->kind != WRITE_DELIVERED || ++o->settlements >= OUTBOX_SETTLE_MAX;
-        lease->settling = true;
+        lease->state = SETTLING;
         lease->settle = *write;
         lease->settle.lease = lease;
         enqueue(o, &lease->settle, soon ? 0 : clock_monotonic_ms() + OUTBOX_SETTLE_MS);
         outbox_call_writer(o);
     }
     pthread_mutex_unlock(&o->lock);
-    return lease != NULL || error_set(err, ERROR_INTERNAL, "a row that was not taken is settled");
 }
 
-bool outbox_delivered(struct outbox *o, const struct outbox_row *row, struct error *err)
+void outbox_delivered(struct outbox *o, const struct outbox_row *row)
 {
-    return settle(o, row, &(struct outbox_write){.kind = WRITE_DELIVERED}, err);
+    settle(o, row, &(struct outbox_write){.kind = WRITE_DELIVERED});
 }
 
-bool outbox_refused(struct outbox *o, const struct outbox_row *row, int64_t retry_after_ms,
-                    const char *reason, struct error *err)
+void outbox_refused(struct outbox *o, const struct outbox_row *row, int64_t retry_after_ms,
+                    const char *reason)
 {
     struct outbox_write w = {.kind = WRITE_REFUSED};
 
@@ -265,16 +239,15 @@ bool outbox_refused(struct outbox *o, const struct outbox_row *row, int64_t retr
         retry_after_ms = OUTBOX_BACKOFF_MAX_MS;
     w.not_before_ms = o->wall_ms() + retry_after_ms;
     snprintf(w.reason, sizeof(w.reason), "%s", reason);
-    return settle(o, row, &w, err);
+    settle(o, row, &w);
 }
 
-bool outbox_dead_letter(struct outbox *o, const struct outbox_row *row, const char *reason,
-                        struct error *err)
+void outbox_dead_letter(struct outbox *o, const struct outbox_row *row, const char *reason)
 {
     struct outbox_write w = {.kind = WRITE_DEAD};
 
     snprintf(w.reason, sizeof(w.reason), "%s", reason);
-    return settle(o, row, &w, err);
+    settle(o, row, &w);
 }
 
 void outbox_wake(struct outbox *o)
@@ -294,10 +267,10 @@ static struct outbox_counts counts_now(struct outbox *o)
 
     pthread_mutex_lock(&o->lock);
     struct outbox_counts counts = o->counts;
-    TAILQ_FOREACH(lease, &o->taken, link)
+    TAILQ_FOREACH(lease, &o->leases, link)
     {
-        counts.pending -= lease->settling && lease->settle.kind != WRITE_REFUSED;
-        counts.dead += lease->settling && lease->settle.kind == WRITE_DEAD;
+        counts.pending -= lease->state == SETTLING && lease->settle.kind != WRITE_REFUSED;
+        counts.dead += lease->state == SETTLING && lease->settle.kind == WRITE_DEAD;
     }
     pthread_mutex_unlock(&o->lock);
     return counts;

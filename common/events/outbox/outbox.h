@@ -18,7 +18,7 @@
 #ifndef DARKROOM_EVENTS_OUTBOX_OUTBOX_H
 #define DARKROOM_EVENTS_OUTBOX_OUTBOX_H
 
-#include "events/event.h"
+#include "events/outbox/row.h"
 
 struct outbox;
 
@@ -38,31 +38,18 @@ void outbox_close(struct outbox *outbox);
 bool outbox_add(struct outbox *outbox, const struct event *event, int64_t deadline_ms,
                 char event_id[UUID_LEN + 1], struct error *err) NODISCARD;
 
-struct outbox_row {
-    int64_t seq;
-    char event_id[UUID_LEN + 1];
-    char id[SHA256_HEX_LEN + 1];
-    char *gcs_path;     /* heap; outbox_row_done */
-    char *content_type; /* heap */
-    char traceparent[EVENT_TRACEPARENT_MAX];
-    int64_t attempts; /* refusals so far */
-    int64_t created_ms;
-};
-
 /* Take the next due row for delivery; no other taker gets it until it is settled. Waits for one
  * until the deadline or outbox_wake. False when there was none. */
 bool outbox_take(struct outbox *outbox, int64_t deadline_ms, struct outbox_row *ret) NODISCARD;
-/* Settle a taken row. Not waited for: the counts change at once, the commit follows with the next
- * batch and is tried until it succeeds; no other taker gets the row before. (Killed in between, the
- * service delivers it once more.) False only for a row that was not taken: ERROR_INTERNAL. */
-bool outbox_delivered(struct outbox *outbox, const struct outbox_row *row,
-                      struct error *err) NODISCARD;                        /* delete it */
-void outbox_put_back(struct outbox *outbox, const struct outbox_row *row); /* nothing counted */
-bool outbox_refused(struct outbox *outbox, const struct outbox_row *row, int64_t retry_after_ms,
-                    const char *reason, struct error *err) NODISCARD; /* attempts + 1, due later */
-bool outbox_dead_letter(struct outbox *outbox, const struct outbox_row *row, const char *reason,
-                        struct error *err) NODISCARD; /* kept, not delivered any more */
-void outbox_row_done(struct outbox_row *row);
+/* Settle a taken row; any other one stays as it is. Not waited for: the counts change at once, the
+ * commit follows with the next batch and is tried until it succeeds; no other taker gets the row
+ * before. (Killed in between, the service delivers it once more.) */
+void outbox_delivered(struct outbox *outbox, const struct outbox_row *row); /* delete it */
+void outbox_put_back(struct outbox *outbox, const struct outbox_row *row);  /* nothing counted */
+void outbox_refused(struct outbox *outbox, const struct outbox_row *row, int64_t retry_after_ms,
+                    const char *reason); /* attempts + 1, due later */
+void outbox_dead_letter(struct outbox *outbox, const struct outbox_row *row,
+                        const char *reason); /* kept, not delivered any more */
 
 /* Make every outbox_take return at once, now and from now on. */
 void outbox_wake(struct outbox *outbox);

@@ -56,10 +56,9 @@ static const char *const statements[SQL_COUNT] = {
     [SQL_DEAD_LETTER] = "UPDATE event SET attempts = attempts + 1, last_error = ?3,"
                         " died_ms = ?4, state = 1 WHERE seq = ?1 AND event_id = ?2 AND state = 0",
     [SQL_RECONCILED] = "UPDATE meta SET value = 0 WHERE key = 'reconcile' AND value = ?1",
-    [SQL_DUE] = "SELECT seq, event_id, id, gcs_path, content_type, traceparent, attempts,"
-                " created_ms FROM event WHERE state = 0 AND not_before_ms BETWEEN ?1 AND ?2"
-                " ORDER BY not_before_ms, seq LIMIT ?3",
-    [SQL_NEXT_DUE] = "SELECT min(not_before_ms) FROM event WHERE state = 0 AND not_before_ms > ?1",
+    [SQL_NEXT] = "SELECT seq, event_id, id, gcs_path, content_type, traceparent, attempts,"
+                 " created_ms, not_before_ms FROM event WHERE state = 0"
+                 " ORDER BY not_before_ms, seq LIMIT ?1",
     [SQL_COUNTS] = "SELECT (SELECT count(*) FROM event WHERE state = 0),"
                    " (SELECT count(*) FROM event WHERE state = 1),"
                    " (SELECT value FROM meta WHERE key = 'reconcile')",
@@ -134,62 +133,41 @@ void outbox_db_close(struct outbox_db *db)
     *db = (struct outbox_db){.damaged = db->damaged, .lost = db->lost};
 }
 
-/* The statement at its first row, or NULL. */
-static sqlite3_stmt *first_row(struct outbox_db *db, const char *sql, struct error *err)
+bool outbox_db_read(struct outbox_db *db, const char *sql, const char *text, int64_t *ret,
+                    struct error *err)
 {
     sqlite3_stmt *s = NULL;
+    bool ok = sqlite3_prepare_v2(db->handle, sql, -1, &s, NULL) == SQLITE_OK &&
+              (text == NULL || sqlite3_bind_text(s, 1, text, -1, SQLITE_STATIC) == SQLITE_OK) &&
+              sqlite3_step(s) == SQLITE_ROW;
 
-    if (sqlite3_prepare_v2(db->handle, sql, -1, &s, NULL) == SQLITE_OK &&
-        sqlite3_step(s) == SQLITE_ROW)
-        return s;
-    outbox_db_error(db, "read", err);
+    if (ok)
+        *ret = sqlite3_column_int64(s, 0);
+    else
+        outbox_db_error(db, "read", err);
     sqlite3_finalize(s);
-    return NULL;
+    return ok;
 }
 
-static bool read_int(struct outbox_db *db, const char *sql, int64_t *ret, struct error *err)
+/* Whether `sql` says so; damage if it does not. */
+static bool is_true(struct outbox_db *db, const char *sql, const char *text, struct error *err)
 {
-    sqlite3_stmt *s = first_row(db, sql, err);
+    int64_t answer = 0;
 
-    if (s != NULL)
-        *ret = sqlite3_column_int64(s, 0);
-    sqlite3_finalize(s);
-    return s != NULL;
+    return outbox_db_read(db, sql, text, &answer, err) && (answer != 0 || found_damage(db));
 }
 
 /* A changed bit in a table's definition is valid SQL at times, which quick_check passes. */
-static bool check_schema(struct outbox_db *db, struct error *err)
-{
-    static const char definitions[] =
-        "SELECT group_concat(sql) FROM (SELECT sql FROM sqlite_schema ORDER BY name)";
-    struct outbox_db ours = {0};
-    sqlite3_stmt *a = NULL, *b = NULL;
-    bool ok = outbox_db_connect(":memory:", SQLITE_OPEN_MEMORY, 0, &ours, err) &&
-              outbox_db_exec(&ours, outbox_db_schema, err) &&
-              (a = first_row(&ours, definitions, err)) != NULL &&
-              (b = first_row(db, definitions, err)) != NULL;
-
-    if (ok) {
-        const char *expected = (const char *)sqlite3_column_text(a, 0);
-        bool none = sqlite3_column_type(b, 0) == SQLITE_NULL;
-        const char *found = (const char *)sqlite3_column_text(b, 0);
-        if (expected == NULL || (found == NULL && !none))
-            ok = error_oom(err);
-        else if (none || strcmp(found, expected) != 0)
-            ok = found_damage(db);
-    }
-    sqlite3_finalize(a);
-    sqlite3_finalize(b);
-    outbox_db_close(&ours);
-    return ok;
-}
+static const char definitions_are_ours[] =
+    "SELECT count(*) = 5 AND count(DISTINCT sql) = 5 AND min(instr(?1, sql || ';')) > 0"
+    " FROM sqlite_schema WHERE sql IS NOT NULL";
 
 static bool check_version(struct outbox_db *db, const char *path, struct error *err)
 {
     int64_t version = 0;
     int64_t tables = 0;
 
-    if (!read_int(db, "PRAGMA user_version", &version, err))
+    if (!outbox_db_read(db, "PRAGMA user_version", NULL, &version, err))
         return false;
     if (sqlite3_db_readonly(db->handle, "main") == 1) /* by a format that SQLite does not know */
         return found_damage(db);
@@ -199,26 +177,12 @@ static bool check_version(struct outbox_db *db, const char *path, struct error *
                          "%d)",
                          path, (long long)version, OUTBOX_SCHEMA_VERSION);
     if (version == OUTBOX_SCHEMA_VERSION)
-        return check_schema(db, err);
-    if (!read_int(db, "SELECT count(*) FROM sqlite_schema", &tables, err))
+        return is_true(db, definitions_are_ours, outbox_db_schema, err);
+    if (!outbox_db_read(db, "SELECT count(*) FROM sqlite_schema", NULL, &tables, err))
         return false;
     if (tables > 0)
         return error_set(err, ERROR_CONFIG, "%s is an SQLite database, but not an outbox", path);
     return outbox_db_exec(db, outbox_db_schema, err) && outbox_file_sync_directory(path, err);
-}
-
-static bool quick_check(struct outbox_db *db, struct error *err)
-{
-    sqlite3_stmt *s = first_row(db, "PRAGMA quick_check(1)", err);
-    const unsigned char *answer = s != NULL ? sqlite3_column_text(s, 0) : NULL;
-    bool ok = answer != NULL && strcmp((const char *)answer, "ok") == 0;
-
-    if (!ok && answer != NULL)
-        found_damage(db);
-    else if (!ok && s != NULL)
-        error_oom(err);
-    sqlite3_finalize(s);
-    return ok;
 }
 
 static bool prepare(struct outbox_db *db, struct error *err)
@@ -233,22 +197,6 @@ static bool prepare(struct outbox_db *db, struct error *err)
     return true;
 }
 
-/* SQLite ignores a -wal from its first bad checksum on, without a word. One in which it finds
- * nothing at all held commits. */
-static void look_for_commits(struct outbox_db *db)
-{
-    int frames = -1;
-
-    sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames, NULL);
-    db->lost |= frames == 0;
-}
-
-static bool set_up(struct outbox_db *db, const char *path, bool check, struct error *err)
-{
-    return check_version(db, path, err) && (!check || quick_check(db, err)) &&
-           outbox_db_exec(db, settings, err) && prepare(db, err);
-}
-
 static int on_commit(void *ctx, sqlite3 *handle, const char *name, int frames)
 {
     struct outbox_db *db = ctx;
@@ -261,16 +209,22 @@ static int on_commit(void *ctx, sqlite3 *handle, const char *name, int frames)
 
 bool outbox_db_open(const char *path, struct outbox_db *db, struct error *err)
 {
-    bool large = outbox_file_size(path, "") > ALWAYS_CHECKED_BYTES;
+    static const char whole[] = "SELECT quick_check = 'ok' FROM pragma_quick_check(1)";
     int64_t wal_bytes = outbox_file_size(path, "-wal"); /* a clean end leaves none */
+    bool check = wal_bytes > 0 || outbox_file_size(path, "") <= ALWAYS_CHECKED_BYTES;
+    int frames = -1;
 
     db->damaged = false;
     db->lost |= wal_bytes < 0 && outbox_file_size(path, "-shm") >= 0;
     if (!outbox_db_connect(path, SQLITE_OPEN_CREATE, BUSY_MS, db, err))
         return false;
-    bool ok = set_up(db, path, wal_bytes > 0 || !large, err);
+    bool ok = check_version(db, path, err) && (!check || is_true(db, whole, NULL, err)) &&
+              outbox_db_exec(db, settings, err) && prepare(db, err);
+    /* SQLite ignores a -wal from its first bad checksum on, without a word. One in which it finds
+     * nothing at all held commits. */
     if (ok && wal_bytes > 0)
-        look_for_commits(db);
+        sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames, NULL);
+    db->lost |= frames == 0;
     if (!ok || (db->lost && !outbox_db_exec(db, outbox_db_ask_reconcile, err))) {
         outbox_db_close(db);
         return false;

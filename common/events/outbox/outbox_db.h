@@ -20,8 +20,7 @@ enum outbox_sql {
     SQL_REFUSE,
     SQL_DEAD_LETTER,
     SQL_RECONCILED,
-    SQL_DUE,
-    SQL_NEXT_DUE,
+    SQL_NEXT,
     SQL_COUNTS,
     SQL_VERSION,
     SQL_COUNT,
@@ -54,6 +53,9 @@ bool outbox_db_connect(const char *path, int flags, int busy_ms, struct outbox_d
 void outbox_db_close(struct outbox_db *db);
 
 bool outbox_db_exec(struct outbox_db *db, const char *sql, struct error *err) NODISCARD;
+/* The number in the first row of a query; `text` is its ?1, or NULL. */
+bool outbox_db_read(struct outbox_db *db, const char *sql, const char *text, int64_t *ret,
+                    struct error *err) NODISCARD;
 /* Run a statement that returns no row; it is reset either way. */
 bool outbox_db_step(struct outbox_db *db, enum outbox_sql sql, struct error *err) NODISCARD;
 /* Read the counts if another connection committed since the last time. */

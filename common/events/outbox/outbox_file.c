@@ -1,6 +1,8 @@
 #include "events/outbox/outbox_file.h"
 
 #include "base/clock.h"
+#include "base/directory.h"
+#include "base/xmalloc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,36 +21,30 @@ int64_t outbox_file_size(const char *path, const char *suffix)
     return stat(name, &st) == 0 ? st.st_size : -1;
 }
 
-bool outbox_file_sync_directory(const char *path, struct error *err)
+/* "a/b" of "a/b/outbox.db"; the caller frees. */
+static char *directory_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    CLEANUP_FREE char *dir =
-        slash == NULL ? strdup(".") : strndup(path, slash == path ? 1 : (size_t)(slash - path));
-    CLEANUP_CLOSE int fd = dir != NULL ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
-    if (fd < 0 || fsync(fd) != 0)
-        return error_set(err, ERROR_UNAVAILABLE, "directory of %s: %s", path, strerror(errno));
-    return true;
+    if (slash == NULL)
+        return xstrdup(".");
+    return xasprintf("%.*s", slash == path ? 1 : (int)(slash - path), path);
+}
+
+bool outbox_file_sync_directory(const char *path, struct error *err)
+{
+    CLEANUP_FREE char *dir = directory_of(path);
+
+    return directory_sync(AT_FDCWD, dir) ||
+           error_set(err, ERROR_UNAVAILABLE, "cannot sync directory %s: %s", dir, strerror(errno));
 }
 
 bool outbox_file_make_parents(const char *path, struct error *err)
 {
-    CLEANUP_FREE char *dir = strdup(path);
+    CLEANUP_FREE char *dir = directory_of(path);
 
-    if (dir == NULL)
-        return error_oom(err);
-    for (char *p = dir + 1; *dir != '\0' && (p = strchr(p, '/')) != NULL; p++) {
-        *p = '\0';
-        if (mkdir(dir, 0777) == 0) {
-            if (!outbox_file_sync_directory(dir, err))
-                return false;
-        } else if (errno != EEXIST) {
-            return error_set(err, ERROR_CONFIG, "cannot make directory %s: %s", dir,
-                             strerror(errno));
-        }
-        *p = '/';
-    }
-    return true;
+    return directory_make(dir) ||
+           error_set(err, ERROR_UNAVAILABLE, "cannot make directory %s: %s", dir, strerror(errno));
 }
 
 int outbox_file_lock(const char *path, int64_t wait_ms, bool *used_before, struct error *err)
@@ -58,24 +54,21 @@ int outbox_file_lock(const char *path, int64_t wait_ms, bool *used_before, struc
 
     snprintf(name, sizeof(name), "%s.lock", path);
     *used_before = access(name, F_OK) == 0;
-    CLEANUP_CLOSE int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0) {
-        error_set(err, ERROR_CONFIG, "cannot open %s: %s", name, strerror(errno));
-        return -1;
-    }
-    while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        if (errno != EWOULDBLOCK && errno != EINTR) {
-            error_set(err, ERROR_CONFIG, "cannot lock %s: %s", name, strerror(errno));
-            return -1;
+    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    while (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EWOULDBLOCK && clock_left_ms(deadline_ms) > 0) {
+            clock_pause(LOCK_POLL_MS);
+            continue;
         }
-        if (clock_left_ms(deadline_ms) == 0) {
-            error_set(err, ERROR_CONFIG, "another process holds %s: one outbox serves one service",
-                      name);
-            return -1;
-        }
-        clock_pause(LOCK_POLL_MS);
+        int number = errno;
+        close(fd);
+        fd = -1;
+        errno = number;
     }
-    int held = fd;
-    fd = -1;
-    return held;
+    if (fd < 0 && errno == EWOULDBLOCK)
+        error_set(err, ERROR_CONFIG, "another process holds %s: one outbox serves one service",
+                  name);
+    else if (fd < 0)
+        error_set(err, ERROR_CONFIG, "cannot lock %s: %s", name, strerror(errno));
+    return fd;
 }

@@ -8,7 +8,7 @@
 enum {
     OUTBOX_TICK_MS = 1000,  /* an operator's changes are noticed within this */
     OUTBOX_SETTLE_MS = 10,  /* nobody waits for a settlement: it shares a later commit */
-    OUTBOX_SETTLE_MAX = 64, /* so many do not wait for others */
+    OUTBOX_SETTLE_MAX = 64, /* so many do not wait for others: each fetch passes over them */
     OUTBOX_FETCH_ROWS = 64,
     OUTBOX_LEASES_MAX = 1024, /* delivered but undeletable rows (disk full) stop further takes */
     OUTBOX_CHECKPOINT_FRAMES = 1000,
@@ -35,11 +35,11 @@ struct outbox {
     pthread_cond_t writer_called;
     bool stopping;
 
-    struct outbox_lease_list ready; /* to be taken */
-    struct outbox_lease_list taken;
-    int64_t leases;      /* in both */
+    struct outbox_lease_list leases;
+    int64_t lease_count;
+    int64_t ready;       /* of them */
     int64_t takers;      /* threads waiting in outbox_take */
-    int64_t fetch_at_ms; /* there may be due rows beyond `ready` */
+    int64_t fetch_at_ms; /* there may be due rows without a lease */
     bool fetch_asked;    /* by a taker, of the thread that owns the database just now */
     pthread_cond_t ready_changed;
     bool woken;
@@ -54,7 +54,7 @@ bool outbox_writer_start(struct outbox *outbox, struct error *err) NODISCARD;
 /* Work with the database as its owner, when it has none. `work` unlocks meanwhile. */
 void outbox_own_db(struct outbox *outbox, void (*work)(struct outbox *outbox));
 void outbox_commit(struct outbox *outbox); /* all that waits */
-void outbox_fetch(struct outbox *outbox);  /* due rows, into `ready` */
+void outbox_fetch(struct outbox *outbox);  /* due rows, to be taken */
 /* Whether a taker should fetch rows. */
 bool outbox_wants_fetch(const struct outbox *outbox);
 /* Wake the writer if something is due before it wakes by itself. */

@@ -1,5 +1,7 @@
 #include "events/outbox/outbox_rows.h"
 
+#include "base/xmalloc.h"
+
 #include <string.h>
 
 /* ---- writes */
@@ -76,26 +78,20 @@ static bool apply_settlement(struct outbox_db *db, struct outbox_batch *batch,
     return true;
 }
 
-static bool apply_reconciled(struct outbox_db *db, struct outbox_batch *batch,
-                             const struct outbox_write *w, struct error *err)
-{
-    sqlite3_bind_int64(db->sql[SQL_RECONCILED], 1, w->reconcile);
-    if (!outbox_db_step(db, SQL_RECONCILED, err))
-        return false;
-    if (sqlite3_changes(db->handle) > 0)
-        batch->counts.reconcile = 0;
-    return true;
-}
-
 static bool apply(struct outbox_db *db, struct outbox_batch *batch, struct outbox_write *w,
                   struct error *err)
 {
     w->err.code = ERROR_NONE;
     if (w->kind == WRITE_ADD)
         return apply_add(db, batch, w, err);
-    if (w->kind == WRITE_RECONCILED)
-        return apply_reconciled(db, batch, w, err);
-    return apply_settlement(db, batch, w, err);
+    if (w->kind != WRITE_RECONCILED)
+        return apply_settlement(db, batch, w, err);
+    sqlite3_bind_int64(db->sql[SQL_RECONCILED], 1, w->reconcile);
+    if (!outbox_db_step(db, SQL_RECONCILED, err))
+        return false;
+    if (sqlite3_changes(db->handle) > 0)
+        batch->counts.reconcile = 0;
+    return true;
 }
 
 bool outbox_rows_commit(struct outbox_db *db, struct outbox_batch *batch, struct error *err)
@@ -145,11 +141,9 @@ static char *duplicate_text(sqlite3_stmt *s, int column)
 
 static struct outbox_lease *lease_of(sqlite3_stmt *s)
 {
-    struct outbox_lease *lease = calloc(1, sizeof(*lease));
-
-    if (lease == NULL)
-        return NULL;
+    struct outbox_lease *lease = xcalloc(1, sizeof(*lease));
     struct outbox_row *row = &lease->row;
+
     row->seq = sqlite3_column_int64(s, 0);
     copy_text(row->event_id, sizeof(row->event_id), s, 1);
     copy_text(row->id, sizeof(row->id), s, 2);
@@ -164,42 +158,28 @@ static struct outbox_lease *lease_of(sqlite3_stmt *s)
     return NULL;
 }
 
-/* Whether there may be more than these. */
-static bool due_between(struct outbox_db *db, int64_t from_ms, int64_t to_ms, int64_t limit,
+int64_t outbox_rows_due(struct outbox_db *db, int64_t wall_ms, int64_t limit,
                         struct outbox_lease_list *found)
 {
-    sqlite3_stmt *s = db->sql[SQL_DUE];
+    sqlite3_stmt *s = db->sql[SQL_NEXT];
     struct outbox_lease *lease;
     struct error ignored; /* damage is noted; the rest is tried again */
+    int64_t next_ms = INT64_MAX;
     int64_t rows = 0;
     int code;
 
-    sqlite3_bind_int64(s, 1, from_ms);
-    sqlite3_bind_int64(s, 2, to_ms);
-    sqlite3_bind_int64(s, 3, limit);
-    while ((code = sqlite3_step(s)) == SQLITE_ROW && (lease = lease_of(s)) != NULL) {
-        TAILQ_INSERT_TAIL(found, lease, link);
-        rows++;
+    sqlite3_bind_int64(s, 1, limit);
+    for (; (code = sqlite3_step(s)) == SQLITE_ROW; rows++) {
+        int64_t due_ms = sqlite3_column_int64(s, 8);
+        if (due_ms > wall_ms && due_ms <= wall_ms + OUTBOX_BACKOFF_MAX_MS)
+            next_ms = due_ms < next_ms ? due_ms : next_ms;
+        else if ((lease = lease_of(s)) != NULL)
+            TAILQ_INSERT_TAIL(found, lease, link);
+        else
+            break;
     }
     if (code != SQLITE_DONE && code != SQLITE_ROW)
         outbox_db_error(db, "read", &ignored);
     sqlite3_reset(s);
-    return rows == limit;
-}
-
-int64_t outbox_rows_due(struct outbox_db *db, int64_t wall_ms, int64_t limit,
-                        struct outbox_lease_list *found)
-{
-    sqlite3_stmt *s = db->sql[SQL_NEXT_DUE];
-    int64_t ret = INT64_MAX;
-
-    bool more = due_between(db, INT64_MIN, wall_ms, limit, found);
-    more |= due_between(db, wall_ms + OUTBOX_BACKOFF_MAX_MS + 1, INT64_MAX, limit, found);
-    if (more)
-        return wall_ms;
-    sqlite3_bind_int64(s, 1, wall_ms);
-    if (sqlite3_step(s) == SQLITE_ROW && sqlite3_column_type(s, 0) != SQLITE_NULL)
-        ret = sqlite3_column_int64(s, 0);
-    sqlite3_reset(s);
-    return ret;
+    return rows == limit && next_ms == INT64_MAX ? wall_ms : next_ms;
 }

@@ -3,8 +3,8 @@
 #ifndef DARKROOM_EVENTS_OUTBOX_OUTBOX_ROWS_H
 #define DARKROOM_EVENTS_OUTBOX_OUTBOX_ROWS_H
 
-#include "events/outbox/outbox.h"
 #include "events/outbox/outbox_db.h"
+#include "events/outbox/row.h"
 
 #include <pthread.h>
 #include <sys/queue.h>
@@ -34,11 +34,11 @@ struct outbox_write {
 
 TAILQ_HEAD(outbox_write_list, outbox_write);
 
-/* A pending row that is in memory: ready to be taken, taken, or being settled. */
+/* A pending row that is in memory. */
 struct outbox_lease {
     TAILQ_ENTRY(outbox_lease) link;
     struct outbox_row row; /* once taken, its strings are the taker's */
-    bool settling;
+    enum { READY, TAKEN, SETTLING } state;
     struct outbox_write settle;
 };
 
@@ -58,8 +58,8 @@ struct outbox_batch {
 bool outbox_rows_commit(struct outbox_db *db, struct outbox_batch *batch,
                         struct error *err) NODISCARD;
 
-/* Append the rows that are due to `found`: `limit` of them, or fewer. Returns when the next one is
- * due; wall_ms: there may be more now. */
+/* Append to `found` which of the `limit` next rows are due. Returns when another one is; wall_ms:
+ * there may be more now. */
 int64_t outbox_rows_due(struct outbox_db *db, int64_t wall_ms, int64_t limit,
                         struct outbox_lease_list *found);
 

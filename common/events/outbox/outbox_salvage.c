@@ -15,9 +15,9 @@ enum { SALVAGE_BUSY_MS = 2000, COLUMNS = 12 };
 
 /* Garbage that begins within a row leaves one that can be read: only rows of printable ASCII that
  * make sense. NOT INDEXED: by the table, since an index may be damaged on its own. */
-static const char select_forward[] =
-    "SELECT " ALL_COLUMNS " FROM event NOT INDEXED WHERE id <> '' AND instr(gcs_path, id) > 0"
-    " AND NOT " TEXTS " GLOB '*[^ -~]*' AND instr(" TEXTS ", char(0)) = 0 ORDER BY seq";
+#define SELECT_FORWARD                                                                             \
+    "SELECT " ALL_COLUMNS " FROM event NOT INDEXED WHERE id <> '' AND instr(gcs_path, id) > 0"     \
+    " AND NOT " TEXTS " GLOB '*[^ -~]*' AND instr(" TEXTS ", char(0)) = 0 ORDER BY seq"
 
 static bool copy_row(sqlite3_stmt *insert, sqlite3_stmt *row)
 {
@@ -49,18 +49,6 @@ static bool copy_rows(sqlite3 *from, sqlite3 *to, const char *select, bool *all)
     return ok;
 }
 
-/* Forward to the first unreadable page, then backward to the last one. What lies between, and what
- * is left out, is found by reconciling. */
-static bool copy_readable(sqlite3 *from, sqlite3 *to)
-{
-    char backward[sizeof(select_forward) + 8];
-    bool all;
-
-    snprintf(backward, sizeof(backward), "%s DESC", select_forward);
-    return copy_rows(from, to, select_forward, &all) &&
-           (all || copy_rows(from, to, backward, &all));
-}
-
 static bool build(const char *fresh, const char *path, struct outbox_db *db, struct error *err)
 {
     CLEANUP(outbox_db_close) struct outbox_db to = {0};
@@ -69,6 +57,7 @@ static bool build(const char *fresh, const char *path, struct outbox_db *db, str
     /* SQLite then reads a file that is shorter than its header says */
     static const char read_truncated[] = "PRAGMA writable_schema = ON";
     struct error why = {0}; /* a file that cannot be opened has no readable rows */
+    bool all = true;
 
     if (!outbox_db_connect(fresh, SQLITE_OPEN_CREATE, 0, &to, err) ||
         !outbox_db_exec(&to, "PRAGMA journal_mode = MEMORY", err) ||
@@ -79,7 +68,11 @@ static bool build(const char *fresh, const char *path, struct outbox_db *db, str
         return error_oom(err);
     if (from->handle != NULL)
         sqlite3_exec(from->handle, read_truncated, NULL, NULL, NULL);
-    if (from->handle != NULL && !copy_readable(from->handle, to.handle))
+    /* Forward to the first unreadable page, then backward to the last one. What lies between, and
+     * what is left out, is found by reconciling. */
+    if (from->handle != NULL &&
+        (!copy_rows(from->handle, to.handle, SELECT_FORWARD, &all) ||
+         (!all && !copy_rows(from->handle, to.handle, SELECT_FORWARD " DESC", &all))))
         return sqlite3_errcode(to.handle) == SQLITE_OK ? error_oom(err)
                                                        : outbox_db_error(&to, "salvage", err);
     return outbox_db_exec(&to, outbox_db_ask_reconcile, err) && outbox_db_exec(&to, "COMMIT", err);
@@ -110,27 +103,21 @@ static bool move(const char *from, const char *to, const char *suffix, struct er
            error_set(err, ERROR_UNAVAILABLE, "cannot rename %s: %s", from_name, strerror(errno));
 }
 
-/* Killed in the middle, the next start finds no database beside a lock file, and asks for
- * reconciling. */
-static bool swap(const char *path, const char *fresh, struct error *err)
-{
-    char aside[OUTBOX_NAME_MAX];
-
-    aside_name(path, aside);
-    return move(path, aside, "", err) && move(path, aside, "-wal", err) &&
-           move(path, aside, "-shm", err) && move(fresh, path, "", err) &&
-           outbox_file_sync_directory(path, err);
-}
-
 bool outbox_salvage(const char *path, struct outbox_db *db, struct error *err)
 {
     char fresh[OUTBOX_NAME_MAX];
+    char aside[OUTBOX_NAME_MAX];
 
     snprintf(fresh, sizeof(fresh), "%s.new", path);
     unlink(fresh);
     db->lost = true; /* should this fail halfway */
+    aside_name(path, aside);
+    /* Killed in the middle of the renaming, the next start finds no database beside a lock file,
+     * and asks for reconciling. */
     if (!outbox_file_make_parents(path, err) || !build(fresh, path, db, err) ||
-        !swap(path, fresh, err)) {
+        !move(path, aside, "", err) || !move(path, aside, "-wal", err) ||
+        !move(path, aside, "-shm", err) || !move(fresh, path, "", err) ||
+        !outbox_file_sync_directory(path, err)) {
         unlink(fresh);
         return error_wrap(err, "outbox is damaged and cannot be recovered");
     }

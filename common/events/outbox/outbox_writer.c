@@ -82,9 +82,9 @@ static void finish_batch(struct outbox *o, struct outbox_batch *batch, const str
             TAILQ_INSERT_TAIL(&again, w, link);
             o->commit_at_ms = earlier(o->commit_at_ms, clock_monotonic_ms() + OUTBOX_TICK_MS);
         } else {
-            TAILQ_REMOVE(&o->taken, w->lease, link);
+            TAILQ_REMOVE(&o->leases, w->lease, link);
             outbox_lease_free(w->lease);
-            o->leases--;
+            o->lease_count--;
         }
     }
     TAILQ_CONCAT(&again, &o->queue, link);
@@ -124,11 +124,11 @@ void outbox_commit(struct outbox *o)
         outbox_fetch(o);
 }
 
-static bool is_leased(const struct outbox_lease_list *list, int64_t seq)
+static bool is_leased(const struct outbox *o, int64_t seq)
 {
     const struct outbox_lease *lease;
 
-    TAILQ_FOREACH(lease, list, link)
+    TAILQ_FOREACH(lease, &o->leases, link)
     {
         if (lease->row.seq == seq)
             return true;
@@ -142,20 +142,20 @@ static void make_ready(struct outbox *o, struct outbox_lease_list *found)
 
     while ((lease = TAILQ_FIRST(found)) != NULL) {
         TAILQ_REMOVE(found, lease, link);
-        if (o->leases >= OUTBOX_LEASES_MAX || is_leased(&o->ready, lease->row.seq) ||
-            is_leased(&o->taken, lease->row.seq)) {
+        if (o->lease_count >= OUTBOX_LEASES_MAX || is_leased(o, lease->row.seq)) {
             outbox_lease_free(lease);
             continue;
         }
-        TAILQ_INSERT_TAIL(&o->ready, lease, link);
-        o->leases++;
+        TAILQ_INSERT_TAIL(&o->leases, lease, link);
+        o->lease_count++;
+        o->ready++;
     }
 }
 
 void outbox_fetch(struct outbox *o)
 {
     struct outbox_lease_list found = TAILQ_HEAD_INITIALIZER(found);
-    int64_t limit = o->leases + OUTBOX_FETCH_ROWS;
+    int64_t limit = o->lease_count + OUTBOX_FETCH_ROWS;
     int64_t wall_ms = o->wall_ms();
     int64_t due_ms = INT64_MAX;
 
@@ -189,7 +189,7 @@ static void tick(struct outbox *o)
 
 bool outbox_wants_fetch(const struct outbox *o)
 {
-    return o->takers > 0 && TAILQ_EMPTY(&o->ready) && o->leases < OUTBOX_LEASES_MAX && !o->woken &&
+    return o->takers > 0 && o->ready == 0 && o->lease_count < OUTBOX_LEASES_MAX && !o->woken &&
            clock_monotonic_ms() >= o->fetch_at_ms;
 }
 
@@ -206,7 +206,7 @@ void outbox_call_writer(struct outbox *o)
 
 void outbox_call_taker(struct outbox *o)
 {
-    if (!TAILQ_EMPTY(&o->ready) || outbox_wants_fetch(o))
+    if (o->ready > 0 || outbox_wants_fetch(o))
         pthread_cond_signal(&o->ready_changed);
 }
 

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/threads.h"
+#include "base/xmalloc.h"
 #include "client/http_client.h"
 #include "events/outbox/envelope.h"
 
@@ -126,20 +127,6 @@ static void endpoint_leave(struct push *p, bool probe, bool reached, const char 
 
 enum outcome { DELIVERED, REFUSED, HOPELESS, ENDPOINT_ERROR };
 
-static enum outcome outcome_of_status(long status)
-{
-    if (status == 200 || status == 201 || status == 202 || status == 204)
-        return DELIVERED;
-    return status >= 500 || status == 429 ? ENDPOINT_ERROR : REFUSED;
-}
-
-/* A reply beyond all measure is an answer, though no acknowledgement; the rest never reached the
- * receiver, as far as one can tell. */
-static enum outcome outcome_of_error(enum error_code code)
-{
-    return code == ERROR_TOO_LARGE ? REFUSED : ENDPOINT_ERROR;
-}
-
 static enum outcome post(struct push *p, const struct outbox_row *row, struct bytes body,
                          char *reason, size_t reason_size)
 {
@@ -163,10 +150,15 @@ static enum outcome post(struct push *p, const struct outbox_row *row, struct by
                              .max_reply_bytes = REPLY_MAX};
     if (!http_client_call(p->client, &call, &reply, &err)) {
         snprintf(reason, reason_size, "%s", err.message);
-        return outcome_of_error(err.code);
+        /* A reply beyond all measure is an answer, though no acknowledgement; the rest never
+         * reached the receiver, as far as one can tell. */
+        return err.code == ERROR_TOO_LARGE ? REFUSED : ENDPOINT_ERROR;
     }
-    snprintf(reason, reason_size, "HTTP status %ld", reply.status);
-    return outcome_of_status(reply.status);
+    long status = reply.status;
+    snprintf(reason, reason_size, "HTTP status %ld", status);
+    if (status == 200 || status == 201 || status == 202 || status == 204)
+        return DELIVERED;
+    return status >= 500 || status == 429 ? ENDPOINT_ERROR : REFUSED;
 }
 
 static enum outcome deliver(struct push *p, const struct outbox_row *row, char *reason,
@@ -190,17 +182,18 @@ static bool is_last_refusal(const struct push *p, const struct outbox_row *row)
     return row->attempts + 1 >= p->max_attempts || age_ms / 1000 > p->max_age_s;
 }
 
-static bool settle(struct push *p, const struct outbox_row *row, enum outcome outcome,
-                   const char *reason, struct error *err)
+static void settle(struct push *p, const struct outbox_row *row, enum outcome outcome,
+                   const char *reason)
 {
     if (outcome == DELIVERED) {
         metric_add(METRIC_EVENTS, "outcome=\"delivered\"", 1);
-        return outbox_delivered(p->outbox, row, err);
+        outbox_delivered(p->outbox, row);
+        return;
     }
     if (outcome == ENDPOINT_ERROR) {
         metric_add(METRIC_EVENTS, "outcome=\"endpoint_error\"", 1);
         outbox_put_back(p->outbox, row);
-        return true;
+        return;
     }
     if (outcome == REFUSED)
         metric_add(METRIC_EVENTS, "outcome=\"refused\"", 1);
@@ -209,27 +202,12 @@ static bool settle(struct push *p, const struct outbox_row *row, enum outcome ou
         log_error("event is a dead letter", F("event_id", row->event_id),
                   F("gcs_path", row->gcs_path), F("attempts", row->attempts + 1),
                   F("reason", reason));
-        return outbox_dead_letter(p->outbox, row, reason, err);
+        outbox_dead_letter(p->outbox, row, reason);
+        return;
     }
     log_warning("event was refused", F("event_id", row->event_id), F("gcs_path", row->gcs_path),
                 F("attempts", row->attempts + 1), F("reason", reason));
-    return outbox_refused(p->outbox, row, backoff_ms(row->attempts + 1, p->max_backoff_ms), reason,
-                          err);
-}
-
-/* After stop() the outbox may be closed: a row that is then still in progress stays pending in it,
- * and is delivered again by the next process. */
-static void settle_unless_abandoned(struct push *p, const struct outbox_row *row,
-                                    enum outcome outcome, const char *reason)
-{
-    struct error err = {0};
-
-    pthread_mutex_lock(&p->lock);
-    p->in_call--;
-    bool ok = p->abandoned || settle(p, row, outcome, reason, &err);
-    pthread_mutex_unlock(&p->lock);
-    if (!ok)
-        log_error("event cannot be settled", F("event_id", row->event_id), F("error", err.message));
+    outbox_refused(p->outbox, row, backoff_ms(row->attempts + 1, p->max_backoff_ms), reason);
 }
 
 /* ---- threads */
@@ -251,7 +229,11 @@ static void *dispatcher_main(void *arg)
         }
         enum outcome outcome = deliver(p, &row, reason, sizeof(reason));
         endpoint_leave(p, probe, outcome != ENDPOINT_ERROR, reason);
-        settle_unless_abandoned(p, &row, outcome, reason);
+        pthread_mutex_lock(&p->lock);
+        p->in_call--;
+        if (!p->abandoned) /* else the row stays pending: the next process delivers it again */
+            settle(p, &row, outcome, reason);
+        pthread_mutex_unlock(&p->lock);
     }
     pthread_mutex_lock(&p->lock);
     p->threads--;
@@ -330,43 +312,26 @@ static bool start_threads(struct push *p, int64_t count, struct error *err)
     return error_wrap(err, "dispatcher");
 }
 
-static struct push *push_alloc(const struct push_options *options)
+struct publisher *push_publisher_new(struct outbox *outbox, const struct push_options *options,
+                                     struct error *err)
 {
-    struct push *p = calloc(1, sizeof(*p));
+    struct push *p = xcalloc(1, sizeof(*p));
 
-    if (p == NULL)
-        return NULL;
+    p->publisher = (struct publisher){push_publish, push_stop, push_free};
+    p->outbox = outbox;
+    p->client = http_client_share(options->client);
     p->max_attempts = options->max_attempts;
     p->max_age_s = options->max_age_s;
     p->timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : TIMEOUT_MS;
     p->max_backoff_ms = options->max_backoff_ms > 0 ? options->max_backoff_ms : BACKOFF_MAX_MS;
-    p->url = strdup(options->url);
+    p->url = xstrdup(options->url);
     if (*options->token != '\0')
-        p->authorization = string_format("Authorization: Bearer %s", options->token);
+        p->authorization = xasprintf("Authorization: Bearer %s", options->token);
     pthread_mutex_init(&p->lock, NULL);
     thread_cond_init(&p->changed);
-    if (p->url != NULL && (*options->token == '\0' || p->authorization != NULL))
-        return p;
-    push_destroy(p);
+    if (start_threads(p, options->concurrency, err))
+        return &p->publisher;
+    push_stop(&p->publisher, INT64_MAX / 2);
+    push_free(&p->publisher);
     return NULL;
-}
-
-struct publisher *push_publisher_new(struct outbox *outbox, const struct push_options *options,
-                                     struct error *err)
-{
-    struct push *p = push_alloc(options);
-
-    if (p == NULL) {
-        error_oom(err);
-        return NULL;
-    }
-    p->publisher = (struct publisher){push_publish, push_stop, push_free};
-    p->outbox = outbox;
-    p->client = http_client_share(options->client);
-    if (!start_threads(p, options->concurrency, err)) {
-        push_stop(&p->publisher, INT64_MAX / 2);
-        push_free(&p->publisher);
-        return NULL;
-    }
-    return &p->publisher;
 }

@@ -1,11 +1,12 @@
 #include "events/pubsub/pubsub.h"
 
+#include "base/json.h"
 #include "base/metrics.h"
 #include "base/strings.h"
 #include "base/threads.h"
+#include "base/xmalloc.h"
 #include "events/pubsub/pubsub_call.h"
 
-#include <jansson.h>
 #include <string.h>
 #include <sys/queue.h>
 
@@ -57,28 +58,6 @@ struct pubsub {
 
 /* ---- messages */
 
-static bool append_json(json_t *json, struct buffer *out, struct error *err)
-{
-    CLEANUP_FREE char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
-
-    json_decref(json);
-    return text == NULL ? error_oom(err) : buffer_append_str(out, text, err);
-}
-
-static json_t *attributes_of(const struct pubsub_message *message)
-{
-    json_t *ret = json_object();
-    const struct pubsub_attribute *a = message->attributes;
-
-    for (size_t i = 0; i < PUBSUB_ATTRIBUTES_MAX && a[i].name != NULL; i++)
-        if (*a[i].value != '\0' &&
-            json_object_set_new(ret, a[i].name, json_string(a[i].value)) != 0) {
-            json_decref(ret);
-            return NULL;
-        }
-    return ret;
-}
-
 static bool message_write(const struct pubsub_message *message, struct buffer *out,
                           struct error *err)
 {
@@ -90,10 +69,11 @@ static bool message_write(const struct pubsub_message *message, struct buffer *o
             return error_set(err, ERROR_UNAVAILABLE, "the event's %s is not UTF-8", a[i].name);
     if (!string_base64_encode(message->data, &base64, err))
         return false;
-    json_t *attributes = attributes_of(message);
-    if (attributes == NULL)
-        return error_oom(err);
-    return append_json(json_pack("{s:s%, s:o}", "data", (const char *)base64.data, base64.len,
+    json_t *attributes = json_object();
+    for (size_t i = 0; i < PUBSUB_ATTRIBUTES_MAX && a[i].name != NULL; i++)
+        if (*a[i].value != '\0')
+            json_object_set_new(attributes, a[i].name, json_string(a[i].value));
+    return json_append(json_pack("{s:s%, s:o}", "data", (const char *)base64.data, base64.len,
                                  "attributes", attributes),
                        out, err);
 }
@@ -278,12 +258,8 @@ static bool publish(struct pubsub *p, struct waiter *w)
 
 struct pubsub *pubsub_new(const struct pubsub_options *options, struct error *err)
 {
-    struct pubsub *p = calloc(1, sizeof(*p));
+    struct pubsub *p = xcalloc(1, sizeof(*p));
 
-    if (p == NULL) {
-        error_oom(err);
-        return NULL;
-    }
     p->options = *options;
     if (p->options.attempt_ms == 0)
         p->options.attempt_ms = ATTEMPT_MS;
@@ -358,7 +334,7 @@ static bool event_publish(struct publisher *self, const struct event *event, int
         return error_set(err, ERROR_UNAVAILABLE, "the object's URI is not UTF-8");
     if (!string_uuid(event_id))
         return error_set(err, ERROR_UNAVAILABLE, "no random numbers");
-    if (!append_json(json_pack("{s:s, s:s}", "gcs_path", event->gcs_path, "id", event->id), &data,
+    if (!json_append(json_pack("{s:s, s:s}", "gcs_path", event->gcs_path, "id", event->id), &data,
                      err) ||
         !pubsub_publish((struct pubsub *)self,
                         &(struct pubsub_message){

@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "client/bearer.h"
 #include "client/http_client.h"
 
@@ -30,11 +31,8 @@ char *pubsub_url(const struct pubsub_options *options, struct error *err)
     if (!string_percent_encode(options->topic, "/:", &topic, err))
         return NULL;
     len -= len > 0 && endpoint[len - 1] == '/';
-    char *url = string_format("%.*s/v1/%.*s:publish", (int)len, endpoint, (int)topic.len,
-                              (const char *)topic.data);
-    if (url == NULL)
-        error_oom(err);
-    return url;
+    return xasprintf("%.*s/v1/%.*s:publish", (int)len, endpoint, (int)topic.len,
+                     (const char *)topic.data);
 }
 
 /* The ids of a 200, one for each message: anything else is no confirmation. */
@@ -68,20 +66,16 @@ static void status_name(const struct http_reply *reply, char out[STATUS_MAX])
         strcpy(out, name);
 }
 
-static bool is_passing(long status)
-{
-    return status == 408 || status == 409 || status == 429 || status == 499 || status >= 500;
-}
-
 static enum pubsub_verdict judge(const struct pubsub_options *options, struct pubsub_call *call,
                                  const struct http_reply *reply, struct error *err)
 {
+    const long status = reply->status;
     char name[STATUS_MAX];
 
-    if (reply->status == 200 && read_ids(reply, call))
+    if (status == 200 && read_ids(reply, call))
         return PUBSUB_DONE;
     status_name(reply, name);
-    switch (reply->status) {
+    switch (status) {
     case 200: /* not Pub/Sub's answer: some proxy's? */
         error_set(err, ERROR_UNAVAILABLE, "Pub/Sub answers without an id for every message");
         return PUBSUB_AGAIN;
@@ -98,11 +92,13 @@ static enum pubsub_verdict judge(const struct pubsub_options *options, struct pu
         error_set(err, ERROR_UNAVAILABLE, "Pub/Sub has no topic %.150s: create it", options->topic);
         return PUBSUB_FAILED;
     default:
-        error_set(err, ERROR_UNAVAILABLE, "Pub/Sub answers %ld %s", reply->status, name);
+        error_set(err, ERROR_UNAVAILABLE, "Pub/Sub answers %ld %s", status, name);
     }
-    if ((reply->status == 400 || reply->status == 413) && call->count > 1)
+    if ((status == 400 || status == 413) && call->count > 1)
         return PUBSUB_ALONE;
-    return is_passing(reply->status) ? PUBSUB_AGAIN : PUBSUB_FAILED;
+    return status == 408 || status == 409 || status == 429 || status == 499 || status >= 500
+               ? PUBSUB_AGAIN
+               : PUBSUB_FAILED;
 }
 
 /* No answer: what is not passing is not the client's fault either, so it is a 503 all the same. */

@@ -23,7 +23,7 @@ struct pubsub_call {
     char ids[PUBSUB_BATCH_MAX][MESSAGE_ID_MAX]; /* of the messages, in order, when it is done */
 };
 
-/* The URL of a topic's :publish; the caller frees. NULL: out of memory. */
+/* The URL of a topic's :publish; the caller frees. NULL: too long a topic. */
 char *pubsub_url(const struct pubsub_options *options, struct error *err) NODISCARD;
 
 /* Unless it is PUBSUB_DONE, *err says why: ERROR_UNAVAILABLE, ERROR_DEADLINE, ERROR_OVERLOADED. */

@@ -235,11 +235,6 @@ static bool bucket_remove(void *state, const char *key, int64_t deadline_ms, str
            (reply.status < 300 || reply.status == 404 || unexpected(&reply, err));
 }
 
-static void bucket_free_state(void *state)
-{
-    bucket_free(state);
-}
-
 int64_t bucket_http_date(const char *text)
 {
     struct tm tm = {0};
@@ -270,5 +265,5 @@ const struct store_driver store_bucket_driver = {
     .head = bucket_head,
     .remove = bucket_remove,
     .list = bucket_list,
-    .free = bucket_free_state,
+    .free = bucket_free,
 };

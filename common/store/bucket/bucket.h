@@ -66,7 +66,7 @@ struct bucket {
 struct bucket *bucket_new(const struct bucket_dialect *dialect, const struct store_options *options,
                           const char *endpoint, const char *name, bool virtual_addressing,
                           struct error *err) NODISCARD;
-void bucket_free(struct bucket *bucket);
+void bucket_free(void *bucket); /* as a driver's free */
 
 /* Send the call, again after passing faults (at most 4 attempts, full jitter, inside the deadline).
  * True for 2xx, 404 (of the object: a missing bucket is ERROR_UNAVAILABLE), 412, 416 and
@@ -79,8 +79,8 @@ bool bucket_send(struct bucket *bucket, const struct bucket_call *call, struct h
 /* What a reply may hold: the object or listing, or an error document. */
 size_t bucket_reply_max(const struct bucket_call *call);
 void bucket_call_header(struct bucket_call *call, const char *name, const char *value);
-bool bucket_attempt_header(struct bucket_attempt *attempt, struct error *err, const char *name,
-                           const char *fmt, ...) NODISCARD PRINTF_LIKE(4, 5);
+/* "Name: value" on the heap, taken over. */
+void bucket_attempt_header(struct bucket_attempt *attempt, char *line);
 /* bucket_dialect.refused of those that sign a date: our clock is wrong, and from now on the
  * server's is taken (bucket->skew_s). */
 bool bucket_refused_for_time(struct bucket *bucket, const struct bucket_attempt *attempt,

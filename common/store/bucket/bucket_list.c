@@ -120,22 +120,17 @@ static bool list_page(struct bucket *bucket, struct page *page, int64_t deadline
 bool bucket_list(void *state, const char *prefix, int64_t deadline_ms, store_list_fn fn, void *ctx,
                  struct error *err)
 {
-    CLEANUP_FREE struct page *page = calloc(1, sizeof(*page));
+    struct page page = {.fn = fn, .ctx = ctx, .prefix = prefix};
     char last[TOKEN_MAX];
 
-    if (page == NULL)
-        return error_oom(err);
-    page->fn = fn;
-    page->ctx = ctx;
-    page->prefix = prefix;
     do {
-        memcpy(last, page->token, sizeof(last));
-        if (!store_in_time(deadline_ms, err) || !list_page(state, page, deadline_ms, err))
+        memcpy(last, page.token, sizeof(last));
+        if (!store_in_time(deadline_ms, err) || !list_page(state, &page, deadline_ms, err))
             return false;
-        if (page->truncated && !page->stopped &&
-            (*page->token == '\0' || strcmp(page->token, last) == 0))
+        if (page.truncated && !page.stopped &&
+            (*page.token == '\0' || strcmp(page.token, last) == 0))
             return error_set(err, ERROR_UNAVAILABLE,
                              "the object storage cuts its listing and does not say how to go on");
-    } while (page->truncated && !page->stopped);
+    } while (page.truncated && !page.stopped);
     return true;
 }

@@ -1,10 +1,10 @@
 /* One call to a bucket: addressing, attempts, and what the answers mean. */
 #include "base/clock.h"
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "store/bucket/bucket.h"
 #include "store/bucket/xml.h"
 
-#include <stdarg.h>
 #include <string.h>
 
 enum {
@@ -25,25 +25,12 @@ void bucket_call_header(struct bucket_call *call, const char *name, const char *
         call->headers[call->header_count++] = (struct sigv4_header){name, value};
 }
 
-bool bucket_attempt_header(struct bucket_attempt *attempt, struct error *err, const char *name,
-                           const char *fmt, ...)
+void bucket_attempt_header(struct bucket_attempt *attempt, char *line)
 {
-    CLEANUP_FREE char *value = NULL;
-    va_list args;
-
-    va_start(args, fmt);
-    int n = vasprintf(&value, fmt, args);
-    va_end(args);
-    if (n < 0) {
-        value = NULL;
-        return error_oom(err);
-    }
-    if (attempt->line_count + 1 >= ARRAY_SIZE(attempt->lines))
-        return error_set(err, ERROR_INTERNAL, "too many headers");
-    char *line = string_format("%s: %s", name, value);
-    attempt->lines[attempt->line_count] = line;
-    attempt->line_count += line != NULL;
-    return line != NULL || error_oom(err);
+    if (attempt->line_count + 1 < ARRAY_SIZE(attempt->lines))
+        attempt->lines[attempt->line_count++] = line;
+    else
+        free(line);
 }
 
 static void attempt_done(struct bucket_attempt *attempt)
@@ -57,16 +44,13 @@ static void attempt_done(struct bucket_attempt *attempt)
 static char *bucket_path(const struct bucket *bucket, const char *key, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer path = BUFFER_MAX(512 + 3 * STORE_KEY_MAX);
-    const char *text = NULL;
 
-    if (buffer_append_str(&path, bucket->root, err) &&
-        ((key == NULL && *bucket->root != '\0') || buffer_append(&path, "/", 1, err)) &&
-        (key == NULL || string_percent_encode(key, "/", &path, err)))
-        text = buffer_cstr(&path, err);
-    char *copy = text != NULL ? strdup(text) : NULL;
-    if (text != NULL && copy == NULL)
-        error_oom(err);
-    return copy;
+    if (!buffer_append_str(&path, bucket->root, err) ||
+        ((key != NULL || *bucket->root == '\0') && !buffer_append(&path, "/", 1, err)) ||
+        (key != NULL && !string_percent_encode(key, "/", &path, err)) ||
+        buffer_cstr(&path, err) == NULL)
+        return NULL;
+    return (char *)TAKE_PTR(path.data);
 }
 
 static bool send_attempt(struct bucket *bucket, struct bucket_attempt *attempt,
@@ -80,16 +64,13 @@ static bool send_attempt(struct bucket *bucket, struct bucket_attempt *attempt,
     if (attempt->path == NULL)
         return false;
     for (size_t i = 0; i < call->header_count; i++)
-        if (!bucket_attempt_header(attempt, err, call->headers[i].name, "%s",
-                                   call->headers[i].value))
-            return false;
+        bucket_attempt_header(attempt,
+                              xasprintf("%s: %s", call->headers[i].name, call->headers[i].value));
     attempt->prepared = bucket->dialect->prepare(bucket, attempt, err);
     if (!attempt->prepared)
         return false;
-    CLEANUP_FREE char *url = string_format("%s%s%s%s", bucket->base, attempt->path,
-                                           *call->query != '\0' ? "?" : "", call->query);
-    if (url == NULL)
-        return error_oom(err);
+    CLEANUP_FREE char *url = xasprintf("%s%s%s%s", bucket->base, attempt->path,
+                                       *call->query != '\0' ? "?" : "", call->query);
     return http_client_call(bucket->options.client,
                             &(struct http_call){
                                 .method = call->method,
@@ -124,24 +105,18 @@ static void error_code_of(const struct http_reply *reply, char code[BUCKET_CODE_
 
 enum verdict { VERDICT_DONE, VERDICT_FAILED, VERDICT_AGAIN };
 
-static bool is_one_of(const char *code, const char *const *codes, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(code, codes[i]) == 0)
-            return true;
-    return false;
-}
-
 /* A 400 is about the key, about time, or something that the operator has to mend. */
 static enum verdict judge_400(const char *code, struct error *err)
 {
     static const char *const about_keys[] = {"KeyTooLongError", "InvalidObjectName", "InvalidURI",
                                              "XMinioInvalidObjectName"};
 
-    if (is_one_of(code, about_keys, ARRAY_SIZE(about_keys))) {
-        error_set(err, ERROR_BAD_REQUEST, "the object storage does not take this key (%s)", code);
-        return VERDICT_FAILED;
-    }
+    for (size_t i = 0; i < ARRAY_SIZE(about_keys); i++)
+        if (strcmp(code, about_keys[i]) == 0) {
+            error_set(err, ERROR_BAD_REQUEST, "the object storage does not take this key (%s)",
+                      code);
+            return VERDICT_FAILED;
+        }
     error_set(err, ERROR_UNAVAILABLE, "the object storage answers 400 %s", code);
     return strcmp(code, "RequestTimeout") == 0 ? VERDICT_AGAIN : VERDICT_FAILED;
 }
@@ -298,27 +273,20 @@ struct bucket *bucket_new(const struct bucket_dialect *dialect, const struct sto
 
     if (!split_endpoint(endpoint, &scheme, &authority, err))
         return NULL;
-    struct bucket *bucket = calloc(1, sizeof(*bucket));
-    if (bucket == NULL) {
-        error_oom(err);
-        return NULL;
-    }
+    struct bucket *bucket = xcalloc(1, sizeof(*bucket));
     bucket->dialect = dialect;
     bucket->options = *options;
-    bucket->host = string_format("%s%s%.*s", virtual_addressing ? name : "",
-                                 virtual_addressing ? "." : "", (int)authority, endpoint + scheme);
-    bucket->root = virtual_addressing ? strdup("") : string_format("/%s", name);
-    if (bucket->host != NULL)
-        bucket->base = string_format("%.*s%s", (int)scheme, endpoint, bucket->host);
-    if (bucket->base != NULL && bucket->root != NULL)
-        return bucket;
-    bucket_free(bucket);
-    error_oom(err);
-    return NULL;
+    bucket->host = xasprintf("%s%s%.*s", virtual_addressing ? name : "",
+                             virtual_addressing ? "." : "", (int)authority, endpoint + scheme);
+    bucket->root = virtual_addressing ? xstrdup("") : xasprintf("/%s", name);
+    bucket->base = xasprintf("%.*s%s", (int)scheme, endpoint, bucket->host);
+    return bucket;
 }
 
-void bucket_free(struct bucket *bucket)
+void bucket_free(void *state)
 {
+    struct bucket *bucket = state;
+
     if (bucket->state != NULL && bucket->dialect->close != NULL)
         bucket->dialect->close(bucket);
     free(bucket->base);

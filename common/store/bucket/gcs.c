@@ -1,6 +1,7 @@
 /* Google Cloud Storage's XML API with a Bearer token: S3's shape in path style.
  * https://cloud.google.com/storage/docs/xml-api/overview */
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "client/bearer.h"
 #include "store/bucket/bucket.h"
 
@@ -21,8 +22,9 @@ static bool add_md5(struct bucket_attempt *attempt, struct error *err)
         return error_set(err, ERROR_INTERNAL, "MD5 is not to be had");
     if (!string_base64_encode(bytes_of(digest, len), &text, err))
         return false;
-    const char *value = buffer_cstr(&text, err);
-    return value != NULL && bucket_attempt_header(attempt, err, "Content-MD5", "%s", value);
+    bucket_attempt_header(attempt,
+                          xasprintf("Content-MD5: %.*s", (int)text.len, (const char *)text.data));
+    return true;
 }
 
 static bool prepare(struct bucket *bucket, struct bucket_attempt *attempt, struct error *err)
@@ -34,8 +36,10 @@ static bool prepare(struct bucket *bucket, struct bucket_attempt *attempt, struc
         return false;
     if (google == NULL)
         return true;
-    return google->get(google, attempt->call->deadline_ms, token, err) &&
-           bucket_attempt_header(attempt, err, "Authorization", "Bearer %s", token);
+    if (!google->get(google, attempt->call->deadline_ms, token, err))
+        return false;
+    bucket_attempt_header(attempt, xasprintf("%s%s", bearer, token));
+    return true;
 }
 
 /* A token may be withdrawn before it expires: once more with a new one. */

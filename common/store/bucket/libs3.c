@@ -6,6 +6,7 @@
  *
  * Only this file includes libs3.h. */
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "store/bucket/bucket.h"
 #include "store/bucket/libs3_transfer.h"
 
@@ -158,19 +159,13 @@ static bool fail(const struct libs3 *s, const struct libs3_call *r, struct error
     return error_wrap(err, "%s", s->bucket->host);
 }
 
-static bool is_trimmed(const char *value)
-{
-    return *value != ' ' && value[strlen(value) - 1] != ' ';
-}
-
 static bool libs3_send(struct bucket *bucket, const struct bucket_attempt *attempt,
                        struct http_reply *ret, struct error *err)
 {
     struct libs3 *s = bucket->state;
     const struct bucket_call *call = attempt->call;
-    CLEANUP_FREE char *url = call->key != NULL ? NULL
-                                               : string_format("%s%s/?%s", s->bucket->base,
-                                                               s->bucket->root, call->query);
+    CLEANUP_FREE char *url =
+        call->key != NULL ? NULL : xasprintf("%s%s/?%s", bucket->base, bucket->root, call->query);
     struct libs3_call r = {
         .transfer =
             {
@@ -182,16 +177,15 @@ static bool libs3_send(struct bucket *bucket, const struct bucket_attempt *attem
             },
     };
 
-    for (size_t i = 0; i < call->header_count; i++)
-        if (!is_trimmed(call->headers[i].value)) /* servers trim before they check the signature */
+    for (size_t i = 0; i < call->header_count; i++) {
+        const char *value = call->headers[i].value;
+        /* servers trim before they check the signature */
+        if (*value == ' ' || value[strlen(value) - 1] == ' ')
             return error_set(err, ERROR_BAD_REQUEST, "a content type with spaces at its ends");
-    S3RequestContext *context = take_context(s);
-
-    if (context == NULL || (call->key == NULL && url == NULL)) {
-        if (context != NULL)
-            keep_context(s, context);
-        return error_oom(err);
     }
+    S3RequestContext *context = take_context(s);
+    if (context == NULL)
+        return error_oom(err);
     libs3_transfer_enter(&r.transfer);
     start(s, call, context, &r);
     run(s, context, call->deadline_ms, &r);
@@ -236,28 +230,26 @@ static void libs3_close(struct bucket *bucket)
     free(s);
 }
 
-static bool check_options(const struct store_options *options, const char *bucket,
-                          struct error *err)
+bool store_libs3_check(const struct store_options *options, const char *bucket,
+                       store_mistake_fn mistake, void *ctx)
 {
     S3UriStyle style = options->s3.virtual_addressing ? S3UriStyleVirtualHost : S3UriStylePath;
-    S3Status name = S3_validate_bucket_name(bucket, style);
+    bool ok = true;
 
     if (!string_starts_with(options->s3.endpoint, "http://"))
-        return error_set(err, ERROR_CONFIG,
-                         "S3_SIGNATURE=v2 needs an http:// S3_ENDPOINT, since libs3 does not "
-                         "verify a TLS peer: use S3_SIGNATURE=v4");
+        ok = mistake(ctx, "S3_SIGNATURE=v2 needs an http:// S3_ENDPOINT, since libs3 does not "
+                          "verify a TLS peer: use S3_SIGNATURE=v4");
     if (*options->s3.session_token != '\0')
-        return error_set(err, ERROR_CONFIG,
-                         "S3_SIGNATURE=v2 has no session tokens: use S3_SIGNATURE=v4");
+        ok = mistake(ctx, "S3_SIGNATURE=v2 has no session tokens: use S3_SIGNATURE=v4");
     if (strlen(options->s3.access_key) > ACCESS_KEY_MAX ||
         strlen(options->s3.secret_key) > SECRET_KEY_MAX)
-        return error_set(err, ERROR_CONFIG,
-                         "S3_SIGNATURE=v2 takes an access key of at most %d bytes and a secret key "
-                         "of at most %d",
-                         ACCESS_KEY_MAX, SECRET_KEY_MAX);
-    return name == S3StatusOK || error_set(err, ERROR_CONFIG, "libs3 takes no such bucket (%s)",
-                                           S3_get_status_name(name));
+        ok = mistake(ctx, "S3_SIGNATURE=v2 takes an access key of at most 72 bytes and a secret "
+                          "key of at most 64");
+    if (S3_validate_bucket_name(bucket, style) != S3StatusOK)
+        ok = mistake(ctx, "S3_SIGNATURE=v2 takes no such bucket name: use S3_SIGNATURE=v4");
+    return ok;
 }
+_Static_assert(ACCESS_KEY_MAX == 72 && SECRET_KEY_MAX == 64, "the text above");
 
 static const struct bucket_dialect libs3_dialect = {
     .send = libs3_send,
@@ -265,32 +257,20 @@ static const struct bucket_dialect libs3_dialect = {
     .close = libs3_close,
 };
 
-static struct bucket *open_bucket(const struct store_options *options, const char *name,
-                                  struct error *err)
-{
-    if (!check_options(options, name, err))
-        return NULL;
-    struct bucket *bucket = bucket_new(&libs3_dialect, options, options->s3.endpoint, name,
-                                       options->s3.virtual_addressing, err);
-    if (bucket == NULL)
-        error_wrap(err, "S3_ENDPOINT");
-    return bucket;
-}
-
 void *store_libs3_open(const struct store_options *options, const char *name, struct error *err)
 {
-    struct bucket *bucket = open_bucket(options, name, err);
+    struct bucket *bucket = bucket_new(&libs3_dialect, options, options->s3.endpoint, name,
+                                       options->s3.virtual_addressing, err);
 
-    if (bucket == NULL)
+    if (bucket == NULL) {
+        error_wrap(err, "S3_ENDPOINT");
         return NULL;
-    struct libs3 *s = calloc(1, sizeof(*s));
-    if (s == NULL)
-        error_oom(err);
-    if (s == NULL || !initialize(err)) {
-        free(s);
+    }
+    if (!initialize(err)) {
         bucket_free(bucket);
         return NULL;
     }
+    struct libs3 *s = xcalloc(1, sizeof(*s));
     pthread_mutex_init(&s->lock, NULL);
     s->bucket = bucket;
     s->where = (S3BucketContext){

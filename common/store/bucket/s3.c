@@ -1,16 +1,15 @@
 /* Amazon S3's REST API with Signature Version 4.
  * https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html */
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "store/bucket/bucket.h"
 
 #include <string.h>
 
 enum { AUTHORIZATION_MAX = 4096 };
 
-static struct sigv4_key key_of(const struct bucket *bucket)
+static struct sigv4_key key_of(const struct store_options *options)
 {
-    const struct store_options *options = &bucket->options;
-
     return (struct sigv4_key){
         .access_key = options->s3.access_key,
         .secret_key = options->s3.secret_key,
@@ -23,7 +22,7 @@ static struct sigv4_key key_of(const struct bucket *bucket)
 static bool prepare(struct bucket *bucket, struct bucket_attempt *attempt, struct error *err)
 {
     const struct bucket_call *call = attempt->call;
-    const struct sigv4_key key = key_of(bucket);
+    const struct sigv4_key key = key_of(&bucket->options);
     char sha256[SHA256_HEX_LEN + 1], date[SIGV4_DATE_LEN];
     CLEANUP(buffer_done) struct buffer authorization = BUFFER_MAX(AUTHORIZATION_MAX);
     const int64_t now_s = clock_wall_ms() / 1000 + attempt->skew_s;
@@ -43,12 +42,13 @@ static bool prepare(struct bucket *bucket, struct bucket_attempt *attempt, struc
     sigv4_date(now_s, date);
     if (!sigv4_authorization(&key, &request, &authorization, err))
         return false;
-    const char *text = buffer_cstr(&authorization, err);
-    return text != NULL && bucket_attempt_header(attempt, err, "Authorization", "%s", text) &&
-           bucket_attempt_header(attempt, err, "x-amz-date", "%s", date) &&
-           bucket_attempt_header(attempt, err, "x-amz-content-sha256", "%s", sha256) &&
-           (key.session_token == NULL || *key.session_token == '\0' ||
-            bucket_attempt_header(attempt, err, "x-amz-security-token", "%s", key.session_token));
+    bucket_attempt_header(attempt, xasprintf("Authorization: %.*s", (int)authorization.len,
+                                             (const char *)authorization.data));
+    bucket_attempt_header(attempt, xasprintf("x-amz-date: %s", date));
+    bucket_attempt_header(attempt, xasprintf("x-amz-content-sha256: %s", sha256));
+    if (*key.session_token != '\0')
+        bucket_attempt_header(attempt, xasprintf("x-amz-security-token: %s", key.session_token));
+    return true;
 }
 
 static const struct bucket_dialect s3_dialect = {
@@ -58,40 +58,33 @@ static const struct bucket_dialect s3_dialect = {
 };
 
 /* Credentials and region that cannot be signed with are found at start, not by every request. */
-static bool check_key(const struct bucket *bucket, struct error *err)
+bool store_s3_check(const struct store_options *options, store_mistake_fn mistake, void *ctx)
 {
     CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(AUTHORIZATION_MAX);
-    const struct sigv4_key key = key_of(bucket);
+    const struct sigv4_key key = key_of(options);
     const struct sigv4_request request = {
         .method = "GET",
-        .host = bucket->host,
+        .host = options->s3.endpoint,
         .path = "/",
         .query = "",
         .payload_sha256 = "UNSIGNED-PAYLOAD",
     };
-    struct error why;
+    struct error why = {0};
 
-    return sigv4_authorization(&key, &request, &out, &why) ||
-           error_set(err, ERROR_CONFIG, "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: %s",
-                     why.message);
+    if (sigv4_authorization(&key, &request, &out, &why))
+        return true;
+    error_wrap(&why, "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY");
+    return mistake(ctx, why.message);
 }
 
 void *store_s3_open(const struct store_options *options, const char *name, struct error *err)
 {
-    CLEANUP_FREE char *aws = string_format("https://s3.%s.amazonaws.com", options->s3.region);
-
-    if (aws == NULL) {
-        error_oom(err);
-        return NULL;
-    }
+    CLEANUP_FREE char *aws = xasprintf("https://s3.%s.amazonaws.com", options->s3.region);
     bool own = *options->s3.endpoint != '\0';
     struct bucket *bucket = bucket_new(&s3_dialect, options, own ? options->s3.endpoint : aws, name,
                                        options->s3.virtual_addressing, err);
-    if (bucket == NULL) {
+
+    if (bucket == NULL)
         error_wrap(err, "S3_ENDPOINT");
-    } else if (!check_key(bucket, err)) {
-        bucket_free(bucket);
-        return NULL;
-    }
     return bucket;
 }

@@ -4,7 +4,9 @@
 #include "store/file/file.h"
 
 #include "base/clock.h"
+#include "base/directory.h"
 #include "base/strings.h"
+#include "base/xmalloc.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -240,29 +242,6 @@ static void file_free(void *state)
     free(fs);
 }
 
-/* mkdir -p, durably. */
-static bool make_directories(const char *path)
-{
-    CLEANUP_FREE char *copy = strdup(path);
-    CLEANUP_CLOSE int parent = open(*path == '/' ? "/" : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (copy == NULL || parent < 0)
-        return false;
-    char *rest = copy;
-    for (char *name; (name = strtok_r(rest, "/", &rest)) != NULL;) {
-        bool made = mkdirat(parent, name, 0777) == 0;
-        int next = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (next < 0 || (made && fsync(parent) != 0)) {
-            if (next >= 0)
-                close(next);
-            return false;
-        }
-        close(parent);
-        parent = next;
-    }
-    return true;
-}
-
 /* What a killed process left behind; a put takes no hour. */
 static void remove_stale(int temporaries)
 {
@@ -279,14 +258,10 @@ static void remove_stale(int temporaries)
 
 void *store_file_open(const char *path, char **root, struct error *err)
 {
-    struct file_store *fs = calloc(1, sizeof(*fs));
+    struct file_store *fs = xcalloc(1, sizeof(*fs));
     CLEANUP_CLOSE int temporaries = -1;
 
-    if (fs == NULL) {
-        error_oom(err);
-        return NULL;
-    }
-    bool ok = make_directories(path) && (fs->path = realpath(path, NULL)) != NULL;
+    bool ok = directory_make(path) && (fs->path = realpath(path, NULL)) != NULL;
     if (!ok)
         file_error(err, "making it");
     if (!ok || !file_open_temporaries(fs, &temporaries, err)) {
@@ -296,12 +271,8 @@ void *store_file_open(const char *path, char **root, struct error *err)
         return NULL;
     }
     remove_stale(temporaries);
-    *root = strdup(strcmp(fs->path, "/") == 0 ? "" : fs->path);
-    if (*root != NULL)
-        return fs;
-    error_oom(err);
-    file_free(fs);
-    return NULL;
+    *root = xstrdup(strcmp(fs->path, "/") == 0 ? "" : fs->path);
+    return fs;
 }
 
 const struct store_driver store_file_driver = {

@@ -1,6 +1,7 @@
 #include "app/settings.h"
 
 #include "base/strings.h"
+#include "base/xmalloc.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,7 +34,7 @@ static char *load(enum service_kind service, struct settings *settings)
     bool ok = settings_load(service, settings, &mistakes);
 
     assert_int_equal(ok, mistakes.len == 0);
-    return string_format("%.*s", (int)mistakes.len, (const char *)mistakes.data);
+    return xasprintf("%.*s", (int)mistakes.len, (const char *)mistakes.data);
 }
 
 static void assert_told(enum service_kind service, const char *expected)
@@ -47,6 +48,15 @@ static void assert_told(enum service_kind service, const char *expected)
     else if (strstr(text, expected) == NULL)
         fail_msg("\"%s\" is not in \"%s\"", expected, text);
 }
+
+static void set_all(const char *const pairs[][2], size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        setenv(pairs[i][0], pairs[i][1], 1);
+}
+
+static const char *const keys[][2] = {{"AWS_ACCESS_KEY_ID", "id"},
+                                      {"AWS_SECRET_ACCESS_KEY", "secret"}};
 
 static void test_defaults(void **state)
 {
@@ -79,10 +89,14 @@ static void test_defaults(void **state)
 
 static void test_storage(void **state)
 {
-    static const char *const good[] = {"file:data", "file:///data", "s3://b", "s3://b/p", "gs://b"};
-    static const char *const bad[] = {"data", "http://b", "s3:b", "FILE:x", "gs:/b"};
+    static const char *const good[] = {"file:data", "file:///data", "s3://bucket", "s3://bucket/p",
+                                       "gs://bucket"};
+    static const char *const bad[] = {
+        "data",          "http://bucket", "s3:bucket",   "FILE:x",           "gs:/bucket",
+        "file://host/x", "gs://b",        "s3://Bucket", "gs://bucket/../x", "s3://bucket/\n"};
 
     (void)state;
+    set_all(keys, ARRAY_SIZE(keys));
     for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
         setenv("STORAGE_URL", good[i], 1);
         assert_told(SERVICE_CLASSIFY, NULL);
@@ -99,12 +113,14 @@ static void test_bucket(void **state)
         const char *url, *bucket;
         bool good;
     } cases[] = {
-        {"s3://b", "b", true},    {"gs://b/prefix", "b", true}, {"s3://bb", "b", false},
-        {"s3://b", "bb", false},  {"file:b", "b", false},       {"file:///b", "b", false},
-        {"gs://x/b", "b", false},
+        {"s3://bbb", "bbb", true},      {"gs://bbb/prefix", "bbb", true},
+        {"s3://bbbb", "bbb", false},    {"s3://bbb", "bbbb", false},
+        {"file:bbb", "bbb", false},     {"file:///bbb", "bbb", false},
+        {"gs://xxx/bbb", "bbb", false},
     };
 
     (void)state;
+    set_all(keys, ARRAY_SIZE(keys));
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         setenv("STORAGE_URL", cases[i].url, 1);
         setenv("BUCKET", cases[i].bucket, 1);
@@ -114,7 +130,9 @@ static void test_bucket(void **state)
     CLEANUP(settings_done) struct settings s;
     CLEANUP_FREE char *text = load(SERVICE_PREPROCESS, &s);
     assert_string_equal(text, "");
-    assert_string_equal(s.storage_url, "gs://b");
+    assert_string_equal(s.storage_url, "gs://bbb");
+    setenv("BUCKET", "b", 1);
+    assert_told(SERVICE_BOTH, "BUCKET: not a bucket's name");
 }
 
 static void test_urls(void **state)
@@ -155,7 +173,7 @@ static void test_cloud_run(void **state)
     assert_told(SERVICE_PREPROCESS, "STORAGE_URL: ");
     assert_told(SERVICE_PREPROCESS, "EVENTS_URL: ");
     assert_told(SERVICE_CLASSIFY, "STORAGE_URL: ");
-    setenv("STORAGE_URL", "gs://b", 1);
+    setenv("STORAGE_URL", "gs://bucket", 1);
     assert_told(SERVICE_CLASSIFY, NULL);
     assert_told(SERVICE_PREPROCESS, "EVENTS_URL: ");
     setenv("EVENTS_URL", "none:", 1);
@@ -192,7 +210,7 @@ static void test_retention(void **state)
     setenv("RETENTION_DAYS", "30", 1);
     assert_told(SERVICE_PREPROCESS, NULL);
     assert_told(SERVICE_CLASSIFY, NULL);
-    setenv("STORAGE_URL", "s3://b", 1);
+    setenv("STORAGE_URL", "gs://bucket", 1);
     assert_told(SERVICE_PREPROCESS, "RETENTION_DAYS: ");
     setenv("RETENTION_DAYS", "0", 1);
     assert_told(SERVICE_PREPROCESS, NULL);
@@ -204,7 +222,11 @@ static void test_allowed_buckets(void **state)
     setenv("ALLOWED_BUCKETS", "a,b/c", 1);
     assert_told(SERVICE_CLASSIFY, "ALLOWED_BUCKETS: ");
     assert_told(SERVICE_PREPROCESS, NULL);
-    setenv("STORAGE_URL", "s3://a", 1);
+    setenv("STORAGE_URL", "gs://aaa", 1);
+    assert_told(SERVICE_CLASSIFY, "ALLOWED_BUCKETS: gs://a: not a bucket's name");
+    setenv("ALLOWED_BUCKETS", "aaa, bbb/c/../d,", 1);
+    assert_told(SERVICE_CLASSIFY, "ALLOWED_BUCKETS: gs://bbb/c/../d: no prefix of keys");
+    setenv("ALLOWED_BUCKETS", "aaa , bbb/c", 1);
     assert_told(SERVICE_CLASSIFY, NULL);
 }
 
@@ -212,14 +234,51 @@ static void test_s3(void **state)
 {
     (void)state;
     setenv("STORAGE_URL", "s3://bucket", 1);
+    set_all(keys, ARRAY_SIZE(keys));
     setenv("S3_ENDPOINT", "http://host:9000/", 1);
-    assert_told(SERVICE_BOTH, NULL); /* credentials are checked by the store */
+    assert_told(SERVICE_BOTH, NULL);
     static const char *const bad[] = {
         "host", "ftp://host", "http://host/path", "http://u:p@host", "http://host?x", "http://"};
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         setenv("S3_ENDPOINT", bad[i], 1);
         assert_told(SERVICE_BOTH, "S3_ENDPOINT: ");
     }
+}
+
+/* What the store finds is in the one list, all of it, and without a secret. */
+static void test_store_mistakes(void **state)
+{
+    char long_key[80] = {0};
+
+    (void)state;
+    setenv("STORAGE_URL", "s3://bucket", 1);
+    assert_told(SERVICE_BOTH, "STORAGE_URL: s3:// needs both");
+    set_all(keys, ARRAY_SIZE(keys));
+    setenv("AWS_ACCESS_KEY_ID", "a key", 1);
+    assert_told(SERVICE_BOTH, "STORAGE_URL: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: ");
+    memset(long_key, 'k', sizeof(long_key) - 1);
+    setenv("AWS_ACCESS_KEY_ID", long_key, 1);
+    assert_told(SERVICE_BOTH, NULL);
+    setenv("S3_SIGNATURE", "v2", 1);
+    setenv("S3_ENDPOINT", "https://host", 1);
+    setenv("AWS_SESSION_TOKEN", "token", 1);
+    setenv("STORAGE_URL", "s3://bucket/./x", 1);
+    setenv("PORT", "x", 1);
+    CLEANUP(settings_done) struct settings s;
+    CLEANUP_FREE char *text = load(SERVICE_PREPROCESS, &s);
+    static const char *const all[] = {
+        "PORT: ", "STORAGE_URL: no prefix of keys", "STORAGE_URL: S3_SIGNATURE=v2 needs an http://",
+        "STORAGE_URL: S3_SIGNATURE=v2 has no session tokens",
+        "STORAGE_URL: S3_SIGNATURE=v2 takes an access key of at most"};
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+        assert_non_null(strstr(text, all[i]));
+    assert_null(strstr(text, long_key));
+    /* a row with a mistake says nothing of the store */
+    setenv("AWS_ACCESS_KEY_ID", "a\nb", 1);
+    CLEANUP(settings_done) struct settings malformed;
+    CLEANUP_FREE char *other = load(SERVICE_PREPROCESS, &malformed);
+    assert_non_null(strstr(other, "AWS_ACCESS_KEY_ID: "));
+    assert_null(strstr(other, "needs both"));
 }
 
 static void test_gcs(void **state)
@@ -307,12 +366,6 @@ static void test_pubsub(void **state)
     assert_told(SERVICE_CLASSIFY, NULL);
 }
 
-static void set_all(const char *const pairs[][2], size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        setenv(pairs[i][0], pairs[i][1], 1);
-}
-
 /* Both or neither: half of it would let everybody in, or nobody. */
 static void test_auth_pairs(void **state)
 {
@@ -396,6 +449,7 @@ int main(void)
         cmocka_unit_test_setup(test_retention, clear),
         cmocka_unit_test_setup(test_allowed_buckets, clear),
         cmocka_unit_test_setup(test_s3, clear),
+        cmocka_unit_test_setup(test_store_mistakes, clear),
         cmocka_unit_test_setup(test_gcs, clear),
         cmocka_unit_test_setup(test_prep_topic, clear),
         cmocka_unit_test_setup(test_pubsub, clear),

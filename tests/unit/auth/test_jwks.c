@@ -1,7 +1,9 @@
 /* The issuer's keys: when they are fetched, how long they are good, and who waits. Against a
  * scripted server thread, on a clock of our own. */
+#include "../test_http_server.h"
 #include "auth/jwks_cache.h"
 #include "base/clock.h"
+#include "base/xmalloc.h"
 #include "client/http_client.h"
 #include "test_jwt_builders.h"
 
@@ -10,13 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <arpa/inet.h>
 #include <cmocka.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <sys/socket.h>
 
 enum { KEYS = 4, THREADS = 16, MINUTE_MS = 60 * 1000, HOUR_MS = 60 * MINUTE_MS };
 
@@ -32,25 +30,20 @@ static int64_t test_clock(void)
 /* ---- the server ---- */
 
 struct server {
-    int listener, port;
+    struct test_server http;
     atomic_int fetches;
     atomic_int first, count; /* of the keys told */
     atomic_int status, delay_ms;
     const char *_Atomic headers;
-    atomic_bool stop;
-    pthread_t thread;
 };
 
-static void serve(struct server *s, int fd)
+static void serve(struct test_server *http, int fd)
 {
-    char head[4096] = "";
-    size_t len = 0;
+    struct server *s = http->ctx;
+    char head[4096];
 
-    while (strstr(head, "\r\n\r\n") == NULL && len < sizeof(head) - 1) {
-        if (recv(fd, head + len, 1, 0) != 1)
-            return;
-        head[++len] = '\0';
-    }
+    if (!test_read_request(fd, head, sizeof(head)))
+        return;
     s->fetches++;
     poll(NULL, 0, s->delay_ms);
     CLEANUP(buffer_done) struct buffer body = BUFFER_MAX(65536);
@@ -60,27 +53,10 @@ static void serve(struct server *s, int fd)
         ok = ok && buffer_printf(&body, &err, "%s%s", i > s->first ? "," : "", jwks[i % KEYS]);
     ok = ok && buffer_append_str(&body, "]}", &err);
     CLEANUP_FREE char *reply =
-        string_format("HTTP/1.1 %d X\r\nConnection: close\r\n%sContent-Length: %zu\r\n\r\n%.*s",
-                      s->status, s->headers, body.len, (int)body.len, (const char *)body.data);
+        xasprintf("HTTP/1.1 %d X\r\nConnection: close\r\n%sContent-Length: %zu\r\n\r\n%.*s",
+                  s->status, s->headers, body.len, (int)body.len, (const char *)body.data);
     if (!ok || send(fd, reply, strlen(reply), MSG_NOSIGNAL) < 0)
         fprintf(stderr, "scripted server: cannot answer\n");
-}
-
-static void *server_main(void *ctx)
-{
-    struct server *s = ctx;
-
-    while (!s->stop) {
-        struct pollfd p = {.fd = s->listener, .events = POLLIN};
-        if (poll(&p, 1, 5) <= 0)
-            continue;
-        int fd = accept(s->listener, NULL, NULL);
-        if (fd < 0)
-            continue;
-        serve(s, fd);
-        close(fd);
-    }
-    return NULL;
 }
 
 struct fixture {
@@ -92,20 +68,14 @@ struct fixture {
 static int begin(void **state)
 {
     static struct fixture f;
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(a);
     struct error err = {0};
     char url[64];
 
     f = (struct fixture){.server = {.count = 1, .status = 200}};
     f.server.headers = "Cache-Control: public, max-age=3600\r\n";
-    f.server.listener = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(f.server.listener, (struct sockaddr *)&a, sizeof(a)), 0);
-    assert_int_equal(listen(f.server.listener, 16), 0);
-    assert_int_equal(getsockname(f.server.listener, (struct sockaddr *)&a, &len), 0);
-    f.server.port = ntohs(a.sin_port);
-    assert_int_equal(pthread_create(&f.server.thread, NULL, server_main, &f.server), 0);
-    snprintf(url, sizeof(url), "http://127.0.0.1:%d/certs", f.server.port);
+    f.server.http.ctx = &f.server;
+    test_server_start(&f.server.http, serve, true, 0);
+    snprintf(url, sizeof(url), "http://127.0.0.1:%d/certs", f.server.http.port);
     f.client = http_client_new(&(struct http_client_options){0}, &err);
     assert_non_null(f.client);
     now_ms = 1000;
@@ -120,9 +90,7 @@ static int end(void **state)
 
     jwks_free(f->jwks);
     http_client_free(f->client);
-    f->server.stop = true;
-    pthread_join(f->server.thread, NULL);
-    close(f->server.listener);
+    test_server_stop(&f->server.http);
     return 0;
 }
 

@@ -3,6 +3,7 @@
 #include "auth/oidc.h"
 #include "base/base64url.h"
 #include "base/clock.h"
+#include "base/xmalloc.h"
 #include "test_jwt_builders.h"
 
 #include <setjmp.h>
@@ -183,7 +184,7 @@ static void test_claims(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        CLEANUP_FREE char *text = string_format("{%s}", cases[i].claims);
+        CLEANUP_FREE char *text = xasprintf("{%s}", cases[i].claims);
         json_t *claims = json_loads(text, 0, NULL);
         struct error err = {0};
         assert_non_null(claims);
@@ -223,17 +224,17 @@ static void test_key_sets(void **state)
         char *json;
         size_t count;
     } cases[] = {
-        {string_format("{\"keys\":[%s,%s]}", good, other), 2},
-        {string_format("{\"keys\":[%s,%s]}", good, same), 0},
-        {string_format("{\"keys\":[%s,%s]}", encryption, same), 1},
-        {string_format("{\"keys\":[%s,%s,1,null,{},[]]}", ps, other), 1},
-        {string_format("{\"keys\":[%s]}", wrap), 0},
-        {string_format("{\"keys\":[%s],\"more\":1}", check), 1},
-        {string_format("{\"keys\":[%s]}", weak_jwk), 0},
-        {string_format("{\"keys\":[%s]} x", good), 0},
-        {string_format("[%s]", good), 0},
-        {string_format("%s", good), 0},
-        {string_format("{\"keys\":[{\"kty\":\"oct\",\"kid\":\"k\",\"k\":\"AAAA\"}]}"), 0},
+        {xasprintf("{\"keys\":[%s,%s]}", good, other), 2},
+        {xasprintf("{\"keys\":[%s,%s]}", good, same), 0},
+        {xasprintf("{\"keys\":[%s,%s]}", encryption, same), 1},
+        {xasprintf("{\"keys\":[%s,%s,1,null,{},[]]}", ps, other), 1},
+        {xasprintf("{\"keys\":[%s]}", wrap), 0},
+        {xasprintf("{\"keys\":[%s],\"more\":1}", check), 1},
+        {xasprintf("{\"keys\":[%s]}", weak_jwk), 0},
+        {xasprintf("{\"keys\":[%s]} x", good), 0},
+        {xasprintf("[%s]", good), 0},
+        {xasprintf("%s", good), 0},
+        {xasprintf("{\"keys\":[{\"kty\":\"oct\",\"kid\":\"k\",\"k\":\"AAAA\"}]}"), 0},
     };
 
     (void)state;

@@ -3,6 +3,7 @@
 #define DARKROOM_TESTS_JWT_BUILDERS_H
 
 #include "base/strings.h"
+#include "base/xmalloc.h"
 
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
@@ -30,7 +31,7 @@ static inline char *make_token(const char *header, const char *claims, EVP_PKEY 
 {
     CLEANUP_FREE char *first = to_base64url(header, strlen(header));
     CLEANUP_FREE char *second = to_base64url(claims, strlen(claims));
-    CLEANUP_FREE char *text = string_format("%s.%s", first, second);
+    CLEANUP_FREE char *text = xasprintf("%s.%s", first, second);
     unsigned char signature[1024];
     size_t len = sizeof(signature);
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
@@ -41,7 +42,7 @@ static inline char *make_token(const char *header, const char *claims, EVP_PKEY 
     if (!ok)
         return NULL;
     CLEANUP_FREE char *third = to_base64url(signature, len);
-    return string_format("%s.%s", text, third);
+    return xasprintf("%s.%s", text, third);
 }
 
 /* One key of a key set; `more`: further members, each with its comma. */
@@ -55,8 +56,8 @@ static inline char *make_jwk(const char *kid, EVP_PKEY *key, const char *more)
     int len = BN_bn2bin(n, bytes);
     BN_free(n);
     CLEANUP_FREE char *modulus = to_base64url(bytes, (size_t)len);
-    return string_format("{\"kty\":\"RSA\",\"kid\":\"%s\",\"n\":\"%s\",\"e\":\"AQAB\"%s}", kid,
-                         modulus, more);
+    return xasprintf("{\"kty\":\"RSA\",\"kid\":\"%s\",\"n\":\"%s\",\"e\":\"AQAB\"%s}", kid, modulus,
+                     more);
 }
 
 #endif

@@ -43,11 +43,26 @@ static void test_what_is_none(void **state)
     assert_int_equal(err.code, ERROR_BAD_REQUEST);
 }
 
+static void test_append(void **state)
+{
+    CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(9);
+    struct error err = {0};
+
+    (void)state;
+    assert_true(json_append(json_pack("{s:s}", "a", "b"), &out, &err));
+    assert_true(bytes_equal(buffer_view(&out), bytes_from_str("{\"a\":\"b\"}")));
+    assert_false(json_append(json_pack("[i]", 1), &out, &err));
+    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_false(json_append(json_pack("{s:s}", "a", "\xff"), &out, &err));
+    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_what_is_none),
+        cmocka_unit_test(test_append),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

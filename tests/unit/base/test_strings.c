@@ -339,14 +339,6 @@ static void uuids(void **state)
     }
 }
 
-static void formatted(void **state)
-{
-    CLEANUP_FREE char *s = string_format("%s-%d", "a", 5);
-
-    (void)state;
-    assert_string_equal(s, "a-5");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -363,7 +355,6 @@ int main(void)
         cmocka_unit_test(prefixes_and_suffixes),
         cmocka_unit_test(secrets),
         cmocka_unit_test(uuids),
-        cmocka_unit_test(formatted),
     };
     return cmocka_run_group_tests_name("strings", tests, NULL, NULL);
 }

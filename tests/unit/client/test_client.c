@@ -1,4 +1,5 @@
 /* http/client against a scripted server: a thread that runs one function per connection. */
+#include "../test_http_server.h"
 #include "base/clock.h"
 #include "client/http_client.h"
 
@@ -7,68 +8,36 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <arpa/inet.h>
 #include <cmocka.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
-#include <poll.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <string.h>
-#include <sys/socket.h>
 
 struct server;
 typedef void (*serve_fn)(struct server *s, int fd, int connection);
 
 struct server {
+    struct test_server http;
     serve_fn serve;
-    int listener;
-    int port;
     atomic_int connections;
-    atomic_bool stop;
     char request[4096]; /* the head of the last request; read it after the call */
     SSL_CTX *tls;
-    pthread_t thread;
 };
 
-static void *server_main(void *ctx)
+static void serve_connection(struct test_server *http, int fd)
 {
-    struct server *s = ctx;
+    struct server *s = http->ctx;
 
-    while (!s->stop) {
-        struct pollfd p = {.fd = s->listener, .events = POLLIN};
-        if (poll(&p, 1, 20) <= 0)
-            continue;
-        int fd = accept(s->listener, NULL, NULL);
-        if (fd < 0)
-            continue;
-        s->serve(s, fd, s->connections++);
-        close(fd);
-    }
-    return NULL;
+    s->serve(s, fd, s->connections++);
 }
 
 static void server_start(struct server *s, serve_fn serve)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(a);
-
     s->serve = serve;
-    s->listener = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(s->listener, (struct sockaddr *)&a, sizeof(a)), 0);
-    assert_int_equal(listen(s->listener, 16), 0);
-    assert_int_equal(getsockname(s->listener, (struct sockaddr *)&a, &len), 0);
-    s->port = ntohs(a.sin_port);
-    assert_int_equal(pthread_create(&s->thread, NULL, server_main, s), 0);
-}
-
-static void server_stop(struct server *s)
-{
-    s->stop = true;
-    pthread_join(s->thread, NULL);
-    close(s->listener);
+    s->http.ctx = s;
+    test_server_start(&s->http, serve_connection, true, 0);
 }
 
 /* Read one request with its body; false at end of file. */
@@ -134,14 +103,14 @@ static void begin(struct fixture *f, serve_fn serve, const char *path)
     server_start(&f->server, serve);
     f->client = http_client_new(&(struct http_client_options){0}, &f->err);
     assert_non_null(f->client);
-    snprintf(f->url, sizeof(f->url), "http://127.0.0.1:%d%s", f->server.port, path);
+    snprintf(f->url, sizeof(f->url), "http://127.0.0.1:%d%s", f->server.http.port, path);
 }
 
 static void end(struct fixture *f)
 {
     http_reply_done(&f->reply);
     http_client_free(f->client);
-    server_stop(&f->server);
+    test_server_stop(&f->server.http);
 }
 
 static bool call(struct fixture *f, struct http_call c)
@@ -199,7 +168,7 @@ static void test_request_and_reply(void **state)
              "PUT /a/../b/./c//d%%2fe?q=%%7E&r=a+b&&z HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
              "User-Agent: darkroom/%s\r\nAuthorization: x  y\r\nX-Empty:\r\n"
              "Content-Type: image/png\r\nContent-Length: 4\r\n\r\n",
-             f.server.port, version);
+             f.server.http.port, version);
     assert_string_equal(f.server.request, expected);
     end(&f);
 }
@@ -324,7 +293,7 @@ static void test_reset_and_refused(void **state)
     begin(&f, serve_reset, "/");
     expect_error(&f, (struct http_call){0}, ERROR_UNAVAILABLE, "127.0.0.1:");
     assert_int_equal(f.server.connections, 1); /* a new connection: not repeated */
-    server_stop(&f.server);
+    test_server_stop(&f.server.http);
     expect_error(&f, (struct http_call){0}, ERROR_UNAVAILABLE, "Connection refused");
     http_client_free(f.client);
 }
@@ -343,7 +312,7 @@ static void serve_drip(struct server *s, int fd, int connection)
     (void)connection;
     read_request(s, fd);
     say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
-    while (!s->stop && send(fd, "x", 1, MSG_NOSIGNAL) == 1)
+    while (!s->http.stop && send(fd, "x", 1, MSG_NOSIGNAL) == 1)
         usleep(10000);
 }
 
@@ -546,7 +515,7 @@ static void test_messages_hold_no_secrets(void **state)
 
     begin(&f, serve_reset, "/");
     snprintf(url, sizeof(url), "http://user:hunter2@127.0.0.1:%d/hunter2?sig=hunter2",
-             f.server.port);
+             f.server.http.port);
     expect_error(&f, (struct http_call){.url = url}, ERROR_UNAVAILABLE, "127.0.0.1:");
     assert_null(strstr(f.err.message, "hunter2"));
     expect_error(&f, (struct http_call){.url = "http://u:hunter2@h:99999/"}, ERROR_BAD_REQUEST, "");
@@ -572,7 +541,7 @@ static void test_proxy(void **state)
     setenv("ALL_PROXY", "http://127.0.0.1:1", 1);
     scripted_reply = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     assert_true(call(&f, (struct http_call){0}));
-    snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%d", f.server.port);
+    snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%d", f.server.http.port);
     setenv("https_proxy", proxy, 1);
     scripted_reply = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
     expect_error(&f, (struct http_call){.url = "https://storage.invalid/secret"}, ERROR_UNAVAILABLE,
@@ -672,7 +641,7 @@ static void tls_call(const char *san, bool trusted, enum error_code expected)
     close(mkstemp(path));
     f.server.tls = make_tls(san, path);
     server_start(&f.server, serve_tls);
-    snprintf(f.url, sizeof(f.url), "https://127.0.0.1:%d/", f.server.port);
+    snprintf(f.url, sizeof(f.url), "https://127.0.0.1:%d/", f.server.http.port);
     f.client =
         http_client_new(&(struct http_client_options){.ca_file = trusted ? path : ""}, &f.err);
     assert_non_null(f.client);

@@ -1,4 +1,5 @@
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "events/notification/notification.h"
 
 #include <setjmp.h>
@@ -265,7 +266,7 @@ static void test_media_types_of_cloudevents(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
-        CLEANUP_FREE char *header = string_format("Content-Type: %s\n", types[i]);
+        CLEANUP_FREE char *header = xasprintf("Content-Type: %s\n", types[i]);
         struct notification told = {0};
         struct error err = {0};
 

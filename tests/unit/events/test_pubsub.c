@@ -1,21 +1,18 @@
 /* events/pubsub against a scripted HTTP server: a thread that answers by a function. */
+#include "../test_http_server.h"
 #include "base/clock.h"
+#include "base/xmalloc.h"
 #include "client/bearer.h"
 #include "client/http_client.h"
 #include "events/pubsub/pubsub.h"
 #include "events/pubsub/pubsub_call.h"
-#include "test_http_request.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <string.h>
 
-#include <arpa/inet.h>
 #include <cmocka.h>
 #include <jansson.h>
-#include <pthread.h>
-#include <sys/socket.h>
 
 enum {
     REQUEST_MAX = 2 * 1024 * 1024,
@@ -37,14 +34,11 @@ static void sleep_ms(int64_t ms)
 typedef int (*answer_fn)(int n, const char *body);
 
 static struct {
-    int listener;
-    int port;
-    pthread_t thread;
+    struct test_server http;
     answer_fn answer;
     const char *mangled;
     atomic_bool hold; /* answers wait */
     atomic_int held;
-    atomic_int handlers;
     atomic_int calls;
     pthread_mutex_t lock;     /* what follows */
     size_t counts[CALLS_MAX]; /* messages of each call */
@@ -120,41 +114,18 @@ static bool answer_request(int fd, const char *request)
     server.held--;
     if (status == LOST)
         return false;
-    CLEANUP_FREE char *reply = string_format("HTTP/1.1 %d X\r\nContent-Length: %zu\r\n\r\n%s",
-                                             status == MANGLED ? 200 : status, strlen(body), body);
+    CLEANUP_FREE char *reply = xasprintf("HTTP/1.1 %d X\r\nContent-Length: %zu\r\n\r\n%s",
+                                         status == MANGLED ? 200 : status, strlen(body), body);
     return send(fd, reply, strlen(reply), MSG_NOSIGNAL) == (ssize_t)strlen(reply);
 }
 
-static void *connection_main(void *arg)
+static void serve(struct test_server *s, int fd)
 {
-    int fd = (int)(intptr_t)arg;
-    char *text = malloc(REQUEST_MAX);
+    CLEANUP_FREE char *text = xmalloc(REQUEST_MAX);
 
-    while (text != NULL && read_request(fd, text, REQUEST_MAX) && answer_request(fd, text))
+    (void)s;
+    while (test_read_request(fd, text, REQUEST_MAX) && answer_request(fd, text))
         ;
-    free(text);
-    close(fd);
-    server.handlers--;
-    return NULL;
-}
-
-static void *server_main(void *arg)
-{
-    pthread_attr_t attr;
-    int fd;
-
-    (void)arg;
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    while ((fd = accept(server.listener, NULL, NULL)) >= 0) {
-        pthread_t thread;
-
-        server.handlers++;
-        if (pthread_create(&thread, &attr, connection_main, (void *)(intptr_t)fd) != 0)
-            abort();
-    }
-    pthread_attr_destroy(&attr);
-    return NULL;
 }
 
 /* ---- the topic */
@@ -165,8 +136,6 @@ static struct clock_cut cut;
 
 static int setup(void **state)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    socklen_t len = sizeof(address);
     struct error err = {0};
 
     (void)state;
@@ -177,14 +146,7 @@ static int setup(void **state)
     server.longest = 0;
     server.again = 0;
     server.taken = json_object();
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    server.listener = socket(AF_INET, SOCK_STREAM, 0);
-    if (bind(server.listener, (struct sockaddr *)&address, len) != 0 ||
-        getsockname(server.listener, (struct sockaddr *)&address, &len) != 0 ||
-        listen(server.listener, 256) != 0 ||
-        pthread_create(&server.thread, NULL, server_main, NULL) != 0)
-        return -1;
-    server.port = ntohs(address.sin_port);
+    test_server_start(&server.http, serve, false, 0);
     client = http_client_new(&(struct http_client_options){.cut = &cut}, &err);
     return client == NULL ? -1 : 0;
 }
@@ -196,15 +158,11 @@ static int teardown(void **state)
     pubsub_free(pubsub);
     pubsub = NULL;
     http_client_free(client);
-    shutdown(server.listener, SHUT_RDWR);
-    pthread_join(server.thread, NULL);
-    close(server.listener);
-    for (int i = 0; server.handlers > 0 && i < 1000; i++)
-        sleep_ms(10);
+    test_server_stop(&server.http);
     json_decref(server.taken);
     free(server.last);
     server.last = NULL;
-    return server.handlers;
+    return 0;
 }
 
 static void open_with(answer_fn answer, const struct pubsub_options *more)
@@ -213,7 +171,7 @@ static void open_with(answer_fn answer, const struct pubsub_options *more)
     struct pubsub_options options = *more;
     struct error err = {0};
 
-    snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%d/", server.port);
+    snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%d/", server.http.port);
     options.endpoint = endpoint;
     options.topic = topic;
     options.client = client;
@@ -367,7 +325,7 @@ static void test_event(void **state)
 
     (void)state;
     server.answer = answer_200;
-    snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%d", server.port);
+    snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%d", server.http.port);
     struct publisher *publisher = pubsub_publisher_new(
         &(struct pubsub_options){.endpoint = endpoint, .topic = topic, .client = client}, &err);
     assert_non_null(publisher);

@@ -1,22 +1,17 @@
 /* events/push against a scripted HTTP server: a thread that answers by a function. */
+#include "../test_folder.h"
+#include "../test_http_server.h"
 #include "base/clock.h"
 #include "client/http_client.h"
 #include "events/notification/notification.h"
 #include "events/outbox/push.h"
-#include "test_http_request.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <string.h>
 
-#include <arpa/inet.h>
 #include <cmocka.h>
-#include <ftw.h>
-#include <pthread.h>
 #include <signal.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 
 enum { REQUEST_MAX = 16384 };
 
@@ -31,15 +26,11 @@ static void sleep_ms(int64_t ms)
 typedef int (*answer_fn)(int n);
 
 static struct endpoint {
-    int listener;
-    int port;
+    struct test_server server;
     _Atomic(answer_fn) answer;
     atomic_int requests;
     atomic_int at_once, at_once_max;
     atomic_int delay_ms;
-    atomic_bool stop;
-    pthread_t thread;
-    atomic_int handlers;
     pthread_mutex_t lock;
     char last[REQUEST_MAX];
 } endpoint;
@@ -56,7 +47,7 @@ static bool answer_request(int fd, const char *text)
     pthread_mutex_lock(&endpoint.lock);
     strcpy(endpoint.last, text);
     pthread_mutex_unlock(&endpoint.lock);
-    for (int i = 0; i < endpoint.delay_ms && !endpoint.stop; i += 10)
+    for (int i = 0; i < endpoint.delay_ms && !endpoint.server.stop; i += 10)
         sleep_ms(10);
     int status = answer(n);
     endpoint.at_once--;
@@ -65,54 +56,13 @@ static bool answer_request(int fd, const char *text)
     return status != 0 && send(fd, reply, (size_t)len, MSG_NOSIGNAL) == len;
 }
 
-static void *connection_main(void *arg)
+static void serve(struct test_server *s, int fd)
 {
-    int fd = (int)(intptr_t)arg;
-    char *text = malloc(REQUEST_MAX);
+    char text[REQUEST_MAX];
 
-    while (text != NULL && read_request(fd, text, REQUEST_MAX) && answer_request(fd, text))
+    (void)s;
+    while (test_read_request(fd, text, sizeof(text)) && answer_request(fd, text))
         ;
-    free(text);
-    close(fd);
-    endpoint.handlers--;
-    return NULL;
-}
-
-static void *endpoint_main(void *arg)
-{
-    pthread_attr_t attr;
-
-    (void)arg;
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    for (;;) {
-        pthread_t thread;
-        int fd = accept(endpoint.listener, NULL, NULL);
-
-        if (fd < 0)
-            break;
-        endpoint.handlers++;
-        if (pthread_create(&thread, &attr, connection_main, (void *)(intptr_t)fd) != 0)
-            abort();
-    }
-    pthread_attr_destroy(&attr);
-    return NULL;
-}
-
-static void endpoint_listen(int port)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    socklen_t len = sizeof(address);
-
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    endpoint.listener = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(
-        setsockopt(endpoint.listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)), 0);
-    assert_int_equal(bind(endpoint.listener, (struct sockaddr *)&address, len), 0);
-    assert_int_equal(getsockname(endpoint.listener, (struct sockaddr *)&address, &len), 0);
-    endpoint.port = ntohs(address.sin_port);
-    assert_int_equal(listen(endpoint.listener, 16), 0);
-    assert_int_equal(pthread_create(&endpoint.thread, NULL, endpoint_main, NULL), 0);
 }
 
 static void endpoint_start(answer_fn answer)
@@ -122,33 +72,16 @@ static void endpoint_start(answer_fn answer)
     endpoint.at_once = 0;
     endpoint.at_once_max = 0;
     endpoint.delay_ms = 0;
-    endpoint.stop = false;
-    endpoint_listen(0);
-}
-
-static void endpoint_close(void)
-{
-    endpoint.stop = true;
-    shutdown(endpoint.listener, SHUT_RDWR);
-    pthread_join(endpoint.thread, NULL);
-    close(endpoint.listener);
+    test_server_start(&endpoint.server, serve, false, 0);
 }
 
 /* ---- the outbox and its publisher */
 
-static char dir[64];
+static char dir[TEST_FOLDER_MAX];
 static char path[96];
 static struct outbox *outbox;
 static struct http_client *client;
 static struct publisher *publisher;
-
-static int remove_entry(const char *name, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(name);
-}
 
 static int setup(void **state)
 {
@@ -157,8 +90,7 @@ static int setup(void **state)
     (void)state;
     publisher = NULL;
     clock_set_ahead(0);
-    snprintf(dir, sizeof(dir), "/tmp/test_push.XXXXXX");
-    if (mkdtemp(dir) == NULL)
+    if (test_folder_make(dir) != 0)
         return -1;
     snprintf(path, sizeof(path), "%s/outbox.db", dir);
     outbox = outbox_open(&(struct outbox_options){.path = path, .max_pending = 1000}, &err);
@@ -181,9 +113,7 @@ static int teardown(void **state)
     publisher_end();
     http_client_free(client);
     outbox_close(outbox);
-    for (int i = 0; endpoint.handlers > 0 && i < 500; i++)
-        sleep_ms(10);
-    return nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return test_folder_remove(dir);
 }
 
 static void publisher_start(int64_t max_attempts, int64_t max_backoff_ms)
@@ -191,7 +121,7 @@ static void publisher_start(int64_t max_attempts, int64_t max_backoff_ms)
     char url[64];
     struct error err = {0};
 
-    snprintf(url, sizeof(url), "http://127.0.0.1:%d/pubsub", endpoint.port);
+    snprintf(url, sizeof(url), "http://127.0.0.1:%d/pubsub", endpoint.server.port);
     publisher = push_publisher_new(outbox,
                                    &(struct push_options){.url = url,
                                                           .token = "s3cret",
@@ -277,7 +207,7 @@ static void test_request(void **state)
     publisher_start(3, 50);
     publish(1, message_id);
     assert_true(wait_for(0, 0));
-    endpoint_close();
+    test_server_stop(&endpoint.server);
     assert_int_equal(endpoint.requests, 1);
     assert_true(string_starts_with(endpoint.last, "POST /pubsub HTTP/1.1\r\n"));
     assert_non_null(strstr(endpoint.last, "\r\nContent-Type: application/json\r\n"));
@@ -320,7 +250,7 @@ static void test_statuses(void **state)
         if (!wait_for(0, cases[i].meaning == COUNTS))
             fail_msg("status %d: %d dead", cases[i].status, (int)outbox_dead(outbox));
         publisher_end();
-        endpoint_close();
+        test_server_stop(&endpoint.server);
         assert_int_equal(endpoint.requests >= 2, cases[i].meaning == ENDPOINT);
         assert_int_equal(teardown(state), 0);
         assert_int_equal(setup(state), 0);
@@ -338,7 +268,7 @@ static void test_refusals_add_up_to_a_dead_letter(void **state)
     assert_true(wait_for(0, 1));
     sleep_ms(100);
     assert_int_equal(endpoint.requests, 4);
-    endpoint_close();
+    test_server_stop(&endpoint.server);
     assert_non_null(strstr(endpoint.last, "\"deliveryAttempt\":4"));
 }
 
@@ -353,7 +283,7 @@ static void test_refused_then_accepted(void **state)
     publish(1, message_id);
     assert_true(wait_for(0, 0));
     assert_int_equal(endpoint.requests, 2);
-    endpoint_close();
+    test_server_stop(&endpoint.server);
 }
 
 static void test_an_endpoint_that_fails_counts_against_nobody(void **state)
@@ -367,7 +297,7 @@ static void test_an_endpoint_that_fails_counts_against_nobody(void **state)
     assert_int_equal(outbox_dead(outbox), 0);
     endpoint.answer = answer_200;
     assert_true(wait_for(0, 0));
-    endpoint_close();
+    test_server_stop(&endpoint.server);
 }
 
 static void test_backing_off(void **state)
@@ -385,7 +315,7 @@ static void test_backing_off(void **state)
     /* 4 at first, then one at a time after up to 100, 200, 400, … ms: with waits of half that, 4 */
     assert_in_range(endpoint.requests, 2, 16);
     publisher_end();
-    endpoint_close();
+    test_server_stop(&endpoint.server);
 }
 
 static void test_one_probe_at_a_time(void **state)
@@ -403,25 +333,24 @@ static void test_one_probe_at_a_time(void **state)
     endpoint.answer = answer_200; /* and all together when it is back */
     assert_true(wait_for(0, 0));
     assert_in_range(endpoint.at_once_max, 2, 4);
-    endpoint_close();
+    test_server_stop(&endpoint.server);
 }
 
 static void test_down_then_up(void **state)
 {
     (void)state;
     endpoint_start(answer_200);
-    int port = endpoint.port;
-    endpoint_close();
+    int port = endpoint.server.port;
+    test_server_stop(&endpoint.server);
     publisher_start(1, 50);
     publish_many(50);
     sleep_ms(300);
     assert_int_equal(outbox_pending(outbox), 50);
-    endpoint.stop = false;
-    endpoint_listen(port);
+    test_server_start(&endpoint.server, serve, false, port);
     assert_true(wait_for(0, 0));
     assert_int_equal(endpoint.requests, 50);
     publisher_end();
-    endpoint_close();
+    test_server_stop(&endpoint.server);
 }
 
 static void test_stop_in_time(void **state)
@@ -441,7 +370,7 @@ static void test_stop_in_time(void **state)
     assert_int_equal(outbox_pending(outbox), 10);
     assert_int_equal(endpoint.requests, 4); /* none began after the stop */
     outbox_close(outbox);                   /* those left behind do not use it */
-    endpoint_close();
+    test_server_stop(&endpoint.server);
     sleep_ms(300);
     struct error err = {0};
     outbox = outbox_open(&(struct outbox_options){.path = path, .max_pending = 1000}, &err);
@@ -462,14 +391,14 @@ static void test_stop_waits_for_deliveries(void **state)
     publisher->stop(publisher, start_ms + 5000);
     assert_in_range(clock_monotonic_ms() - start_ms, 50, 2000);
     assert_int_equal(outbox_pending(outbox), 0);
-    endpoint_close();
+    test_server_stop(&endpoint.server);
 }
 
 static void test_none(void **state)
 {
     struct error err = {0};
     char message_id[MESSAGE_ID_MAX] = "x";
-    struct publisher *none = publisher_none_new(&err);
+    struct publisher *none = publisher_none_new();
 
     (void)state;
     assert_non_null(none);

@@ -1,4 +1,5 @@
 #include "../test_skip.h"
+#include "base/xmalloc.h"
 #include "model/labels.h"
 #include "model/model.h"
 
@@ -159,7 +160,7 @@ static char folder[] = "/tmp/test_model.XXXXXX";
 
 static char *path_of(const char *name)
 {
-    return string_format("%s/%s", folder, name);
+    return xasprintf("%s/%s", folder, name);
 }
 
 static void write_file(const char *name, const char *text)
@@ -175,7 +176,7 @@ static void write_file(const char *name, const char *text)
 static void assert_refused(const char *sha256, const char *told)
 {
     CLEANUP_FREE char *path = path_of("m.json");
-    CLEANUP_FREE char *text = string_format(
+    CLEANUP_FREE char *text = xasprintf(
         "{\"name\":\"x\",\"file\":\"x.onnx\",\"sha256\":\"%s\",\"input\":{\"tensor\":\"in\","
         "\"layout\":\"NCHW\",\"height\":4,\"width\":4,\"mean\":[0,0,0],\"std\":[1,1,1],"
         "\"resize\":{\"short_side\":4,\"crop\":\"center\"}},\"output\":{\"tensor\":\"out\","

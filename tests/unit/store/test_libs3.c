@@ -1,4 +1,5 @@
 /* store/libs3 against a scripted server, which checks every signature by itself. */
+#include "../test_http_server.h"
 #include "../test_skip.h"
 #include "base/strings.h"
 #include "store/store.h"
@@ -8,24 +9,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <arpa/inet.h>
 #include <cmocka.h>
 #include <fcntl.h>
 #include <openssl/hmac.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 
 #define OK_HEAD "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nLast-Modified: Tue, 03 Mar 2026 10:00:00 GMT\r\n"
 #define OK_HELLO OK_HEAD "Content-Type: image/png\r\nContent-Length: 5\r\n\r\nhello"
 #define STATUS(line, body) "HTTP/1.1 " line "\r\nConnection: close\r\n\r\n" body
 #define CODE(line, code) STATUS(line, "<Error><Code>" code "</Code></Error>")
 
-enum { HEAD_MAX = 16384, CONNECTIONS_MAX = 256, SECOND_MS = 1000 };
+enum { HEAD_MAX = 16384, SECOND_MS = 1000 };
 
 static const char access_key[] = "the-key", secret_key[] = "the-secret";
 
@@ -35,20 +32,11 @@ struct server {
     bool reset;         /* instead of an orderly end after the answer */
     bool close;         /* after the answer */
     const char *bucket; /* in the host; NULL: in the path */
-    int listener, port;
-    atomic_int requests, forged;
-    atomic_bool stop;
+    struct test_server http;
+    atomic_int connections, requests, forged;
     pthread_mutex_t lock;
     char head[HEAD_MAX], body[64]; /* of the last request */
     size_t body_len;
-    pthread_t thread, connections[CONNECTIONS_MAX];
-    int fds[CONNECTIONS_MAX];
-    size_t count;
-};
-
-struct connection {
-    struct server *server;
-    int fd;
 };
 
 static void header(const char *head, const char *name, char *out, size_t size)
@@ -160,55 +148,29 @@ static bool read_request(struct server *s, int fd, char method[16])
     return true;
 }
 
-static void *serve(void *ctx)
+static void serve(struct test_server *http, int fd)
 {
-    struct connection *c = ctx;
-    struct server *s = c->server;
+    struct server *s = http->ctx;
     struct linger linger = {.l_onoff = 1, .l_linger = 0};
     char method[16], sink;
 
-    while (read_request(s, c->fd, method)) {
+    s->connections++;
+    while (read_request(s, fd, method)) {
         bool head = strcmp(method, "HEAD") == 0;
         const char *answer = head && s->absent != NULL ? s->absent : s->answer;
         if (answer == NULL) {
-            (void)!recv(c->fd, &sink, 1, 0); /* until the client or the test gives up */
+            (void)!recv(fd, &sink, 1, 0); /* until the client or the test gives up */
             break;
         }
         const char *end = head ? strstr(answer, "\r\n\r\n") + 4 : answer + strlen(answer);
-        send(c->fd, answer, (size_t)(end - answer), MSG_NOSIGNAL);
+        send(fd, answer, (size_t)(end - answer), MSG_NOSIGNAL);
         if (s->reset)
-            setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+            setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
         if (s->close || s->reset || strstr(answer, "Connection: close") != NULL)
             break;
     }
     if (s->reset)
         poll(NULL, 0, 20); /* what was sent arrives */
-    pthread_mutex_lock(&s->lock);
-    for (size_t i = 0; i < s->count; i++)
-        if (s->fds[i] == c->fd)
-            s->fds[i] = -1;
-    pthread_mutex_unlock(&s->lock);
-    close(c->fd);
-    free(c);
-    return NULL;
-}
-
-static void *server_main(void *ctx)
-{
-    struct server *s = ctx;
-
-    while (!s->stop) {
-        struct pollfd p = {.fd = s->listener, .events = POLLIN};
-        if (poll(&p, 1, 20) <= 0 || s->count == CONNECTIONS_MAX)
-            continue;
-        struct connection *c = malloc(sizeof(*c));
-        *c = (struct connection){s, accept(s->listener, NULL, NULL)};
-        pthread_mutex_lock(&s->lock);
-        s->fds[s->count] = c->fd;
-        pthread_create(&s->connections[s->count++], NULL, serve, c);
-        pthread_mutex_unlock(&s->lock);
-    }
-    return NULL;
 }
 
 struct fixture {
@@ -235,19 +197,13 @@ static struct store *open_store(struct fixture *f, struct store_options o)
 static struct fixture *begin(const char *answer)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(a);
 
     assert_non_null(f);
     f->server.answer = answer;
+    f->server.http.ctx = &f->server;
     pthread_mutex_init(&f->server.lock, NULL);
-    f->server.listener = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(f->server.listener, (struct sockaddr *)&a, sizeof(a)), 0);
-    assert_int_equal(listen(f->server.listener, 64), 0);
-    assert_int_equal(getsockname(f->server.listener, (struct sockaddr *)&a, &len), 0);
-    f->server.port = ntohs(a.sin_port);
-    assert_int_equal(pthread_create(&f->server.thread, NULL, server_main, &f->server), 0);
-    snprintf(f->endpoint, sizeof(f->endpoint), "http://127.0.0.1:%d", f->server.port);
+    test_server_start(&f->server.http, serve, false, 0);
+    snprintf(f->endpoint, sizeof(f->endpoint), "http://127.0.0.1:%d", f->server.http.port);
     f->store = open_store(f, (struct store_options){0});
     assert_non_null(f->store);
     return f;
@@ -256,16 +212,7 @@ static struct fixture *begin(const char *answer)
 static void end(struct fixture *f)
 {
     store_free(f->store);
-    f->server.stop = true;
-    pthread_join(f->server.thread, NULL);
-    pthread_mutex_lock(&f->server.lock);
-    for (size_t i = 0; i < f->server.count; i++)
-        if (f->server.fds[i] >= 0)
-            shutdown(f->server.fds[i], SHUT_RDWR);
-    pthread_mutex_unlock(&f->server.lock);
-    for (size_t i = 0; i < f->server.count; i++)
-        pthread_join(f->server.connections[i], NULL);
-    close(f->server.listener);
+    test_server_stop(&f->server.http);
     assert_int_equal(f->server.forged, 0);
     free(f);
 }
@@ -362,13 +309,13 @@ static void virtual_addressing(void **state)
     (void)state;
     store_free(f->store);
     f->server.bucket = "bucket";
-    snprintf(f->endpoint, sizeof(f->endpoint), "http://localhost:%d", f->server.port);
+    snprintf(f->endpoint, sizeof(f->endpoint), "http://localhost:%d", f->server.http.port);
     f->store = open_store(f, (struct store_options){.s3.virtual_addressing = true});
     assert_non_null(f->store);
     assert_true(get(f->store, "key", in_ms(5 * SECOND_MS), &f->err));
     assert_memory_equal(f->server.head, "GET /key HTTP/1.1\r\n", 19);
     header(f->server.head, "host", text, sizeof(text));
-    snprintf(expected, sizeof(expected), "bucket.localhost:%d", f->server.port);
+    snprintf(expected, sizeof(expected), "bucket.localhost:%d", f->server.http.port);
     assert_string_equal(text, expected);
     end(f);
 }
@@ -614,7 +561,7 @@ static void connections_are_kept(void **state)
     (void)state;
     for (int i = 0; i < 5; i++)
         assert_true(get(f->store, "key", in_ms(5 * SECOND_MS), &f->err));
-    assert_int_equal(f->server.count, 1);
+    assert_int_equal(f->server.connections, 1);
     end(f);
 }
 

@@ -1,8 +1,10 @@
 /* The store interface on a directory: what it keeps, what it refuses, and what happens when the
  * disk is full, read-only, or the process is killed. */
+#include "../test_folder.h"
 #include "../test_skip.h"
 #include "base/clock.h"
 #include "base/strings.h"
+#include "base/xmalloc.h"
 #include "store/store.h"
 
 #include <setjmp.h>
@@ -35,7 +37,7 @@ struct fixture {
 
 static void begin_at(struct fixture *f)
 {
-    CLEANUP_FREE char *url = string_format("file:%s", f->root);
+    CLEANUP_FREE char *url = xasprintf("file:%s", f->root);
 
     f->err = (struct error){0};
     f->store = store_open(&(struct store_options){.url = url}, &f->err);
@@ -626,7 +628,7 @@ static void test_read_only(void **state)
     umount2(f.root, MNT_DETACH);
     /* from the start: a mistake of configuration */
     mount_or_skip(f.root, "ro");
-    url = string_format("file:%s", f.root);
+    url = xasprintf("file:%s", f.root);
     f.err = (struct error){0};
     assert_null(store_open(&(struct store_options){.url = url}, &f.err));
     assert_int_equal(f.err.code, ERROR_CONFIG);
@@ -769,20 +771,17 @@ static void test_health(void **state)
 
 static int set_up(void **state)
 {
-    char template[] = "/tmp/test_store_file.XXXXXX";
+    char name[TEST_FOLDER_MAX];
 
     (void)state;
     may_mount = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
-    return mkdtemp(template) == NULL || realpath(template, folder) == NULL;
+    return test_folder_make(name) != 0 || realpath(name, folder) == NULL;
 }
 
 static int tear_down(void **state)
 {
-    char command[PATH_MAX + 16];
-
     (void)state;
-    snprintf(command, sizeof(command), "rm -rf '%s'", folder);
-    return system(command) != 0;
+    return test_folder_remove(folder);
 }
 
 int main(void)

@@ -1,4 +1,5 @@
 /* Keys and object URIs of every kind of store, and what STORAGE_URL may say. */
+#include "../test_folder.h"
 #include "store/driver.h"
 #include "store/store.h"
 
@@ -293,19 +294,16 @@ static void test_storage_urls(void **state)
 
 static int make_folder(void **state)
 {
-    char template[] = "/tmp/test_store_uri.XXXXXX";
+    char name[TEST_FOLDER_MAX];
 
     (void)state;
-    return mkdtemp(template) == NULL || realpath(template, folder) == NULL;
+    return test_folder_make(name) != 0 || realpath(name, folder) == NULL;
 }
 
 static int remove_folder(void **state)
 {
-    char command[PATH_MAX + 16];
-
     (void)state;
-    snprintf(command, sizeof(command), "rm -rf '%s'", folder);
-    return chdir("/") != 0 || system(command) != 0;
+    return chdir("/") != 0 || test_folder_remove(folder);
 }
 
 int main(void)

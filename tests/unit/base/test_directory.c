@@ -1,0 +1,64 @@
+#include "base/directory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+/* cmocka needs the above */
+#include <cmocka.h>
+
+static char root[] = "/tmp/darkroom-directory-XXXXXX";
+
+static int make_root(void **state)
+{
+    (void)state;
+    return mkdtemp(root) == NULL || chdir(root) != 0;
+}
+
+static int remove_root(void **state)
+{
+    (void)state;
+    return unlink("file") | rmdir("a/b/c") | rmdir("a/b") | rmdir("a") | chdir("/") | rmdir(root);
+}
+
+static void made(void **state)
+{
+    struct stat st;
+
+    (void)state;
+    assert_true(directory_make("a//b/"));
+    assert_true(directory_make("./a/b/c"));
+    assert_true(directory_make("a/b/c")); /* there already */
+    assert_true(directory_make(root));
+    assert_true(directory_make("/"));
+    assert_true(directory_make(""));
+    assert_int_equal(stat("a/b/c", &st), 0);
+    assert_true(S_ISDIR(st.st_mode));
+    assert_true(directory_sync(AT_FDCWD, "a/b"));
+}
+
+static void not_made(void **state)
+{
+    (void)state;
+    int fd = open("file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_false(directory_make("file/below"));
+    assert_int_equal(errno, ENOTDIR);
+    assert_false(directory_make("file"));
+    assert_int_equal(errno, ENOTDIR);
+    assert_false(directory_sync(AT_FDCWD, "file"));
+    assert_false(directory_sync(AT_FDCWD, "nothing"));
+    assert_int_equal(errno, ENOENT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(made),
+        cmocka_unit_test(not_made),
+    };
+
+    return cmocka_run_group_tests(tests, make_root, remove_root);
+}
