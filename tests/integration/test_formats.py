@@ -527,10 +527,10 @@ def test_stored_bomb_is_refused_too(shared):
 
 
 def test_pages_count(shared):
-    """1000 frames of 300 x 200 are 60 megapixels, whatever one of them is."""
-    frames = [quarters(300, 200).rotate(n % 2 * 180) for n in range(1000)]  # equal neighbours would be merged
+    """2000 frames of 300 x 200 are 120 megapixels, whatever one of them is."""
+    frames = [quarters(300, 200).rotate(n % 2 * 180) for n in range(2000)]  # equal neighbours would be merged
     data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert_both_refuse(shared, data, 413, "1000")
+    assert_both_refuse(shared, data, 413, "2000")
 
 
 def many_scans(count):
