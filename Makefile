@@ -64,7 +64,7 @@ COMMON_SRC     := $(wildcard common/*/*.c common/*/*/*.c)
 PREPROCESS_SRC := $(wildcard preprocess_service/*.c)
 CLASSIFY_SRC   := $(wildcard classify_service/*.c)
 UNIT_SRC       := $(wildcard tests/unit/test_*.c tests/unit/*/test_*.c)
-PROBE_SRC      := tests/programs/store_probe.c
+PROBE_SRC      := tests/programs/store_probe.c tests/programs/image_probe.c
 BENCH_SRC      := $(wildcard tests/bench/*.c)
 FUZZ_SRC       := $(wildcard tests/fuzz/*.c)
 HOSTILE_SRC    := tests/programs/hostile_decoder.c
@@ -161,7 +161,12 @@ $(BUILD)/unit/test_io_faults: LDFLAGS_ALL += $(patsubst %,-Wl$(comma)--wrap=%,op
 	pread write fsync renameat linkat)
 
 # a store on stdin and stdout, for the conformance tests
-$(BUILD)/store-probe: $(call object,$(PROBE_SRC)) $(COMMON_LIB)
+PROBES = $(BUILD)/store-probe $(BUILD)/image-probe
+$(BUILD)/store-probe: $(call object,tests/programs/store_probe.c) $(COMMON_LIB)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
+# a decoder on stdin and stdout, for the comparison with others (test_oracle.py)
+$(BUILD)/image-probe: $(call object,tests/programs/image_probe.c) $(COMMON_LIB)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
 # the bench's programs (tests/bench/README.md); a floor is meant to be as fast as its code can be
@@ -231,14 +236,14 @@ test: ## install, build, run every test; ends with a summary (TESTS=... for pyte
 	@bash tests/run.sh
 
 .PHONY: unit-binaries
-unit-binaries: $(UNIT_BIN) $(BUILD)/store-probe $(BUILD)/bench/load $(HOSTILE_BIN)
+unit-binaries: $(UNIT_BIN) $(PROBES) $(BUILD)/bench/load $(HOSTILE_BIN)
 
 .PHONY: unit
 unit: unit-binaries model ## run the unit tests
 	@bash tests/run.sh unit
 
 .PHONY: integration
-integration: all $(BUILD)/store-probe $(BUILD)/bench/load $(HOSTILE_BIN) model ## run the integration tests
+integration: all $(PROBES) $(BUILD)/bench/load $(HOSTILE_BIN) model ## run the integration tests
 	@bash tests/run.sh integration
 
 .PHONY: bench-programs bench bench-quick

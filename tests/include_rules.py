@@ -22,7 +22,7 @@ OWNERS = {
     "curl/": r"common/(client/http_client|client/http_reply|store/bucket/libs3_transfer)\.[ch]",
     "vips/": r"common/image/.*",
     "jpeglib.h": r"common/image/(read|write)/jpeg_.*",
-    "lcms2.h": r"common/image/read/colours\.c",
+    "lcms2.h": r"common/image/read/(colours|cicp)\.c",
     "onnxruntime": r"common/model/model\.c",
     "libs3.h": r"common/store/bucket/libs3.*\.c",
     "expat.h": r"common/store/bucket/xml\.c",

@@ -42,7 +42,7 @@ static const struct setting table[] = {
 
     INT("MAX_BODY_BYTES", BOTH, "33554432", KIB, GIB, max_body_bytes, "largest request body"),
     INT("MAX_PIXELS", BOTH, "110000000", 1, 1000000000, max_pixels,
-        "largest image (width x height x pages), from its header"),
+        "largest image (width x height), from its header"),
     INT("MAX_DECODE_BYTES", BOTH, "536870912", MIB, 64 * GIB, max_decode_bytes,
         "most memory a decode may need, estimated from the header"),
     INT("DECODE_BUDGET_BYTES", BOTH, "536870912", MIB, 64 * GIB, decode_budget_bytes,

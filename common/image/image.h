@@ -31,11 +31,11 @@ enum {
 
 /* What one request may cost; checked on the header, before decoding. */
 struct image_limits {
-    int64_t max_pixels; /* width x height x pages */
+    int64_t max_pixels; /* width x height; of many pages or frames the first is decoded */
     /* The estimate, in bytes a pixel: JPEG two a component sample when the decoder keeps all
      * coefficients (progressive, or several scans), else only rows; CMYK 7 more; PNG as stored
-     * (palettes: 4); TIFF as stored, plus a strip or tile; GIF and WebP 8; HEIC and AVIF 10 (20
-     * over 8 bits). */
+     * (palettes: 4); TIFF as stored, plus a strip or tile; GIF and WebP 8 (GIF 11 with a first
+     * frame smaller than its canvas); HEIC and AVIF 10 (20 over 8 bits). */
     int64_t max_decode_bytes;
 };
 
@@ -64,7 +64,7 @@ bool image_options_check(const struct image_options *options, struct error *err)
 
 enum { IMAGE_OPTIONS_TEXT_MAX = 160 };
 /* The canonical text that goes into the content id, all options with defaults filled in:
- * "darkroom-3\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\nquality=94\nbackground=ffffff\n". */
+ * "darkroom-4\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\nquality=94\nbackground=ffffff\n". */
 void image_options_text(const struct image_options *options, char out[IMAGE_OPTIONS_TEXT_MAX]);
 
 const char *image_format_name(enum image_format format);         /* "jpeg" */
@@ -76,14 +76,20 @@ enum image_format image_format_of_extension(const char *extension);
 /* The format by magic bytes alone. */
 enum image_format image_sniff(struct bytes data);
 
+struct image_rect {
+    int left, top, width, height;
+};
+
 struct image_header {
     enum image_format format;
     int width, height; /* as stored, before orientation */
     int pages;
     int bands;
-    int64_t memory;   /* the estimate, bytes */
-    bool progressive; /* JPEG */
-    bool ones;        /* JPEG: so many in a row that there may be a code that does not exist */
+    int64_t memory;     /* the estimate, bytes */
+    bool progressive;   /* JPEG */
+    bool ones;          /* JPEG: so many in a row that there may be a code that does not exist */
+    int colours, alpha; /* TIFF: how many bands are colours; which is transparency, -1: none */
+    struct image_rect frame; /* GIF: where on the canvas the first frame is */
 };
 
 /* Read the header and check it against the limits, decoding nothing.

@@ -7,6 +7,7 @@
 #define DARKROOM_IMAGE_PRIVATE_H
 
 #include "image/image.h"
+#include "image/read/cicp.h"
 #include "image/read/vips_api.h"
 #include "image/scratch_buffer.h"
 
@@ -53,10 +54,30 @@ struct jpeg_header {
 bool jpeg_header_read(struct bytes data, struct jpeg_header *ret, struct error *err) NODISCARD;
 
 struct tiff_header {
-    int width, height, pages, bands, bits;
+    int width, height, pages, bits;
+    int bands;
+    int colours;   /* the first of them; the rest is extra */
+    int alpha;     /* the extra one that is transparency; -1: none */
     int64_t chunk; /* pixels of one strip or tile */
 };
+/* ERROR_BAD_IMAGE; ERROR_UNSUPPORTED_MEDIA names the kind of TIFF that is not read. */
 bool tiff_header_read(struct bytes data, struct tiff_header *ret, struct error *err) NODISCARD;
+/* A file of the first page alone, since libvips would look at all. Appended to *ret. */
+bool tiff_first_page(struct bytes data, struct buffer *ret, struct error *err) NODISCARD;
+
+/* What an HEIF file (HEIC, AVIF) says about the pixels of its primary item; what it does not say,
+ * or cannot be found, is zero. */
+struct heif_item {
+    bool premultiplied;
+    bool grey;
+    bool narrow;  /* black is 16, white 235 of 255; libheif undoes it, except for grey */
+    bool profile; /* an ICC profile, which goes before `cicp` */
+    struct cicp cicp;
+};
+struct heif_item heif_item_read(struct bytes data);
+
+/* A PNG's cICP chunk; all zero without one. */
+struct cicp png_cicp_read(struct bytes data);
 
 struct heif_header {
     double pixels; /* of the largest item; 0 when none says */
@@ -129,10 +150,26 @@ static inline size_t pixels_line_size(const VipsImage *image)
            (size_t)vips_format_sizeof_unsafe(image->BandFmt);
 }
 
-/* 8 bit sRGB (and maybe alpha) by the embedded profile, else by the kind of pixels. */
-bool pixels_to_srgb(VipsImage **image, struct error *err) NODISCARD;
+/* The bands of an image: colours first, then maybe transparency and others. */
+struct channels {
+    int colours;
+    int alpha; /* its band; -1: none */
+};
+
+/* 8 bit sRGB (and maybe alpha as fourth band) by the embedded profile, else by the kind of pixels.
+ */
+bool pixels_to_srgb(VipsImage **image, struct channels channels, struct error *err) NODISCARD;
+/* Colours whose black is 16 and white 235 (of 255; 4096 and 60160 of 65535) to the whole range. */
+bool pixels_widen(VipsImage **image, int colours, struct error *err) NODISCARD;
+/* Colours that were multiplied with the transparency in the last band, as they were before. */
+bool pixels_unpremultiply(VipsImage **image, struct error *err) NODISCARD;
 /* Three bands: transparency over the background. */
 bool pixels_flatten(VipsImage **image, uint32_t background, struct error *err) NODISCARD;
+/* The part of an RGB image in memory that is `part`, at the same place of a canvas of background.
+ */
+bool pixels_put_on_canvas(VipsImage **image, const struct image_rect *part,
+                          const struct image_size *canvas, uint32_t background,
+                          struct error *err) NODISCARD;
 /* Evaluate into memory, in this thread, polling `cancelled`. */
 bool pixels_render(VipsImage **image, const atomic_bool *cancelled, struct error *err) NODISCARD;
 VipsArrayDouble *pixels_background(uint32_t background);

@@ -25,7 +25,7 @@ CHECK_PACKAGES=(libcmocka-dev)
 TEST_PACKAGES=(
     "${CHECK_PACKAGES[@]}"
     python3-pytest python3-pytest-timeout python3-pytest-xdist python3-requests python3-pil python3-yaml
-    libvips-tools openssl iproute2 procps util-linux strace gettext-base
+    libvips-tools imagemagick libtiff-tools libavif-bin openssl iproute2 procps util-linux strace gettext-base
     iptables libfaketime
     # storage servers for the tests and a client to check on them with: plain Python modules. Swift's
     # and memcached's server packages would start daemons and keep them; the tests need none of those.

@@ -45,6 +45,34 @@ static void check_tiff(struct bytes data)
         return;
     }
     FUZZ_CHECK(h.width >= 1 && h.height >= 1 && h.pages >= 1 && h.bits >= 1 && h.chunk >= 1);
+    FUZZ_CHECK(h.colours >= 1 && h.colours <= h.bands && h.alpha >= -1 && h.alpha < h.bands);
+}
+
+static void check_code_points(struct bytes data)
+{
+    struct buffer profile = BUFFER_MAX(1 << 20);
+    const struct cicp found[] = {heif_item_read(data).cicp, png_cicp_read(data)};
+    struct error err = {0};
+
+    for (size_t i = 0; i < ARRAY_SIZE(found); i++) {
+        FUZZ_CHECK(!cicp_differs(&found[i]) || cicp_profile(&found[i], i == 0, &profile, &err));
+        buffer_done(&profile);
+        profile.max = 1 << 20;
+    }
+}
+
+/* What is left of the file has one page. (Its parts may have lain on the link to the second.) */
+static void check_first_page(struct bytes data)
+{
+    struct buffer copy = BUFFER_MAX(data.len);
+    struct tiff_header before, after;
+    struct error err = {0};
+
+    if (tiff_header_read(data, &before, &err) && before.pages > 1) {
+        FUZZ_CHECK(tiff_first_page(data, &copy, &err) && copy.len == data.len);
+        FUZZ_CHECK(!tiff_header_read(buffer_view(&copy), &after, &err) || after.pages == 1);
+    }
+    buffer_done(&copy);
 }
 
 /* Mended, there is nothing left to mend, and nothing else has changed. */
@@ -78,8 +106,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_jpeg(in);
     if (format == IMAGE_TIFF)
         check_tiff(in);
+    if (format == IMAGE_TIFF)
+        check_first_page(in);
     icc_is_srgb(in);
     check_heif(in);
+    check_code_points(in);
     if (format == IMAGE_HEIC || format == IMAGE_AVIF) {
         FUZZ_CHECK(image_precheck(in, &options, &limits, &cost, &err)); /* libheif's: not here */
         return 0;
@@ -92,8 +123,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     FUZZ_CHECK(h.format == format && format != IMAGE_UNKNOWN);
-    FUZZ_CHECK(h.width >= 1 && h.height >= 1 && h.pages >= 1 && h.bands >= 1 && h.bands <= 5);
-    FUZZ_CHECK((int64_t)h.width * h.height <= limits.max_pixels / h.pages);
+    FUZZ_CHECK(h.width >= 1 && h.height >= 1 && h.pages >= 1 && h.bands >= 1 && h.bands <= 16);
+    FUZZ_CHECK((int64_t)h.width * h.height <= limits.max_pixels);
     FUZZ_CHECK(image_precheck(in, &options, &limits, &cost, &err));
     return 0;
 }

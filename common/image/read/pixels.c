@@ -37,9 +37,25 @@ static bool needs_profile(VipsImage *image)
     return profile_fits(bytes_of(data, len), image) && !icc_is_srgb(bytes_of(data, len));
 }
 
-bool pixels_to_srgb(VipsImage **image, struct error *err)
+/* Lab is relative to D50, as in profiles. libvips' own conversion takes it for D65's. */
+static bool lab_to_srgb(VipsImage **image, struct error *err)
 {
     VipsImage *out = NULL;
+
+    if (vips_icc_export(*image, &out, "output_profile", "srgb", "intent", VIPS_INTENT_RELATIVE,
+                        "depth", 8, NULL) != 0)
+        return failed(err);
+    image_replace(image, out);
+    return true;
+}
+
+/* Colours alone to 8 bit sRGB. */
+static bool colours_to_srgb_8(VipsImage **image, struct error *err)
+{
+    VipsImage *out = NULL;
+
+    if ((*image)->Type == VIPS_INTERPRETATION_LAB || (*image)->Type == VIPS_INTERPRETATION_LABS)
+        return lab_to_srgb(image, err);
 
     /* A profile that does not work (broken, or for another number of channels) is ignored, as
      * viewers do. */
@@ -62,6 +78,106 @@ bool pixels_to_srgb(VipsImage **image, struct error *err)
     }
     return (*image)->Bands >= 3 ||
            error_set(err, ERROR_BAD_IMAGE, "the image has an unknown kind of colours");
+}
+
+/* One band of transparency, whose range is that of its numbers. */
+static bool alpha_to_8_bits(VipsImage **alpha, struct error *err)
+{
+    VipsImage *out = NULL;
+
+    if ((*alpha)->BandFmt == VIPS_FORMAT_UCHAR)
+        return true;
+    /* next to Lab, whose numbers have signs */
+    if ((*alpha)->BandFmt == VIPS_FORMAT_SHORT) {
+        if (vips_copy(*alpha, &out, "format", VIPS_FORMAT_USHORT, NULL) != 0)
+            return failed(err);
+        image_replace(alpha, out);
+    }
+    if ((*alpha)->BandFmt != VIPS_FORMAT_USHORT)
+        return error_set(err, ERROR_BAD_IMAGE, "the image has an unknown kind of transparency");
+    if (vips_linear1(*alpha, &out, 255.0 / 65535, 0.5, NULL) != 0)
+        return failed(err);
+    image_replace(alpha, out);
+    if (vips_cast_uchar(*alpha, &out, NULL) != 0)
+        return failed(err);
+    image_replace(alpha, out);
+    return true;
+}
+
+/* libvips would scale the transparency by what it takes for its range, which after some conversions
+ * is that of others. */
+static bool convert_apart(VipsImage **image, struct channels channels, struct error *err)
+{
+    CLEANUP_IMAGE VipsImage *alpha = NULL;
+    VipsImage *out = NULL;
+
+    if (vips_extract_band(*image, &alpha, channels.alpha, NULL) != 0 ||
+        vips_extract_band(*image, &out, 0, "n", channels.colours, NULL) != 0)
+        return failed(err);
+    image_replace(image, out);
+    if (!alpha_to_8_bits(&alpha, err) || !colours_to_srgb_8(image, err))
+        return false;
+    if (vips_bandjoin2(*image, alpha, &out, NULL) != 0)
+        return failed(err);
+    image_replace(image, out);
+    return true;
+}
+
+bool pixels_to_srgb(VipsImage **image, struct channels channels, struct error *err)
+{
+    bool plain = (*image)->Type == VIPS_INTERPRETATION_sRGB &&
+                 (*image)->BandFmt == VIPS_FORMAT_UCHAR && !needs_profile(*image);
+    VipsImage *out = NULL;
+
+    if (channels.alpha >= 0 && plain && channels.alpha == channels.colours &&
+        channels.colours == (*image)->Bands - 1)
+        return true;
+    if (channels.alpha >= 0)
+        return convert_apart(image, channels, err);
+    if ((*image)->Bands > channels.colours) {
+        if (vips_extract_band(*image, &out, 0, "n", channels.colours, NULL) != 0)
+            return failed(err);
+        image_replace(image, out);
+    }
+    return colours_to_srgb_8(image, err);
+}
+
+bool pixels_widen(VipsImage **image, int colours, struct error *err)
+{
+    VipsBandFormat format = (*image)->BandFmt;
+    bool wide = format == VIPS_FORMAT_USHORT;
+    double black = wide ? 4096 : 16, range = wide ? 56064 : 219, max = wide ? 65535 : 255;
+    double factors[4], offsets[4]; /* 0.5, since a cast cuts off */
+    VipsImage *out = NULL;
+
+    if ((*image)->Bands > 4)
+        return true;
+    for (int i = 0; i < (*image)->Bands; i++) {
+        factors[i] = i < colours ? max / range : 1;
+        offsets[i] = i < colours ? 0.5 - black * max / range : 0;
+    }
+    if (vips_linear(*image, &out, factors, offsets, (*image)->Bands, NULL) != 0)
+        return failed(err);
+    image_replace(image, out);
+    if (vips_cast(*image, &out, format, NULL) != 0)
+        return failed(err);
+    image_replace(image, out);
+    return true;
+}
+
+bool pixels_unpremultiply(VipsImage **image, struct error *err)
+{
+    VipsBandFormat format = (*image)->BandFmt;
+    double max = format == VIPS_FORMAT_UCHAR ? 255 : 65535;
+    VipsImage *out = NULL;
+
+    if (vips_unpremultiply(*image, &out, "max_alpha", max, NULL) != 0)
+        return failed(err);
+    image_replace(image, out);
+    if (vips_cast(*image, &out, format, NULL) != 0)
+        return failed(err);
+    image_replace(image, out);
+    return true;
 }
 
 bool pixels_flatten(VipsImage **image, uint32_t background, struct error *err)
@@ -118,12 +234,12 @@ static bool render_strips(VipsRegion *region, VipsImage *to, const atomic_bool *
 }
 
 /* An empty image in memory like `image`, without its metadata. */
-static VipsImage *new_memory_like(VipsImage *image)
+static VipsImage *new_memory_like(const VipsImage *image, int width, int height)
 {
     VipsImage *memory = vips_image_new_memory();
 
-    vips_image_init_fields(memory, image->Xsize, image->Ysize, image->Bands, image->BandFmt,
-                           image->Coding, image->Type, 1, 1);
+    vips_image_init_fields(memory, width, height, image->Bands, image->BandFmt, image->Coding,
+                           image->Type, 1, 1);
     if (vips_image_write_prepare(memory) == 0)
         return memory;
     g_object_unref(memory);
@@ -138,7 +254,7 @@ bool pixels_render(VipsImage **image, const atomic_bool *cancelled, struct error
 
     if ((*image)->Coding != VIPS_CODING_NONE || vips_image_pio_input(*image) != 0)
         return failed(err);
-    memory = new_memory_like(*image);
+    memory = new_memory_like(*image, (*image)->Xsize, (*image)->Ysize);
     if (memory == NULL) {
         vips_error_clear();
         return error_oom(err);
@@ -151,5 +267,26 @@ bool pixels_render(VipsImage **image, const atomic_bool *cancelled, struct error
     if (!ok)
         return false;
     image_replace(image, TAKE_PTR(memory));
+    return true;
+}
+
+bool pixels_put_on_canvas(VipsImage **image, const struct image_rect *part,
+                          const struct image_size *canvas, uint32_t background, struct error *err)
+{
+    const uint8_t rgb[] = {(uint8_t)(background >> 16), (uint8_t)(background >> 8),
+                           (uint8_t)background};
+    VipsImage *out = new_memory_like(*image, canvas->width, canvas->height);
+
+    if (out == NULL) {
+        vips_error_clear();
+        return error_oom(err);
+    }
+    for (size_t i = 0, len = pixels_line_size(out) * (size_t)canvas->height; i < len; i += 3)
+        memcpy(out->data + i, rgb, 3);
+    for (int y = part->top; y < part->top + part->height; y++)
+        memcpy(out->data + (size_t)y * pixels_line_size(out) + 3 * (size_t)part->left,
+               (*image)->data + (size_t)y * pixels_line_size(*image) + 3 * (size_t)part->left,
+               3 * (size_t)part->width);
+    image_replace(image, out);
     return true;
 }

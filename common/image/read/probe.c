@@ -3,7 +3,7 @@
 #include <string.h>
 
 enum {
-    BANDS_MAX = 5,
+    BANDS_MAX = 16,
     JPEG_ROWS = 64, /* that libjpeg has in its buffers at a time; 10 to 50 were counted */
 };
 
@@ -102,7 +102,7 @@ static size_t gif_table(uint8_t flags)
     return (flags & 0x80) != 0 ? (size_t)3 << ((flags & 7) + 1) : 0;
 }
 
-/* The decoder keeps an RGBA canvas and copies it out; frames may stick out of the screen. */
+/* The decoder keeps an RGBA canvas and copies it out; the first frame may enlarge the screen. */
 static bool probe_gif(struct bytes data, struct probe *p, struct error *err)
 {
     const uint8_t *d = data.data;
@@ -118,23 +118,23 @@ static bool probe_gif(struct bytes data, struct probe *p, struct error *err)
         if (d[pos] == 0x21) { /* extension: label, blocks */
             pos = gif_skip_blocks(data, pos + 2);
         } else if (d[pos] == 0x2c && data.len - pos > 10) { /* a frame */
-            int right = get16le(d + pos + 1) + get16le(d + pos + 5);
-            int bottom = get16le(d + pos + 3) + get16le(d + pos + 7);
-
-            width = right > width ? right : width;
-            height = bottom > height ? bottom : height;
-            p->header.pages++;
+            if (p->header.pages++ == 0)
+                p->header.frame = (struct image_rect){get16le(d + pos + 1), get16le(d + pos + 3),
+                                                      get16le(d + pos + 5), get16le(d + pos + 7)};
             pos = gif_skip_blocks(data, pos + 10 + gif_table(d[pos + 9]) + 1);
         } else {
             break;
         }
     }
-    if (p->header.pages == 0 || width == 0 || height == 0)
+    if (p->header.frame.width == 0 || p->header.frame.height == 0)
         return broken(err, IMAGE_GIF);
-    p->header.width = width;
-    p->header.height = height;
+    p->header.width = VIPS_MAX(width, p->header.frame.left + p->header.frame.width);
+    p->header.height = VIPS_MAX(height, p->header.frame.top + p->header.frame.height);
     p->header.bands = 4;
-    p->bytes_per_pixel = 8;
+    /* a smaller frame is copied onto its canvas */
+    p->bytes_per_pixel =
+        p->header.frame.width < p->header.width || p->header.frame.height < p->header.height ? 11
+                                                                                             : 8;
     return true;
 }
 
@@ -192,8 +192,12 @@ static bool probe_tiff(struct bytes data, struct probe *p, struct error *err)
     p->header.height = tiff.height;
     p->header.pages = tiff.pages;
     p->header.bands = tiff.bands;
+    p->header.colours = tiff.colours;
+    p->header.alpha = tiff.alpha;
     p->bytes_per_pixel = (int64_t)tiff.bands * sample;
     p->extra = multiply(tiff.chunk, p->bytes_per_pixel);
+    if (tiff.pages > 1 && p->extra < INT64_MAX / 2) /* the first page is copied */
+        p->extra += (int64_t)data.len;
     return true;
 }
 
@@ -251,10 +255,9 @@ bool image_probe(struct bytes data, const struct image_limits *limits, struct im
     if (!probe_format(data, &p, err))
         return false;
     pixels = multiply(h->width, h->height);
-    if (multiply(pixels, h->pages) > limits->max_pixels)
-        return error_set(err, ERROR_TOO_LARGE,
-                         "the image has %d x %d pixels in %d page(s), more than %lld altogether",
-                         h->width, h->height, h->pages, (long long)limits->max_pixels);
+    if (pixels > limits->max_pixels)
+        return error_set(err, ERROR_TOO_LARGE, "the image has %d x %d pixels, more than %lld",
+                         h->width, h->height, (long long)limits->max_pixels);
     if (h->bands < 1 || h->bands > BANDS_MAX)
         return error_set(err, ERROR_BAD_IMAGE, "the image has %d channels, not 1 to %d", h->bands,
                          BANDS_MAX);

@@ -13,19 +13,20 @@
 #define VIPS_FUNCTIONS(X) \
     X(g_free) X(g_log_set_handler) X(g_object_get) X(g_object_set) X(g_object_unref) \
     X(g_signal_connect_data) X(g_type_check_instance_cast) X(vips_area_unref) \
-    X(vips_array_double_new) X(vips_blob_new) X(vips_block_untrusted_set) \
-    X(vips_cache_operation_buildp) X(vips_cache_set_max) X(vips_cast_uchar) X(vips_colourspace) \
-    X(vips_concurrency_set) X(vips_error_clear) \
+    X(vips_array_double_new) X(vips_bandjoin2) X(vips_blob_new) X(vips_block_untrusted_set) \
+    X(vips_cache_operation_buildp) X(vips_cache_set_max) X(vips_cast) X(vips_cast_uchar) X(vips_colourspace) \
+    X(vips_concurrency_set) X(vips_copy) X(vips_error_clear) \
     X(vips_extract_band) X(vips_flatten) X(vips_format_sizeof_unsafe) X(vips_heifsave_buffer) \
-    X(vips_icc_transform) X(vips_image_get_blob) X(vips_image_get_n_pages) \
+    X(vips_icc_export) X(vips_icc_transform) X(vips_image_get_blob) X(vips_image_get_n_pages) \
     X(vips_image_get_orientation) X(vips_image_get_typeof) \
     X(vips_image_hasalpha) X(vips_image_init_fields) X(vips_image_new_from_memory) \
-    X(vips_image_new_memory) X(vips_image_pio_input) X(vips_image_set_blob_copy) \
+    X(vips_image_new_memory) X(vips_image_pio_input) X(vips_image_remove) \
+    X(vips_image_set_blob_copy) \
     X(vips_image_set_kill) X(vips_image_set_progress) \
-    X(vips_image_write_prepare) X(vips_object_get_type) \
+    X(vips_image_write_prepare) X(vips_linear) X(vips_linear1) X(vips_object_get_type) \
     X(vips_object_unref_outputs) X(vips_operation_new) X(vips_pngsave_buffer) X(vips_region_new) \
     X(vips_region_prepare) X(vips_shrink) X(vips_shutdown) X(vips_thread_shutdown) \
-    X(vips_type_find) X(vips_webpsave_buffer) X(vips_init) X(vips_version)
+    X(vips_type_find) X(vips_unpremultiply) X(vips_webpsave_buffer) X(vips_init) X(vips_version)
 
 struct vips_api { /* with a _, since without it the names are macros */
 #define MEMBER(name) __typeof__(name) *name##_;
@@ -44,18 +45,22 @@ extern struct vips_api image_vips;
 #define g_type_check_instance_cast image_vips.g_type_check_instance_cast_
 #define vips_area_unref image_vips.vips_area_unref_
 #define vips_array_double_new image_vips.vips_array_double_new_
+#define vips_bandjoin2 image_vips.vips_bandjoin2_
 #define vips_blob_new image_vips.vips_blob_new_
 #define vips_block_untrusted_set image_vips.vips_block_untrusted_set_
 #define vips_cache_operation_buildp image_vips.vips_cache_operation_buildp_
 #define vips_cache_set_max image_vips.vips_cache_set_max_
+#define vips_cast image_vips.vips_cast_
 #define vips_cast_uchar image_vips.vips_cast_uchar_
 #define vips_colourspace image_vips.vips_colourspace_
 #define vips_concurrency_set image_vips.vips_concurrency_set_
+#define vips_copy image_vips.vips_copy_
 #define vips_error_clear image_vips.vips_error_clear_
 #define vips_extract_band image_vips.vips_extract_band_
 #define vips_flatten image_vips.vips_flatten_
 #define vips_format_sizeof_unsafe image_vips.vips_format_sizeof_unsafe_
 #define vips_heifsave_buffer image_vips.vips_heifsave_buffer_
+#define vips_icc_export image_vips.vips_icc_export_
 #define vips_icc_transform image_vips.vips_icc_transform_
 #define vips_image_get_blob image_vips.vips_image_get_blob_
 #define vips_image_get_n_pages image_vips.vips_image_get_n_pages_
@@ -66,10 +71,13 @@ extern struct vips_api image_vips;
 #define vips_image_new_from_memory image_vips.vips_image_new_from_memory_
 #define vips_image_new_memory image_vips.vips_image_new_memory_
 #define vips_image_pio_input image_vips.vips_image_pio_input_
+#define vips_image_remove image_vips.vips_image_remove_
 #define vips_image_set_blob_copy image_vips.vips_image_set_blob_copy_
 #define vips_image_set_kill image_vips.vips_image_set_kill_
 #define vips_image_set_progress image_vips.vips_image_set_progress_
 #define vips_image_write_prepare image_vips.vips_image_write_prepare_
+#define vips_linear image_vips.vips_linear_
+#define vips_linear1 image_vips.vips_linear1_
 #define vips_object_get_type image_vips.vips_object_get_type_
 #define vips_object_unref_outputs image_vips.vips_object_unref_outputs_
 #define vips_operation_new image_vips.vips_operation_new_
@@ -80,6 +88,7 @@ extern struct vips_api image_vips;
 #define vips_shutdown image_vips.vips_shutdown_
 #define vips_thread_shutdown image_vips.vips_thread_shutdown_
 #define vips_type_find image_vips.vips_type_find_
+#define vips_unpremultiply image_vips.vips_unpremultiply_
 #define vips_webpsave_buffer image_vips.vips_webpsave_buffer_
 #define vips_init image_vips.vips_init_
 #define vips_version image_vips.vips_version_

@@ -111,11 +111,14 @@ static inline void build_tiff(struct builder *b, uint32_t width, uint32_t height
         PUT(b, "II*\0");
     put_number(b, 8, 4, big_endian);
     for (int i = 1; i <= pages; i++) {
-        put_number(b, 4, 2, big_endian);
+        put_number(b, 7, 2, big_endian);
         put_entry(b, 256, width, big_endian);
         put_entry(b, 257, height, big_endian);
         put_entry(b, 258, 8, big_endian);
+        put_entry(b, 262, bands < 3 ? 1 : 2, big_endian);
+        put_entry(b, 273, 8, big_endian);
         put_entry(b, 277, (uint64_t)bands, big_endian);
+        put_entry(b, 279, 8, big_endian);
         put_number(b, i == pages ? 0 : b->len + 4, 4, big_endian);
     }
 }

@@ -9,7 +9,7 @@ static void test_defaults_text(void **state)
 
     (void)state;
     image_options_text(&o, text);
-    assert_string_equal(text, "darkroom-3\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\n"
+    assert_string_equal(text, "darkroom-4\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\n"
                               "quality=94\nbackground=ffffff\n");
 }
 
@@ -28,7 +28,7 @@ static void test_all_set(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(pairs); i++)
         assert_true(image_options_set(&o, pairs[i][0], pairs[i][1], &err));
     image_options_text(&o, text);
-    assert_string_equal(text, "darkroom-3\nwidth=65535\nheight=0\nfit=inside\nformat=avif\n"
+    assert_string_equal(text, "darkroom-4\nwidth=65535\nheight=0\nfit=inside\nformat=avif\n"
                               "quality=1\nbackground=00ff0a\n");
     assert_true(image_options_set(&o, "height", "65535", &err));
     assert_true(image_options_set(&o, "fit", "contain", &err));
