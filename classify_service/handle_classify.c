@@ -1,6 +1,7 @@
 /* POST /classify: an object's URI, or the image itself; answered with labels. */
 #include "base/json.h"
 #include "classify.h"
+#include "http/encoding.h"
 #include "http/upload.h"
 
 #include <string.h>
@@ -28,10 +29,14 @@ static bool set_option(void *ctx, const char *name, const char *value, struct er
 static bool read_uri(const struct app *app, const struct request *req,
                      struct classify_params *params, struct error *err)
 {
+    CLEANUP(decoded_body_done) struct decoded_body body = {0};
+    struct error malformed;
+
     if (req->body.len > JSON_BYTES_MAX)
         return error_set(err, ERROR_TOO_LARGE, "a JSON body of more than %d bytes", JSON_BYTES_MAX);
-    struct error malformed;
-    json_t *json = json_read(req->body, 0, &malformed);
+    if (!body_decode(req, JSON_BYTES_MAX, &body, err))
+        return false;
+    json_t *json = json_read(body.bytes, 0, &malformed);
     const char *uri = json_string_value(json_object_get(json, "gcs_path"));
     bool ok = uri != NULL ? store_set_find(app->readable, uri, &params->object.store,
                                            params->object.key, err)

@@ -1,21 +1,54 @@
 /* POST /v2/models/{model}/infer: the items one after the other, each a job of its own, so that a
  * batch holds one worker at a time and stands in the queue like everybody. */
 #include "classify.h"
+#include "http/encoding.h"
 #include "inference.h"
 
 struct read_job {
     const struct manifest *manifest;
     const struct request *req;
+    size_t max; /* bytes that the body may unpack to */
+    struct decoded_body *body;
     struct inference_request *request;
 };
 
 static bool run_read(void *state, void *arg, const atomic_bool *cancelled, struct error *err)
 {
     struct read_job *job = arg;
+    struct request plain = *job->req;
 
     (void)state;
     (void)cancelled;
-    return inference_request_read(job->manifest, job->req, job->request, err);
+    if (!body_decode(job->req, job->max, job->body, err))
+        return false;
+    plain.body = job->body->bytes;
+    return inference_request_read(job->manifest, &plain, job->request, err);
+}
+
+struct pack_job {
+    struct reply *reply;
+    enum coding coding;
+};
+
+static bool run_pack(void *state, void *arg, const atomic_bool *cancelled, struct error *err)
+{
+    struct pack_job *job = arg;
+
+    (void)state;
+    (void)cancelled;
+    return reply_encode(job->reply, job->coding, err);
+}
+
+/* In the coding that the client asks for. Without a worker or memory for it: as it is. */
+static struct reply packed(const struct app *app, const struct request *req, struct reply reply)
+{
+    struct pack_job pack = {&reply, encoding_accepted(req)};
+    struct error ignored;
+
+    if (pack.coding != CODING_IDENTITY && reply.status == 200)
+        (void)!worker_pool_run(app->service.pool, &(struct pool_job){.run = run_pack, .arg = &pack},
+                               req->context.deadline_ms, &ignored);
+    return reply;
 }
 
 static bool infer_images(const struct app *app, const struct context *ctx,
@@ -51,6 +84,7 @@ static bool infer_tensors(const struct app *app, const struct context *ctx,
 
 struct reply handle_infer(const struct app *app, const struct request *req)
 {
+    CLEANUP(decoded_body_done) struct decoded_body body = {0};
     CLEANUP(inference_request_done) struct inference_request request = {0};
     const struct manifest *manifest = model_manifest(app->model);
     struct error err = {0};
@@ -58,15 +92,16 @@ struct reply handle_infer(const struct app *app, const struct request *req)
 
     if (!inference_names_model(app, req, &reply))
         return reply;
-    struct read_job read = {manifest, req, &request};
+    struct read_job read = {manifest, req, (size_t)app->service.settings.max_body_bytes, &body,
+                            &request};
     if (!worker_pool_run(app->service.pool, &(struct pool_job){.run = run_read, .arg = &read},
                          req->context.deadline_ms, &err))
-        return inference_reply_error(req, &err);
+        return reply_error(&err);
     CLEANUP_FREE float *scores = calloc(request.items, manifest->label_count * sizeof(*scores));
     if (scores == NULL)
         error_oom(&err);
     else if (request.is_tensor ? infer_tensors(app, &req->context, &request, scores, &err)
                                : infer_images(app, &req->context, &request, scores, &err))
-        return inference_reply_infer(manifest, &request, scores);
-    return inference_reply_error(req, &err);
+        return packed(app, req, inference_reply_infer(manifest, &request, scores));
+    return reply_error(&err);
 }

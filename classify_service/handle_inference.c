@@ -27,7 +27,7 @@ bool inference_names_model(const struct app *app, const struct request *req, str
     if (len == strlen(name) && strncmp(req->argument, name, len) == 0)
         return true;
     error_set(&err, ERROR_NOT_FOUND, "no such model; there is %s", name);
-    *reply = inference_reply_error(req, &err);
+    *reply = reply_error(&err);
     return false;
 }
 
@@ -70,13 +70,14 @@ struct reply handle_inference_model(const struct app *app, const struct request 
         return reply;
     inference_tensor_shape(manifest, -1, shape);
     return reply_json(
-        200, json_pack("{s:s, s:s, s:[{s:s, s:s, s:[i, i]}, {s:s, s:s, s:[I, I, I, I]}],"
-                       " s:[{s:s, s:s, s:[i, I]}]}",
-                       "name", manifest->name, "platform", "onnxruntime_onnx", "inputs", "name",
-                       inference_image_name, "datatype", "BYTES", "shape", -1, 1, "name",
-                       inference_tensor_name, "datatype", "FP32", "shape", shape[0], shape[1],
-                       shape[2], shape[3], "outputs", "name", inference_output_name, "datatype",
-                       "FP32", "shape", -1, (json_int_t)manifest->label_count));
+        200,
+        json_pack("{s:s, s:[s], s:s, s:[{s:s, s:s, s:[i, i]}, {s:s, s:s, s:[I, I, I, I]}],"
+                  " s:[{s:s, s:s, s:[i, I]}]}",
+                  "name", manifest->name, "versions", INFERENCE_VERSION, "platform",
+                  "onnxruntime_onnx", "inputs", "name", inference_image_name, "datatype", "BYTES",
+                  "shape", -1, 1, "name", inference_tensor_name, "datatype", "FP32", "shape",
+                  shape[0], shape[1], shape[2], shape[3], "outputs", "name", inference_output_name,
+                  "datatype", "FP32", "shape", -1, (json_int_t)manifest->label_count));
 }
 
 struct reply handle_inference_model_ready(const struct app *app, const struct request *req)

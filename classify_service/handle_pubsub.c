@@ -3,6 +3,7 @@
 #include "base/json_cost.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "http/encoding.h"
 #include "settle.h"
 
 static void count(const char *outcome)
@@ -26,7 +27,8 @@ static struct reply reply_settlement(const struct announcement *event, const str
     if (detail != NULL) {
         count("rejected");
         log_warning("rejected", F("event_id", (const char *)event->id),
-                    F("gcs_path", (const char *)event->uri), F("detail", detail));
+                    F("gcs_path", event->uri != NULL ? (const char *)event->uri : ""),
+                    F("detail", detail));
         return reply_json(200, json_pack("{s:s, s:s}", "status", "rejected", "detail", detail));
     }
     count("classified");
@@ -76,9 +78,14 @@ static bool read_notification(const struct request *req, struct notification *re
 struct reply handle_pubsub(const struct app *app, const struct request *req)
 {
     CLEANUP(notification_done) struct notification notification = {0};
+    CLEANUP(decoded_body_done) struct decoded_body body = {0};
+    struct request plain = *req;
     struct error err = {0};
 
-    if (!read_notification(req, &notification, &err))
+    if (!body_decode(req, NOTIFICATION_BYTES_MAX, &body, &err))
+        return reply_error(&err);
+    plain.body = body.bytes;
+    if (!read_notification(&plain, &notification, &err))
         return reply_error(&err);
     return handle_events(app, &req->context, &notification);
 }

@@ -17,6 +17,9 @@ enum {
     INFERENCE_DIMENSIONS_MAX = 4,
 };
 
+/* The one version that a model has, which a path may name or not (routes.c). */
+#define INFERENCE_VERSION "1"
+
 extern const char inference_image_name[], inference_tensor_name[], inference_output_name[];
 extern const char inference_json_length_header[];
 
@@ -59,7 +62,5 @@ bool inference_request_tensor(const struct inference_request *request, size_t i,
 /* The answer: `scores` holds those of all items, one after the other. */
 struct reply inference_reply_infer(const struct manifest *manifest,
                                    const struct inference_request *request, const float *scores);
-/* {"error": "…"}; 5xx are logged. */
-struct reply inference_reply_error(const struct request *req, const struct error *err);
 
 #endif

@@ -1,4 +1,3 @@
-#include "base/log.h"
 #include "base/xmalloc.h"
 #include "inference.h"
 #include "model/labels.h"
@@ -105,7 +104,8 @@ struct reply inference_reply_infer(const struct manifest *manifest,
                  ? add_labels(manifest, scores + i * count, request->classes, &values)
                  : add_scores(scores + i * count, count, &values);
     json_t *output = ok ? output_of(manifest, request, &values) : NULL;
-    json_t *json = output != NULL ? json_pack("{s:s, s:s*, s:[o]}", "model_name", manifest->name,
+    json_t *json = output != NULL ? json_pack("{s:s, s:s, s:s*, s:[o]}", "model_name",
+                                              manifest->name, "model_version", INFERENCE_VERSION,
                                               "id", request->id, "outputs", output)
                                   : NULL;
     struct reply reply = reply_json(200, json);
@@ -113,18 +113,5 @@ struct reply inference_reply_infer(const struct manifest *manifest,
         reply = with_binary(reply, &values.bytes);
     json_decref(values.json);
     buffer_done(&values.bytes);
-    return reply;
-}
-
-struct reply inference_reply_error(const struct request *req, const struct error *err)
-{
-    int status = error_http_status(err->code);
-
-    if (status >= 500)
-        log_warning(err->message, F("error", error_slug(err->code)),
-                    F("request_id", req->context.id), F("route", req->route));
-    struct reply reply = reply_json(status, json_pack("{s:s}", "error", reply_public_detail(err)));
-    if (status == 503)
-        reply_add_header(&reply, "Retry-After", "1");
     return reply;
 }

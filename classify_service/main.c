@@ -88,7 +88,8 @@ int main(int argc, char **argv)
     struct app app = {
         .service = {.kind = SERVICE_CLASSIFY,
                     .name = "classify-service",
-                    .openapi = classify_openapi},
+                    .openapi = classify_openapi,
+                    .plain_errors_below = "/v2"},
     };
     struct error err = {0};
     bool images = false;

@@ -16,5 +16,9 @@ const struct route classify_routes[] = {
     SERVICE_ROUTE("/v2/models/{model}", handle_inference_model),
     SERVICE_ROUTE("/v2/models/{model}/ready", handle_inference_model_ready),
     {"POST", "/v2/models/{model}/infer", handle_infer, false},
+    /* INFERENCE_VERSION: there is no other */
+    SERVICE_ROUTE("/v2/models/{model}/versions/1", handle_inference_model),
+    SERVICE_ROUTE("/v2/models/{model}/versions/1/ready", handle_inference_model_ready),
+    {"POST", "/v2/models/{model}/versions/1/infer", handle_infer, false},
 };
 const size_t classify_route_count = ARRAY_SIZE(classify_routes);

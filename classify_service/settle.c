@@ -66,6 +66,11 @@ void settle(const struct app *app, const struct context *ctx, const struct annou
     char longest[STORE_KEY_MAX + 1];
 
     *ret = (struct settlement){.outcome = IGNORED};
+    if (event->flaw != NULL) {
+        error_set(&ret->why, ERROR_BAD_REQUEST, "%s", event->flaw);
+        ret->outcome = SETTLED;
+        return;
+    }
     if (event->uri == NULL)
         return;
     /* no URI, or one outside ALLOWED_BUCKETS: never recorded, since it names no object of ours */

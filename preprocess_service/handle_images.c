@@ -96,7 +96,7 @@ struct reply handle_images(const struct app *app, const struct request *req)
     }
     if (!find_object(app, req, &name, key, &info, &err))
         return reply_error(&err);
-    bool unchanged = etag_matches(request_header(req, "If-None-Match"), name.id);
+    bool unchanged = request_has_etag(req, name.id);
     struct reply reply = unchanged ? reply_empty(304) : reply_object(app, req, key, &info, &name);
     if (reply.status >= 400)
         return reply;

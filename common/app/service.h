@@ -15,8 +15,9 @@
  * own start-up; read-only once serving. */
 struct service {
     enum service_kind kind;
-    const char *name;    /* "preprocess-service" */
-    const char *openapi; /* the text of openapi.json, embedded */
+    const char *name;               /* "preprocess-service" */
+    const char *openapi;            /* the text of openapi.json, embedded */
+    const char *plain_errors_below; /* see server_options.h */
     struct settings settings;
     struct byte_budget budget;
     struct clock_cut cut; /* set at shutdown: no call to storage or pusher outlasts it */

@@ -22,6 +22,7 @@
     X(ERROR_UNSUPPORTED_MEDIA, "unsupported-media", 415, "Unsupported Media Type")                 \
     X(ERROR_RANGE, "range-not-satisfiable", 416, "Range Not Satisfiable")                          \
     X(ERROR_BAD_IMAGE, "bad-image", 422, "Unprocessable Content")                                  \
+    X(ERROR_HEADERS_TOO_LARGE, "headers-too-large", 431, "Request Header Fields Too Large")        \
     X(ERROR_INTERNAL, "internal", 500, "Internal Server Error")                                    \
     X(ERROR_OVERLOADED, "overloaded", 503, "Service Unavailable")                                  \
     X(ERROR_DEADLINE, "deadline", 503, "Service Unavailable")                                      \

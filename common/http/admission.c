@@ -9,7 +9,7 @@ static bool may_work(struct admission *a, int others, struct error *err)
     if (connections_over_limit(a->connections))
         return error_set(err, ERROR_OVERLOADED, "more than %lld connections",
                          (long long)o->max_connections);
-    if (others >= o->max_inflight)
+    if (others >= o->max_inflight && !connections_end_slow_body(a->connections))
         return error_set(err, ERROR_OVERLOADED, "%lld requests in flight",
                          (long long)o->max_inflight);
     return o->admit == NULL || o->admit(o->app, err);

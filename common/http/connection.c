@@ -1,7 +1,6 @@
 #include "http/connection.h"
 
 #include "base/clock.h"
-#include "http/refusal.h"
 
 #include <linux/tcp.h> /* newer than netinet/tcp.h */
 #include <netinet/in.h>
@@ -43,7 +42,7 @@ void connection_answer(struct connection *c, enum error_code code, const char *m
     struct error err;
 
     error_set(&err, code, "%s", message);
-    refusal_send(c->fd, &err, c->request_id, c->header_lines);
+    refusal_send(c->fd, &err, c->request_id, &c->look);
     connection_release_body(c);
     c->refused_status = error_http_status(code);
     connection_enter(c, PHASE_REFUSED);

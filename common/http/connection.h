@@ -8,12 +8,14 @@
 #include "base/byte_budget.h"
 #include "base/bytes.h"
 #include "base/context.h"
+#include "http/refusal.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
 enum {
     CONNECTION_RATE_BYTES_PER_MS = 16, /* 16 KiB/s, nearly */
+    CONNECTION_BODY_GRACE_MS = 5000,   /* a body's rate says little before */
     CONNECTION_CHARGE_STEP = 65536,    /* of the budget, for a body */
     CONNECTION_EXPECT_MAX = 1048576,   /* untouched memory costs little: most uploads never move */
 };
@@ -48,12 +50,14 @@ struct connection {
     int refused_status;
     bool served; /* has had a request already */
     char request_id[REQUEST_ID_MAX + 1];
-    const char *header_lines; /* borrowed; never NULL */
+    struct refusal_look look;
 };
 
 struct connections {
     int64_t max_connections;
     int64_t max_body_bytes;
+    int64_t body_stall_ms;
+    int64_t body_min_rate;
     struct byte_budget *budget;
     pthread_mutex_t mutex; /* guards the list; taken before a connection's own */
     struct connection *first;

@@ -4,7 +4,6 @@
 #include "base/threads.h"
 #include "http/connection.h"
 #include "http/reaper.h"
-#include "http/refusal.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -29,6 +28,8 @@ struct connections *connections_new(const struct connections_options *options, s
     }
     all->max_connections = options->max_connections;
     all->max_body_bytes = options->max_body_bytes;
+    all->body_stall_ms = options->body_stall_ms;
+    all->body_min_rate = options->body_min_rate;
     all->budget = options->budget;
     all->cut_ms = INT64_MAX;
     pthread_mutex_init(&all->mutex, NULL);
@@ -105,6 +106,18 @@ void connections_cut_bodies(struct connections *all, int64_t deadline_ms)
     pthread_mutex_unlock(&all->mutex);
 }
 
+bool connections_end_slow_body(struct connections *all)
+{
+    const struct eviction which = {.age_ms = CONNECTION_BODY_GRACE_MS,
+                                   .bytes_per_ms = CONNECTION_RATE_BYTES_PER_MS,
+                                   .why = "the place of a slow body was needed"};
+
+    pthread_mutex_lock(&all->mutex);
+    bool ended = reaper_evict_body(all, &which);
+    pthread_mutex_unlock(&all->mutex);
+    return ended;
+}
+
 /* ---- one of them ---- */
 
 struct connection *connections_add(struct connections *all, int fd)
@@ -118,7 +131,7 @@ struct connection *connections_add(struct connections *all, int fd)
     c->body.max = (size_t)all->max_body_bytes;
     pthread_mutex_init(&c->mutex, NULL);
     memcpy(c->request_id, "-", 2);
-    c->header_lines = "";
+    c->look = (struct refusal_look){.lines = ""};
     connection_enter(c, PHASE_IDLE);
 
     pthread_mutex_lock(&all->mutex);
@@ -154,10 +167,10 @@ void connections_remove(struct connection *c)
     free(c);
 }
 
-void connection_set_header_lines(struct connection *c, const char *lines)
+void connection_set_look(struct connection *c, const struct refusal_look *look)
 {
     pthread_mutex_lock(&c->mutex);
-    c->header_lines = lines;
+    c->look = *look;
     pthread_mutex_unlock(&c->mutex);
 }
 
@@ -201,7 +214,7 @@ enum connection_append connection_append_body(struct connection *c, const void *
         if (charged)
             break;
         pthread_mutex_unlock(&c->mutex);
-        if (!reaper_evict_slowest_body(c->all)) {
+        if (!reaper_make_room_for_body(c->all)) {
             error_set(err, ERROR_OVERLOADED, "too many bytes are being received at once");
             return CONNECTION_FAILED;
         }
@@ -258,7 +271,7 @@ void connection_end_request(struct connection *c)
 {
     pthread_mutex_lock(&c->mutex);
     connection_release_body(c);
-    c->header_lines = "";
+    c->look = (struct refusal_look){.lines = ""};
     memcpy(c->request_id, "-", sizeof("-")); /* the next one has none yet */
     c->served = true;
     if (c->phase == PHASE_HANDLING || c->phase == PHASE_REPLY || c->phase == PHASE_BODY) {
@@ -277,7 +290,7 @@ void connection_linger(struct connection *c)
         discard = LINGER_BYTES_MIN;
     pthread_mutex_lock(&c->mutex);
     connection_release_body(c);
-    c->header_lines = "";
+    c->look = (struct refusal_look){.lines = ""};
     if (c->phase < PHASE_REFUSED)
         connection_enter(c, PHASE_LINGER);
     pthread_mutex_unlock(&c->mutex);

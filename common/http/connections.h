@@ -4,7 +4,7 @@
  * Bodies are buffered here, so that another thread can take the memory back: a reaper thread
  * answers and ends what is too slow, and a body that finds the budget full ends the slowest body.
  *   headers: complete within 10 s of their first byte (else 408)
- *   body: a byte at least every 5 s, and 16 KiB/s after the first 2 s (else 408)
+ *   body: a byte at least every body_stall_ms, and body_min_rate after the first 5 s (else 408)
  *   reply: 30 s plus its length at 16 KiB/s (else closed)
  *   idle keep-alive: 60 s (else closed)
  * Thread-safe: each connection is used by its own thread, by the reaper, and by evictions. */
@@ -13,6 +13,7 @@
 
 #include "base/byte_budget.h"
 #include "base/bytes.h"
+#include "http/refusal.h"
 
 struct connections;
 struct connection;
@@ -20,6 +21,8 @@ struct connection;
 struct connections_options {
     int64_t max_connections;
     int64_t max_body_bytes;
+    int64_t body_stall_ms;
+    int64_t body_min_rate;      /* bytes/s */
     struct byte_budget *budget; /* borrowed */
 };
 
@@ -30,6 +33,9 @@ void connections_free(struct connections *all);
 
 int connections_count(struct connections *all);
 bool connections_over_limit(struct connections *all);
+/* Somebody needs the place of a request in flight: end the slowest body (503), if there is one that
+ * has averaged less than 16 KiB/s for 5 s. Such a body may stay only while there is room. */
+bool connections_end_slow_body(struct connections *all);
 /* From now on requests still sending their body are ended with 503 at the deadline. */
 void connections_cut_bodies(struct connections *all, int64_t deadline_ms);
 
@@ -42,9 +48,9 @@ struct connection *connections_add(struct connections *all, int fd);
 /* The connection is about to be closed; nobody uses it any more. */
 void connections_remove(struct connection *connection);
 
-/* Further header lines, each with its CRLF, for an answer on the socket to the request that begins.
- * Borrowed until connection_end_request or connection_linger. */
-void connection_set_header_lines(struct connection *c, const char *lines);
+/* How an answer on the socket to the request that begins looks. Its lines are borrowed until
+ * connection_end_request or connection_linger. */
+void connection_set_look(struct connection *c, const struct refusal_look *look);
 
 /* The phases of a request, in this order. `expected`: the body's length as far as it is known, or
  * 0; memory for it is set aside with the first byte, up to CONNECTION_EXPECT_MAX, and charged like

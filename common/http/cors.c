@@ -31,7 +31,8 @@ void cors_add(const char *origins, const struct request *req, struct reply *repl
         return;
     reply_add_header(reply, "Access-Control-Allow-Origin", "%s",
                      strcmp(origins, "*") == 0 ? "*" : origin);
-    reply_add_header(reply, "Access-Control-Expose-Headers", "ETag, Retry-After, X-Request-Id");
+    reply_add_header(reply, "Access-Control-Expose-Headers",
+                     "Content-Range, ETag, Retry-After, X-Request-Id");
 }
 
 void cors_lines(const char *origins, const struct request *req, char out[CORS_LINES_MAX])
@@ -61,7 +62,9 @@ struct reply cors_preflight(const char *origins, const char *allow)
     if (*origins != '\0') {
         reply_add_header(&reply, "Access-Control-Allow-Methods", "%s", allow);
         reply_add_header(&reply, "Access-Control-Allow-Headers",
-                         "Authorization, Content-Type, X-Request-Id, traceparent");
+                         "Authorization, Cache-Control, Content-Encoding, Content-Type, "
+                         "If-None-Match, If-Range, Range, X-Request-Id, X-Requested-With, baggage, "
+                         "traceparent, tracestate");
         reply_add_header(&reply, "Access-Control-Max-Age", "600");
     }
     return reply;

@@ -7,6 +7,7 @@
 #include "http/access_log.h"
 
 #include <string.h>
+#include <strings.h>
 
 /* The client went away before there was an answer (nginx's number). */
 enum { STATUS_CLIENT_GONE = 499 };
@@ -32,12 +33,35 @@ static void choose_id(struct exchange *x)
     x->req.context.id = x->id;
 }
 
-void exchange_begin(struct exchange *x, const char *method, const char *path)
+/* The path of a target in absolute form (RFC 9112, 3.2.2), or the target. */
+static const char *path_of(const char *target)
+{
+    size_t scheme = strncasecmp(target, "http://", 7) == 0    ? 7
+                    : strncasecmp(target, "https://", 8) == 0 ? 8
+                                                              : 0;
+
+    if (scheme == 0)
+        return target;
+    target += scheme + strcspn(target + scheme, "/");
+    return *target != '\0' ? target : "/";
+}
+
+static enum error_form form_of(const struct exchange *x)
+{
+    const char *below = x->admission->options->plain_errors_below;
+    size_t len = below != NULL ? strlen(below) : 0;
+    bool plain = len > 0 && strncmp(x->req.path, below, len) == 0 &&
+                 (x->req.path[len] == '/' || x->req.path[len] == '\0');
+
+    return plain ? ERROR_FORM_PLAIN : ERROR_FORM_PROBLEM;
+}
+
+void exchange_begin(struct exchange *x, const char *method, const char *target)
 {
     x->started_s = clock_monotonic_s();
     x->req = (struct request){
         .method = method,
-        .path = path,
+        .path = path_of(target),
         .route = "",
         .argument = "",
         .headers = x->headers.field,
@@ -49,6 +73,7 @@ void exchange_begin(struct exchange *x, const char *method, const char *path)
     const char *trace = request_header(&x->req, "traceparent");
     x->req.context.traceparent = trace != NULL && traceparent_is_valid(trace) ? trace : "";
     choose_id(x);
+    x->form = form_of(x);
 }
 
 /* ---- deciding at the headers ---- */
@@ -71,9 +96,14 @@ static bool check_headers(struct exchange *x, bool http_1_0, struct error *err)
 {
     int64_t max = x->admission->options->max_body_bytes;
 
+    if (x->headers_too_large)
+        return error_set(err, ERROR_HEADERS_TOO_LARGE,
+                         "too many header fields or cookies; at most %d fields, and %d bytes with "
+                         "what each field and cookie costs",
+                         EXCHANGE_FIELDS_MAX, EXCHANGE_HEADERS_MAX);
     if (x->fields_bad)
         return error_set(err, ERROR_BAD_REQUEST,
-                         "more than %d header fields or parameters, or a NUL in the URL",
+                         "more than %d parameters, or a blank or NUL in the URL",
                          EXCHANGE_FIELDS_MAX);
     if (!request_framing_check(&x->req, http_1_0, &x->content_length, err))
         return false;
@@ -102,14 +132,19 @@ static bool check(struct exchange *x, bool http_1_0, struct error *err)
     return o->authorize == NULL || o->authorize(o->app, &x->req, err);
 }
 
+static void begin_body(struct exchange *x)
+{
+    cors_lines(x->admission->options->cors_origins, &x->req, x->cors);
+    connection_set_look(x->connection, &(struct refusal_look){x->cors, x->form});
+    connection_begin_body(x->connection, x->id, x->content_length);
+}
+
 bool exchange_accept(struct exchange *x, bool http_1_0, struct reply *refusal)
 {
     struct error err = {0};
 
     if (check(x, http_1_0, &err)) {
-        cors_lines(x->admission->options->cors_origins, &x->req, x->cors);
-        connection_set_header_lines(x->connection, x->cors);
-        connection_begin_body(x->connection, x->id, x->content_length);
+        begin_body(x);
         return true;
     }
     admission_end(x->admission, &x->counted);
@@ -122,9 +157,17 @@ bool exchange_accept(struct exchange *x, bool http_1_0, struct reply *refusal)
     /* with a body on its way the connection ends, but only once the client had its chance to see
      * the answer */
     x->refused = request_expects_body(&x->req) || err.code == ERROR_OVERLOADED ||
-                 err.code == ERROR_BAD_REQUEST;
+                 err.code == ERROR_BAD_REQUEST || err.code == ERROR_HEADERS_TOO_LARGE;
     refusal->close = x->refused;
     return false;
+}
+
+void exchange_refuse_on_socket(struct exchange *x, struct reply *refusal)
+{
+    begin_body(x);
+    connection_refuse(x->connection, &refusal->error);
+    reply_done(refusal);
+    connection_linger(x->connection);
 }
 
 /* ---- the body ---- */
@@ -187,7 +230,8 @@ static void finish_error(const struct exchange *x, struct reply *reply)
     if (reply->status >= 500)
         log_warning(reply->error.message, F("error", error_slug(reply->error.code)),
                     F("request_id", x->id), F("route", x->req.route));
-    if (!reply_problem(&reply->error, x->id, &reply->body, &oom))
+    reply->content_type = error_form_content_type(x->form);
+    if (!reply_error_body(x->form, &reply->error, x->id, &reply->body, &oom))
         buffer_done(&reply->body); /* the status alone must do */
 }
 

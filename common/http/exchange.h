@@ -7,7 +7,10 @@
 #include "http/admission.h"
 #include "http/cors.h"
 
-enum { EXCHANGE_FIELDS_MAX = 64 };
+enum {
+    EXCHANGE_FIELDS_MAX = 64,
+    EXCHANGE_HEADERS_MAX = 32768, /* libmicrohttpd's pool of a connection */
+};
 
 struct exchange_fields {
     struct http_field field[EXCHANGE_FIELDS_MAX];
@@ -19,7 +22,9 @@ struct exchange {
     struct admission *admission;
     struct connection *connection;
     struct exchange_fields headers, query;
-    bool fields_bad; /* too many, or a NUL in one or in the URL */
+    bool fields_bad;        /* too many parameters, a NUL in one, or in the URL */
+    bool headers_too_large; /* too many of them, or no room for a reply beside them */
+    enum error_form form;   /* of its errors */
 
     const struct route *route; /* NULL for OPTIONS, and when refused before one was found */
     struct request req;
@@ -38,10 +43,13 @@ struct exchange {
 /* False when there is no room for it. */
 bool exchange_add_field(struct exchange_fields *fields, struct http_field field) NODISCARD;
 
-/* The headers are there; `method` and `path` are borrowed until exchange_end. */
-void exchange_begin(struct exchange *x, const char *method, const char *path);
+/* The headers are there; `method` and `target` (the request target without its query, decoded) are
+ * borrowed until exchange_end. */
+void exchange_begin(struct exchange *x, const char *method, const char *target);
 /* Whether the body may come; false: *refusal is to be sent instead. */
 bool exchange_accept(struct exchange *x, bool http_1_0, struct reply *refusal) NODISCARD;
+/* Send the refusal on the socket itself, when libmicrohttpd cannot; then linger. */
+void exchange_refuse_on_socket(struct exchange *x, struct reply *refusal);
 /* A piece of the body; what cannot be taken is answered on the socket, the rest discarded. */
 void exchange_append_body(struct exchange *x, const void *data, size_t len);
 /* The body is complete: run the handler. False when the request has been answered already. */

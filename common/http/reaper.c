@@ -4,13 +4,13 @@
 #include "base/threads.h"
 #include "http/server_options.h"
 
+#include <math.h>
+
 enum {
     TICK_MS = 250,
     IDLE_LOOK_MS = 1000,
     HEADERS_MS = 10000,
     IDLE_MS = 60000,
-    BODY_PAUSE_MS = 5000,
-    BODY_GRACE_MS = 2000,
 };
 
 /* ---- the clock against the slow ---- */
@@ -33,14 +33,22 @@ static void reap_idle(struct connection *c, int64_t now)
 
 static void reap_body(struct connection *c, int64_t now)
 {
+    const struct connections *all = c->all;
     int64_t age = now - c->since_ms;
+    char why[96];
 
-    if (now >= c->all->cut_ms)
+    if (now >= all->cut_ms) {
         connection_answer(c, ERROR_SHUTTING_DOWN, "shutting down");
-    else if (now - c->last_byte_ms > BODY_PAUSE_MS)
-        connection_answer(c, ERROR_TOO_SLOW, "no byte of the body arrived for 5 s");
-    else if (age > BODY_GRACE_MS && (int64_t)c->body.len < age * CONNECTION_RATE_BYTES_PER_MS)
-        connection_answer(c, ERROR_TOO_SLOW, "the body arrived at less than 16 KiB/s");
+    } else if (now - c->last_byte_ms > all->body_stall_ms) {
+        snprintf(why, sizeof(why), "no byte of the body arrived for %lld ms",
+                 (long long)all->body_stall_ms);
+        connection_answer(c, ERROR_TOO_SLOW, why);
+    } else if (age > CONNECTION_BODY_GRACE_MS &&
+               (double)c->body.len * 1000 < (double)age * (double)all->body_min_rate) {
+        snprintf(why, sizeof(why), "the body arrived at less than %lld bytes/s",
+                 (long long)all->body_min_rate);
+        connection_answer(c, ERROR_TOO_SLOW, why);
+    }
 }
 
 static void reap(struct connection *c, int64_t now)
@@ -66,6 +74,14 @@ static void reap(struct connection *c, int64_t now)
     pthread_mutex_unlock(&c->mutex);
 }
 
+void reaper_look(struct connections *all)
+{
+    int64_t now = clock_monotonic_ms();
+
+    for (struct connection *c = all->first; c != NULL; c = c->next)
+        reap(c, now);
+}
+
 void *reaper_main(void *arg)
 {
     struct connections *all = arg;
@@ -73,8 +89,7 @@ void *reaper_main(void *arg)
     pthread_mutex_lock(&all->mutex);
     while (!all->stopping) {
         int64_t now = clock_monotonic_ms();
-        for (struct connection *c = all->first; c != NULL; c = c->next)
-            reap(c, now);
+        reaper_look(all);
         int64_t next = now + TICK_MS;
         if (all->cut_ms > now && all->cut_ms < next)
             next = all->cut_ms;
@@ -126,35 +141,42 @@ int reaper_make_room(struct connections *all)
                : 0;
 }
 
-bool reaper_evict_slowest_body(struct connections *all)
+bool reaper_evict_body(struct connections *all, const struct eviction *which)
 {
-    const struct byte_budget *budget = all->budget;
     struct connection *slowest = NULL;
-    double lowest = 0;
+    double lowest = which->bytes_per_ms;
     int64_t now = clock_monotonic_ms();
 
-    pthread_mutex_lock(&all->mutex);
-    if (budget->max - atomic_load(&budget->used) >=
-        CONNECTION_CHARGE_STEP) { /* another one made room */
-        pthread_mutex_unlock(&all->mutex);
-        return true;
-    }
     for (struct connection *c = all->first; c != NULL; c = c->next) {
         pthread_mutex_lock(&c->mutex);
-        double rate = (double)c->body.len / (double)(now - c->since_ms + 1);
-        if (c->phase == PHASE_BODY && c->charged > 0 && (slowest == NULL || rate < lowest)) {
+        int64_t age = now - c->since_ms;
+        double rate = (double)c->body.len / (double)(age + 1);
+        if (c->phase == PHASE_BODY && age >= which->age_ms && c->charged >= which->charged &&
+            rate < lowest) {
             slowest = c;
             lowest = rate;
         }
         pthread_mutex_unlock(&c->mutex);
     }
-    if (slowest != NULL) {
-        pthread_mutex_lock(&slowest->mutex);
-        if (slowest->phase == PHASE_BODY) /* it may have just become complete */
-            connection_answer(slowest, ERROR_OVERLOADED,
-                              "too many bytes are being received at once");
-        pthread_mutex_unlock(&slowest->mutex);
-    }
+    if (slowest == NULL)
+        return false;
+    pthread_mutex_lock(&slowest->mutex);
+    if (slowest->phase == PHASE_BODY) /* it may have just become complete */
+        connection_answer(slowest, ERROR_OVERLOADED, which->why);
+    pthread_mutex_unlock(&slowest->mutex);
+    return true;
+}
+
+bool reaper_make_room_for_body(struct connections *all)
+{
+    const struct byte_budget *budget = all->budget;
+    const struct eviction which = {
+        .charged = 1, .bytes_per_ms = INFINITY, .why = "too many bytes are being received at once"};
+
+    pthread_mutex_lock(&all->mutex);
+    /* another one may have made room */
+    bool ok = budget->max - atomic_load(&budget->used) >= CONNECTION_CHARGE_STEP ||
+              reaper_evict_body(all, &which);
     pthread_mutex_unlock(&all->mutex);
-    return slowest != NULL;
+    return ok;
 }

@@ -2,7 +2,6 @@
 
 #include "base/clock.h"
 #include "base/strings.h"
-#include "http/reply.h"
 
 #include <errno.h>
 #include <linux/filter.h>
@@ -12,26 +11,29 @@
 
 enum { BACKLOG_MAX = 1024, TEXT_MAX = 8192 };
 
-static bool compose(const struct error *err, const char *request_id, const char *lines,
-                    struct buffer *out, struct error *oom)
+static bool compose(const struct error *err, const char *request_id,
+                    const struct refusal_look *look, struct buffer *out, struct error *oom)
 {
     CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(TEXT_MAX);
 
-    const char *whole =
-        reply_problem_on_the_wire(err, request_id, &text, oom) ? buffer_cstr(&text, oom) : NULL;
+    const char *whole = reply_error_on_the_wire(look->form, err, request_id, &text, oom)
+                            ? buffer_cstr(&text, oom)
+                            : NULL;
     if (whole == NULL)
         return false;
     size_t status_line = strcspn(whole, "\n") + 1;
-    return buffer_append(out, whole, status_line, oom) && buffer_append_str(out, lines, oom) &&
+    return buffer_append(out, whole, status_line, oom) &&
+           buffer_append_str(out, look->lines, oom) &&
            buffer_append_str(out, whole + status_line, oom);
 }
 
-void refusal_send(int fd, const struct error *err, const char *request_id, const char *lines)
+void refusal_send(int fd, const struct error *err, const char *request_id,
+                  const struct refusal_look *look)
 {
     CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(TEXT_MAX);
     struct error oom;
 
-    if (compose(err, request_id, lines, &text, &oom))
+    if (compose(err, request_id, look, &text, &oom))
         send(fd, text.data, text.len, MSG_DONTWAIT | MSG_NOSIGNAL);
     shutdown(fd, SHUT_WR);
 }
@@ -104,7 +106,7 @@ void refusal_of_backlog(int listen_fd, const struct error *err, int linger_ms)
         int fd = next_newcomer(listen_fd);
         if (fd < 0 || !string_uuid(id))
             break;
-        refusal_send(fd, err, id, "");
+        refusal_send(fd, err, id, &(struct refusal_look){.lines = ""});
         clients[count++] = (struct pollfd){.fd = fd, .events = POLLIN};
     }
     close(listen_fd); /* at once: who connects later is refused rather than left unanswered */

@@ -4,16 +4,19 @@
 #ifndef DARKROOM_HTTP_REFUSAL_H
 #define DARKROOM_HTTP_REFUSAL_H
 
-#include "base/error.h"
-
-#include <stdint.h>
+#include "http/reply.h"
 
 enum { REFUSAL_LINGER_MS = 2000 };
 
-/* Put `err` on the wire as a whole problem+json response, then FIN. Never blocks: if the socket
- * cannot take so little at once, its client is not reading anyway.
- * `lines`: further header lines, each with its CRLF, or "". */
-void refusal_send(int fd, const struct error *err, const char *request_id, const char *lines);
+/* How a request is answered on its socket. */
+struct refusal_look {
+    const char *lines; /* further header lines, each with its CRLF, or "" */
+    enum error_form form;
+};
+/* Put `err` on the wire as a whole response, then FIN. Never blocks: if the socket cannot take so
+ * little at once, its client is not reading anyway. */
+void refusal_send(int fd, const struct error *err, const char *request_id,
+                  const struct refusal_look *look);
 
 /* Send FIN, then read and discard until the client closes, REFUSAL_LINGER_MS or max_bytes. */
 void refusal_linger(int fd, int64_t max_bytes);

@@ -35,6 +35,7 @@ const char *reply_public_detail(const struct error *err)
     case ERROR_UNSUPPORTED_MEDIA:
     case ERROR_RANGE:
     case ERROR_BAD_IMAGE:
+    case ERROR_HEADERS_TOO_LARGE:
         break;
     }
     return err->message;
@@ -86,7 +87,7 @@ struct reply reply_error(const struct error *err)
 {
     struct reply reply = reply_empty(error_http_status(err->code));
 
-    reply.content_type = "application/problem+json";
+    reply.content_type = error_form_content_type(ERROR_FORM_PROBLEM);
     reply.error = *err;
     if (reply.status == 503)
         reply_add_header(&reply, "Retry-After", "%d", RETRY_AFTER_S);
@@ -111,14 +112,22 @@ void reply_done(struct reply *reply)
     buffer_done(&reply->body);
 }
 
-bool reply_problem(const struct error *err, const char *request_id, struct buffer *out,
-                   struct error *oom)
+const char *error_form_content_type(enum error_form form)
 {
+    return form == ERROR_FORM_PLAIN ? "application/json" : "application/problem+json";
+}
+
+bool reply_error_body(enum error_form form, const struct error *err, const char *request_id,
+                      struct buffer *out, struct error *oom)
+{
+    const char *detail = reply_public_detail(err);
     json_t *json =
-        json_pack("{s:o, s:s, s:i, s:s, s:s}", "type",
-                  json_sprintf("urn:darkroom:problem:%s", error_slug(err->code)), "title",
-                  error_title(err->code), "status", error_http_status(err->code), "detail",
-                  reply_public_detail(err), "request_id", request_id);
+        form == ERROR_FORM_PLAIN
+            ? json_pack("{s:s}", "error", detail)
+            : json_pack("{s:o, s:s, s:i, s:s, s:s}", "type",
+                        json_sprintf("urn:darkroom:problem:%s", error_slug(err->code)), "title",
+                        error_title(err->code), "status", error_http_status(err->code), "detail",
+                        detail, "request_id", request_id);
     CLEANUP_FREE char *text =
         json != NULL ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);
@@ -127,20 +136,20 @@ bool reply_problem(const struct error *err, const char *request_id, struct buffe
     return buffer_append_str(out, text, oom) && buffer_append_str(out, "\n", oom);
 }
 
-bool reply_problem_on_the_wire(const struct error *err, const char *request_id, struct buffer *out,
-                               struct error *oom)
+bool reply_error_on_the_wire(enum error_form form, const struct error *err, const char *request_id,
+                             struct buffer *out, struct error *oom)
 {
     CLEANUP(buffer_done) struct buffer body = BUFFER_MAX(4096);
     char retry[32] = "";
 
-    if (!reply_problem(err, request_id, &body, oom))
+    if (!reply_error_body(form, err, request_id, &body, oom))
         return false;
     if (error_http_status(err->code) == 503)
         snprintf(retry, sizeof(retry), "Retry-After: %d\r\n", RETRY_AFTER_S);
     return buffer_printf(out, oom,
-                         "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
-                         "Content-Length: %zu\r\nX-Request-Id: %s\r\n%sConnection: close\r\n\r\n",
-                         error_http_status(err->code), error_title(err->code), body.len, request_id,
-                         retry) &&
+                         "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
+                         "X-Request-Id: %s\r\n%sConnection: close\r\n\r\n",
+                         error_http_status(err->code), error_title(err->code),
+                         error_form_content_type(form), body.len, request_id, retry) &&
            buffer_append(out, body.data, body.len, oom);
 }

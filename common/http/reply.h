@@ -18,7 +18,7 @@ struct reply {
         const char *name; /* static */
         char value[REPLY_HEADER_VALUE_MAX];
     } headers[REPLY_HEADERS_MAX];
-    struct error error;    /* code != ERROR_NONE: problem+json is made of it when it is sent */
+    struct error error;    /* code != ERROR_NONE: the body is made of it when it is sent */
     bool close;            /* end the connection after it */
     int64_t charged_bytes; /* of the request's budget: given back when the reply has been sent */
 };
@@ -32,21 +32,26 @@ struct reply reply_empty(int status);
 /* application/problem+json (RFC 9457). The message of a 4xx is shown; that of a 5xx is logged by
  * the server under the request's id, and the client is told only what kind of failure it was. */
 struct reply reply_error(const struct error *err);
-/* What reply_error tells the client: borrowed from `err`, or static. For answers of another form.
- */
+/* What reply_error tells the client: borrowed from `err`, or static. */
 const char *reply_public_detail(const struct error *err);
 
 void reply_add_header(struct reply *reply, const char *name, const char *fmt, ...)
     PRINTF_LIKE(3, 4);
 void reply_done(struct reply *reply);
 
-/* The problem+json body of an error, appended to out. */
-bool reply_problem(const struct error *err, const char *request_id, struct buffer *out,
-                   struct error *oom) NODISCARD;
+/* How the body of an error looks. */
+enum error_form {
+    ERROR_FORM_PROBLEM, /* problem+json */
+    ERROR_FORM_PLAIN,   /* {"error": detail}: the Open Inference Protocol's */
+};
+const char *error_form_content_type(enum error_form form);
+/* The body, appended to out. */
+bool reply_error_body(enum error_form form, const struct error *err, const char *request_id,
+                      struct buffer *out, struct error *oom) NODISCARD;
 
 /* A whole HTTP/1.1 response as bytes on the wire, for a socket that libmicrohttpd does not answer.
  */
-bool reply_problem_on_the_wire(const struct error *err, const char *request_id, struct buffer *out,
-                               struct error *oom) NODISCARD;
+bool reply_error_on_the_wire(enum error_form form, const struct error *err, const char *request_id,
+                             struct buffer *out, struct error *oom) NODISCARD;
 
 #endif

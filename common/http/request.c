@@ -66,6 +66,8 @@ bool request_framing_check(const struct request *req, bool http_1_0, int64_t *co
     for (size_t i = 0; i < ARRAY_SIZE(once); i++)
         if (count_of(req, once[i]) > 1)
             return error_set(err, ERROR_BAD_REQUEST, "more than one %s header", once[i]);
+    if (!http_1_0 && request_header(req, "Host") == NULL) /* RFC 9112, 3.2 */
+        return error_set(err, ERROR_BAD_REQUEST, "no Host header");
     if (length != NULL &&
         (*length == '-' || !string_to_int64(length, 0, INT64_MAX, content_length))) /* "-0" */
         return error_set(err, ERROR_BAD_REQUEST, "Content-Length is not a number");
@@ -145,5 +147,14 @@ bool etag_matches(const char *if_none_match, const char *etag)
             return true;
         p = end + 1;
     }
+    return false;
+}
+
+bool request_has_etag(const struct request *req, const char *etag)
+{
+    for (size_t i = 0; i < req->header_count; i++)
+        if (strcasecmp(req->headers[i].name, "If-None-Match") == 0 &&
+            etag_matches(req->headers[i].value, etag))
+            return true;
     return false;
 }

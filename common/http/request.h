@@ -37,7 +37,8 @@ void request_media_type(const struct request *req, char out[MEDIA_TYPE_MAX]);
 
 /* Request framing that two servers could read differently (request smuggling, RFC 9112, 6.1 and
  * 11.2): Content-Length with Transfer-Encoding, a repeated Content-Length, Host, Transfer-Encoding
- * or Content-Type, another Transfer-Encoding than chunked, any on HTTP/1.0. ERROR_BAD_REQUEST.
+ * or Content-Type, no Host, another Transfer-Encoding than chunked, any on HTTP/1.0.
+ * ERROR_BAD_REQUEST.
  * *content_length: 0 without one. */
 bool request_framing_check(const struct request *req, bool http_1_0, int64_t *content_length,
                            struct error *err) NODISCARD;
@@ -53,5 +54,7 @@ struct byte_range range_parse(const char *header, uint64_t size);
 
 /* Whether an If-None-Match value lists `etag` (without quotes; weak comparison) or is "*". */
 bool etag_matches(const char *if_none_match, const char *etag);
+/* The same for all If-None-Match lines of a request: they are one list (RFC 9110, 5.3). */
+bool request_has_etag(const struct request *req, const char *etag);
 
 #endif

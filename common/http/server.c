@@ -15,8 +15,9 @@
 /* MHD_Result came with 0.9.71; both Debian versions have it. */
 
 enum {
-    POOL_BYTES = 16384,
-    SILENCE_S = 120, /* libmicrohttpd's own timeout, behind connections.h's */
+    FIELD_BYTES = 64,   /* a header, cookie or parameter in the pool, beside its text */
+    REPLY_BYTES = 2048, /* of the pool, for the head of a reply */
+    SILENCE_S = 120,    /* libmicrohttpd's own timeout, behind connections.h's */
 };
 
 struct server {
@@ -27,13 +28,21 @@ struct server {
     int port;
 };
 
-/* What `*state` is at a request's first callback when its URL has a NUL: libmicrohttpd decodes a
- * path to a C string, which would end there. */
-static char nul_in_url;
+/* What `*state` is at a request's first callback when its URL has a blank, or a NUL: libmicrohttpd
+ * decodes a path to a C string, which would end there. */
+static char bad_url;
 
 static const char version_header[] = "darkroom/" DARKROOM_VERSION;
 
 /* ---- libmicrohttpd's callbacks ---- */
+
+static struct connection *connection_of(struct MHD_Connection *mhd)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+    return info != NULL ? info->socket_context : NULL;
+}
 
 static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *key,
                                 size_t key_size, const char *value, size_t value_size)
@@ -46,8 +55,25 @@ static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *
     bool whole = strlen(key) == key_size && strlen(field.value) == value_size;
     if (whole && exchange_add_field(fields, field))
         return MHD_YES;
-    x->fields_bad = true;
+    if (whole && kind == MHD_HEADER_KIND)
+        x->headers_too_large = true;
+    else
+        x->fields_bad = true;
     return MHD_NO;
+}
+
+/* Whether the pool has room for a reply. Without it libmicrohttpd closes and answers nothing. In
+ * the pool are the head as it came, a copy of the cookies, and an entry for each field. */
+static bool has_room(struct MHD_Connection *mhd)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    const char *cookies = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Cookie");
+    int fields = MHD_get_connection_values(
+        mhd, MHD_HEADER_KIND | MHD_COOKIE_KIND | MHD_GET_ARGUMENT_KIND, NULL, NULL);
+    size_t used = (info != NULL ? info->header_size : 0) + (cookies != NULL ? strlen(cookies) : 0);
+
+    return used + (size_t)fields * FIELD_BYTES + REPLY_BYTES <= EXCHANGE_HEADERS_MAX;
 }
 
 /* The reply as libmicrohttpd's, which then owns its body; NULL when out of memory. */
@@ -95,27 +121,31 @@ static enum MHD_Result send_reply(struct exchange *x, struct MHD_Connection *mhd
 static enum MHD_Result on_headers(struct server *s, struct MHD_Connection *mhd, const char *url,
                                   const char *method, const char *http_version, void **state)
 {
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct connection *connection = connection_of(mhd);
     struct exchange *x = calloc(1, sizeof(*x));
     struct reply refusal;
-    bool nul = *state == &nul_in_url;
+    bool bad = *state == &bad_url;
 
     *state = NULL;
-    if (x == NULL || info == NULL || info->socket_context == NULL) {
+    if (x == NULL || connection == NULL) {
         free(x);
         return MHD_NO;
     }
     *state = x;
     x->admission = &s->admission;
-    x->connection = info->socket_context;
-    x->fields_bad = nul;
+    x->connection = connection;
+    x->fields_bad = bad;
     MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, on_field, x);
     MHD_get_connection_values_n(mhd, MHD_GET_ARGUMENT_KIND, on_field, x);
+    bool room = has_room(mhd);
+    x->headers_too_large |= !room;
     exchange_begin(x, method, url);
-    return exchange_accept(x, strcmp(http_version, "HTTP/1.1") != 0, &refusal)
-               ? MHD_YES
-               : send_reply(x, mhd, &refusal);
+    if (exchange_accept(x, strcmp(http_version, "HTTP/1.1") != 0, &refusal))
+        return MHD_YES;
+    if (room)
+        return send_reply(x, mhd, &refusal);
+    exchange_refuse_on_socket(x, &refusal);
+    return MHD_NO;
 }
 
 static enum MHD_Result on_access(void *cls, struct MHD_Connection *mhd, const char *url,
@@ -125,7 +155,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *mhd, const ch
     struct exchange *x = *state;
     struct reply reply;
 
-    if (*state == NULL || *state == &nul_in_url)
+    if (*state == NULL || *state == &bad_url)
         return on_headers(cls, mhd, url, method, http_version, state);
     if (*len > 0) {
         exchange_append_body(x, data, *len);
@@ -141,7 +171,7 @@ static void *on_url(void *cls, const char *url, struct MHD_Connection *mhd)
 {
     (void)cls;
     (void)mhd;
-    return strstr(url, "%00") != NULL ? &nul_in_url : NULL;
+    return strstr(url, "%00") != NULL || strchr(url, ' ') != NULL ? &bad_url : NULL;
 }
 
 static void on_completed(void *cls, struct MHD_Connection *mhd, void **state,
@@ -150,9 +180,13 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **state,
     struct exchange *x = *state;
 
     (void)cls;
-    (void)mhd;
-    if (*state == NULL || *state == &nul_in_url)
+    if (*state == NULL || *state == &bad_url) {
+        /* libmicrohttpd has refused it by itself, and is about to close */
+        struct connection *c = connection_of(mhd);
+        if (c != NULL && how != MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN)
+            connection_linger(c);
         return;
+    }
     *state = NULL;
     exchange_end(x, how == MHD_REQUEST_TERMINATED_COMPLETED_OK);
 }
@@ -181,6 +215,14 @@ static void on_log(void *cls, const char *fmt, va_list args)
 
 /* ---- starting and stopping ---- */
 
+/* Strict, save for libmicrohttpd 0.9: there that means the two checks that are ours as well (a
+ * blank in the URL, no Host), and the second one makes it forget the 431 that it has just made of
+ * cookies for which its pool has no room. */
+static int strictness(void)
+{
+    return strncmp(MHD_get_version(), "0.", 2) != 0;
+}
+
 static struct MHD_Daemon *start_daemon(struct server *s, int fd)
 {
     return MHD_start_daemon(
@@ -191,8 +233,8 @@ static struct MHD_Daemon *start_daemon(struct server *s, int fd)
         MHD_OPTION_URI_LOG_CALLBACK, on_url, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)(s->options.max_connections + CONNECTIONS_SPARE),
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)SILENCE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)POOL_BYTES, MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_IO_STACK_BYTES,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+        (size_t)EXCHANGE_HEADERS_MAX, MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_IO_STACK_BYTES,
+        MHD_OPTION_STRICT_FOR_CLIENT, strictness(), MHD_OPTION_END);
 }
 
 struct server *server_start(const struct server_options *options, struct error *err)
@@ -215,6 +257,8 @@ struct server *server_start(const struct server_options *options, struct error *
             &(struct connections_options){
                 .max_connections = options->max_connections,
                 .max_body_bytes = options->max_body_bytes,
+                .body_stall_ms = options->body_stall_ms,
+                .body_min_rate = options->body_min_rate,
                 .budget = options->budget,
             },
             err);

@@ -16,11 +16,14 @@ struct server_options {
     const struct route *routes;
     size_t route_count;
     int64_t max_body_bytes;
+    int64_t body_stall_ms; /* longest pause in a body */
+    int64_t body_min_rate; /* bytes/s, the least average of a body after its first seconds */
     int64_t max_connections;
     int64_t max_inflight;
     int64_t request_timeout_ms;
-    struct byte_budget *budget; /* borrowed; its max bounds the bodies in flight */
-    const char *cors_origins;   /* "" for none, "*", or a comma list */
+    struct byte_budget *budget;     /* borrowed; its max bounds the bodies in flight */
+    const char *cors_origins;       /* "" for none, "*", or a comma list */
+    const char *plain_errors_below; /* a path: errors at and below it are {"error"}; or NULL */
     /* Whether a work request may start now, asked at its headers; false sets *err. May be NULL. */
     bool (*admit)(const struct app *app, struct error *err);
     /* Whether this caller may have what it asks for, asked at the headers of every request (an

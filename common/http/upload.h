@@ -1,5 +1,5 @@
 /* An upload: one file and its options, however it was sent (multipart/form-data with the file in
- * field `file`, or the file itself as the body with an image/ type). Pure. */
+ * field `file`, or the file itself as the body). Pure. */
 #ifndef DARKROOM_HTTP_UPLOAD_H
 #define DARKROOM_HTTP_UPLOAD_H
 
@@ -17,11 +17,14 @@ struct upload {
     } fields[MULTIPART_PARTS_MAX]; /* the other form fields, then nothing of the query */
 };
 
-/* ERROR_UNSUPPORTED_MEDIA: another content type, or an empty file. ERROR_BAD_REQUEST: a malformed
- * form, no field `file` or two, a field's value over UPLOAD_VALUE_MAX. */
+/* A body is the file itself when its type is image/..., application/octet-stream, or missing: what
+ * it really is, its first bytes say. ERROR_UNSUPPORTED_MEDIA: another content type, a
+ * Content-Encoding, or an empty file. ERROR_BAD_REQUEST: a malformed form, no field `file` or two,
+ * a field's value over UPLOAD_VALUE_MAX. */
 bool upload_read(const struct request *req, struct upload *ret, struct error *err) NODISCARD;
 
-/* Call `set` for every option in the query and the form. An option that stands twice is
+/* Call `set` for every option in the query and the form; a blank form field is none, since browsers
+ * send every field of a form. An option that stands twice is
  * ERROR_BAD_REQUEST, named; errors of `set` end the walk, and its ERROR_NOT_FOUND (no such option)
  * becomes ERROR_BAD_REQUEST. */
 typedef bool (*upload_option_fn)(void *ctx, const char *name, const char *value, struct error *err);

@@ -53,6 +53,8 @@ static bool set_format(const char *value, enum image_format *ret, struct error *
 {
     static const enum image_format outputs[] = {IMAGE_JPEG, IMAGE_PNG, IMAGE_WEBP, IMAGE_AVIF};
 
+    if (strcmp(value, "jpg") == 0) /* as files are named */
+        value = image_format_name(IMAGE_JPEG);
     for (size_t i = 0; i < ARRAY_SIZE(outputs); i++) {
         if (strcmp(value, image_format_name(outputs[i])) == 0) {
             *ret = outputs[i];

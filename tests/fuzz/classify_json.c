@@ -44,7 +44,7 @@ static void check_problem(const struct reply *reply)
     CLEANUP(buffer_done) struct buffer body = BUFFER_MAX(65536);
     struct error oom = {0};
 
-    FUZZ_CHECK(reply_problem(&reply->error, "id", &body, &oom));
+    FUZZ_CHECK(reply_error_body(ERROR_FORM_PROBLEM, &reply->error, "id", &body, &oom));
     json_t *json = json_loadb((const char *)body.data, body.len, 0, NULL);
     FUZZ_CHECK(json_is_object(json));
     FUZZ_CHECK(json_integer_value(json_object_get(json, "status")) == reply->status);

@@ -3,6 +3,7 @@
 make_corpus.py FOLDER writes FOLDER/TARGET/NAME. The build does it (Makefile), and the unit tests replay them.
 """
 import base64
+import gzip
 import json
 import struct
 import sys
@@ -56,6 +57,13 @@ def ranges():
                        "backwards": "bytes=9-3", "huge": "Bytes=0-99999999999999999999",
                        "edge": "bytes=9223372036854775807-9223372036854775807", "zero": "bytes=-0"}.items():
         write("range", name, struct.pack(">Q", 100) + text.encode())
+
+
+def encodings():
+    text = b'{"gcs_path": "file:///x"}'
+    for name, coding, body in (("gzip", b"gzip", gzip.compress(text, mtime=0)), ("deflate", b"deflate", zlib.compress(text)),
+                               ("plain", b"", text), ("bomb", b"gzip", gzip.compress(bytes(100_000), mtime=0))):
+        write("encoding", name, coding + b"\ngzip;q=0.5, deflate\n" + body)
 
 
 def options():
@@ -297,6 +305,6 @@ def images():
         write("image", name, b"\0\x08\x08\x50\xff\0\0\0" + data)
 
 
-for make in (multipart, request, ranges, options, classify, inference, notification, tokens, google, xml, client,
+for make in (multipart, request, ranges, encodings, options, classify, inference, notification, tokens, google, xml, client,
              manifest, uris, texts, outbox, images):
     make()

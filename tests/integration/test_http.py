@@ -414,7 +414,89 @@ def test_number_of_headers(server):
     def get(n):
         return server.get("/healthz", {f"X-{i}": "1" for i in range(n)})
     assert get(60).status == 200  # and two of http.client's own
-    assert_problem(get(70), 400, "bad-request")
+    problem = assert_problem(get(70), 431, "headers-too-large")
+    assert "64 fields" in problem["detail"]
+
+
+def cookies(count, total):
+    return "; ".join(f"c{i:03}={'v' * (total // count - 7)}" for i in range(count))
+
+
+@pytest.mark.parametrize("count, total, status", [
+    (1, 8000, 200), (80, 8000, 200), (200, 8000, 200), (200, 1600, 200), (80, 12000, 200), (80, 13500, 431), (400, 8000, 431),
+    (1000, 10000, 431), (1, 15900, 431), (50, 15000, 431), (1, 30000, 431), (300, 30000, 431)])
+def test_cookies(server, count, total, status):
+    """8 KB of them are served. What is too much is answered: libmicrohttpd by itself closes without a word where its
+    memory for a connection holds the request and no reply."""
+    cookie = {"Cookie": cookies(count, total)}
+    assert server.get("/healthz", cookie).status == status
+    body = JPEG if status == 200 else bytes(900_000)  # a refusal reaches a client that is still sending
+    for _ in range(5):
+        upload = server.request("POST", "/preprocess", body, {"Content-Type": "image/jpeg"} | cookie)
+        assert upload.status == status, upload
+
+
+def test_no_size_of_a_head_is_left_without_an_answer(server):
+    for size in range(14000, 18000, 50):
+        for head in (f"Cookie: a={'v' * size}", f"X: {'v' * 2 * size}", f"Cookie: {cookies(size // 100, size // 2)}"):
+            data = exchange(server, f"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}\r\n\r\n".encode())
+            assert data[:12] in (b"HTTP/1.1 200", b"HTTP/1.1 431"), (size, head[:10])
+
+
+@pytest.mark.parametrize("target, status", [
+    ("http://x/healthz", 200), ("http://other.example:8080/healthz?a=b", 200), ("HTTPS://x/healthz", 200),
+    ("http://x", 200), ("http://x?a=b", 200), ("http://x/nothing", 404), ("http:/healthz", 404),
+    ("ftp://x/healthz", 404), ("http://x//healthz", 404)])
+def test_absolute_form(server, target, status):
+    """As clients send it that take us for a proxy (RFC 9112, 3.2.2)."""
+    data = exchange(server, f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    (got, _, body), = responses(data)
+    assert got == status
+    if target in ("http://x", "http://x?a=b"):
+        assert json.loads(body)["name"] == "preprocess-service"
+
+
+def test_a_host_is_needed_in_every_form(server):
+    for head in (b"GET /healthz HTTP/1.1\r\n", b"GET http://x/healthz HTTP/1.1\r\n"):
+        assert statuses(exchange(server, head + b"Connection: close\r\n\r\n")) == {400}
+    assert statuses(exchange(server, b"GET /healthz HTTP/1.0\r\n\r\n")) == {200}
+    assert statuses(exchange(server, b"GET /heal thz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")) == {400}
+
+
+# ---- what an upload may look like ----
+
+@pytest.mark.parametrize("headers", [{"Content-Type": "application/octet-stream"}, {}])
+def test_a_raw_body_is_judged_by_its_first_bytes(server, headers):
+    as_image = server.request("POST", "/preprocess", JPEG, {"Content-Type": "image/png"}).json()
+    assert server.request("POST", "/preprocess", JPEG, headers).json()["id"] == as_image["id"]
+    assert_problem(server.request("POST", "/preprocess", b"%PDF-1.7 not an image", headers), 415, "unsupported-media")
+    assert_problem(server.request("POST", "/preprocess", b"", headers), 415, "unsupported-media")
+    assert_problem(server.request("POST", "/preprocess", JPEG, headers | {"Content-Encoding": "gzip"}), 415, "unsupported-media")
+
+
+def form(*parts):
+    body = b"".join(b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n' % (
+        name, b'; filename="f"' if name in (b"file", b"image") else b"", value) for name, value in parts)
+    return body + b"--b--\r\n", {"Content-Type": "multipart/form-data; boundary=b"}
+
+
+def test_a_form_without_file_names_what_it_has(server):
+    problem = assert_problem(server.request("POST", "/preprocess", *form((b"image", JPEG[:100]), (b"width", b"9"))), 400, "bad-request")
+    assert "image, width" in problem["detail"] and "`file`" in problem["detail"]
+
+
+def test_blank_form_fields_are_unset(server):
+    """As browsers send the fields that nobody filled in."""
+    plain = server.upload(JPEG).json()
+    blank = server.request("POST", "/preprocess", *form(
+        (b"file", JPEG), (b"width", b""), (b"height", b" "), (b"fit", b""), (b"format", b""), (b"background", b"\t")))
+    assert (blank.status, blank.json()) == (200, plain)
+    half = server.request("POST", "/preprocess?width=64", *form((b"file", JPEG), (b"width", b""), (b"height", b"")))
+    assert half.json()["width"] == 64
+
+
+def test_jpg_is_jpeg(server):
+    assert server.upload(JPEG, "?format=jpg").json() == server.upload(JPEG, "?format=jpeg").json()
 
 
 # ---- connections ----

@@ -3,6 +3,7 @@ import pytest
 
 from conftest import Service
 from images import encode, gradient
+from test_http import exchange, responses
 
 pytestmark = pytest.mark.memory
 
@@ -62,6 +63,14 @@ def test_if_none_match(shared, images, etag, status):
         assert got.headers["ETag"] == f'"{image_id}"'
         assert got.headers["Cache-Control"] == IMMUTABLE["Cache-Control"]
         assert status == 200 or "Content-Type" not in got.headers
+
+
+def test_every_if_none_match_line_counts(shared, images):
+    image_id, _ = images["jpeg"]
+    lines = b'If-None-Match: "x"\r\nIf-None-Match: "%s"\r\n' % image_id.encode()
+    data = exchange(shared.preprocess, b"GET /images/%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s\r\n" % (
+        image_id.encode(), lines))
+    assert responses(data)[0][0] == 304
 
 
 @pytest.mark.parametrize("text, first, last", [

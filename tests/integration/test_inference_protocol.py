@@ -2,10 +2,13 @@
 Triton's own client."""
 import base64
 import concurrent.futures
+import contextlib
+import gzip
 import json
 import shutil
 import struct
 import subprocess
+import zlib
 
 import numpy
 import pytest
@@ -13,6 +16,7 @@ import pytest
 from conftest import MODEL, SLOW, Service
 from foreign import foreign_python
 from images import encode, gradient, numbered_jpeg
+from test_http import connect, receive, responses
 
 pytestmark = pytest.mark.memory
 
@@ -69,7 +73,7 @@ def test_server_and_model(shared):
     assert service.get("/v2/health/ready").json()["ready"] is True
     assert service.get(f"/v2/models/{NAME}/ready").json() == {"name": NAME, "ready": True}
     assert service.get(f"/v2/models/{NAME}").json() == {
-        "name": NAME, "platform": "onnxruntime_onnx",
+        "name": NAME, "versions": ["1"], "platform": "onnxruntime_onnx",
         "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1, 1]},
                    {"name": "tensor", "datatype": "FP32", "shape": [-1, *TENSOR_SHAPE]}],
         "outputs": [{"name": "scores", "datatype": "FP32", "shape": [-1, 1000]}]}
@@ -82,6 +86,54 @@ def test_other_models(shared, name):
     for path in (f"/v2/models/{name}", f"/v2/models/{name}/ready"):
         assert_error(shared.classify.get(path), 404)
     assert_error(infer(shared.classify, images(PICTURE), path=f"/v2/models/{name}/infer"), 404)
+
+
+def test_versions(shared):
+    service, model = shared.classify, f"/v2/models/{NAME}"
+    for path in ("", "/ready"):
+        assert service.get(f"{model}/versions/1{path}").json() == service.get(model + path).json()
+        for other in ("2", "0", "01", "latest", "1x"):
+            assert_error(service.get(f"{model}/versions/{other}{path}"), 404)
+        assert_error(service.get(f"/v2/models/other/versions/1{path}"), 404)
+    reply = infer(service, images(PICTURE), path=f"{model}/versions/1/infer").json()
+    assert reply["model_version"] == "1" and reply == infer(service, images(PICTURE)).json()
+    assert_error(infer(service, images(PICTURE), path=f"{model}/versions/2/infer"), 404)
+
+
+@pytest.mark.parametrize("method, path, body, headers, status", [
+    ("GET", "/v2/nothing", None, {}, 404),
+    ("GET", "/v2/", None, {}, 404),
+    ("GET", f"/v2/models/{NAME}/config", None, {}, 404),
+    ("GET", INFER, None, {}, 405),
+    ("POST", "/v2/health/live", b"{}", {}, 405),
+    ("POST", INFER, b"{", {}, 400),
+    ("POST", INFER, b"x" * (33 << 20), {}, 413),
+    ("POST", INFER, None, {"Content-Encoding": "br"}, 415),
+    ("GET", "/v2", None, {f"X-{i}": "1" for i in range(70)}, 431),
+])
+def test_every_error_is_of_the_protocols_form(shared, method, path, body, headers, status):
+    reply = shared.classify.request(method, path, body, headers)
+    assert_error(reply, status)
+    assert status != 405 or reply.headers["Allow"]
+    assert reply.headers["X-Request-Id"]
+
+
+def test_errors_on_the_socket_are_of_the_protocols_form(tmp_path, services):
+    """Found while the body comes, and answered beside libmicrohttpd: too large, stopped, no room."""
+    services.append(Service("classify-service", tmp_path, BODY_STALL_MS=300, MAX_BODY_BYTES=2 << 20, BODY_BUDGET_BYTES=1 << 20))
+    service = services[0].start()
+    head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\n".encode()
+    chunk = b"10000\r\n" + bytes(65536) + b"\r\n"
+    for request, status in ((head + b"Transfer-Encoding: chunked\r\n\r\n" + 40 * chunk, 503),
+                            (head + b"Content-Length: 100\r\n\r\nabc", 408)):
+        with connect(service) as sock:
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(request)
+            (got, headers, body), = responses(receive(sock))
+        assert (got, headers["content-type"], headers["connection"]) == (status, "application/json", "close")
+        assert set(json.loads(body)) == {"error"}
+    elsewhere = service.get("/nothing")
+    assert (elsewhere.status, elsewhere.headers["Content-Type"]) == (404, "application/problem+json")
 
 
 def test_not_ready(tmp_path, services):
@@ -346,6 +398,53 @@ def test_deadline(tmp_path, services):
     assert infer(service, images(PICTURE)).status == 200
 
 
+# --- compression ----------------------------------------------------------------------------------
+
+
+def unpacked(reply):
+    body = {"gzip": gzip.decompress, "deflate": zlib.decompress}[reply.headers["Content-Encoding"]](reply.body)
+    split = int(reply.headers.get("Inference-Header-Content-Length", len(body)))
+    return json.loads(body[:split]), body[split:]
+
+
+@pytest.mark.parametrize("coding, pack", [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_compressed_requests_and_replies(shared, coding, pack):
+    """As Triton's client sends them: JSON and binary data in one piece, the length is that of the plain JSON."""
+    service = shared.classify
+    data = struct.pack("<I", len(PICTURE)) + PICTURE
+    text = json.dumps({"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1, 1],
+                                   "parameters": {"binary_data_size": len(data)}}],
+                       "outputs": [{"name": "scores", "parameters": {"binary_data": True}}]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(text)), "Content-Encoding": coding}
+    plain = service.request("POST", INFER, text + data, {"Inference-Header-Content-Length": str(len(text))})
+    assert plain.status == 200 and "Content-Encoding" not in plain.headers
+    split = int(plain.headers["Inference-Header-Content-Length"])
+
+    reply = service.request("POST", INFER, pack(text + data), headers)
+    assert (reply.status, reply.body) == (200, plain.body)
+    reply = service.request("POST", INFER, pack(text + data), headers | {"Accept-Encoding": coding})
+    assert reply.headers["Content-Encoding"] == coding
+    assert unpacked(reply) == (json.loads(plain.body[:split]), plain.body[split:])
+    asks = {"Accept-Encoding": "br, gzip;q=0.5, deflate;q=0.1"}
+    assert unpacked(infer(service, images(PICTURE), **asks))[0] == infer(service, images(PICTURE)).json()
+    assert_error(service.request("POST", INFER, pack(b"{"), {"Content-Encoding": coding} | asks), 400)
+
+
+def test_what_a_body_unpacks_to_is_bounded(tmp_path, services):
+    """It counts against the limit of a body, and against the budget while it is held."""
+    services.append(Service("classify-service", tmp_path, MAX_BODY_BYTES=1 << 20, BODY_BUDGET_BYTES=8 << 20))
+    service = services[0].start()
+    spaces = json.dumps(images(PICTURE)).encode() + b" " * 900_000
+    packed = {"Content-Encoding": "gzip"}
+    assert service.request("POST", INFER, gzip.compress(spaces), packed).status == 200
+    for size in (1 << 20, 100 << 20):
+        assert_error(service.request("POST", INFER, gzip.compress(bytes(size + 1), 1), packed), 413)
+    assert_error(service.request("POST", INFER, gzip.compress(spaces)[:-1], packed), 400)
+    assert_error(service.request("POST", INFER, spaces, packed), 400)
+    assert_error(service.request("POST", INFER, gzip.compress(spaces), {"Content-Encoding": "gzip, gzip"}), 415)
+    assert service.metric("body_bytes_in_flight") == 0
+
+
 # --- a client of somebody else's ------------------------------------------------------------------
 
 FOREIGN = """
@@ -383,6 +482,13 @@ for binary in (True, False):
     entry = triton.InferInput(tensor["name"], shape, tensor["datatype"])
     entry.set_data_from_numpy(data, binary_data=binary)
     told[f"tensor {binary}"] = client.infer(model, [entry]).as_numpy(output).tolist()
+for sent in ("gzip", "deflate", None):
+    for asked in ("gzip", "deflate"):
+        result = client.infer(model, [entry], model_version="1", request_compression_algorithm=sent,
+                              response_compression_algorithm=asked)
+        assert result.as_numpy(output).tolist() == told["tensor False"], (sent, asked)
+assert client.is_model_ready(model, "1") and not client.is_model_ready(model, "2")
+assert client.get_model_metadata(model, "1") == metadata
 future = client.async_infer(model, [entry])
 assert future.get_result().as_numpy(output).tolist() == told["tensor False"]
 

@@ -1,6 +1,7 @@
 """POST /pubsub: an announced object is labelled once, whatever else arrives."""
 import base64
 import concurrent.futures
+import gzip
 import hashlib
 import json
 import os
@@ -261,6 +262,28 @@ def encoded(data):
 def test_nonsense(classify, body):
     assert_problem(push(classify, body), 400)
     assert files(classify) == {}
+
+
+@pytest.mark.parametrize("message", [
+    {"attributes": {"a": "b"}, "messageId": "1"}, {"data": "", "attributes": {"a": "b"}, "messageId": "1"}])
+def test_a_message_without_data_is_not_sent_again(classify, message):
+    """It names no object, and never will: 200, so that it cannot hold up a subscription."""
+    rejected = classify.metric('events_total{outcome="rejected"}')
+    reply = push(classify, {"message": message, "subscription": "s"})
+    assert (reply.status, reply.json()["status"]) == (200, "rejected") and "attributes only" in reply.json()["detail"]
+    unwrapped = push(classify, b"", **{"x-goog-pubsub-message-id": "1", "a": "b"})
+    assert (unwrapped.status, unwrapped.json()) == (200, reply.json())
+    assert files(classify) == {}
+    assert classify.metric('events_total{outcome="rejected"}') == rejected + 2
+
+
+def test_a_compressed_push(classify):
+    uri = put(classify, "a.jpg")
+    plain = push(classify, envelope(uri))
+    packed = push(classify, gzip.compress(json.dumps(envelope(uri)).encode()), **{"Content-Encoding": "gzip"})
+    assert (packed.status, packed.json()) == (200, plain.json())
+    assert_problem(push(classify, gzip.compress(bytes(2 << 20)), **{"Content-Encoding": "gzip"}), 413)
+    assert_problem(push(classify, b"{}", **{"Content-Encoding": "br"}), 415)
 
 
 def test_oversized_envelope(classify):

@@ -183,8 +183,17 @@ def test_illegal_keys(store, key):
             call(key)
 
 
+def test_the_longest_segment(store, kind, prefix):
+    longest = kind.longest_segment
+    if longest is None:
+        return
+    store.put(prefix + "s" * longest, b"x")
+    with fails("bad-request"):
+        store.put(prefix + "s" * (longest + 1), b"x")
+
+
 def test_the_longest_key(store, kind):
-    if kind.name in ("file", "versitygw-v4"):
+    if kind.name in ("file", "versitygw-v4") or kind.longest_segment:
         key = "/".join(["p" * 200] * 5)[:1000]
     else:
         key = "k" * kind.longest_key

@@ -4,7 +4,9 @@ import base64
 import concurrent.futures
 import datetime
 import email.utils
+import html
 import threading
+import urllib.parse
 
 import pytest
 
@@ -239,6 +241,40 @@ def test_foreign_keys_in_a_listing_are_left_out(store, server):
             + b"</ListBucketResult>")
     server.script(answer(200, page))
     assert store.list("p/") == {"p/a": 1}
+
+
+LISTED = ["p/a b+c&d%41.jpg", "p/\u00fc/\U0001f415.jpg", "p/plain"]
+
+
+@pytest.mark.parametrize("marker", [b"<EncodingType>url</EncodingType>", b""], ids=["encoded", "plain"])
+@pytest.mark.parametrize("before", [True, False], ids=["AWS", "MinIO"])
+def test_where_a_listing_says_that_keys_are_encoded(store, server, before, marker):
+    """AWS's EncodingType stands before the entries, MinIO's behind them. A blank is + there, as in forms."""
+    keys = [urllib.parse.quote_plus(key, safe="/") if marker else html.escape(key) for key in LISTED]
+    entries = b"".join(b"<Contents><Key>%s</Key><Size>1</Size></Contents>" % key.encode() for key in keys)
+    server.script(answer(200, b"<ListBucketResult><IsTruncated>false</IsTruncated>" +
+                         (marker + entries if before else entries + marker) + b"</ListBucketResult>"))
+    assert store.list("p/") == {key: 1 for key in LISTED}
+
+
+def test_the_coding_of_keys_is_told_by_each_page(store, server):
+    def page(more, key, marker=b""):
+        return answer(200, b"<ListBucketResult><IsTruncated>%s</IsTruncated>%s<Contents><Key>%s</Key><Size>1</Size></Contents>"
+                      b"%s</ListBucketResult>" % (b"true" if more else b"false",
+                                                  b"<NextContinuationToken>t</NextContinuationToken>" if more else b"",
+                                                  key, marker))
+    server.script(page(True, b"p/a+b", b"<EncodingType>url</EncodingType>"), page(False, b"p/c+d"))
+    assert store.list("p/") == {"p/a b": 1, "p/c+d": 1}
+
+
+def test_keys_that_minio_does_not_take(store, server):
+    """A limit of that server, not a fault of the storage: nobody is to try again."""
+    body = b"<Error><Code>XMinioInvalidObjectName</Code><Message>Object name contains unsupported characters.</Message></Error>"
+    server.script(answer(400, body, x_minio_error_code="XMinioInvalidObjectName"))
+    for key in ("a//b", "x" * 256):
+        for call in (lambda: store.put(key, b"data"), lambda: store.get(key), lambda: store.head(key),
+                     lambda: store.delete(key)):
+            assert failure(call).slug == "bad-request"
 
 
 def test_head_says_which_404_it_is(store, server):

@@ -16,6 +16,7 @@
 #include "client/google_token.h"
 #include "events/notification/notification.h"
 #include "events/outbox/envelope.h"
+#include "http/encoding.h"
 #include "http/reply.h"
 #include "http/upload.h"
 
@@ -136,8 +137,8 @@ static bool make_replies(void *ctx, struct error *err)
     assert_true(json.body.len > 10);
     assert_int_equal(text.body.len, 9);
     assert_int_equal(error.status, 400);
-    return reply_problem(&wrong, "id", &out, err) &&
-           reply_problem_on_the_wire(&wrong, "id", &out, err);
+    return reply_error_body(ERROR_FORM_PROBLEM, &wrong, "id", &out, err) &&
+           reply_error_on_the_wire(ERROR_FORM_PROBLEM, &wrong, "id", &out, err);
 }
 
 static bool option(void *ctx, const char *name, const char *value, struct error *err)
@@ -168,9 +169,38 @@ static bool read_upload(void *ctx, struct error *err)
     return true;
 }
 
+static bool code_bodies(void *ctx, struct error *err)
+{
+    struct byte_budget budget = {.max = 1 << 20};
+    const struct http_field gzip = {"Content-Encoding", "gzip"};
+    CLEANUP(decoded_body_done) struct decoded_body body = {0};
+    CLEANUP(reply_done) struct reply reply = reply_text(200, "text/plain", "some text");
+
+    (void)ctx;
+    if (reply.error.code != ERROR_NONE) {
+        *err = reply.error;
+        return false;
+    }
+    if (!reply_encode(&reply, CODING_GZIP, err)) {
+        assert_int_equal(reply.body.len, 9); /* as it was */
+        return false;
+    }
+    const struct request req = {.headers = &gzip,
+                                .header_count = 1,
+                                .body = buffer_view(&reply.body),
+                                .context = {.budget = &budget}};
+    if (!body_decode(&req, 100, &body, err)) {
+        assert_int_equal(budget.used, 0);
+        return false;
+    }
+    assert_int_equal(body.bytes.len, 9);
+    return true;
+}
+
 static void test_http(void **state)
 {
     (void)state;
+    alloc_faults_run("encodings", code_bodies, NULL);
     alloc_faults_run("replies", make_replies, NULL);
     alloc_faults_run("upload", read_upload, NULL);
 }

@@ -41,7 +41,7 @@ bool notification_add(struct notification *notification, const struct announced 
     notification->events =
         xreallocarray(notification->events, count + 1, sizeof(*notification->events));
     struct announcement *added = &notification->events[count];
-    *added = (struct announcement){0};
+    *added = (struct announcement){.flaw = event->flaw};
     if ((event->uri == NULL || copy(event->uri, &added->uri, err)) &&
         copy(event->source, &added->source, err) && copy(event->id, &added->id, err) &&
         copy(event->origin, &added->origin, err) &&

@@ -11,6 +11,7 @@ struct announcement {
     char *id;
     char *origin;      /* our attribute, or "" */
     char *traceparent; /* our attribute, or "" */
+    const char *flaw;  /* why it can never be handled; static, or NULL */
 };
 
 struct notification {
@@ -20,9 +21,9 @@ struct notification {
 
 void notification_done(struct notification *notification);
 
-/* The first fields of an announcement, borrowed; NULL is "" except for `uri`. */
+/* The fields of an announcement, borrowed; NULL is "" except for `uri` and `flaw`. */
 struct announced {
-    const char *uri, *source, *id, *origin, *traceparent;
+    const char *uri, *source, *id, *origin, *traceparent, *flaw;
 };
 
 /* Append an event. ERROR_BAD_REQUEST when its text is not UTF-8 (headers may be anything). */

@@ -60,8 +60,12 @@ static bool add_message(const struct message *m, struct notification *ret, struc
         return false;
     /* a publisher that tried again has made a new message of the same event */
     event.id = *own_id != '\0' && !m->id_is_final ? own_id : m->id;
-    if (m->data.len == 0 && *event_type == '\0')
-        return error_set(err, ERROR_BAD_REQUEST, "the message has no data");
+    if (m->data.len == 0 && *event_type == '\0') {
+        if (m->headers == NULL && json_object_size(m->attributes) == 0)
+            return error_set(err, ERROR_BAD_REQUEST, "the message has no data and no attributes");
+        event.flaw = "the message has attributes only; it names no object";
+        return notification_add(ret, &event, err);
+    }
     CLEANUP_JSON json_t *data =
         m->data.len == 0 ? NULL : notification_parse(m->data, "the message's data", err);
     if (data == NULL && m->data.len > 0)

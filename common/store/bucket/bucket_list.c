@@ -11,7 +11,10 @@ enum {
     KEY_TEXT_MAX = 3 * STORE_KEY_MAX + 1,
 };
 
+/* Each page is read twice: AWS says before the entries that their keys are encoded, MinIO behind
+ * them. */
 struct page {
+    bool entries; /* the second time */
     store_list_fn fn;
     void *ctx;
     const char *prefix;
@@ -53,30 +56,38 @@ static bool copy(char *out, size_t size, const char *text, struct error *err)
     return true;
 }
 
+static bool visit_entry(struct page *page, const char *path, const char *text, struct error *err)
+{
+    char key[STORE_KEY_MAX + 1];
+
+    if (strcmp(path, "Contents/Key") == 0)
+        return copy(page->key, sizeof(page->key), text, err);
+    if (strcmp(path, "Contents/Size") == 0)
+        return string_to_int64(text, 0, INT64_MAX, &page->size) ||
+               error_set(err, ERROR_UNAVAILABLE, "the object storage lists a malformed size");
+    if (strcmp(path, "Contents") == 0 && decode_key(page, key)) /* others are not ours */
+        page->stopped = !page->fn(page->ctx, key, (uint64_t)page->size);
+    return !page->stopped;
+}
+
 static bool visit(void *ctx, const char *path, const char *text, struct error *err)
 {
     struct page *page = ctx;
     static const char root[] = "ListBucketResult/";
-    char key[STORE_KEY_MAX + 1];
 
     if (!string_starts_with(path, root))
         return strcmp(path, "ListBucketResult") == 0 ||
                error_set(err, ERROR_UNAVAILABLE, "the object storage answers no listing");
     path += strlen(root);
+    if (page->entries)
+        return visit_entry(page, path, text, err);
     if (strcmp(path, "EncodingType") == 0)
         page->url_encoded = strcmp(text, "url") == 0;
     else if (strcmp(path, "IsTruncated") == 0)
         page->truncated = strcmp(text, "true") == 0;
     else if (strcmp(path, "NextContinuationToken") == 0)
         return copy(page->token, sizeof(page->token), text, err);
-    else if (strcmp(path, "Contents/Key") == 0)
-        return copy(page->key, sizeof(page->key), text, err);
-    else if (strcmp(path, "Contents/Size") == 0)
-        return string_to_int64(text, 0, INT64_MAX, &page->size) ||
-               error_set(err, ERROR_UNAVAILABLE, "the object storage lists a malformed size");
-    else if (strcmp(path, "Contents") == 0 && decode_key(page, key)) /* others are not ours */
-        page->stopped = !page->fn(page->ctx, key, (uint64_t)page->size);
-    return !page->stopped;
+    return true;
 }
 
 /* In the order of their names: S3 signs them so, and all the same to others. */
@@ -109,12 +120,14 @@ static bool list_page(struct bucket *bucket, struct page *page, int64_t deadline
     if (reply.status != 200)
         return error_set(err, ERROR_UNAVAILABLE, "the object storage answers a listing with %ld",
                          reply.status);
-    page->truncated = false;
+    page->truncated = page->url_encoded = page->entries = false;
     page->token[0] = '\0';
-    if (xml_read(buffer_view(&reply.body), visit, page, &why) || page->stopped)
-        return true;
-    *err = why;
-    return false;
+    bool ok = xml_read(buffer_view(&reply.body), visit, page, &why);
+    page->entries = true;
+    ok = ok && (xml_read(buffer_view(&reply.body), visit, page, &why) || page->stopped);
+    if (!ok)
+        *err = why;
+    return ok;
 }
 
 bool bucket_list(void *state, const char *prefix, int64_t deadline_ms, store_list_fn fn, void *ctx,

@@ -92,7 +92,7 @@ static bool read_code(void *ctx, const char *path, const char *text, struct erro
     return string_starts_with(path, "Error/"); /* anything else is no error document */
 }
 
-/* The error code of an error document, "" for anything else. */
+/* The error code of a reply, "" without one. */
 static void error_code_of(const struct http_reply *reply, char code[BUCKET_CODE_MAX])
 {
     struct error ignored;
@@ -101,6 +101,9 @@ static void error_code_of(const struct http_reply *reply, char code[BUCKET_CODE_
     if (reply->body.len > 0 && reply->body.data[0] == '<' &&
         !xml_read(buffer_view(&reply->body), read_code, code, &ignored))
         return; /* what was read until then is good enough */
+    /* HEAD has no document: MinIO says it in a header, too */
+    if (*code == '\0' && !http_reply_header(reply, "x-minio-error-code", code, BUCKET_CODE_MAX))
+        *code = '\0';
 }
 
 enum verdict { VERDICT_DONE, VERDICT_FAILED, VERDICT_AGAIN };

@@ -160,6 +160,29 @@ static void test_accepted(void **state)
     }
 }
 
+/* Messages that are well-formed and name no object: never to be sent again. */
+static void test_attributes_only(void **state)
+{
+    static const struct {
+        const char *headers, *body;
+    } messages[] = {
+        {"", "{\"message\":{\"attributes\":{\"a\":\"b\"},\"messageId\":\"8\"}}"},
+        {"", "{\"message\":{\"data\":\"\",\"attributes\":{\"a\":\"b\"},\"messageId\":\"8\"}}"},
+        {"x-goog-pubsub-message-id: 8\na: b\n", ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(messages); i++) {
+        CLEANUP(notification_done) struct notification told = {0};
+        struct error err = {0};
+        assert_true(read_it(messages[i].headers, messages[i].body, &told, &err));
+        assert_int_equal(told.count, 1);
+        assert_null(told.events[0].uri);
+        assert_string_equal(told.events[0].id, "8");
+        assert_non_null(told.events[0].flaw);
+    }
+}
+
 static const struct {
     const char *headers, *body;
 } refused[] = {
@@ -193,7 +216,7 @@ static const struct {
     {"", "{\"message\":{\"data\":\"" DATA "\"}} trailing"},
     {"", "{\"message\":{\"data\":\"" DATA "\"}"},
     {"", "{\"message\":{},\"message\":{\"data\":\"" DATA "\"}}"},
-    {"x-goog-pubsub-message-id: 8\n", ""},
+    {"", "{\"message\":{\"messageId\":\"8\",\"attributes\":{}}}"},
     {"x-goog-pubsub-message-id: 8\n", "x"},
     {"x-goog-pubsub-message-id: 8\n", "{}"},
     {"x-goog-pubsub-message-id: \xff\n", OURS},
@@ -355,9 +378,13 @@ static void test_bounds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_accepted),   cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_attributes), cmocka_unit_test(test_media_types_of_cloudevents),
-        cmocka_unit_test(test_records),    cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_accepted),
+        cmocka_unit_test(test_attributes_only),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_attributes),
+        cmocka_unit_test(test_media_types_of_cloudevents),
+        cmocka_unit_test(test_records),
+        cmocka_unit_test(test_bounds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

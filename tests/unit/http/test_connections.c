@@ -1,6 +1,8 @@
 #include "http/connections.h"
 
 #include "base/clock.h"
+#include "http/admission.h"
+#include "http/reaper.h"
 
 #include <arpa/inet.h>
 #include <poll.h>
@@ -11,7 +13,7 @@
 /* cmocka needs the above */
 #include <cmocka.h>
 
-enum { STEP = 65536, BODY_MAX = 8 * STEP };
+enum { STEP = 65536, BODY_MAX = 8 * STEP, STALL_MS = 10000, MIN_RATE = 1024 };
 
 /* Both ends of a TCP connection. */
 struct pair {
@@ -73,6 +75,8 @@ static void fixture_open(struct fixture *f, int64_t max_connections, int64_t bud
     *f = (struct fixture){.budget = {.max = budget}};
     f->all = connections_new(&(struct connections_options){.max_connections = max_connections,
                                                            .max_body_bytes = BODY_MAX,
+                                                           .body_stall_ms = STALL_MS,
+                                                           .body_min_rate = MIN_RATE,
                                                            .budget = &f->budget},
                              &err);
     assert_non_null(f->all);
@@ -339,6 +343,124 @@ static void lingering_reads_what_comes(void **state)
     connections_free(f.all);
 }
 
+/* One request whose body is on its way, and a clock that the test sets. */
+struct sender {
+    struct fixture f;
+    struct pair pair;
+    struct connection *c;
+    int64_t ahead_ms;
+};
+
+static void sender_open(struct sender *s)
+{
+    s->pair = pair_new();
+    s->ahead_ms = 1; /* never 0: the reaper's thread then waits in real time */
+    clock_set_ahead(s->ahead_ms);
+    fixture_open(&s->f, 4, BODY_MAX);
+    s->c = connections_add(s->f.all, s->pair.server);
+    connection_begin_body(s->c, "id", 0);
+}
+
+static void sender_done(struct sender *s)
+{
+    connections_remove(s->c);
+    connections_free(s->f.all);
+    pair_done(&s->pair);
+    clock_set_ahead(0);
+}
+
+static void look(struct fixture *f)
+{
+    pthread_mutex_lock(&f->all->mutex);
+    reaper_look(f->all);
+    pthread_mutex_unlock(&f->all->mutex);
+}
+
+/* Nothing for so long, then these bytes: whether the request is still on. */
+static bool goes_on(struct sender *s, int64_t pause_ms, size_t bytes)
+{
+    struct error err = {0};
+
+    s->ahead_ms += pause_ms;
+    clock_set_ahead(s->ahead_ms);
+    look(&s->f);
+    return connection_append_body(s->c, chunk, bytes, &err) == CONNECTION_APPENDED;
+}
+
+/* 8 KB/s, pauses of 4 s in between, and one at the beginning. */
+static void a_phone_gets_through(void **state)
+{
+    struct sender s;
+    struct bytes body;
+
+    (void)state;
+    sender_open(&s);
+    assert_true(goes_on(&s, 4000, 4096));
+    for (int i = 0; i < 40; i++)
+        assert_true(goes_on(&s, i % 8 == 7 ? 4000 : 1000, 8000));
+    assert_true(connection_begin_handling(s.c, &body));
+    assert_int_equal(body.len, 4096 + 40 * 8000);
+    sender_done(&s);
+}
+
+static void a_body_that_stops_is_ended(void **state)
+{
+    struct sender s;
+    char text[4096];
+
+    (void)state;
+    sender_open(&s);
+    assert_true(goes_on(&s, 100, STEP)); /* enough for the rate of a minute */
+    assert_true(goes_on(&s, STALL_MS - 1000, 1));
+    assert_false(goes_on(&s, STALL_MS + 1000, 1));
+    assert_int_equal(connection_refused_status(s.c), 408);
+    read_all(s.pair.client, text, sizeof(text));
+    assert_non_null(strstr(text, "no byte of the body arrived for 10000 ms"));
+    sender_done(&s);
+}
+
+static void a_slow_loris_ends(void **state)
+{
+    struct sender s;
+    char text[4096];
+    int seconds = 0;
+
+    (void)state;
+    sender_open(&s);
+    while (goes_on(&s, 1000, MIN_RATE / 2))
+        seconds++;
+    assert_int_equal(seconds, 5);
+    assert_int_equal(connection_refused_status(s.c), 408);
+    read_all(s.pair.client, text, sizeof(text));
+    assert_non_null(strstr(text, "at less than 1024 bytes/s"));
+    sender_done(&s);
+}
+
+/* With all places taken, a body under 16 KiB/s is ended for a newcomer; a quicker one is not. */
+static void a_slow_body_gives_its_place(void **state)
+{
+    const struct server_options options = {.max_inflight = 1, .max_connections = 4};
+    struct counted first = {0}, second = {0}, third = {0};
+    struct sender s;
+    struct error err = {0};
+
+    (void)state;
+    sender_open(&s);
+    struct admission admission = {.options = &options, .connections = s.f.all};
+    assert_true(admission_begin(&admission, &first, false, &err));
+    for (int i = 0; i < 6; i++)
+        assert_true(goes_on(&s, 1000, 20000));
+    assert_false(admission_begin(&admission, &second, false, &err));
+    assert_int_equal(err.code, ERROR_OVERLOADED);
+    admission_end(&admission, &second);
+    assert_true(goes_on(&s, 9000, 1));
+    assert_true(admission_begin(&admission, &third, false, &err));
+    assert_int_equal(connection_refused_status(s.c), 503);
+    admission_end(&admission, &third);
+    admission_end(&admission, &first);
+    sender_done(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,6 +473,10 @@ int main(void)
         cmocka_unit_test(a_closed_connection_is_never_handled),
         cmocka_unit_test(bodies_are_cut_at_the_deadline),
         cmocka_unit_test(lingering_reads_what_comes),
+        cmocka_unit_test(a_phone_gets_through),
+        cmocka_unit_test(a_body_that_stops_is_ended),
+        cmocka_unit_test(a_slow_loris_ends),
+        cmocka_unit_test(a_slow_body_gives_its_place),
     };
     return cmocka_run_group_tests_name("connections", tests, NULL, NULL);
 }

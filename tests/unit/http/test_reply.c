@@ -12,7 +12,7 @@ static json_t *problem_of(enum error_code code, const char *message)
     struct error err = {0}, oom = {0};
 
     error_set(&err, code, "%s", message);
-    assert_true(reply_problem(&err, "the-id", &text, &oom));
+    assert_true(reply_error_body(ERROR_FORM_PROBLEM, &err, "the-id", &text, &oom));
     assert_int_equal(text.data[text.len - 1], '\n');
     json_t *json = json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(json);
@@ -90,7 +90,7 @@ static void problem_on_the_wire(void **state)
         CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(8192);
         struct error err, oom = {0};
         error_set(&err, cases[i].code, "because");
-        assert_true(reply_problem_on_the_wire(&err, "the-id", &out, &oom));
+        assert_true(reply_error_on_the_wire(ERROR_FORM_PROBLEM, &err, "the-id", &out, &oom));
         const char *text = buffer_cstr(&out, &oom);
         assert_memory_equal(text, cases[i].start, strlen(cases[i].start));
         const char *body = strstr(text, "\r\n\r\n") + 4;

@@ -34,7 +34,10 @@ static void uploads(void **state)
         {"image/jpeg", "DATA", ERROR_NONE, "DATA", 0},
         {"IMAGE/anything; x=y", "DATA", ERROR_NONE, "DATA", 0},
         {"image/jpeg", "", ERROR_UNSUPPORTED_MEDIA, NULL, 0},
-        {NULL, "DATA", ERROR_UNSUPPORTED_MEDIA, NULL, 0},
+        {NULL, "DATA", ERROR_NONE, "DATA", 0},
+        {"application/octet-stream", "DATA", ERROR_NONE, "DATA", 0},
+        {"application/octet", "DATA", ERROR_UNSUPPORTED_MEDIA, NULL, 0},
+        {"", "DATA", ERROR_UNSUPPORTED_MEDIA, NULL, 0},
         {"text/plain", "DATA", ERROR_UNSUPPORTED_MEDIA, NULL, 0},
         {"application/x-www-form-urlencoded", "file=DATA", ERROR_UNSUPPORTED_MEDIA, NULL, 0},
         {"imagejpeg", "DATA", ERROR_UNSUPPORTED_MEDIA, NULL, 0},
@@ -87,6 +90,36 @@ static void values_are_short_text(void **state)
     assert_non_null(strstr(err.message, "width"));
 }
 
+static void a_form_without_file_names_its_fields(void **state)
+{
+    static const char two[] = FIELD("image", "1") FIELD("width", "2") END;
+    char body[4096], *end = body;
+    struct upload upload;
+    struct error err = {0};
+
+    (void)state;
+    assert_false(read_upload(FORM, two, sizeof(two) - 1, &upload, &err));
+    assert_non_null(strstr(err.message, "only image, width;"));
+    for (int i = 0; i < MULTIPART_PARTS_MAX; i++)
+        end += sprintf(end, FIELD("a-name-of-some-length-%d", "1"), i);
+    end += sprintf(end, END);
+    assert_false(read_upload(FORM, body, (size_t)(end - body), &upload, &err));
+    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+}
+
+static void packed_images_are_refused(void **state)
+{
+    const struct http_field headers[] = {{"Content-Type", "image/png"},
+                                         {"Content-Encoding", "gzip"}};
+    const struct request req = {.headers = headers, .header_count = 2, .body = bytes_of("x", 1)};
+    struct upload upload;
+    struct error err = {0};
+
+    (void)state;
+    assert_false(upload_read(&req, &upload, &err));
+    assert_int_equal(err.code, ERROR_UNSUPPORTED_MEDIA);
+}
+
 struct seen {
     char text[512];
 };
@@ -114,12 +147,14 @@ static void options_come_from_query_and_form(void **state)
     } cases[] = {
         {{{0}}, {{0}}, ERROR_NONE, ""},
         {{{"a", "1"}, {"b", ""}}, {{"c", "3"}}, ERROR_NONE, "a=1;b=;c=3;"},
+        /* blank form fields are unset */
+        {{{"a", "1"}}, {{"a", ""}, {"b", " \t\r\n"}, {"c", " 3"}}, ERROR_NONE, "a=1;c= 3;"},
         {{{0}}, {{"c", "3"}, {"d", "4"}}, ERROR_NONE, "c=3;d=4;"},
         {{{"a", "1"}, {"a", "1"}}, {{0}}, ERROR_BAD_REQUEST, "a:"},
         {{{"a", "1"}, {"b", "2"}}, {{"b", "2"}}, ERROR_BAD_REQUEST, "b:"},
         {{{0}}, {{"f", "1"}, {"f", "2"}}, ERROR_BAD_REQUEST, "f:"},
         {{{"unknown", "1"}}, {{0}}, ERROR_BAD_REQUEST, "unknown:"},
-        {{{0}}, {{"unknown", ""}}, ERROR_BAD_REQUEST, "unknown:"},
+        {{{0}}, {{"unknown", "1"}}, ERROR_BAD_REQUEST, "unknown:"},
         {{{"a", "bad"}}, {{0}}, ERROR_TOO_LARGE, "a:"},
     };
 
@@ -166,6 +201,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(uploads),
         cmocka_unit_test(values_are_short_text),
+        cmocka_unit_test(a_form_without_file_names_its_fields),
+        cmocka_unit_test(packed_images_are_refused),
         cmocka_unit_test(options_come_from_query_and_form),
         cmocka_unit_test(options_are_bounded),
     };

@@ -54,7 +54,7 @@ static void test_errors_name_the_option(void **state)
         {"fit", "Cover"},
         {"fit", ""},
         {"format", "gif"},
-        {"format", "jpg"},
+        {"format", "JPG"},
         {"format", "unknown"},
         {"background", "fff"},
         {"background", "#ffffff"},
@@ -126,6 +126,10 @@ static void test_check(void **state)
 static void test_formats(void **state)
 {
     (void)state;
+    struct image_options o = {.format = IMAGE_PNG};
+    struct error err = {0};
+    assert_true(image_options_set(&o, "format", "jpg", &err));
+    assert_int_equal(o.format, IMAGE_JPEG);
     assert_string_equal(image_format_name(IMAGE_JPEG), "jpeg");
     assert_string_equal(image_format_extension(IMAGE_JPEG), "jpg");
     assert_string_equal(image_format_content_type(IMAGE_WEBP), "image/webp");
