@@ -33,8 +33,12 @@ bool transform_image(const struct app *app, const struct context *ctx, struct by
         .stages = ctx->stages,
     };
     struct pool_job job = {.run = run, .arg = &what, .stages = ctx->stages};
+    struct image_cost cost;
 
     /* refuse by the header what would be refused, without waiting for a worker */
-    return image_precheck(file, options, &app->service.images.limits, &job.large, err) &&
-           worker_pool_run(app->service.pool, &job, ctx->deadline_ms, err);
+    if (!image_precheck(file, options, &app->service.images.limits, &cost, err))
+        return false;
+    job.large = cost.large;
+    job.memory = cost.memory;
+    return worker_pool_run(app->service.pool, &job, ctx->deadline_ms, err);
 }

@@ -16,6 +16,7 @@ struct image_scratch {
     struct scratch_buffer full[2]; /* RGB at full size: what operations read and write */
     struct scratch_buffer work;    /* of an operation */
     struct scratch_buffer profile; /* put together from the file's pieces */
+    struct scratch_buffer file;    /* mended */
     struct colours colours;
     struct jpeg_encoder *encoder;
     bool only_libvips; /* for tests, which compare the two ways */
