@@ -74,15 +74,18 @@ static bool run_job(const struct context *ctx, struct classify_job *classify, st
 {
     const struct app *app = classify->app;
     struct pool_job job = {.run = run, .arg = classify, .stages = ctx->stages};
+    struct image_cost cost = {0};
 
     classify->stages = ctx->stages;
     classify->image.deadline_ms = ctx->deadline_ms;
     classify->image.request_id = ctx->id;
     /* refuse by the header what would be refused, without waiting for a worker */
-    return (classify->tensor != NULL ||
-            image_precheck(classify->image.data, NULL, &app->service.images.limits, &job.large,
-                           err)) &&
-           worker_pool_run(app->service.pool, &job, ctx->deadline_ms, err);
+    if (classify->tensor == NULL &&
+        !image_precheck(classify->image.data, NULL, &app->service.images.limits, &cost, err))
+        return false;
+    job.large = cost.large;
+    job.memory = cost.memory;
+    return worker_pool_run(app->service.pool, &job, ctx->deadline_ms, err);
 }
 
 bool classify_image(const struct app *app, const struct context *ctx, struct bytes image, size_t k,

@@ -44,11 +44,15 @@ bool transform_image(const struct app *app, const struct context *ctx, struct by
         .background = cut_out ? app->background : NULL,
     };
     struct pool_job job = {.run = run, .arg = &what, .stages = ctx->stages};
+    struct image_cost cost;
 
     if (cut_out && app->background == NULL)
         return error_set(err, ERROR_BAD_REQUEST,
                          "remove_background: is off on this server (REMOVE_BACKGROUND)");
     /* refuse by the header what would be refused, without waiting for a worker */
-    return image_precheck(file, options, &app->service.images.limits, &job.large, err) &&
-           worker_pool_run(app->service.pool, &job, ctx->deadline_ms, err);
+    if (!image_precheck(file, options, &app->service.images.limits, &cost, err))
+        return false;
+    job.large = cost.large;
+    job.memory = cost.memory;
+    return worker_pool_run(app->service.pool, &job, ctx->deadline_ms, err);
 }

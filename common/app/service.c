@@ -145,6 +145,7 @@ bool service_open(struct service *service, const struct worker_pool_options *poo
 
     options.workers = (int)service->settings.workers;
     options.queue_max = (int)service->settings.queue_max;
+    options.memory_max = service->settings.decode_budget_bytes;
     if (!outgoing_open(&service->settings, &service->cut, &service->outgoing, err))
         return false;
     service->store = storage_open(&service->settings, &service->outgoing, &service->storage, err);

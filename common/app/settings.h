@@ -16,6 +16,7 @@ struct settings {
     int64_t max_body_bytes;
     int64_t max_pixels;
     int64_t max_decode_bytes;
+    int64_t decode_budget_bytes;
     int64_t max_connections;
     int64_t max_inflight;
     int64_t body_budget_bytes;

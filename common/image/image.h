@@ -33,10 +33,10 @@ enum {
 /* What one request may cost; checked on the header, before decoding. */
 struct image_limits {
     int64_t max_pixels; /* width x height; of many pages or frames the first is decoded */
-    /* The estimate, an upper bound, in bytes a pixel: JPEG one a component, plus two a component
-     * sample when the decoder keeps all coefficients (progressive, or several scans); PNG as
-     * stored (palettes: 4); TIFF as stored, plus a strip or tile; GIF and WebP 8 (GIF 11 with a
-     * first frame smaller than its canvas); HEIC and AVIF 10 (20 over 8 bits). */
+    /* The estimate, in bytes a pixel: JPEG two a component sample when the decoder keeps all
+     * coefficients (progressive, or several scans), else only rows; CMYK 7 more; PNG as stored
+     * (palettes: 4); TIFF as stored, plus a strip or tile; GIF and WebP 8 (GIF 11 with a first
+     * frame smaller than its canvas); HEIC and AVIF 10 (20 over 8 bits). */
     int64_t max_decode_bytes;
 };
 
@@ -90,10 +90,11 @@ struct image_header {
     int width, height; /* as stored, before orientation */
     int pages;
     int bands;
-    int64_t memory;          /* the estimate, bytes */
-    int colours, alpha;      /* TIFF: how many bands are colours; which is transparency, -1: none */
+    int64_t memory;     /* the estimate, bytes */
+    bool progressive;   /* JPEG */
+    bool ones;          /* JPEG: so many in a row that there may be a code that does not exist */
+    int colours, alpha; /* TIFF: how many bands are colours; which is transparency, -1: none */
     struct image_rect frame; /* GIF: where on the canvas the first frame is */
-    bool progressive;        /* JPEG */
 };
 
 /* Read the header and check it against the limits, decoding nothing.
@@ -103,12 +104,18 @@ struct image_header {
 bool image_probe(struct bytes data, const struct image_limits *limits, struct image_header *ret,
                  struct error *err) NODISCARD;
 
+/* What an image costs, by estimates. */
+struct image_cost {
+    bool large;     /* several times the time of most uploads, or 16 MiB and more */
+    int64_t memory; /* bytes, as image_limits.max_decode_bytes counts them */
+};
+
 /* What image_probe would refuse as far as it can be told without a codec library: cheap, and safe
- * on a thread with a small stack. A HEIF header is left for the thread that decodes.
- * *large: whether image_transform with these options (NULL: image_to_tensor) takes several times as
- * long as for most uploads; an estimate, true for HEIF. */
+ * on a thread with a small stack. Limits on HEIF are left for the thread that decodes.
+ * *ret: of image_transform with these options (NULL: image_to_pixels); HEIF is always large. */
 bool image_precheck(struct bytes data, const struct image_options *options,
-                    const struct image_limits *limits, bool *large, struct error *err) NODISCARD;
+                    const struct image_limits *limits, struct image_cost *ret,
+                    struct error *err) NODISCARD;
 
 /* What a thread keeps from image to image: codec handles, tables, scratch memory (what an unusually
  * large image needed is given back after it). No image sees anything of another. */

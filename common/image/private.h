@@ -9,6 +9,7 @@
 #include "image/image.h"
 #include "image/read/cicp.h"
 #include "image/read/vips_api.h"
+#include "image/scratch_buffer.h"
 
 /* Fails with ERROR_DEADLINE once *cancelled is set. */
 bool image_cancelled_check(const atomic_bool *cancelled, struct error *err) NODISCARD;
@@ -47,6 +48,7 @@ struct jpeg_header {
     bool progressive;
     bool coefficients; /* the decoder keeps all of them: progressive, or several scans */
     int64_t samples;   /* of all components, padded to whole blocks */
+    bool ones;         /* as in struct image_header */
 };
 /* Walks all markers up to the end of the image, so that a truncated file is noticed here. */
 bool jpeg_header_read(struct bytes data, struct jpeg_header *ret, struct error *err) NODISCARD;
@@ -77,12 +79,25 @@ struct heif_item heif_item_read(struct bytes data);
 /* A PNG's cICP chunk; all zero without one. */
 struct cicp png_cicp_read(struct bytes data);
 
+struct heif_header {
+    double pixels; /* of the largest item; 0 when none says */
+    bool deep;     /* more than 8 bits */
+};
+void heif_header_read(struct bytes data, struct heif_header *ret);
+/* What libheif needs a pixel: planes, its own copies and interleaved RGB (measured: 9.5 to 10 at 8
+ * bits). */
+enum { HEIF_BYTES = 10, HEIF_DEEP_BYTES = 20 };
+/* iOS 18 lets a gain map belong to two items, the picture and its tone-mapped form: libheif up to
+ * 1.15 refuses the file for it. Nothing of the picture depends on the gain map, so in a copy of the
+ * file such references get a type that every reader passes over; *data then is the copy, in `copy`.
+ * ERROR_OVERLOADED. */
+bool heif_mend(struct bytes *data, struct scratch_buffer *copy, struct error *err) NODISCARD;
+
 /* --- decode --- */
 
-/* Open with the loader of `format`, which must be what image_sniff said. Pixels are decoded when
- * asked for, top to bottom; `data` must live as long as the image. `shrink`: 1, JPEG also 2, 4, 8.
- */
-bool image_load(struct bytes data, enum image_format format, int shrink, VipsImage **ret,
+/* Open with the loader of `format`, which must be what image_sniff said, and not JPEG. Pixels are
+ * decoded when asked for, top to bottom; `data` must live as long as the image. */
+bool image_load(struct bytes data, enum image_format format, VipsImage **ret,
                 struct error *err) NODISCARD;
 
 /* Where a picture goes: a window of the upright source (in its pixels) becomes width x height,

@@ -16,6 +16,7 @@ void image_scratch_trim(struct image_scratch *w)
     scratch_buffer_trim(&w->full[1], KEEP_BYTES);
     scratch_buffer_trim(&w->work, KEEP_BYTES);
     scratch_buffer_trim(&w->profile, KEEP_BYTES);
+    scratch_buffer_trim(&w->file, KEEP_BYTES);
     resample_trim(&w->resample, KEEP_BYTES);
     colours_trim(&w->colours, KEEP_BYTES);
 }
@@ -50,6 +51,7 @@ void image_scratch_free(struct image_scratch *w)
     scratch_buffer_done(&w->full[1]);
     scratch_buffer_done(&w->work);
     scratch_buffer_done(&w->profile);
+    scratch_buffer_done(&w->file);
     resample_done(&w->resample);
     free(w);
 }

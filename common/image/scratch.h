@@ -20,6 +20,7 @@ struct image_scratch {
         struct image_size original; /* what the options are about: the picture may be smaller */
     } cut;
     struct scratch_buffer profile; /* put together from the file's pieces */
+    struct scratch_buffer file;    /* mended */
     struct colours colours;
     struct jpeg_encoder *encoder;
     bool only_libvips; /* for tests, which compare the two ways */

@@ -39,6 +39,7 @@ struct worker_pool {
     int depth;
     int busy;
     int large_busy;      /* of these, with large jobs */
+    int64_t large_bytes; /* that these may need */
     int64_t reserved_ms; /* until then a worker is kept for small jobs */
     double debt_s;       /* workers' time that large jobs owe to the small ones that wait */
     int64_t cut_ms;      /* no deadline is later than this */
@@ -64,6 +65,14 @@ static void queue_remove(struct worker_pool *pool, struct queued_job *job)
     pool->depth--;
 }
 
+/* Called locked. */
+static bool fits(const struct worker_pool *pool, const struct queued_job *large)
+{
+    const int64_t max = pool->options.memory_max;
+
+    return max == 0 || pool->large_busy == 0 || large->what->memory <= max - pool->large_bytes;
+}
+
 /* What an idle worker runs next, or NULL; then *until_ms is when to ask again at the latest.
  * Called locked. */
 static struct queued_job *choose(struct worker_pool *pool, int64_t *until_ms)
@@ -74,7 +83,7 @@ static struct queued_job *choose(struct worker_pool *pool, int64_t *until_ms)
     bool last_free = workers > 1 && pool->large_busy >= workers - 1;
 
     *until_ms = INT64_MAX;
-    if (large == NULL)
+    if (large == NULL || !fits(pool, large))
         return small;
     if (small != NULL)
         return last_free || pool->debt_s > 0 ? small : large;
@@ -95,6 +104,7 @@ static void run_one(struct worker_pool *pool, struct queued_job *job, void *stat
     TAILQ_INSERT_TAIL(&pool->running, job, link);
     pool->busy++;
     pool->large_busy += large;
+    pool->large_bytes += large ? job->what->memory : 0;
     pthread_mutex_unlock(&pool->mutex);
 
     double started = clock_monotonic_s();
@@ -106,6 +116,10 @@ static void run_one(struct worker_pool *pool, struct queued_job *job, void *stat
     TAILQ_REMOVE(&pool->running, job, link);
     pool->busy--;
     pool->large_busy -= large;
+    if (large) { /* the memory may be enough for more than the one that this worker takes */
+        pool->large_bytes -= job->what->memory;
+        pthread_cond_broadcast(&pool->work);
+    }
     pool->debt_s += large ? seconds : -seconds;
     if (pool->debt_s < 0)
         pool->debt_s = 0;
@@ -227,7 +241,8 @@ static bool wait_for(struct worker_pool *pool, struct queued_job *job)
             thread_cond_wait(&job->changed, &pool->mutex, deadline);
         } else if (job->state == WAITING) {
             queue_remove(pool, job);
-            return error_set(job->err, ERROR_DEADLINE, "no worker was free in time");
+            return error_set(job->err, ERROR_DEADLINE,
+                             "no worker, or memory for it, was free in time");
         } else {
             atomic_store(&job->cancelled, true);
             pthread_cond_wait(&job->changed, &pool->mutex);

@@ -8,6 +8,10 @@
  *  - a small job waits for the small ones before it, and for one large one at most at a time;
  *  - a large job waits for the large ones before it, and as long again for small ones: small ones
  *    can never keep it from running.
+ * A large job also waits, in its queue, until its memory fits beside that of the large ones that
+ * run: no worker is held for it. None overtakes it, so it begins at the latest when all those have
+ * ended; one that is larger than the whole budget runs without another large one. Small jobs are
+ * not charged, for a few MiB each, and never wait for memory.
  * What was accepted waits for at most QUEUE_MAX / max(1, WORKERS - 1) + 1 services of its own kind,
  * and as long again for the other kind. A single worker cannot leave a large job for a small one:
  * there a small one waits for at most one large service before its turn comes.
@@ -29,13 +33,15 @@ struct pool_job {
      * deadline has passed: end soon then. */
     bool (*run)(void *state, void *arg, const atomic_bool *cancelled, struct error *err);
     void *arg;             /* borrowed until worker_pool_run returns */
-    bool large;            /* takes many times as long as most */
+    bool large;            /* takes many times as long as most, or much memory */
+    int64_t memory;        /* bytes it may need while it runs; counts when it is large */
     struct stages *stages; /* the wait is noted there; may be NULL */
 };
 
 struct worker_pool_options {
     int workers;
     int queue_max;
+    int64_t memory_max; /* of all large jobs that run together; 0: any */
     void *(*state_new)(void *ctx, struct error *err); /* may be NULL; run at the thread's start */
     /* May be NULL; run after it, while the pool is in use already: what need not be ready at once
      */
@@ -51,7 +57,8 @@ struct worker_pool *worker_pool_new(const struct worker_pool_options *options,
 void worker_pool_free(struct worker_pool *pool);
 
 /* Run the job on a worker, wait for it and return what it returned. ERROR_OVERLOADED when the queue
- * is full, ERROR_DEADLINE when the deadline passed before a worker was free (the job never ran).
+ * is full, ERROR_DEADLINE when the deadline passed before a worker and memory were free (the job
+ * never ran).
  * Once it runs, the call ends when the job does (which says itself whether it was cancelled). */
 bool worker_pool_run(struct worker_pool *pool, const struct pool_job *job, int64_t deadline_ms,
                      struct error *err) NODISCARD;

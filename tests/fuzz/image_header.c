@@ -75,13 +75,31 @@ static void check_first_page(struct bytes data)
     buffer_done(&copy);
 }
 
+/* Mended, there is nothing left to mend, and nothing else has changed. */
+static void check_heif(struct bytes data)
+{
+    struct scratch_buffer copy = {0}, again = {0};
+    struct bytes mended = data, same;
+    struct heif_header h, i;
+    struct error err = {0};
+
+    FUZZ_CHECK(heif_mend(&mended, &copy, &err) && mended.len == data.len);
+    same = mended;
+    FUZZ_CHECK(heif_mend(&same, &again, &err) && same.data == mended.data);
+    heif_header_read(data, &h);
+    heif_header_read(mended, &i);
+    FUZZ_CHECK(h.pixels >= 0 && h.pixels <= i.pixels && h.pixels >= i.pixels && h.deep == i.deep);
+    scratch_buffer_done(&copy);
+    scratch_buffer_done(&again);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bytes in = bytes_of(data, size);
     enum image_format format = image_sniff(in);
     const struct image_options options = image_options_default();
     struct image_header h;
-    bool large = false;
+    struct image_cost cost;
     struct error err = {0};
 
     if (size >= 2)
@@ -91,21 +109,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (format == IMAGE_TIFF)
         check_first_page(in);
     icc_is_srgb(in);
+    check_heif(in);
     check_code_points(in);
     if (format == IMAGE_HEIC || format == IMAGE_AVIF) {
-        FUZZ_CHECK(image_precheck(in, &options, &limits, &large, &err)); /* libheif's: not here */
+        FUZZ_CHECK(image_precheck(in, &options, &limits, &cost, &err)); /* libheif's: not here */
         return 0;
     }
     if (!image_probe(in, &limits, &h, &err)) {
         FUZZ_CHECK_ERROR(&err, ERROR_BAD_IMAGE, ERROR_TOO_LARGE, ERROR_UNSUPPORTED_MEDIA);
         FUZZ_CHECK((format == IMAGE_UNKNOWN) <= (err.code == ERROR_UNSUPPORTED_MEDIA));
         err = (struct error){0};
-        FUZZ_CHECK(!image_precheck(in, &options, &limits, &large, &err));
+        FUZZ_CHECK(!image_precheck(in, &options, &limits, &cost, &err));
         return 0;
     }
     FUZZ_CHECK(h.format == format && format != IMAGE_UNKNOWN);
     FUZZ_CHECK(h.width >= 1 && h.height >= 1 && h.pages >= 1 && h.bands >= 1 && h.bands <= 16);
     FUZZ_CHECK((int64_t)h.width * h.height <= limits.max_pixels);
-    FUZZ_CHECK(image_precheck(in, &options, &limits, &large, &err));
+    FUZZ_CHECK(image_precheck(in, &options, &limits, &cost, &err));
     return 0;
 }

@@ -254,7 +254,7 @@ def test_service_yaml(deployed, name):
     assert container["ports"] == [{"name": "http1", "containerPort": 8080}]
     # the memory arithmetic in the file's head: bodies and decodes fit, with room for the process
     assert container["resources"]["limits"] == {"cpu": "2", "memory": "1Gi"}
-    need = int(env["BODY_BUDGET_BYTES"]) + int(env["WORKERS"]) * int(env["MAX_DECODE_BYTES"])
+    need = int(env["BODY_BUDGET_BYTES"]) + int(env["DECODE_BUDGET_BYTES"])
     assert need + 250 * 1024 * 1024 < 1024 ** 3
     expected = {"BUCKET": "darkroom-b", "GOOGLE_CLOUD_PROJECT": "darkroom-test"}
     if name == "classify-service":

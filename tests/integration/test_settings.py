@@ -21,7 +21,8 @@ both = pytest.mark.parametrize("name", SERVICES)
 # What section 3 of the contract names and one machine needs: name -> default as --help shows it.
 COMMON = {
     "HOST": "0.0.0.0", "LOG_LEVEL": "info", "LOG_FORMAT": "json", "MAX_BODY_BYTES": "33554432",
-    "MAX_PIXELS": "50000000", "MAX_DECODE_BYTES": "268435456", "MAX_CONNECTIONS": "1000", "MAX_INFLIGHT": "256",
+    "MAX_PIXELS": "110000000", "MAX_DECODE_BYTES": "536870912", "DECODE_BUDGET_BYTES": "536870912",
+    "MAX_CONNECTIONS": "1000", "MAX_INFLIGHT": "256",
     "BODY_BUDGET_BYTES": "134217728", "BODY_STALL_MS": "10000", "BODY_MIN_RATE": "1024", "WORKERS": "0", "QUEUE_MAX": "64", "REQUEST_TIMEOUT_MS": "30000",
     "SHUTDOWN_GRACE_MS": "8000", "CA_FILE": "-", "CORS_ORIGINS": "-", "STORAGE_URL": "-", "BUCKET": "-",
     "S3_ENDPOINT": "-", "S3_REGION": "us-east-1", "S3_ADDRESSING": "path", "S3_SIGNATURE": "v4",
@@ -96,6 +97,7 @@ def test_unknown_argument(name, arguments, tmp_path):
 MISTAKES = {
     "PORT": ["0", "65536", "x", "80 ", "-1", "1e3"], "LOG_LEVEL": ["loud", "INFO"], "LOG_FORMAT": ["xml"],
     "MAX_BODY_BYTES": ["0", "1k", "99999999999999999999"], "MAX_PIXELS": ["0", "-5"], "MAX_DECODE_BYTES": ["1"],
+    "DECODE_BUDGET_BYTES": ["1"],
     "MAX_CONNECTIONS": ["0"], "MAX_INFLIGHT": ["0"], "BODY_BUDGET_BYTES": ["5"],
     "BODY_STALL_MS": ["99", "100001"], "BODY_MIN_RATE": ["0", "x"], "WORKERS": ["-1", "many"],
     "QUEUE_MAX": ["0"], "REQUEST_TIMEOUT_MS": ["1"], "SHUTDOWN_GRACE_MS": ["0"], "ALLOW_EPHEMERAL": ["maybe"], "SANDBOX": ["maybe"],

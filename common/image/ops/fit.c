@@ -69,21 +69,24 @@ static bool fit_by_libvips(struct image_scratch *w, const struct fit_request *re
 bool image_fit(struct image_scratch *scratch, const struct fit_request *request,
                struct picture *ret, struct error *err)
 {
-    const struct image_input *input = request->input;
+    struct image_input input = *request->input;
+    struct fit_request mended = *request;
     struct image_header header;
     double start = clock_monotonic_s(), probed;
     bool ok;
 
-    if (!image_cancelled_check(input->cancelled, err) ||
-        !image_probe(input->data, input->limits, &header, err))
+    mended.input = &input;
+    if (!image_cancelled_check(input.cancelled, err) ||
+        (image_sniff(input.data) == IMAGE_HEIC && !heif_mend(&input.data, &scratch->file, err)) ||
+        !image_probe(input.data, input.limits, &header, err))
         return false;
     probed = clock_monotonic_s() - start;
     if (request->options != NULL &&
         !operations_check(request->options, &header, request->input->limits, err))
         return false;
     ok = jpeg_fits(&header) && !scratch->only_libvips
-             ? jpeg_fit(scratch, request, &header, ret, err)
-             : fit_by_libvips(scratch, request, &header, ret, err);
+             ? jpeg_fit(scratch, &mended, &header, ret, err)
+             : fit_by_libvips(scratch, &mended, &header, ret, err);
     if (ok)
         ret->stages.decode += probed;
     return ok;

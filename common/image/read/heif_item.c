@@ -142,3 +142,59 @@ struct heif_item heif_item_read(struct bytes data)
     ret.premultiplied = is_premultiplied(find_box(meta, "iref"), item);
     return ret;
 }
+
+static struct bytes find_meta(struct bytes data)
+{
+    struct bytes meta = find_box(data, "meta");
+    unsigned flags;
+
+    (void)take_version(&meta, &flags);
+    return meta;
+}
+
+void heif_header_read(struct bytes data, struct heif_header *ret)
+{
+    struct bytes properties = find_box(find_box(find_meta(data), "iprp"), "ipco");
+    struct box box;
+
+    *ret = (struct heif_header){0};
+    while (next_box(&properties, &box)) {
+        const uint8_t *d = box.body.data;
+
+        if (strcmp(box.type, "ispe") == 0 && take(&box.body, 4) == 0) {
+            double width = (double)take(&box.body, 4), height = (double)take(&box.body, 4);
+
+            ret->pixels = width * height > ret->pixels ? width * height : ret->pixels;
+        }
+        if (strcmp(box.type, "hvcC") == 0 && box.body.len > 17) /* bit_depth_luma_minus8 */
+            ret->deep |= (d[17] & 7) > 0;
+        if (strcmp(box.type, "av1C") == 0 && box.body.len > 2) /* high_bitdepth */
+            ret->deep |= (d[2] & 0x40) != 0;
+    }
+}
+
+bool heif_mend(struct bytes *data, struct scratch_buffer *copy, struct error *err)
+{
+    static const uint8_t passed_over[] = {'f', 'r', 'e', 'e'};
+    struct bytes references = find_box(find_meta(*data), "iref");
+    unsigned flags;
+    const size_t id_size = take_version(&references, &flags) == 0 ? 2 : 4;
+    const uint8_t *at = references.data;
+    bool copied = false;
+
+    for (struct box box; next_box(&references, &box); at = references.data) {
+        (void)take(&box.body, id_size); /* the item that refers, then to how many */
+        if (strcmp(box.type, "auxl") != 0 || take(&box.body, 2) < 2)
+            continue;
+        if (!copied) {
+            if (!scratch_buffer_need(copy, data->len, err))
+                return false;
+            memcpy(copy->data, data->data, data->len);
+            copied = true;
+        }
+        memcpy(copy->data + (at + 4 - data->data), passed_over, sizeof(passed_over));
+    }
+    if (copied)
+        *data = bytes_of(copy->data, data->len);
+    return true;
+}

@@ -30,14 +30,20 @@ static void open_step(void *arg)
     jpeg_read_header(&d->codec, TRUE);
 }
 
-bool jpeg_decoder_open(struct jpeg_decoder *d, struct bytes data, const atomic_bool *cancelled,
-                       struct error *err)
+bool jpeg_decoder_open(struct jpeg_decoder *d, const struct image_input *input,
+                       const struct image_header *header, struct error *err)
 {
     memset(&d->codec, 0, sizeof(d->codec));
-    d->data = data;
+    d->data = input->data;
+    d->suspect = header->ones;
     d->resample_s = 0;
-    jpeg_guard_init(&d->guard, (j_common_ptr)&d->codec, cancelled);
-    return jpeg_guard_run(&d->guard, open_step, d) || failed(d, err);
+    jpeg_guard_init(&d->guard, (j_common_ptr)&d->codec, input->cancelled);
+    if (!jpeg_guard_run(&d->guard, open_step, d))
+        return failed(d, err);
+    return ((int)d->codec.image_width == header->width &&
+            (int)d->codec.image_height == header->height &&
+            d->codec.num_components == header->bands) ||
+           error_set(err, ERROR_BAD_IMAGE, "the image contradicts its own header");
 }
 
 void jpeg_decoder_done(struct jpeg_decoder *d)
@@ -48,9 +54,10 @@ void jpeg_decoder_done(struct jpeg_decoder *d)
 /* --- a second look --- */
 
 /* libjpeg-turbo's fast Huffman decoder, used wherever much data lies ahead, takes a code that does
- * not exist for a zero without a word. What follows then hardly ever ends where the scan does: so
- * when bytes are left over, all is read once more with so little ahead that the careful decoder
- * does it. Bytes left over alone are no error: some cameras pad. */
+ * not exist for a zero without a word. What follows then hardly ever ends where the scan does, and
+ * all ones is in no table: so when bytes are left over, or the header has seen many ones, all is
+ * read once more with so little ahead that the careful decoder does it. Neither alone is an error:
+ * some cameras pad. */
 enum { CAREFUL_BYTES = 256 };
 
 static void source_nothing(j_decompress_ptr codec)
@@ -86,6 +93,7 @@ static void careful_step(void *arg)
 {
     struct jpeg_decoder *d = arg;
     struct jpeg_decompress_struct *codec = &d->codec;
+    JSAMPARRAY row;
 
     jpeg_create_decompress(codec);
     codec->client_data = d;
@@ -99,11 +107,43 @@ static void careful_step(void *arg)
     jpeg_read_header(codec, TRUE);
     codec->scale_denom = 8; /* only the codes matter */
     jpeg_start_decompress(codec);
-    while (codec->output_scanline < codec->output_height) {
-        JSAMPROW row = d->rows->data;
+    row = codec->mem->alloc_sarray((j_common_ptr)codec, JPOOL_IMAGE,
+                                   codec->output_width * (JDIMENSION)codec->output_components, 1);
+    while (codec->output_scanline < codec->output_height)
+        jpeg_read_scanlines(codec, row, 1);
+}
 
-        jpeg_read_scanlines(codec, &row, 1);
+static bool check_codes(struct jpeg_decoder *d, struct error *err)
+{
+    struct jpeg_decoder *careful = calloc(1, sizeof(*careful));
+    bool ok;
+
+    if (careful == NULL)
+        return error_oom(err);
+    jpeg_abort_decompress(&d->codec); /* its coefficients would be there twice */
+    careful->data = d->data;
+    jpeg_guard_init(&careful->guard, (j_common_ptr)&careful->codec, d->guard.cancelled);
+    ok = jpeg_guard_run(&careful->guard, careful_step, careful) || failed(careful, err);
+    jpeg_decoder_done(careful);
+    free(careful);
+    return ok;
+}
+
+/* Of several scans, each may be whole and others missing: a component without any, or a part of its
+ * coefficients or of their bits. */
+static bool is_complete(const struct jpeg_decoder *d)
+{
+    const struct jpeg_decompress_struct *codec = &d->codec;
+
+    for (int c = 0; c < codec->num_components; c++) {
+        if (codec->comp_info[c].quant_table == NULL) /* which its first scan sets */
+            return false;
+        for (int k = 0; codec->coef_bits != NULL && k < DCTSIZE2; k++) {
+            if (codec->coef_bits[c][k] != 0)
+                return false;
+        }
     }
+    return true;
 }
 
 static void finish_step(void *arg)
@@ -113,26 +153,17 @@ static void finish_step(void *arg)
     jpeg_finish_decompress(&d->codec);
 }
 
-static bool check_codes(struct jpeg_decoder *d, struct error *err)
+/* To be called when all rows are read. */
+static bool check_whole(struct jpeg_decoder *d, struct error *err)
 {
-    struct jpeg_decoder *careful;
-    bool ok;
+    bool complete = is_complete(d), progressive = d->codec.progressive_mode;
 
-    if (jpeg_has_multiple_scans(&d->codec)) /* read to the end of the file already */
-        return true;
-    d->guard.lenient = true;
-    if (!jpeg_guard_run(&d->guard, finish_step, d) || d->guard.manager.num_warnings == 0)
-        return d->guard.state != JPEG_CANCELLED || failed(d, err);
-    careful = calloc(1, sizeof(*careful));
-    if (careful == NULL)
-        return error_oom(err);
-    careful->data = d->data;
-    careful->rows = d->rows; /* large enough: it held more of the same picture */
-    jpeg_guard_init(&careful->guard, (j_common_ptr)&careful->codec, d->guard.cancelled);
-    ok = jpeg_guard_run(&careful->guard, careful_step, careful) || failed(careful, err);
-    jpeg_decoder_done(careful);
-    free(careful);
-    return ok;
+    /* what libjpeg says of bytes behind the last scan is none of the picture's */
+    if (!jpeg_guard_run(&d->guard, finish_step, d) && d->guard.state == JPEG_CANCELLED)
+        return failed(d, err);
+    if (!complete || d->guard.garbage)
+        return failed(d, err);
+    return (d->guard.leftovers == 0 && !d->suspect) || progressive || check_codes(d, err);
 }
 
 /* --- rows --- */
@@ -248,5 +279,28 @@ bool jpeg_decoder_read(struct jpeg_decoder *d, int denominator, struct resample 
     if (!jpeg_guard_run(&d->guard, start_step, d))
         return failed(d, err);
     return scratch_buffer_need(rows, ROW_ALIGN + PIXEL + ROWS * row_bytes(d), err) &&
-           (jpeg_guard_run(&d->guard, rows_step, d) || failed(d, err)) && check_codes(d, err);
+           (jpeg_guard_run(&d->guard, rows_step, d) || failed(d, err)) && check_whole(d, err);
+}
+
+static void whole_step(void *arg)
+{
+    struct jpeg_decoder *d = arg;
+    size_t line = (size_t)d->codec.output_width * (size_t)d->codec.output_components;
+
+    while (d->codec.output_scanline < d->codec.output_height) {
+        JSAMPROW row = d->pixels + d->codec.output_scanline * line;
+
+        jpeg_read_scanlines(&d->codec, &row, 1);
+    }
+}
+
+bool jpeg_decoder_read_whole(struct jpeg_decoder *d, int denominator, uint8_t *pixels,
+                             struct error *err)
+{
+    d->pixels = pixels;
+    d->codec.scale_num = 1;
+    d->codec.scale_denom = (unsigned)denominator;
+    if (!jpeg_guard_run(&d->guard, start_step, d) || !jpeg_guard_run(&d->guard, whole_step, d))
+        return failed(d, err);
+    return check_whole(d, err);
 }

@@ -27,12 +27,6 @@ static bool decode(struct jpeg_decoder *d, struct geometry *g, struct image_scra
            jpeg_decoder_read(d, g->joined, &w->resample, &w->rows, err);
 }
 
-static bool same_header(const struct jpeg_decoder *d, const struct image_header *h)
-{
-    return (int)d->codec.image_width == h->width && (int)d->codec.image_height == h->height &&
-           d->codec.num_components == h->bands;
-}
-
 static bool to_srgb(const struct geometry *g, const struct jpeg_metadata *metadata, int bands,
                     struct image_scratch *w, struct error *err)
 {
@@ -54,11 +48,9 @@ bool jpeg_fit(struct image_scratch *w, const struct fit_request *request,
     struct jpeg_metadata metadata;
     struct geometry g;
 
-    if (!jpeg_decoder_open(&d, request->input->data, request->input->cancelled, err) ||
+    if (!jpeg_decoder_open(&d, request->input, header, err) ||
         !jpeg_metadata_read(request->input->data, &w->profile, &metadata, err))
         return false;
-    if (!same_header(&d, header))
-        return error_set(err, ERROR_BAD_IMAGE, "the image contradicts its own header");
     if (!geometry_plan(&g, &stored, metadata.orientation, request, err) || !decode(&d, &g, w, err))
         return false;
     middle = clock_monotonic_s();

@@ -1,6 +1,8 @@
 #include "image/read/jpeg_guard.h"
 
 #include <jerror.h>
+#include <stdint.h>
+#include <string.h>
 
 /* `manager` is the first member */
 static struct jpeg_guard *guard_of(j_common_ptr codec)
@@ -14,12 +16,63 @@ static void error_exit(j_common_ptr codec)
                      codec->err->msg_code == JERR_OUT_OF_MEMORY ? JPEG_NO_MEMORY : JPEG_BROKEN);
 }
 
+/* `count` bytes before what libjpeg reads next, which is a marker. Behind restarts some of them may
+ * have stood before the markers since: libjpeg adds them up. */
+static void note_leftover(struct jpeg_guard *guard, const uint8_t *end, size_t count)
+{
+    enum { BIT_BUFFER = 7 }; /* bytes that it can hold of each interval */
+
+    guard->leftovers++;
+    if (count > JPEG_STRAYS_MAX + BIT_BUFFER * guard->restarts &&
+        memcmp(end - count, end - count + 1, count - 1) != 0)
+        guard->garbage = true;
+    guard->restarts = 0;
+}
+
+/* libjpeg traces the markers that it reads: what is left over behind a segment is none of a scan's
+ * data. */
+static void note_marker(struct jpeg_guard *guard, int message)
+{
+    switch (message) {
+    case JTRC_SOS_PARAMS:
+        guard->in_scan = true;
+        guard->restarts = 0;
+        break;
+    case JTRC_RST:
+        guard->restarts++;
+        break;
+    case JTRC_DHT:
+    case JTRC_DQT:
+    case JTRC_DRI:
+    case JTRC_MISC_MARKER:
+        guard->in_scan = false;
+        break;
+    default:
+        break;
+    }
+}
+
 static void emit_message(j_common_ptr codec, int level)
 {
-    if (level < 0 && !guard_of(codec)->lenient)
+    struct jpeg_guard *guard = guard_of(codec);
+
+    if (level >= 0) {
+        note_marker(guard, codec->err->msg_code);
+        return;
+    }
+    switch (codec->err->msg_code) {
+    case JWRN_ADOBE_XFORM:
+    case JWRN_JFIF_MAJOR:
+    case JWRN_NOT_SEQUENTIAL:
+        break;
+    case JWRN_EXTRANEOUS_DATA:
+        if (guard->in_scan)
+            note_leftover(guard, ((j_decompress_ptr)codec)->src->next_input_byte,
+                          (size_t)codec->err->msg_parm.i[0]);
+        break;
+    default:
         error_exit(codec);
-    if (level < 0)
-        codec->err->num_warnings++;
+    }
 }
 
 static void ignore_message(j_common_ptr codec)
@@ -43,7 +96,9 @@ void jpeg_guard_init(struct jpeg_guard *guard, j_common_ptr codec, const atomic_
     guard->manager.output_message = ignore_message;
     guard->progress = (struct jpeg_progress_mgr){.progress_monitor = poll_cancelled};
     guard->cancelled = cancelled;
-    guard->lenient = false;
+    guard->in_scan = guard->garbage = false;
+    guard->restarts = 0;
+    guard->leftovers = 0;
     guard->state = JPEG_FINE;
 }
 

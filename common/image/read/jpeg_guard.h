@@ -17,12 +17,19 @@ struct jpeg_guard {
     struct jpeg_progress_mgr progress;
     jmp_buf escape;
     const atomic_bool *cancelled; /* may be NULL; polled whenever libjpeg tells its progress */
-    bool lenient;                 /* warnings are only counted (manager.num_warnings) */
+    bool in_scan;                 /* the last marker began a scan, or is a restart in it */
+    size_t restarts;              /* since then, or since bytes were left over */
+    int leftovers;                /* times that bytes of a scan were left over before a marker */
+    bool garbage;                 /* and once they were no padding: see jpeg_guard_init */
     enum { JPEG_FINE, JPEG_CANCELLED, JPEG_NO_MEMORY, JPEG_BROKEN } state;
 };
 
 /* To be called before jpeg_create_...; the guard must live as long as *codec. A warning counts as
- * an error: it means that pixels are made up. */
+ * an error when it means that pixels are made up (libjpeg found no more data, a code that does not
+ * exist, or another restart marker than it should be). Odd values in header fields mean nothing.
+ * Bytes of a scan left over before a marker are counted; they are padding or strays when they are
+ * all the same or few (JPEG_STRAYS_MAX), else garbage. Bytes between segments mean nothing. */
+enum { JPEG_STRAYS_MAX = 16 };
 void jpeg_guard_init(struct jpeg_guard *guard, j_common_ptr codec, const atomic_bool *cancelled);
 
 /* Run step(arg); false when libjpeg gave up, with guard->state saying why. */

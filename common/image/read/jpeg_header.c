@@ -1,4 +1,4 @@
-#include "image/private.h"
+#include "image/read/jpeg.h"
 
 #include <string.h>
 
@@ -44,9 +44,10 @@ static bool read_frame(const uint8_t *p, size_t len, int marker, struct jpeg_hea
     ret->components = p[5];
     ret->progressive = marker == 0xc2 || marker == 0xca;
     ret->coefficients = ret->progressive;
-    if (ret->width == 0 || ret->height == 0 || ret->components == 0 ||
-        len < 6 + 3 * (size_t)ret->components)
+    if (ret->width == 0 || ret->height == 0 || len < 6 + 3 * (size_t)ret->components)
         return broken(err, "has a broken frame header");
+    if (ret->components != 1 && ret->components != 3 && ret->components != 4)
+        return broken(err, "has neither 1 (grey), 3 (colour) nor 4 (CMYK) components");
 
     for (int i = 0; i < ret->components; i++) {
         int h = p[7 + 3 * i] >> 4, v = p[7 + 3 * i] & 15;
@@ -63,59 +64,73 @@ static bool read_frame(const uint8_t *p, size_t len, int marker, struct jpeg_hea
     return true;
 }
 
-/* The next marker at or after *pos, which is left behind it; -1 at the end of the data. Stuffed
- * zeros and restarts, which belong to the compressed data, are passed over. */
-static int next_marker(struct bytes data, size_t *pos)
+/* The next marker, behind which w->pos is left; -1 at the end of the data. Stuffed zeros and
+ * restarts, which belong to the compressed data, are passed over. */
+static int next_marker(struct jpeg_walk *w)
 {
-    while (*pos < data.len) {
-        const uint8_t *p = memchr(data.data + *pos, 0xff, data.len - *pos);
+    static const uint8_t ones[] = {0xff, 0, 0xff, 0};
+    const uint8_t *p, *end = w->data.data + w->data.len;
 
-        if (p == NULL)
+    while ((p = memchr(w->data.data + w->pos, 0xff, w->data.len - w->pos)) != NULL) {
+        while (p < end && *p == 0xff)
+            p++;
+        if (p == end)
             break;
-        *pos = (size_t)(p - data.data);
-        while (*pos < data.len && data.data[*pos] == 0xff)
-            (*pos)++;
-        if (*pos == data.len)
-            break;
-        int marker = data.data[(*pos)++];
+        int marker = *p++;
+        w->pos = (size_t)(p - w->data.data);
         if (marker != 0 && marker != TEM && (marker < RST0 || marker >= SOI))
             return marker;
+        if (marker == 0 && (size_t)(end - p) >= sizeof(ones) && memcmp(p, ones, sizeof(ones)) == 0)
+            w->ones = true;
     }
     return -1;
+}
+
+int jpeg_walk_next(struct jpeg_walk *w, struct bytes *ret)
+{
+    int marker = next_marker(w);
+    size_t len;
+
+    *ret = bytes_of(NULL, 0);
+    if (marker < 0 || marker == EOI || marker == SOI)
+        return marker;
+    if (w->data.len - w->pos < 2)
+        return -1;
+    len = (size_t)get16(w->data.data + w->pos);
+    if (len < 2) /* libjpeg skips nothing then */
+        len = 2;
+    if (len > w->data.len - w->pos)
+        return -1;
+    *ret = bytes_of(w->data.data + w->pos + 2, len - 2);
+    w->pos += len;
+    return marker;
 }
 
 /* Without an end marker nothing tells whether the last scan is whole, or whether more scans should
  * follow, and libjpeg's read-ahead stumbles over its absence anyway: such a file is refused. */
 bool jpeg_header_read(struct bytes data, struct jpeg_header *ret, struct error *err)
 {
-    size_t pos = 2;
-    int scans = 0;
+    struct jpeg_walk walk = {.data = data, .pos = 2};
+    int scans = 0, marker;
+    struct bytes segment;
 
     *ret = (struct jpeg_header){0};
-    for (;;) {
-        int marker = next_marker(data, &pos);
-        size_t len;
-
-        if (marker == EOI)
-            break;
-        if (marker < 0 || data.len - pos < 2)
+    while ((marker = jpeg_walk_next(&walk, &segment)) != EOI) {
+        if (marker < 0)
             return broken(err, "is truncated");
-        len = (size_t)get16(data.data + pos);
-        if (len > data.len - pos)
-            return broken(err, "is truncated");
-        if (marker == SOI || len < 2)
+        if (marker == SOI)
             return broken(err, "has a broken marker");
-        if (is_frame(marker) && !read_frame(data.data + pos + 2, len - 2, marker, ret, err))
+        if (is_frame(marker) && !read_frame(segment.data, segment.len, marker, ret, err))
             return false;
         if (marker == SOS) {
-            if (ret->components == 0 || len < 3)
+            if (ret->components == 0 || segment.len < 1)
                 return broken(err, "has a broken scan header");
-            ret->coefficients |= data.data[pos + 2] < ret->components;
+            ret->coefficients |= segment.data[0] < ret->components;
             if (++scans > IMAGE_JPEG_SCANS_MAX)
                 return error_set(err, ERROR_BAD_IMAGE, "the JPEG file has more than %d scans",
                                  IMAGE_JPEG_SCANS_MAX);
         }
-        pos += len;
     }
+    ret->ones = walk.ones;
     return scans > 0 || broken(err, "has no image");
 }

@@ -44,26 +44,6 @@ int exif_orientation(struct bytes tiff)
     return 1;
 }
 
-/* The next segment before the first scan, without its marker and length; *pos is left behind it. */
-static bool next_segment(struct bytes data, size_t *pos, int *marker, struct bytes *ret)
-{
-    size_t len;
-
-    while (*pos < data.len && data.data[*pos] != 0xff) /* garbage, which libjpeg refuses later */
-        (*pos)++;
-    while (*pos < data.len && data.data[*pos] == 0xff)
-        (*pos)++;
-    if (data.len - *pos < 3)
-        return false;
-    *marker = data.data[*pos];
-    len = get(data.data + *pos + 1, 2, true);
-    if (*marker == SOS || len < 2 || len > data.len - *pos - 1)
-        return false;
-    *ret = bytes_of(data.data + *pos + 3, len - 2);
-    *pos += 1 + len;
-    return true;
-}
-
 static bool join(const struct bytes *pieces, struct scratch_buffer *scratch, struct bytes *ret,
                  struct error *err)
 {
@@ -89,11 +69,11 @@ bool jpeg_metadata_read(struct bytes data, struct scratch_buffer *scratch,
     static const char exif[] = "Exif\0", icc[] = "ICC_PROFILE"; /* with their NULs */
     struct bytes pieces[PIECES_MAX] = {{0}}, segment;
     bool exif_seen = false;
-    size_t pos = 2;
+    struct jpeg_walk walk = {.data = data, .pos = 2};
     int marker;
 
     ret->orientation = 1;
-    while (next_segment(data, &pos, &marker, &segment)) {
+    while ((marker = jpeg_walk_next(&walk, &segment)) > 0 && marker != SOS) {
         if (marker == APP1 && !exif_seen && bytes_starts_with(segment, exif, sizeof(exif))) {
             exif_seen = true;
             ret->orientation =

@@ -1,13 +1,11 @@
-/* The allow-list: a format found by its magic bytes is opened by exactly its own loader. */
+/* The allow-list: a format found by its magic bytes is opened by exactly its own loader.
+ * JPEG is not here: see jpeg_load.c. */
 #include "image/private.h"
 
 static const struct {
     const char *loader;
     VipsFailOn fail_on;
 } loaders[] = {
-    /* A warning of libjpeg inside the image data means that pixels are made up (premature end of
-     * a data segment, bad Huffman code). */
-    [IMAGE_JPEG] = {"jpegload_buffer", VIPS_FAIL_ON_WARNING},
     /* libpng also warns of odd but harmless metadata. */
     [IMAGE_PNG] = {"pngload_buffer", VIPS_FAIL_ON_ERROR},
     [IMAGE_WEBP] = {"webpload_buffer", VIPS_FAIL_ON_WARNING},
@@ -18,8 +16,7 @@ static const struct {
     [IMAGE_AVIF] = {"heifload_buffer", VIPS_FAIL_ON_WARNING},
 };
 
-bool image_load(struct bytes data, enum image_format format, int shrink, VipsImage **ret,
-                struct error *err)
+bool image_load(struct bytes data, enum image_format format, VipsImage **ret, struct error *err)
 {
     VipsOperation *operation;
     VipsBlob *blob;
@@ -37,8 +34,6 @@ bool image_load(struct bytes data, enum image_format format, int shrink, VipsIma
     g_object_set(operation, "buffer", blob, "access", VIPS_ACCESS_SEQUENTIAL, "fail_on",
                  loaders[format].fail_on, NULL);
     vips_area_unref(VIPS_AREA(blob));
-    if (shrink > 1)
-        g_object_set(operation, "shrink", shrink, NULL);
 
     ok = vips_cache_operation_buildp(&operation) == 0;
     if (ok)

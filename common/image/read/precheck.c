@@ -10,6 +10,7 @@ enum {
     WRITE_JPEG = 8, /* resizing included */
     WRITE_AVIF = 48,
     WRITE_OTHER = 24,
+    LARGE_BYTES = 16 * 1024 * 1024,
     LARGE = 5000000, /* a baseline JPEG of 4 megapixels to 256 x 256, 30 ms; most take 5 */
 };
 
@@ -53,26 +54,43 @@ static int64_t write_cost(struct image_size picture, const struct image_options 
     return cost < LARGE ? (int64_t)cost : LARGE;
 }
 
+/* As image_probe does, which refuses what does not fit. */
+static int64_t heif_memory(struct bytes data, const struct image_limits *limits)
+{
+    struct heif_header h;
+    double memory;
+
+    heif_header_read(data, &h);
+    memory = h.pixels * (h.deep ? HEIF_DEEP_BYTES : HEIF_BYTES);
+    return memory > 0 && memory < (double)limits->max_decode_bytes ? (int64_t)memory
+                                                                   : limits->max_decode_bytes;
+}
+
 bool image_precheck(struct bytes data, const struct image_options *options,
-                    const struct image_limits *limits, bool *large, struct error *err)
+                    const struct image_limits *limits, struct image_cost *ret, struct error *err)
 {
     struct image_header h;
     enum image_format format = image_sniff(data);
 
     if (format == IMAGE_HEIC || format == IMAGE_AVIF) {
-        *large = true;
+        bool whole = options != NULL && operations_asked(options); /* of a size not known yet */
+
+        *ret =
+            (struct image_cost){true, whole ? limits->max_decode_bytes : heif_memory(data, limits)};
         return true;
     }
     if (!image_probe(data, limits, &h, err))
         return false;
     int64_t cost = read_cost(&h);
+    ret->memory = h.memory;
     if (options != NULL) {
+        struct image_size size = {h.width, h.height};
+
         if (!operations_check(options, &h, limits, err))
             return false;
-        cost +=
-            operations_cost(&h, options) +
-            write_cost(operations_size(options, (struct image_size){h.width, h.height}), options);
+        cost += operations_cost(&h, options) + write_cost(operations_size(options, size), options);
+        ret->memory += operations_memory(options, size);
     }
-    *large = cost >= LARGE;
+    ret->large = ret->memory >= LARGE_BYTES || cost >= LARGE;
     return true;
 }

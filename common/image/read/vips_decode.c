@@ -11,14 +11,18 @@
 #include "image/read/jpeg.h"
 
 /* As small as the decoder's inverse DCT can make it. */
-static bool load_shrunk_jpeg(struct bytes data, int joined, VipsImage **image, struct error *err)
+static bool load_jpeg(const struct image_header *header, const struct fit_request *request,
+                      struct geometry *g, VipsImage **image, struct error *err)
 {
-    VipsImage *shrunk = NULL;
+    CLEANUP(scratch_buffer_done) struct scratch_buffer joined = {0};
+    struct jpeg_metadata metadata;
 
-    if (!image_load(data, IMAGE_JPEG, joined, &shrunk, err))
+    if (!jpeg_metadata_read(request->input->data, &joined, &metadata, err) ||
+        !geometry_plan(g, &(struct image_size){header->width, header->height}, metadata.orientation,
+                       request, err))
         return false;
-    image_replace(image, shrunk);
-    return true;
+    g->joined = jpeg_scale(geometry_spare(g));
+    return jpeg_load(request->input, header, g->joined, metadata.profile, image, err);
 }
 
 static bool box_shrink(VipsImage **image, int factor, struct error *err)
@@ -136,35 +140,41 @@ static bool prepare(VipsImage **image, const struct image_header *header,
            pixels_render(image, request->input->cancelled, err);
 }
 
+static bool load_other(const struct image_header *header, const struct fit_request *request,
+                       struct geometry *g, VipsImage **image, struct error *err)
+{
+    struct bytes data = request->input->data;
+    struct image_size size;
+
+    if (!image_load(data, header->format, image, err) || !check_size(*image, header, err) ||
+        !complete(image, data, header->format, err))
+        return false;
+    size = is_framed(header) ? (struct image_size){header->width, header->height}
+                             : (struct image_size){(*image)->Xsize, (*image)->Ysize};
+    if (!geometry_plan(g, &size, vips_image_get_orientation(*image), request, err))
+        return false;
+    g->joined = geometry_spare(g);
+    return true;
+}
+
 bool image_decode(const struct image_header *header, const struct fit_request *request,
                   struct geometry *g, VipsImage **ret, struct error *err)
 {
-    struct bytes data = request->input->data;
-    CLEANUP(buffer_done) struct buffer first_page = BUFFER_MAX(data.len);
+    struct image_input input = *request->input;
+    struct fit_request asked = *request;
+    CLEANUP(buffer_done) struct buffer first_page = BUFFER_MAX(input.data.len);
     CLEANUP_IMAGE VipsImage *image = NULL;
     bool jpeg = header->format == IMAGE_JPEG;
-    struct image_size size;
 
+    asked.input = &input;
     if (header->format == IMAGE_TIFF && header->pages > 1) {
-        if (!tiff_first_page(data, &first_page, err))
+        if (!tiff_first_page(input.data, &first_page, err))
             return false;
-        data = buffer_view(&first_page);
+        input.data = buffer_view(&first_page);
     }
-    if (!image_load(data, header->format, 1, &image, err) || !check_size(image, header, err) ||
-        !complete(&image, data, header->format, err))
+    if (!(jpeg ? load_jpeg : load_other)(header, &asked, g, &image, err) ||
+        !prepare(&image, header, &asked, jpeg ? 1 : g->joined, err))
         return false;
-    size = is_framed(header) ? (struct image_size){header->width, header->height}
-                             : (struct image_size){image->Xsize, image->Ysize};
-    if (!geometry_plan(g, &size, vips_image_get_orientation(image), request, err))
-        return false;
-    g->joined = geometry_spare(g);
-    if (jpeg)
-        g->joined = jpeg_scale(g->joined);
-    if (jpeg && g->joined > 1 && !load_shrunk_jpeg(data, g->joined, &image, err))
-        return false;
-    if (!prepare(&image, header, request, jpeg ? 1 : g->joined, err))
-        return false;
-    /* libvips leaves out the pixel that stands for less than `joined` of a JPEG */
     g->decoded = (struct image_size){image->Xsize, image->Ysize};
     if (image->Xsize < g->width / g->joined || image->Ysize < g->height / g->joined ||
         image->Bands != 3)

@@ -70,8 +70,9 @@ static void test_defaults(void **state)
         assert_string_equal(s.host, "0.0.0.0");
         assert_string_equal(s.storage_url, "file:data/objects");
         assert_int_equal(s.max_body_bytes, 33554432);
-        assert_int_equal(s.max_pixels, 50000000);
-        assert_int_equal(s.max_decode_bytes, 268435456);
+        assert_int_equal(s.max_pixels, 110000000);
+        assert_int_equal(s.max_decode_bytes, 536870912);
+        assert_int_equal(s.decode_budget_bytes, 536870912);
         assert_int_equal(s.max_connections, 1000);
         assert_int_equal(s.max_inflight, 256);
         assert_int_equal(s.body_budget_bytes, 134217728);

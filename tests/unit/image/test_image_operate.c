@@ -225,9 +225,9 @@ static void check_refused(const struct builder *b, const struct image_options *o
     struct image_input input = {.data = bytes_of(b->data, b->len), .limits = &limits};
     struct image_result r = {0};
     struct error err = {0};
-    bool large;
+    struct image_cost cost;
 
-    assert_false(image_precheck(input.data, o, &limits, &large, &err));
+    assert_false(image_precheck(input.data, o, &limits, &cost, &err));
     assert_int_equal(err.code, ERROR_TOO_LARGE);
     assert_memory_equal(err.message, names, strlen(names));
     err = (struct error){0};
@@ -242,19 +242,19 @@ static void test_limits_of_pixels(void **state)
     struct builder wide = {0}, long_side = {0};
     struct image_options o = options_with("rotate", "45");
     struct error err = {0};
-    bool large;
+    struct image_cost cost;
 
     (void)state;
     build_png(&wide, 30000, 1000, 8, 2); /* 30 million; turned by 45 degrees, 480 */
     check_refused(&wide, &o, 1 << 30, "rotate: ");
     o = options_with("rotate", "90");
-    assert_true(image_precheck(bytes_of(wide.data, wide.len), &o, &roomy, &large, &err));
-    assert_true(large);
+    assert_true(image_precheck(bytes_of(wide.data, wide.len), &o, &roomy, &cost, &err));
+    assert_true(cost.large);
     build_png(&long_side, 70000, 10, 8, 2);
     check_refused(&long_side, &o, 1 << 30, "rotate: ");
     o = options_of(10, 10, IMAGE_COVER, IMAGE_JPEG);
     assert_true(
-        image_precheck(bytes_of(long_side.data, long_side.len), &o, &test_limits, &large, &err));
+        image_precheck(bytes_of(long_side.data, long_side.len), &o, &test_limits, &cost, &err));
 }
 
 /* The decoder's estimate, 3 bytes a pixel, and two pictures of 3 bytes each. */
@@ -264,15 +264,15 @@ static void test_limits_of_memory(void **state)
     struct image_options o = options_with("mean", "3");
     struct image_limits limits = {test_limits.max_pixels, 9 * 1000 * 1000};
     struct error err = {0};
-    bool large;
+    struct image_cost cost;
 
     (void)state;
     build_png(&b, 1000, 1000, 8, 2);
-    assert_true(image_precheck(bytes_of(b.data, b.len), &o, &limits, &large, &err));
+    assert_true(image_precheck(bytes_of(b.data, b.len), &o, &limits, &cost, &err));
     check_refused(&b, &o, limits.max_decode_bytes - 1, "operations on the whole image");
     o = options_of(0, 0, IMAGE_COVER, IMAGE_JPEG);
     limits.max_decode_bytes = 3 * 1000 * 1000;
-    assert_true(image_precheck(bytes_of(b.data, b.len), &o, &limits, &large, &err));
+    assert_true(image_precheck(bytes_of(b.data, b.len), &o, &limits, &cost, &err));
 }
 
 /* What an operation takes counts where thumbnails are told from what takes long. */
@@ -281,15 +281,15 @@ static void test_operations_take_long(void **state)
     struct builder b = {0};
     struct image_options o = options_of(0, 0, IMAGE_COVER, IMAGE_JPEG);
     struct error err = {0};
-    bool large;
+    struct image_cost cost;
 
     (void)state;
     build_png(&b, 600, 600, 8, 2);
-    assert_true(image_precheck(bytes_of(b.data, b.len), &o, &test_limits, &large, &err));
-    assert_false(large);
+    assert_true(image_precheck(bytes_of(b.data, b.len), &o, &test_limits, &cost, &err));
+    assert_false(cost.large);
     assert_true(image_options_set(&o, "median", "9", &err));
-    assert_true(image_precheck(bytes_of(b.data, b.len), &o, &test_limits, &large, &err));
-    assert_true(large);
+    assert_true(image_precheck(bytes_of(b.data, b.len), &o, &test_limits, &cost, &err));
+    assert_true(cost.large);
 }
 
 static void test_memory_is_given_back(void **state)

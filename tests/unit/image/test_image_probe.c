@@ -178,29 +178,64 @@ static void test_jpeg_variants(void **state)
     }
 }
 
-/* 256 MiB: a baseline JPEG within the pixels is fine; progressive 4:2:0 costs 3 bytes a pixel
- * more, 4:4:4 6 bytes. Several scans of one component each need the coefficients as well. */
+/* 256 MiB: a baseline JPEG within the pixels is fine; progressive 4:2:0 costs 3 bytes a pixel,
+ * 4:4:4 6 bytes, CMYK 7. Several scans of one component each need the coefficients as well. */
 static void test_jpeg_memory(void **state)
 {
     static const struct {
-        int marker, height, scan_components;
-        bool subsampled;
-        enum error_code code;
+        int marker, height, components, scan_components;
+        bool subsampled, fits;
     } cases[] = {
-        {0xc0, 5000, 3, false, ERROR_NONE},      {0xc2, 4400, 3, true, ERROR_NONE},
-        {0xc2, 4500, 3, true, ERROR_TOO_LARGE},  {0xc2, 2900, 3, false, ERROR_NONE},
-        {0xc2, 3000, 3, false, ERROR_TOO_LARGE}, {0xc0, 3000, 1, false, ERROR_TOO_LARGE},
+        {0xc0, 11000, 3, 3, false, true}, {0xc2, 8800, 3, 3, true, true},
+        {0xc2, 8900, 3, 3, true, false},  {0xc2, 4400, 3, 3, false, true},
+        {0xc2, 4500, 3, 3, false, false}, {0xc0, 4400, 3, 1, false, true},
+        {0xc0, 4500, 3, 1, false, false}, {0xc0, 3700, 4, 4, false, true},
+        {0xc0, 3800, 4, 4, false, false},
     };
+    const struct image_limits limits = {110000000, 268435456};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct builder b = {0};
         struct image_header h;
+        struct error err = {0};
 
-        build_jpeg(&b, cases[i].marker, 10000, cases[i].height, 3, cases[i].subsampled);
+        build_jpeg(&b, cases[i].marker, 10000, cases[i].height, cases[i].components,
+                   cases[i].subsampled);
         build_jpeg_scans(&b, cases[i].scan_components, 1);
-        assert_int_equal(probe(&b, &h), cases[i].code);
+        assert_int_equal(image_probe(bytes_of(b.data, b.len), &limits, &h, &err), cases[i].fits);
+        if (!cases[i].fits)
+            assert_int_equal(err.code, ERROR_TOO_LARGE);
     }
+}
+
+/* What a decode takes of the budget, for which it waits before anything is decoded. */
+static void test_share(void **state)
+{
+    static const struct {
+        const char *suffix;
+        int64_t memory;
+    } cases[] = {
+        {".jpg", 64 * 200 * 3},
+        {".jpg[interlace,subsample_mode=off]", 2 * 200 * 104 * 3 + 64 * 200 * 3},
+        {".png", 200 * 100 * 3},
+        {".avif", 200 * 100 * 10},
+    };
+    static const uint8_t headless[] = "\0\0\0\x18"
+                                      "ftypheic\0\0\0\0mif1heic";
+    struct image_cost cost;
+    struct error err = {0};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        SAMPLE s = save_sample(draw_quarters(200, 100), cases[i].suffix);
+
+        assert_true(image_precheck(sample_bytes(s), NULL, &test_limits, &cost, &err));
+        if (cost.memory != cases[i].memory)
+            fail_msg("%s: %lld bytes", cases[i].suffix, (long long)cost.memory);
+    }
+    assert_true(image_precheck(bytes_of(headless, 24), NULL, &test_limits, &cost, &err));
+    assert_int_equal(cost.memory, test_limits.max_decode_bytes);
 }
 
 static void test_png_memory(void **state)
@@ -304,11 +339,11 @@ static bool is_large(const char *suffix, int side, const struct image_options *o
 {
     SAMPLE s = save_sample(draw_quarters(side, side), suffix);
     struct error err = {0};
-    bool large;
+    struct image_cost cost;
 
-    if (!image_precheck(sample_bytes(s), options, &test_limits, &large, &err))
+    if (!image_precheck(sample_bytes(s), options, &test_limits, &cost, &err))
         fail_msg("%s: %s", suffix, err.message);
-    return large;
+    return cost.large;
 }
 
 static void test_what_takes_long(void **state)
@@ -346,6 +381,7 @@ int main(void)
         cmocka_unit_test(test_jpeg_scans),
         cmocka_unit_test(test_jpeg_variants),
         cmocka_unit_test(test_jpeg_memory),
+        cmocka_unit_test(test_share),
         cmocka_unit_test(test_png_memory),
         cmocka_unit_test(test_cut_anywhere),
         cmocka_unit_test(test_real_headers),

@@ -518,6 +518,97 @@ static bool look_at_niceness(void *state, void *arg, const atomic_bool *cancelle
     return true;
 }
 
+/* ---- memory */
+
+static struct worker_pool *pool_with_memory(int workers, int64_t memory_max)
+{
+    struct error err = {0};
+    struct worker_pool *pool = worker_pool_new(
+        &(struct worker_pool_options){.workers = workers, .queue_max = 8, .memory_max = memory_max},
+        &err);
+
+    assert_non_null(pool);
+    return pool;
+}
+
+static void call_with_memory(struct caller *caller, struct worker_pool *pool, struct held *held,
+                             int64_t memory, int64_t deadline_ms)
+{
+    held_init(held);
+    *caller = (struct caller){
+        .pool = pool,
+        .job = {.run = hold, .arg = held, .large = true, .memory = memory},
+        .deadline_ms = deadline_ms,
+    };
+    assert_int_equal(pthread_create(&caller->thread, NULL, caller_main, caller), 0);
+}
+
+/* It waits in the queue, where it holds no worker, and nothing large overtakes it. */
+static void large_jobs_wait_for_memory(void **state)
+{
+    struct worker_pool *pool = pool_with_memory(4, 100);
+    const int64_t deadline = clock_monotonic_ms() + FAR_MS;
+    struct caller first, second, third, fourth;
+    struct held held[4];
+
+    (void)state;
+    call_with_memory(&first, pool, &held[0], 60, deadline);
+    sem_wait(&held[0].running);
+    call_with_memory(&second, pool, &held[1], 50, deadline);
+    wait_for_depth(pool, 1);
+    call_with_memory(&third, pool, &held[2], 30, deadline);
+    wait_for_depth(pool, 2);
+    call_with_memory(&fourth, pool, &held[3], 20, deadline);
+    wait_for_depth(pool, 3);
+    for (int i = 0; i < 20; i++)
+        run_small(pool);
+    assert_int_equal(worker_pool_queue_depth(pool), 3);
+    assert_int_equal(worker_pool_busy(pool), 1);
+    let_go(&first, &held[0]);
+    for (size_t i = 1; i < 4; i++) /* all fit now, and all three workers know */
+        sem_wait(&held[i].running);
+    let_go(&second, &held[1]);
+    let_go(&third, &held[2]);
+    let_go(&fourth, &held[3]);
+    worker_pool_free(pool);
+}
+
+static void what_is_larger_than_the_budget_runs_alone(void **state)
+{
+    struct worker_pool *pool = pool_with_memory(2, 100);
+    const int64_t deadline = clock_monotonic_ms() + FAR_MS;
+    struct caller huge, next;
+    struct held held[2];
+
+    (void)state;
+    call_with_memory(&huge, pool, &held[0], 1000, deadline);
+    sem_wait(&held[0].running);
+    call_with_memory(&next, pool, &held[1], 1, deadline);
+    wait_for_depth(pool, 1);
+    let_go(&huge, &held[0]);
+    sem_wait(&held[1].running);
+    let_go(&next, &held[1]);
+    worker_pool_free(pool);
+}
+
+static void waiting_for_memory_ends_at_the_deadline(void **state)
+{
+    struct worker_pool *pool = pool_with_memory(2, 100);
+    struct caller first, late;
+    struct held held[2];
+
+    (void)state;
+    call_with_memory(&first, pool, &held[0], 100, clock_monotonic_ms() + FAR_MS);
+    sem_wait(&held[0].running);
+    call_with_memory(&late, pool, &held[1], 1, clock_monotonic_ms() + 30);
+    pthread_join(late.thread, NULL);
+    assert_false(late.ok);
+    assert_int_equal(late.err.code, ERROR_DEADLINE);
+    assert_int_equal(worker_pool_queue_depth(pool), 0);
+    let_go(&first, &held[0]);
+    worker_pool_free(pool);
+}
+
 static void each_worker_has_its_state(void **state)
 {
     struct states states = {.fail_from = 3};
@@ -636,6 +727,9 @@ int main(void)
         cmocka_unit_test(small_jobs_come_between_large_ones),
         cmocka_unit_test(large_jobs_do_not_starve),
         cmocka_unit_test(large_jobs_have_deadlines_too),
+        cmocka_unit_test(large_jobs_wait_for_memory),
+        cmocka_unit_test(what_is_larger_than_the_budget_runs_alone),
+        cmocka_unit_test(waiting_for_memory_ends_at_the_deadline),
         cmocka_unit_test(each_worker_has_its_state),
         cmocka_unit_test(a_state_that_cannot_be_made_fails_the_pool),
         cmocka_unit_test(what_is_accepted_runs_once),
