@@ -242,7 +242,7 @@ test: ## install, build, run every test; ends with a summary (TESTS=... for pyte
 	@bash tests/run.sh
 
 .PHONY: unit-binaries
-unit-binaries: $(UNIT_BIN) $(PROBES) $(BUILD)/bench/load $(HOSTILE_BIN)
+unit-binaries: $(UNIT_BIN) $(PROBES) $(BUILD)/bench/load $(BUILD)/bench/floor $(HOSTILE_BIN)
 
 .PHONY: unit
 unit: unit-binaries model ## run the unit tests
