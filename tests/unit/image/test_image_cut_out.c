@@ -267,16 +267,16 @@ static void test_precheck(void **state)
     struct image_options o = cut_options(64, 64, IMAGE_COVER, IMAGE_PNG);
     struct builder b = {.len = 0};
     struct error err = {0};
-    bool large = false;
+    struct image_cost cost;
 
     (void)state;
     build_png(&b, 8000, 6000, 8, 2);
     /* it is worked on smaller; it takes long, whatever its size */
-    assert_true(image_precheck(bytes_of(b.data, b.len), &o, &test_limits, &large, &err));
+    assert_true(image_precheck(bytes_of(b.data, b.len), &o, &test_limits, &cost, &err));
     b.len = 0;
     build_png(&b, 10, 10, 8, 2);
-    assert_true(image_precheck(bytes_of(b.data, b.len), &o, &test_limits, &large, &err));
-    assert_true(large);
+    assert_true(image_precheck(bytes_of(b.data, b.len), &o, &test_limits, &cost, &err));
+    assert_true(cost.large);
 }
 
 static void test_memory_is_given_back(void **state)

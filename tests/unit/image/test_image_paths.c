@@ -348,7 +348,8 @@ static struct sample spliced(struct sample s, size_t at, size_t cut, struct byte
     uint8_t *to = r.data;
 
     memcpy(to, s.data, at);
-    memcpy(to + at, with.data, with.len);
+    if (with.len > 0)
+        memcpy(to + at, with.data, with.len);
     memcpy(to + at + with.len, (uint8_t *)s.data + at + cut, s.len - at - cut);
     return r;
 }
