@@ -209,7 +209,8 @@ static int on_commit(void *ctx, sqlite3 *handle, const char *name, int frames)
 
 bool outbox_db_open(const char *path, struct outbox_db *db, struct error *err)
 {
-    static const char whole[] = "SELECT quick_check = 'ok' FROM pragma_quick_check(1)";
+    /* without an argument, which newer releases (Debian 13's) take for the name of a table */
+    static const char whole[] = "SELECT quick_check = 'ok' FROM pragma_quick_check";
     int64_t wal_bytes = outbox_file_size(path, "-wal"); /* a clean end leaves none */
     bool check = wal_bytes > 0 || outbox_file_size(path, "") <= ALWAYS_CHECKED_BYTES;
     int frames = -1;
