@@ -67,6 +67,15 @@ static unsigned take_version(struct bytes *box, unsigned *flags)
     return (unsigned)(both >> 24);
 }
 
+static struct bytes find_meta(struct bytes data)
+{
+    struct bytes meta = find_box(data, "meta");
+    unsigned flags;
+
+    (void)take_version(&meta, &flags);
+    return meta;
+}
+
 static void read_property(const struct box *p, struct heif_item *ret)
 {
     const uint8_t *d = p->body.data;
@@ -131,25 +140,14 @@ static bool is_premultiplied(struct bytes iref, uint64_t item)
 struct heif_item heif_item_read(struct bytes data)
 {
     struct heif_item ret = {0};
-    struct bytes meta = find_box(data, "meta"), pitm;
+    struct bytes meta = find_meta(data), pitm = find_box(meta, "pitm");
     unsigned flags;
     uint64_t item;
 
-    (void)take_version(&meta, &flags);
-    pitm = find_box(meta, "pitm");
     item = take_version(&pitm, &flags) == 0 ? take(&pitm, 2) : take(&pitm, 4);
     read_properties(find_box(meta, "iprp"), item, &ret);
     ret.premultiplied = is_premultiplied(find_box(meta, "iref"), item);
     return ret;
-}
-
-static struct bytes find_meta(struct bytes data)
-{
-    struct bytes meta = find_box(data, "meta");
-    unsigned flags;
-
-    (void)take_version(&meta, &flags);
-    return meta;
 }
 
 void heif_header_read(struct bytes data, struct heif_header *ret)

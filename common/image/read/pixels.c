@@ -146,6 +146,19 @@ bool pixels_to_srgb(VipsImage **image, struct channels channels, struct error *e
     return colours_to_srgb_8(image, err);
 }
 
+/* `computed` in the place of *image, its numbers in `format` again. */
+static bool replace_as(VipsImage **image, VipsImage *computed, VipsBandFormat format,
+                       struct error *err)
+{
+    VipsImage *out = NULL;
+
+    image_replace(image, computed);
+    if (vips_cast(*image, &out, format, NULL) != 0)
+        return failed(err);
+    image_replace(image, out);
+    return true;
+}
+
 bool pixels_widen(VipsImage **image, int colours, struct error *err)
 {
     VipsBandFormat format = (*image)->BandFmt;
@@ -162,11 +175,7 @@ bool pixels_widen(VipsImage **image, int colours, struct error *err)
     }
     if (vips_linear(*image, &out, factors, offsets, (*image)->Bands, NULL) != 0)
         return failed(err);
-    image_replace(image, out);
-    if (vips_cast(*image, &out, format, NULL) != 0)
-        return failed(err);
-    image_replace(image, out);
-    return true;
+    return replace_as(image, out, format, err);
 }
 
 bool pixels_unpremultiply(VipsImage **image, struct error *err)
@@ -177,11 +186,7 @@ bool pixels_unpremultiply(VipsImage **image, struct error *err)
 
     if (vips_unpremultiply(*image, &out, "max_alpha", max, NULL) != 0)
         return failed(err);
-    image_replace(image, out);
-    if (vips_cast(*image, &out, format, NULL) != 0)
-        return failed(err);
-    image_replace(image, out);
-    return true;
+    return replace_as(image, out, format, err);
 }
 
 bool pixels_flatten(VipsImage **image, uint32_t background, struct error *err)
