@@ -275,6 +275,15 @@ def stack(tmp_path, services):
     return services[0].start()
 
 
+@pytest.fixture(name="start")
+def fixture_start(tmp_path, services):
+    """start(SETTING=…): preprocess-service alone, its events dropped."""
+    def start(**env):
+        services.append(Service("preprocess-service", tmp_path, EVENTS_URL="none:", **env))
+        return services[-1].start()
+    return start
+
+
 @pytest.fixture
 def preprocess(tmp_path, services):
     """preprocess-service alone, its events dropped."""

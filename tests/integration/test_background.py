@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import PHOTOS, ROOT, SLOW, Service, needs_photos, tree, wait_for
+from conftest import PHOTOS, ROOT, SLOW, needs_photos, tree, wait_for
 from images import encode
 from models import mask_model
 from test_preprocess import assert_problem, expected_id, post_form
@@ -29,14 +29,6 @@ def red_and_blue():
 
 
 PICTURE = red_and_blue()
-
-
-@pytest.fixture(name="start")
-def fixture_start(tmp_path, services):
-    def start(**env):
-        services.append(Service("preprocess-service", tmp_path, EVENTS_URL="none:", **env))
-        return services[-1].start()
-    return start
 
 
 @pytest.fixture(name="service")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import Service, wait_for
+from conftest import wait_for
 from images import decode, encode, gradient
 from test_preprocess import assert_problem, expected_id, form, post_form
 from test_pubsub import ID
@@ -17,14 +17,6 @@ RNG = np.random.default_rng(5)
 NOISE = RNG.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 PNG = encode(Image.fromarray(NOISE), "PNG")
 EXACT = "fit=none&format=png"
-
-
-@pytest.fixture(name="start")
-def fixture_start(tmp_path, services):
-    def start(**env):
-        services.append(Service("preprocess-service", tmp_path, EVENTS_URL="none:", **env))
-        return services[-1].start()
-    return start
 
 
 def transform(service, data=PNG, query=EXACT, **headers):
