@@ -52,6 +52,8 @@ void connections_free(struct connections *all)
     pthread_cond_signal(&all->changed);
     pthread_mutex_unlock(&all->mutex);
     pthread_join(all->reaper, NULL);
+    while (all->first != NULL) /* libmicrohttpd stopped before it had begun with it */
+        connections_remove(all->first);
     pthread_cond_destroy(&all->changed);
     pthread_mutex_destroy(&all->mutex);
     free(all);
@@ -144,6 +146,16 @@ struct connection *connections_add(struct connections *all, int fd)
     pthread_mutex_unlock(&all->mutex);
     if (wait_ms > 0)
         poll(NULL, 0, wait_ms);
+    return c;
+}
+
+struct connection *connections_find(struct connections *all, int fd)
+{
+    pthread_mutex_lock(&all->mutex);
+    struct connection *c = all->first; /* new ones come first */
+    while (c != NULL && c->fd != fd)
+        c = c->next;
+    pthread_mutex_unlock(&all->mutex);
     return c;
 }
 

@@ -28,7 +28,7 @@ struct connections_options {
 
 struct connections *connections_new(const struct connections_options *options,
                                     struct error *err) NODISCARD;
-/* Every connection must have been removed. */
+/* No thread uses a connection any more. */
 void connections_free(struct connections *all);
 
 int connections_count(struct connections *all);
@@ -45,6 +45,8 @@ bool connections_any_busy(struct connections *all);
 /* Register an accepted socket (borrowed). Above max_connections the longest-idle connection is shut
  * down to make room; call it where the next accept would be held back. NULL when out of memory. */
 struct connection *connections_add(struct connections *all, int fd);
+/* The one with this socket; NULL when there is none. */
+struct connection *connections_find(struct connections *all, int fd);
 /* The connection is about to be closed; nobody uses it any more. */
 void connections_remove(struct connection *connection);
 

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/threads.h"
+#include "http/acceptor.h"
 #include "http/admission.h"
 #include "http/connections.h"
 #include "http/exchange.h"
@@ -22,6 +23,8 @@ enum {
 
 struct server {
     struct server_options options;
+    int listen_fd;
+    struct acceptor *acceptor;
     struct MHD_Daemon *daemon;
     struct connections *connections;
     struct admission admission;
@@ -199,7 +202,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_c
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
         const union MHD_ConnectionInfo *info =
             MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-        *socket_context = info != NULL ? connections_add(s->connections, info->connect_fd) : NULL;
+        *socket_context = info != NULL ? connections_find(s->connections, info->connect_fd) : NULL;
     } else if (*socket_context != NULL) {
         connections_remove(*socket_context);
         *socket_context = NULL;
@@ -223,18 +226,59 @@ static int strictness(void)
     return strncmp(MHD_get_version(), "0.", 2) != 0;
 }
 
-static struct MHD_Daemon *start_daemon(struct server *s, int fd)
+/* Its own limit is never reached: the acceptor's is lower, and at its own it resets. */
+static struct MHD_Daemon *start_daemon(struct server *s)
 {
     return MHD_start_daemon(
         MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL |
-            MHD_USE_ITC | MHD_USE_ERROR_LOG,
+            MHD_USE_ITC | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG,
         0, NULL, NULL, on_access, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
-        MHD_OPTION_URI_LOG_CALLBACK, on_url, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)(s->options.max_connections + CONNECTIONS_SPARE),
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_URI_LOG_CALLBACK, on_url, NULL,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)(s->options.max_connections + 2 * CONNECTIONS_SPARE),
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)SILENCE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)EXCHANGE_HEADERS_MAX, MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_IO_STACK_BYTES,
         MHD_OPTION_STRICT_FOR_CLIENT, strictness(), MHD_OPTION_END);
+}
+
+static void take_connection(void *ctx, struct connection *c, int fd, bool http2)
+{
+    struct server *s = ctx;
+
+    (void)http2;
+    if (MHD_add_connection(s->daemon, fd, NULL, 0) != MHD_YES)
+        connections_remove(c); /* it has closed the socket */
+}
+
+static bool start_all(struct server *s, struct error *err)
+{
+    const struct server_options *o = &s->options;
+
+    s->connections = connections_new(
+        &(struct connections_options){
+            .max_connections = o->max_connections,
+            .max_body_bytes = o->max_body_bytes,
+            .body_stall_ms = o->body_stall_ms,
+            .body_min_rate = o->body_min_rate,
+            .budget = o->budget,
+        },
+        err);
+    s->admission.connections = s->connections;
+    if (s->connections == NULL)
+        return false;
+    s->daemon = start_daemon(s);
+    if (s->daemon == NULL)
+        return error_set(err, ERROR_CONFIG, "libmicrohttpd did not start");
+    s->acceptor = acceptor_start(
+        &(struct acceptor_options){
+            .listen_fd = s->listen_fd,
+            .connections = s->connections,
+            .most = o->max_connections + CONNECTIONS_SPARE,
+            .take = take_connection,
+            .ctx = s,
+        },
+        err);
+    return s->acceptor != NULL;
 }
 
 struct server *server_start(const struct server_options *options, struct error *err)
@@ -248,31 +292,20 @@ struct server *server_start(const struct server_options *options, struct error *
     s->options = *options;
     s->admission.options = &s->options;
     atomic_store(&s->admission.cut_ms, INT64_MAX);
-    int fd = listener_raise_fd_limit(options->max_connections, err)
-                 ? listener_open(options->host, options->port, err)
-                 : -1;
-    if (fd >= 0) {
-        s->port = listener_port(fd);
-        s->connections = connections_new(
-            &(struct connections_options){
-                .max_connections = options->max_connections,
-                .max_body_bytes = options->max_body_bytes,
-                .body_stall_ms = options->body_stall_ms,
-                .body_min_rate = options->body_min_rate,
-                .budget = options->budget,
-            },
-            err);
-        s->admission.connections = s->connections;
+    s->listen_fd = listener_raise_fd_limit(options->max_connections, err)
+                       ? listener_open(options->host, options->port, err)
+                       : -1;
+    if (s->listen_fd >= 0) {
+        s->port = listener_port(s->listen_fd);
         if (options->ready != NULL)
             *options->ready = s;
-        s->daemon = s->connections != NULL ? start_daemon(s, fd) : NULL;
-        if (s->daemon != NULL)
+        if (start_all(s, err))
             return s;
-        if (s->connections != NULL)
-            error_set(err, ERROR_CONFIG, "libmicrohttpd did not start");
         if (options->ready != NULL)
             *options->ready = NULL;
-        close(fd);
+        if (s->daemon != NULL)
+            MHD_stop_daemon(s->daemon);
+        close(s->listen_fd);
     }
     connections_free(s->connections);
     free(s);
@@ -317,13 +350,12 @@ void server_stop(struct server *s)
         return;
     atomic_store(&s->admission.draining, true);
     int64_t deadline = clock_monotonic_ms() + LAST_WORD_MS;
-    int fd = MHD_quiesce_daemon(s->daemon);
+    acceptor_quiesce(s->acceptor);
     error_set(&err, ERROR_SHUTTING_DOWN, "shutting down");
-    if (fd >= 0)
-        refusal_of_backlog(fd, &err, BACKLOG_MS);
-    do {
-        poll(NULL, 0, 5); /* the accepting thread may have one in its hands */
-    } while (connections_any_busy(s->connections) && clock_left_ms(deadline) > 0);
+    refusal_of_backlog(s->listen_fd, &err, BACKLOG_MS);
+    while (connections_any_busy(s->connections) && clock_left_ms(deadline) > 0)
+        poll(NULL, 0, 5);
+    acceptor_stop(s->acceptor);
     MHD_stop_daemon(s->daemon);
     connections_free(s->connections);
     free(s);

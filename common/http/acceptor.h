@@ -1,0 +1,29 @@
+/* Accepts connections and looks at their first bytes: HTTP/2 begins with "PRI" (RFC 9113, 3.4), and
+ * no method of HTTP/1.1 does. Who has sent fewer bytes than tell costs a socket, and no thread.
+ * Each is in `connections` from the accept on: it counts against the limit, and the reaper and
+ * evictions may end it. */
+#ifndef DARKROOM_HTTP_ACCEPTOR_H
+#define DARKROOM_HTTP_ACCEPTOR_H
+
+#include "http/connections.h"
+
+struct acceptor;
+
+struct acceptor_options {
+    int listen_fd; /* non-blocking; borrowed */
+    struct connections *connections;
+    int64_t most; /* connections at one time; above it they wait in the backlog */
+    /* Take over a connection and its non-blocking socket. */
+    void (*take)(void *ctx, struct connection *c, int fd, bool http2);
+    void *ctx;
+};
+
+/* NULL: ERROR_OVERLOADED. */
+struct acceptor *acceptor_start(const struct acceptor_options *options,
+                                struct error *err) NODISCARD;
+/* Accept no more. Returns when the last one is in `connections`. */
+void acceptor_quiesce(struct acceptor *a);
+/* Quiesce, close those that nobody has taken over, free. */
+void acceptor_stop(struct acceptor *a);
+
+#endif
