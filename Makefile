@@ -10,7 +10,7 @@ INSTALL  = bash infra/setup/install.sh
 PARALLEL = $(MAKE) --no-print-directory -s -j$(shell nproc)
 
 CC      ?= gcc
-PKGS     = libmicrohttpd jansson libjpeg lcms2 libcurl openssl sqlite3 expat zlib libseccomp
+PKGS     = libmicrohttpd libnghttp2 jansson libjpeg lcms2 libcurl openssl sqlite3 expat zlib libseccomp
 VERSION  = 0.1.0
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \

@@ -19,6 +19,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Third-party headers and the only places that may include them.
 OWNERS = {
     "microhttpd.h": r"common/http/server\.c",
+    "nghttp2/": r"common/http/h2_session\.c",
     "zlib.h": r"common/http/encoding\.c",
     "curl/": r"common/(client/http_client|client/http_reply|store/bucket/libs3_transfer)\.[ch]",
     "vips/": r"common/image/.*",

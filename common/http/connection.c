@@ -18,7 +18,7 @@ uint64_t connection_bytes_received(const struct connection *c)
 
 void connection_enter(struct connection *c, enum phase phase)
 {
-    if (c->phase < PHASE_REFUSED && phase >= PHASE_REFUSED)
+    if (c->wake == NULL && c->phase < PHASE_REFUSED && phase >= PHASE_REFUSED)
         atomic_fetch_add(&c->all->leaving, 1);
     c->phase = phase;
     c->since_ms = clock_monotonic_ms();
@@ -34,7 +34,10 @@ void connection_release_body(struct connection *c)
 void connection_shut_down(struct connection *c)
 {
     connection_enter(c, PHASE_CLOSING);
-    shutdown(c->fd, SHUT_RDWR);
+    if (c->wake != NULL)
+        c->wake(c->wake_ctx);
+    else
+        shutdown(c->fd, SHUT_RDWR);
 }
 
 void connection_answer(struct connection *c, enum error_code code, const char *message)
@@ -42,9 +45,15 @@ void connection_answer(struct connection *c, enum error_code code, const char *m
     struct error err;
 
     error_set(&err, code, "%s", message);
-    refusal_send(c->fd, &err, c->request_id, &c->look);
+    if (c->wake == NULL)
+        refusal_send(c->fd, &err, c->request_id, &c->look);
     connection_release_body(c);
     c->refused_status = error_http_status(code);
     connection_enter(c, PHASE_REFUSED);
     c->until_ms = c->since_ms + REFUSAL_LINGER_MS;
+    if (c->wake == NULL)
+        return;
+    c->refusal = err;
+    c->until_ms = INT64_MAX; /* its thread answers, and begins the reply then */
+    c->wake(c->wake_ctx);
 }

@@ -1,5 +1,9 @@
-/* One client connection, as the thread that serves it and the reaper see it. Only connections.c
- * and reaper.c include this.
+/* One client connection, or one stream of an HTTP/2 connection: what carries one request at a time,
+ * as the thread that serves it and the reaper see it. Only connections.c and reaper.c include this.
+ *
+ * A stream has no socket. It is in the list for its body's and its reply's clock and for evictions,
+ * and counts against no limit on connections: its HTTP/2 connection, which is in the list as well,
+ * does. That one is idle, or handling.
  *
  * Lock order: the list's mutex before a connection's own. */
 #ifndef DARKROOM_HTTP_CONNECTION_H
@@ -34,7 +38,10 @@ enum phase {
 struct connection {
     struct connections *all;
     struct connection *previous, *next;
-    int fd;
+    int fd; /* a stream's: -1 */
+    /* of a stream: something was done to it from outside; may be called with locks held */
+    void (*wake)(void *ctx);
+    void *wake_ctx;
 
     pthread_mutex_t mutex; /* guards what follows */
     enum phase phase;
@@ -48,7 +55,9 @@ struct connection {
     size_t expected; /* bytes to set aside for it */
     int64_t charged;
     int refused_status;
-    bool served; /* has had a request already */
+    struct error refusal; /* a stream's answer, for its own thread to send */
+    bool served;          /* has had a request already */
+    bool http2;           /* a socket with streams: its own thread watches its idle time */
     char request_id[REQUEST_ID_MAX + 1];
     struct refusal_look look;
 };

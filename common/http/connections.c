@@ -83,8 +83,8 @@ static bool is_busy(struct connection *c)
 {
     pthread_mutex_lock(&c->mutex);
     bool busy = c->phase != PHASE_CLOSING;
-    if (c->phase == PHASE_IDLE)
-        busy = is_fresh(c) || connection_bytes_received(c) > c->bytes_before;
+    if (c->phase == PHASE_IDLE && c->wake == NULL)
+        busy = is_fresh(c) || (!c->http2 && connection_bytes_received(c) > c->bytes_before);
     pthread_mutex_unlock(&c->mutex);
     return busy;
 }
@@ -122,7 +122,7 @@ bool connections_end_slow_body(struct connections *all)
 
 /* ---- one of them ---- */
 
-struct connection *connections_add(struct connections *all, int fd)
+static struct connection *make(struct connections *all, int fd)
 {
     struct connection *c = calloc(1, sizeof(*c));
 
@@ -135,17 +135,46 @@ struct connection *connections_add(struct connections *all, int fd)
     memcpy(c->request_id, "-", 2);
     c->look = (struct refusal_look){.lines = ""};
     connection_enter(c, PHASE_IDLE);
+    return c;
+}
 
-    pthread_mutex_lock(&all->mutex);
-    int wait_ms = reaper_make_room(all);
-    c->next = all->first;
+/* Called with the list locked. */
+static void link_first(struct connection *c)
+{
+    c->next = c->all->first;
     if (c->next != NULL)
         c->next->previous = c;
-    all->first = c;
+    c->all->first = c;
+}
+
+struct connection *connections_add(struct connections *all, int fd)
+{
+    struct connection *c = make(all, fd);
+
+    if (c == NULL)
+        return NULL;
+    pthread_mutex_lock(&all->mutex);
+    int wait_ms = reaper_make_room(all);
+    link_first(c);
     all->count++;
     pthread_mutex_unlock(&all->mutex);
     if (wait_ms > 0)
         poll(NULL, 0, wait_ms);
+    return c;
+}
+
+struct connection *connections_add_stream(struct connections *all, void (*wake)(void *ctx),
+                                          void *ctx)
+{
+    struct connection *c = make(all, -1);
+
+    if (c == NULL)
+        return NULL;
+    c->wake = wake;
+    c->wake_ctx = ctx;
+    pthread_mutex_lock(&all->mutex);
+    link_first(c);
+    pthread_mutex_unlock(&all->mutex);
     return c;
 }
 
@@ -170,8 +199,9 @@ void connections_remove(struct connection *c)
         c->previous->next = c->next;
     else
         all->first = c->next;
-    all->count--;
-    if (c->phase >= PHASE_REFUSED)
+    if (c->wake == NULL)
+        all->count--;
+    if (c->wake == NULL && c->phase >= PHASE_REFUSED)
         atomic_fetch_sub(&all->leaving, 1);
     pthread_mutex_unlock(&all->mutex);
     connection_release_body(c);
@@ -271,10 +301,11 @@ void connection_drop_body(struct connection *c)
 void connection_begin_reply(struct connection *c, size_t len)
 {
     pthread_mutex_lock(&c->mutex);
-    if (c->phase < PHASE_REFUSED)
+    if (c->phase < PHASE_REFUSED || (c->wake != NULL && c->phase == PHASE_REFUSED))
         connection_enter(c, PHASE_REPLY);
     /* here, since the next request's first bytes may come as soon as the reply is out */
-    c->bytes_before = connection_bytes_received(c);
+    if (c->wake == NULL)
+        c->bytes_before = connection_bytes_received(c);
     c->until_ms = c->since_ms + REPLY_MS + (int64_t)(len / CONNECTION_RATE_BYTES_PER_MS);
     pthread_mutex_unlock(&c->mutex);
 }
@@ -309,6 +340,34 @@ void connection_linger(struct connection *c)
     if (atomic_fetch_add(&all->lingerers, 1) < LINGERERS_MAX)
         refusal_linger(c->fd, discard);
     atomic_fetch_sub(&all->lingerers, 1);
+}
+
+void connection_speaks_http2(struct connection *c)
+{
+    pthread_mutex_lock(&c->mutex);
+    c->http2 = true;
+    pthread_mutex_unlock(&c->mutex);
+}
+
+void connection_has_streams(struct connection *c, bool any)
+{
+    pthread_mutex_lock(&c->mutex);
+    c->served = true;
+    if (c->phase < PHASE_REFUSED)
+        connection_enter(c, any ? PHASE_HANDLING : PHASE_IDLE);
+    pthread_mutex_unlock(&c->mutex);
+}
+
+enum connection_fate connection_fate(struct connection *c, struct error *err)
+{
+    pthread_mutex_lock(&c->mutex);
+    enum connection_fate fate = c->phase == PHASE_REFUSED   ? CONNECTION_REFUSED
+                                : c->phase == PHASE_CLOSING ? CONNECTION_SHUT_DOWN
+                                                            : CONNECTION_FINE;
+    if (fate == CONNECTION_REFUSED)
+        *err = c->refusal;
+    pthread_mutex_unlock(&c->mutex);
+    return fate;
 }
 
 int connection_refused_status(struct connection *c)

@@ -45,6 +45,10 @@ bool connections_any_busy(struct connections *all);
 /* Register an accepted socket (borrowed). Above max_connections the longest-idle connection is shut
  * down to make room; call it where the next accept would be held back. NULL when out of memory. */
 struct connection *connections_add(struct connections *all, int fd);
+/* Register a stream of an HTTP/2 connection. `wake` is called when it has been refused or shut down
+ * from outside, on any thread, with locks held: it only notes it. NULL when out of memory. */
+struct connection *connections_add_stream(struct connections *all, void (*wake)(void *ctx),
+                                          void *ctx);
 /* The one with this socket; NULL when there is none. */
 struct connection *connections_find(struct connections *all, int fd);
 /* The connection is about to be closed; nobody uses it any more. */
@@ -78,6 +82,13 @@ void connection_end_request(struct connection *c);
  * the client closes, for at most 2 s, so that the reset of a close with unread data cannot eat the
  * reply. Blocks: only for the connection's own thread. */
 void connection_linger(struct connection *c);
+/* This socket carries HTTP/2: its thread answers, and closes it when it is idle for too long. It
+ * may be evicted while it has no streams. */
+void connection_speaks_http2(struct connection *c);
+void connection_has_streams(struct connection *c, bool any);
+/* What was done to a stream from outside; *err is the answer to a refused one. */
+enum connection_fate { CONNECTION_FINE, CONNECTION_REFUSED, CONNECTION_SHUT_DOWN };
+enum connection_fate connection_fate(struct connection *c, struct error *err);
 /* The status of the answer that the reaper or an eviction sent, or 0. */
 int connection_refused_status(struct connection *c);
 

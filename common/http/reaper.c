@@ -17,6 +17,8 @@ enum {
 
 static void reap_idle(struct connection *c, int64_t now)
 {
+    if (c->http2 || c->wake != NULL)
+        return; /* their own thread looks */
     if (now - c->since_ms > IDLE_MS) {
         connection_shut_down(c);
         return;
@@ -110,7 +112,7 @@ static bool evict_oldest(struct connections *all, enum phase from, enum phase to
 
     for (struct connection *c = all->first; c != NULL; c = c->next) {
         pthread_mutex_lock(&c->mutex);
-        if (c->phase >= from && c->phase <= to && c->since_ms <= since) {
+        if (c->wake == NULL && c->phase >= from && c->phase <= to && c->since_ms <= since) {
             oldest = c;
             since = c->since_ms;
         }

@@ -6,6 +6,7 @@
 #include "http/admission.h"
 #include "http/connections.h"
 #include "http/exchange.h"
+#include "http/h2.h"
 #include "http/listener.h"
 #include "http/refusal.h"
 
@@ -25,6 +26,7 @@ struct server {
     struct server_options options;
     int listen_fd;
     struct acceptor *acceptor;
+    struct h2 *h2;
     struct MHD_Daemon *daemon;
     struct connections *connections;
     struct admission admission;
@@ -245,8 +247,9 @@ static void take_connection(void *ctx, struct connection *c, int fd, bool http2)
 {
     struct server *s = ctx;
 
-    (void)http2;
-    if (MHD_add_connection(s->daemon, fd, NULL, 0) != MHD_YES)
+    if (http2)
+        h2_take(s->h2, c, fd);
+    else if (MHD_add_connection(s->daemon, fd, NULL, 0) != MHD_YES)
         connections_remove(c); /* it has closed the socket */
 }
 
@@ -269,6 +272,9 @@ static bool start_all(struct server *s, struct error *err)
     s->daemon = start_daemon(s);
     if (s->daemon == NULL)
         return error_set(err, ERROR_CONFIG, "libmicrohttpd did not start");
+    s->h2 = h2_start(&s->admission, err);
+    if (s->h2 == NULL)
+        return false;
     s->acceptor = acceptor_start(
         &(struct acceptor_options){
             .listen_fd = s->listen_fd,
@@ -303,6 +309,7 @@ struct server *server_start(const struct server_options *options, struct error *
             return s;
         if (options->ready != NULL)
             *options->ready = NULL;
+        h2_stop(s->h2);
         if (s->daemon != NULL)
             MHD_stop_daemon(s->daemon);
         close(s->listen_fd);
@@ -337,6 +344,7 @@ void server_drain(struct server *s, int64_t deadline_ms)
     atomic_store(&s->admission.cut_ms, deadline_ms);
     atomic_store(&s->admission.draining, true);
     connections_cut_bodies(s->connections, deadline_ms);
+    h2_drain(s->h2);
     while (atomic_load(&s->admission.inflight) > 0 && clock_left_ms(deadline_ms) > 0)
         poll(NULL, 0, 5);
 }
@@ -356,6 +364,7 @@ void server_stop(struct server *s)
     while (connections_any_busy(s->connections) && clock_left_ms(deadline) > 0)
         poll(NULL, 0, 5);
     acceptor_stop(s->acceptor);
+    h2_stop(s->h2);
     MHD_stop_daemon(s->daemon);
     connections_free(s->connections);
     free(s);

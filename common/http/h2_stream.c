@@ -1,0 +1,258 @@
+#include "http/h2_loop.h"
+
+#include "base/clock.h"
+#include "base/xmalloc.h"
+
+#include <string.h>
+#include <strings.h>
+
+enum {
+    DISCARD_MS = 2000,
+    DISCARD_BYTES_MIN = 64 * 1024 * 1024,
+    REPLY_FREE_BYTES = 4096, /* so much a reply may hold without a charge: health gets through */
+};
+
+/* ---- beginning and end ---- */
+
+static void wake(void *ctx)
+{
+    h2_make_ready(ctx, false);
+}
+
+struct h2_stream *h2_stream_new(struct h2_session *session, int32_t id)
+{
+    struct h2_stream *s = xcalloc(1, sizeof(*s));
+
+    s->h2 = session->h2;
+    s->session = session;
+    s->id = id;
+    h2_fields_init(&s->fields);
+    s->next = session->streams;
+    if (s->next != NULL)
+        s->next->previous = s;
+    session->streams = s;
+    s->h2->streams++;
+    if (session->open++ == 0)
+        connection_has_streams(session->connection, true);
+    return s;
+}
+
+static void free_stream(struct h2_stream *s)
+{
+    if (s->session != NULL) {
+        if (s->next != NULL)
+            s->next->previous = s->previous;
+        if (s->previous != NULL)
+            s->previous->next = s->next;
+        else
+            s->session->streams = s->next;
+    }
+    if (s->x != NULL)
+        exchange_end(s->x, s->complete);
+    if (s->connection != NULL)
+        connections_remove(s->connection);
+    h2_not_ready(s);
+    byte_budget_give(s->h2->admission->options->budget, s->charged);
+    reply_done(&s->reply);
+    h2_fields_done(&s->fields);
+    s->h2->streams--;
+    free(s);
+}
+
+void h2_stream_closed(struct h2_stream *s)
+{
+    struct h2_session *session = s->session;
+
+    s->closed = true;
+    atomic_store(&s->gone, true);
+    session->text_bytes -= s->fields.bytes;
+    if (--session->open == 0) {
+        session->since_ms = clock_monotonic_ms();
+        connection_has_streams(session->connection, false);
+    }
+    if (s->state != H2_RUNNING)
+        free_stream(s);
+}
+
+/* ---- answering ---- */
+
+/* What waits until its client has read it counts against the budget; without room for it the answer
+ * is a short one. */
+static void charge(struct h2_stream *s)
+{
+    const int64_t held = (int64_t)(s->reply.body.len + s->fields.text.cap) - s->x->charged;
+    struct error err;
+
+    if (held <= REPLY_FREE_BYTES)
+        return;
+    if (byte_budget_take(s->x->admission->options->budget, held)) {
+        s->charged = held;
+        return;
+    }
+    reply_done(&s->reply);
+    error_set(&err, ERROR_OVERLOADED, "no room to keep a reply until it is read");
+    s->reply = reply_error(&err);
+    exchange_finish_reply(s->x, &s->reply);
+}
+
+/* The finished reply goes out. */
+static void send_reply(struct h2_stream *s)
+{
+    s->state = H2_REPLYING;
+    charge(s);
+    connection_begin_reply(s->connection, s->x->reply_bytes);
+    h2_session_send_reply(s);
+}
+
+static void answer_refused(struct h2_stream *s)
+{
+    exchange_finish_reply(s->x, &s->reply);
+    send_reply(s);
+}
+
+/* Answer now, or when the client has sent its body: curl 7.88 shows no answer that comes earlier.
+ */
+static void refuse(struct h2_stream *s, const struct reply *refusal)
+{
+    const int64_t twice = 2 * s->x->admission->options->max_body_bytes;
+
+    s->reply = *refusal;
+    s->state = H2_DISCARDING;
+    s->discard_ms = clock_monotonic_ms() + DISCARD_MS;
+    s->discard_bytes = twice > DISCARD_BYTES_MIN ? twice : DISCARD_BYTES_MIN;
+    if (s->ended)
+        answer_refused(s);
+}
+
+static void refuse_for(struct h2_stream *s, const struct error *err)
+{
+    struct reply refusal = reply_error(err);
+
+    refuse(s, &refusal);
+}
+
+static void handle(struct h2_stream *s)
+{
+    s->has_reply = !atomic_load(&s->gone) && exchange_handle(s->x, &s->reply);
+    if (s->has_reply)
+        exchange_finish_reply(s->x, &s->reply);
+}
+
+static void run_job(struct handler_job *job)
+{
+    struct h2_stream *s = (struct h2_stream *)job;
+
+    handle(s);
+    h2_make_ready(s, true);
+}
+
+/* The handler has returned, or was not called: the request had been refused before. */
+static void handled(struct h2_stream *s)
+{
+    struct error err;
+
+    if (s->has_reply)
+        send_reply(s);
+    else if (connection_fate(s->connection, &err) == CONNECTION_REFUSED)
+        refuse_for(s, &err);
+    else
+        h2_session_reset(s, H2_RESET_CANCEL);
+}
+
+/* What waits for nothing runs here. */
+static void run(struct h2_stream *s)
+{
+    struct error err;
+
+    s->state = H2_RUNNING;
+    if (s->x->route == NULL || s->x->route->light) {
+        handle(s);
+        handled(s);
+        return;
+    }
+    s->job.run = run_job;
+    s->session->running++;
+    if (!handler_threads_run(s->h2->handlers, &s->job, &err)) {
+        s->session->running--;
+        refuse_for(s, &err);
+    }
+}
+
+/* ---- what happens to it ---- */
+
+void h2_stream_begin(struct h2_stream *s, bool ended)
+{
+    struct reply refusal;
+
+    s->ended = ended;
+    s->connection = connections_add_stream(s->h2->admission->connections, wake, s);
+    if (s->connection == NULL) {
+        s->state = H2_REPLYING;
+        h2_session_reset(s, H2_RESET_REFUSED);
+        return;
+    }
+    s->x = xcalloc(1, sizeof(*s->x));
+    s->x->admission = s->h2->admission;
+    s->x->connection = s->connection;
+    h2_fields_begin(&s->fields, s->x);
+    if (!exchange_accept(s->x, false, &refusal)) {
+        s->x->refused = false; /* that is about the socket */
+        refuse(s, &refusal);
+        return;
+    }
+    const char *expect = request_header(&s->x->req, "Expect");
+    if (ended)
+        run(s);
+    else if (expect != NULL && strcasecmp(expect, "100-continue") == 0)
+        h2_session_continue(s);
+}
+
+void h2_stream_data(struct h2_stream *s, const uint8_t *data, size_t len)
+{
+    if (s->state == H2_RECEIVING)
+        exchange_append_body(s->x, data, len);
+    if (s->state != H2_DISCARDING)
+        return;
+    s->discard_bytes -= (int64_t)len;
+    if (s->discard_bytes < 0)
+        answer_refused(s);
+}
+
+void h2_stream_ended(struct h2_stream *s)
+{
+    s->ended = true;
+    if (s->state == H2_RECEIVING)
+        run(s);
+    else if (s->state == H2_DISCARDING)
+        answer_refused(s);
+}
+
+void h2_stream_ready(struct h2_stream *s, bool has_been_handled)
+{
+    struct error err;
+
+    if (has_been_handled && s->session != NULL)
+        s->session->running--;
+    if (has_been_handled && s->closed) {
+        free_stream(s);
+        return;
+    }
+    if (s->closed || (s->state == H2_RUNNING && !has_been_handled))
+        return;
+    if (has_been_handled) {
+        handled(s);
+    } else {
+        enum connection_fate fate = connection_fate(s->connection, &err);
+        if (fate == CONNECTION_REFUSED && s->state == H2_RECEIVING)
+            refuse_for(s, &err);
+        else if (fate == CONNECTION_SHUT_DOWN)
+            h2_session_reset(s, H2_RESET_CANCEL);
+    }
+    h2_session_touch(s->session);
+}
+
+void h2_stream_look(struct h2_stream *s, int64_t now)
+{
+    if (s->state == H2_DISCARDING && now >= s->discard_ms)
+        answer_refused(s);
+}
