@@ -10,7 +10,7 @@ INSTALL  = bash infra/setup/install.sh
 PARALLEL = $(MAKE) --no-print-directory -s -j$(shell nproc)
 
 CC      ?= gcc
-PKGS     = libmicrohttpd libnghttp2 jansson libjpeg lcms2 libcurl openssl sqlite3 expat zlib libseccomp
+PKGS     = libmicrohttpd libnghttp2 libprotobuf-c jansson libjpeg lcms2 libcurl openssl sqlite3 expat zlib libseccomp
 VERSION  = 0.1.0
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
@@ -31,7 +31,7 @@ ONNX_LIBS   := $(shell pkg-config --libs libonnxruntime 2>/dev/null)
 # What is linked runs with that release and no other: a new one is a reason to link again.
 ONNX_FILE   := $(wildcard $(shell pkg-config --variable=libdir libonnxruntime 2>/dev/null)/libonnxruntime.so)
 
-CPPFLAGS_ALL = -D_GNU_SOURCE -DDARKROOM_VERSION='"$(VERSION)"' -Icommon $(CPPFLAGS)
+CPPFLAGS_ALL = -D_GNU_SOURCE -DDARKROOM_VERSION='"$(VERSION)"' -Icommon -isystem build/proto $(CPPFLAGS)
 CFLAGS_ALL   = -std=c17 -pthread -g $(WARNINGS) $(HARDENING) $(PKG_CFLAGS) $(CFLAGS)
 LDFLAGS_ALL  = -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed $(LDFLAGS)
 LIBS         = -lxml2 $(PKG_LIBS) -lm
@@ -60,7 +60,11 @@ ifdef WERROR
 CFLAGS_ALL  += -Werror
 endif
 
-COMMON_SRC     := $(wildcard common/*/*.c common/*/*/*.c)
+# The messages of gRPC: C that protobuf-c makes of their descriptions. It does not follow our warnings.
+PROTO_DIR      = common/grpc/proto
+PROTO          := $(patsubst $(PROTO_DIR)/%.proto,%,$(wildcard $(PROTO_DIR)/*.proto $(PROTO_DIR)/*/*/*.proto))
+PROTO_SRC      := $(patsubst %,build/proto/%.pb-c.c,$(PROTO))
+COMMON_SRC     := $(wildcard common/*/*.c common/*/*/*.c) $(PROTO_SRC)
 PREPROCESS_SRC := $(wildcard preprocess_service/*.c)
 CLASSIFY_SRC   := $(wildcard classify_service/*.c)
 UNIT_SRC       := $(wildcard tests/unit/test_*.c tests/unit/*/test_*.c)
@@ -190,7 +194,13 @@ $(BENCH_PROGRAMS): $(call bench_object,program) $(COMMON_LIB)
 # objects of tests are kept, so that a test is linked again without being compiled again
 .SECONDARY:
 
-$(BUILD)/%.o: %.c | libraries
+build/proto/%.pb-c.c build/proto/%.pb-c.h: $(PROTO_DIR)/%.proto
+	@mkdir -p build/proto
+	protoc --proto_path=$(PROTO_DIR) --c_out=build/proto $<
+
+$(BUILD)/build/proto/%.o: CFLAGS_ALL += -w
+
+$(BUILD)/%.o: %.c | libraries $(PROTO_SRC)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 

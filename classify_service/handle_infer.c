@@ -82,10 +82,26 @@ static bool infer_tensors(const struct app *app, const struct context *ctx,
     return true;
 }
 
+bool inference_scores(const struct app *app, const struct context *ctx,
+                      const struct inference_request *request, float **ret, struct error *err)
+{
+    const size_t count = model_manifest(app->model)->label_count;
+    CLEANUP_FREE float *scores = calloc(request->items, count * sizeof(*scores));
+
+    if (scores == NULL)
+        return error_oom(err);
+    if (!(request->is_tensor ? infer_tensors(app, ctx, request, scores, err)
+                             : infer_images(app, ctx, request, scores, err)))
+        return false;
+    *ret = TAKE_PTR(scores);
+    return true;
+}
+
 struct reply handle_infer(const struct app *app, const struct request *req)
 {
     CLEANUP(decoded_body_done) struct decoded_body body = {0};
     CLEANUP(inference_request_done) struct inference_request request = {0};
+    CLEANUP_FREE float *scores = NULL;
     const struct manifest *manifest = model_manifest(app->model);
     struct error err = {0};
     struct reply reply;
@@ -97,11 +113,7 @@ struct reply handle_infer(const struct app *app, const struct request *req)
     if (!worker_pool_run(app->service.pool, &(struct pool_job){.run = run_read, .arg = &read},
                          req->context.deadline_ms, &err))
         return reply_error(&err);
-    CLEANUP_FREE float *scores = calloc(request.items, manifest->label_count * sizeof(*scores));
-    if (scores == NULL)
-        error_oom(&err);
-    else if (request.is_tensor ? infer_tensors(app, &req->context, &request, scores, &err)
-                               : infer_images(app, &req->context, &request, scores, &err))
-        return packed(app, req, inference_reply_infer(manifest, &request, scores));
-    return reply_error(&err);
+    if (!inference_scores(app, &req->context, &request, &scores, &err))
+        return reply_error(&err);
+    return packed(app, req, inference_reply_infer(manifest, &request, scores));
 }

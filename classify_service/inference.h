@@ -59,6 +59,29 @@ bool inference_request_image(const struct inference_request *request, size_t i,
 bool inference_request_tensor(const struct inference_request *request, size_t i, size_t count,
                               float *out, struct error *err) NODISCARD;
 
+/* The scores of all items, one after the other: the caller's. Errors of classify_scores. */
+bool inference_scores(const struct app *app, const struct context *ctx,
+                      const struct inference_request *request, float **ret,
+                      struct error *err) NODISCARD;
+
+/* What a request consists of, whichever form it came in: each step checks, and sets what it is
+ * about. ERROR_BAD_REQUEST. */
+bool inference_set_kind(const char *name, const char *datatype, struct inference_request *ret,
+                        struct error *err) NODISCARD;
+bool inference_set_shape(const struct manifest *manifest, const int64_t *shape, size_t dimensions,
+                         struct inference_request *ret, struct error *err) NODISCARD;
+bool inference_split_images(struct bytes binary, struct inference_request *ret,
+                            struct error *err) NODISCARD;
+bool inference_split_tensors(struct bytes binary, size_t count, struct inference_request *ret,
+                             struct error *err) NODISCARD;
+bool inference_check_output(const char *name, struct error *err) NODISCARD;
+int64_t inference_classes_max(const struct manifest *manifest);
+
+/* The output as binary data; *out is the caller's. */
+bool inference_output_bytes(const struct manifest *manifest,
+                            const struct inference_request *request, const float *scores,
+                            struct buffer *out, struct error *err) NODISCARD;
+
 /* The answer: `scores` holds those of all items, one after the other. */
 struct reply inference_reply_infer(const struct manifest *manifest,
                                    const struct inference_request *request, const float *scores);

@@ -55,6 +55,33 @@ static bool add_scores(const float *scores, size_t count, struct values *values)
     return true;
 }
 
+static bool add_all(const struct manifest *manifest, const struct inference_request *request,
+                    const float *scores, struct values *values)
+{
+    size_t count = manifest->label_count;
+    bool ok = true;
+
+    for (size_t i = 0; ok && i < request->items; i++)
+        ok = request->classes > 0
+                 ? add_labels(manifest, scores + i * count, request->classes, values)
+                 : add_scores(scores + i * count, count, values);
+    return ok;
+}
+
+bool inference_output_bytes(const struct manifest *manifest,
+                            const struct inference_request *request, const float *scores,
+                            struct buffer *out, struct error *err)
+{
+    struct values values = {.bytes = BUFFER_MAX(BINARY_MAX)};
+
+    if (!add_all(manifest, request, scores, &values)) {
+        buffer_done(&values.bytes);
+        return error_oom(err);
+    }
+    *out = values.bytes;
+    return true;
+}
+
 static json_t *output_of(const struct manifest *manifest, const struct inference_request *request,
                          const struct values *values)
 {
@@ -96,13 +123,9 @@ struct reply inference_reply_infer(const struct manifest *manifest,
 {
     struct values values = {.json = request->binary_output ? NULL : json_array(),
                             .bytes = BUFFER_MAX(BINARY_MAX)};
-    size_t count = manifest->label_count;
-    bool ok = request->binary_output || values.json != NULL;
+    bool ok = (request->binary_output || values.json != NULL) &&
+              add_all(manifest, request, scores, &values);
 
-    for (size_t i = 0; ok && i < request->items; i++)
-        ok = request->classes > 0
-                 ? add_labels(manifest, scores + i * count, request->classes, &values)
-                 : add_scores(scores + i * count, count, &values);
     json_t *output = ok ? output_of(manifest, request, &values) : NULL;
     json_t *json = output != NULL ? json_pack("{s:s, s:s, s:s*, s:[o]}", "model_name",
                                               manifest->name, "model_version", INFERENCE_VERSION,

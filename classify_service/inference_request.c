@@ -73,39 +73,36 @@ static bool number(const json_t *object, const char *name, json_int_t min, json_
 
 /* ---- the input */
 
-static bool is_text(const json_t *object, const char *name, const char *text)
+static const char *text_of(const json_t *object, const char *name)
 {
     const char *value = json_string_value(json_object_get(object, name));
 
-    return value != NULL && strcmp(value, text) == 0;
+    return value != NULL ? value : "";
 }
 
-static bool read_kind(const json_t *input, struct inference_request *ret, struct error *err)
+bool inference_set_kind(const char *name, const char *datatype, struct inference_request *ret,
+                        struct error *err)
 {
-    ret->is_tensor = is_text(input, "name", inference_tensor_name);
-    if (!ret->is_tensor && !is_text(input, "name", inference_image_name))
+    ret->is_tensor = strcmp(name, inference_tensor_name) == 0;
+    if (!ret->is_tensor && strcmp(name, inference_image_name) != 0)
         return error_set(err, ERROR_BAD_REQUEST, "the input's name is not %s or %s",
                          inference_image_name, inference_tensor_name);
-    const char *datatype = ret->is_tensor ? "FP32" : "BYTES";
-    return is_text(input, "datatype", datatype) ||
-           error_set(err, ERROR_BAD_REQUEST, "the input's datatype is not %s", datatype);
+    const char *expected = ret->is_tensor ? "FP32" : "BYTES";
+    return strcmp(datatype, expected) == 0 ||
+           error_set(err, ERROR_BAD_REQUEST, "the input's datatype is not %s", expected);
 }
 
-static bool read_shape(const struct manifest *manifest, const json_t *input,
-                       struct inference_request *ret, struct error *err)
+bool inference_set_shape(const struct manifest *manifest, const int64_t *shape, size_t dimensions,
+                         struct inference_request *ret, struct error *err)
 {
-    const json_t *shape = json_object_get(input, "shape");
-    json_int_t items = json_integer_value(json_array_get(shape, 0));
+    const int64_t items = dimensions > 0 ? shape[0] : 0;
     json_int_t expected[INFERENCE_DIMENSIONS_MAX] = {items, 1};
-    size_t dimensions = json_array_size(shape);
 
     if (ret->is_tensor)
         inference_tensor_shape(manifest, items, expected);
     bool ok = ret->is_tensor ? dimensions == 4 : dimensions == 1 || dimensions == 2;
-    for (size_t i = 0; ok && i < dimensions; i++) {
-        const json_t *size = json_array_get(shape, i);
-        ok = json_is_integer(size) && json_integer_value(size) == expected[i];
-    }
+    for (size_t i = 0; ok && i < dimensions; i++)
+        ok = shape[i] == expected[i];
     if (!ok)
         return bad(err, "the input's shape is not the metadata's");
     if (items < 1 || items > INFERENCE_ITEMS_MAX)
@@ -114,8 +111,24 @@ static bool read_shape(const struct manifest *manifest, const json_t *input,
     return true;
 }
 
+static bool read_shape(const struct manifest *manifest, const json_t *input,
+                       struct inference_request *ret, struct error *err)
+{
+    const json_t *shape = json_object_get(input, "shape");
+    size_t dimensions = json_array_size(shape);
+    int64_t sizes[INFERENCE_DIMENSIONS_MAX];
+
+    if (dimensions > INFERENCE_DIMENSIONS_MAX)
+        dimensions = 0; /* no input has so many */
+    for (size_t i = 0; i < dimensions; i++) {
+        const json_t *size = json_array_get(shape, i);
+        sizes[i] = json_is_integer(size) ? json_integer_value(size) : -1;
+    }
+    return inference_set_shape(manifest, sizes, dimensions, ret, err);
+}
+
 /* Each item of BYTES is its length, four bytes little-endian, and itself. */
-static bool split_images(struct bytes binary, struct inference_request *ret, struct error *err)
+bool inference_split_images(struct bytes binary, struct inference_request *ret, struct error *err)
 {
     for (size_t i = 0; i < ret->items; i++) {
         if (binary.len < 4)
@@ -130,8 +143,8 @@ static bool split_images(struct bytes binary, struct inference_request *ret, str
     return binary.len == 0 || bad(err, "the binary data has more than the shape says");
 }
 
-static bool split_tensors(struct bytes binary, size_t count, struct inference_request *ret,
-                          struct error *err)
+bool inference_split_tensors(struct bytes binary, size_t count, struct inference_request *ret,
+                             struct error *err)
 {
     size_t size = count * sizeof(float);
 
@@ -157,8 +170,9 @@ static bool read_data(const struct manifest *manifest, const json_t *input, stru
                          size < 0 ? 0LL : (long long)size);
     if (ret->data != NULL)
         return json_is_array(ret->data) || bad(err, "the input's data is no array");
-    return ret->is_tensor ? split_tensors(binary, manifest_input_count(manifest), ret, err)
-                          : split_images(binary, ret, err);
+    return ret->is_tensor
+               ? inference_split_tensors(binary, manifest_input_count(manifest), ret, err)
+               : inference_split_images(binary, ret, err);
 }
 
 static bool read_input(const struct manifest *manifest, struct bytes binary,
@@ -169,18 +183,28 @@ static bool read_input(const struct manifest *manifest, struct bytes binary,
 
     if (json_array_size(inputs) != 1 || !json_is_object(input))
         return bad(err, "inputs is not an array of one input");
-    return read_kind(input, ret, err) && read_shape(manifest, input, ret, err) &&
-           read_data(manifest, input, binary, ret, err);
+    return inference_set_kind(text_of(input, "name"), text_of(input, "datatype"), ret, err) &&
+           read_shape(manifest, input, ret, err) && read_data(manifest, input, binary, ret, err);
 }
 
 /* ---- the output */
+
+bool inference_check_output(const char *name, struct error *err)
+{
+    return strcmp(name, inference_output_name) == 0 ||
+           error_set(err, ERROR_BAD_REQUEST, "the output's name is not %s", inference_output_name);
+}
+
+int64_t inference_classes_max(const struct manifest *manifest)
+{
+    return manifest->label_count < TOP_K_MAX ? (int64_t)manifest->label_count : TOP_K_MAX;
+}
 
 static bool read_output(const struct manifest *manifest, struct inference_request *ret,
                         struct error *err)
 {
     const json_t *outputs = json_object_get(ret->json, "outputs");
     const json_t *output = json_array_get(outputs, 0);
-    size_t most = manifest->label_count < TOP_K_MAX ? manifest->label_count : TOP_K_MAX;
     json_int_t classes;
 
     if (!flag(ret->json, "binary_data_output", &ret->binary_output, err))
@@ -189,11 +213,10 @@ static bool read_output(const struct manifest *manifest, struct inference_reques
         return bad(err, "outputs is not an array of one output");
     if (output == NULL)
         return true;
-    if (!is_text(output, "name", inference_output_name))
-        return error_set(err, ERROR_BAD_REQUEST, "the output's name is not %s",
-                         inference_output_name);
+    if (!inference_check_output(text_of(output, "name"), err))
+        return false;
     if (!flag(output, "binary_data", &ret->binary_output, err) ||
-        !number(output, "classification", 0, (json_int_t)most, &classes, err))
+        !number(output, "classification", 0, inference_classes_max(manifest), &classes, err))
         return false;
     ret->classes = classes > 0 ? (size_t)classes : 0;
     return true;

@@ -20,5 +20,13 @@ const struct route classify_routes[] = {
     SERVICE_ROUTE("/v2/models/{model}/versions/1", handle_inference_model),
     SERVICE_ROUTE("/v2/models/{model}/versions/1/ready", handle_inference_model_ready),
     {"POST", "/v2/models/{model}/versions/1/infer", handle_infer, false},
+    SERVICE_CALL("/grpc.health.v1.Health/Check", handle_grpc_health),
+    {ROUTER_CALL, "/darkroom.v1.Labels/Classify", handle_grpc_classify, false},
+    SERVICE_CALL("/inference.GRPCInferenceService/ServerLive", handle_grpc_server_live),
+    SERVICE_CALL("/inference.GRPCInferenceService/ServerReady", handle_grpc_server_ready),
+    SERVICE_CALL("/inference.GRPCInferenceService/ServerMetadata", handle_grpc_server_metadata),
+    SERVICE_CALL("/inference.GRPCInferenceService/ModelReady", handle_grpc_model_ready),
+    SERVICE_CALL("/inference.GRPCInferenceService/ModelMetadata", handle_grpc_model_metadata),
+    {ROUTER_CALL, "/inference.GRPCInferenceService/ModelInfer", handle_grpc_model_infer, false},
 };
 const size_t classify_route_count = ARRAY_SIZE(classify_routes);

@@ -10,5 +10,8 @@ const struct route preprocess_routes[] = {
     {"POST", "/transform", handle_transform, false},
     {"GET", "/results/{id}", handle_result, false},
     {"GET", "/images/{id}", handle_images, false},
+    SERVICE_CALL("/grpc.health.v1.Health/Check", handle_grpc_health),
+    {ROUTER_CALL, "/darkroom.v1.Images/Preprocess", handle_grpc_preprocess, false},
+    {ROUTER_CALL, "/darkroom.v1.Images/Transform", handle_grpc_transform, false},
 };
 const size_t preprocess_route_count = ARRAY_SIZE(preprocess_routes);

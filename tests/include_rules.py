@@ -11,7 +11,7 @@ SOURCES = sorted(path for top in ("common", "preprocess_service", "classify_serv
 FLOORS = [
     {"base"},
     {"http", "client", "image", "sandbox"},
-    {"auth", "store", "events", "objects", "model"},
+    {"grpc", "auth", "store", "events", "objects", "model"},
     {"workers"},
     {"app"},
 ]
@@ -20,6 +20,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 OWNERS = {
     "microhttpd.h": r"common/http/server\.c",
     "nghttp2/": r"common/http/h2_session\.c",
+    "protobuf-c/": r"common/grpc/message\.h",
     "zlib.h": r"common/http/encoding\.c",
     "curl/": r"common/(client/http_client|client/http_reply|store/bucket/libs3_transfer)\.[ch]",
     "vips/": r"common/image/.*",

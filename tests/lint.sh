@@ -23,24 +23,24 @@ check() {
 
 tidy() {
     local flags
-    flags=$(pkg-config --cflags libmicrohttpd libnghttp2 jansson vips libcurl openssl sqlite3 libonnxruntime |
+    flags=$(pkg-config --cflags libmicrohttpd libnghttp2 libprotobuf-c jansson vips libcurl openssl sqlite3 libonnxruntime |
         sed 's/-I/-isystem /g')
     # shellcheck disable=SC2086
     printf '%s\n' "${sources[@]}" | grep -v '^tests/' | xargs -P "$(nproc)" -n 4 sh -c \
         'clang-tidy --quiet --warnings-as-errors="*" "$@" -- '"$(printf '%s ' $flags)"' \
-            -std=c17 -D_GNU_SOURCE -DDARKROOM_VERSION=\"lint\" -Icommon' tidy
+            -std=c17 -D_GNU_SOURCE -DDARKROOM_VERSION=\"lint\" -Icommon -isystem build/proto' tidy
 }
 
 # gcc -fanalyzer over our code (about a minute on 2 cores); what tests/analyzer.supp lists is known. Its shift check
 # takes a vector's elements for 2 bits wide.
 analyze() {
     local flags found
-    flags=$(pkg-config --cflags libmicrohttpd libnghttp2 jansson libjpeg vips libcurl openssl sqlite3 expat libonnxruntime |
+    flags=$(pkg-config --cflags libmicrohttpd libnghttp2 libprotobuf-c jansson libjpeg vips libcurl openssl sqlite3 expat libonnxruntime |
         sed 's/-I/-isystem /g')
     # shellcheck disable=SC2086,SC2016
     printf '%s\n' "${sources[@]}" | grep -v '^tests/' | LC_ALL=C xargs -P "$(nproc)" -n 1 sh -c \
         'out=$('"${CC:-gcc}"' -fanalyzer -Wno-analyzer-shift-count-overflow -fdiagnostics-plain-output -O1 -std=c17 \
-            -pthread -D_GNU_SOURCE -DDARKROOM_VERSION=\"lint\" -Icommon '"$(printf '%s ' $flags)"' \
+            -pthread -D_GNU_SOURCE -DDARKROOM_VERSION=\"lint\" -Icommon -isystem build/proto '"$(printf '%s ' $flags)"' \
             -c -o /dev/null "$1" 2>&1) || { echo "$out"; exit 1; }
         printf "%s\n" "$out"' analyze >build/analyzer.log || { cat build/analyzer.log; return 1; }
     # "file: In function 'name':" comes before a function's warnings

@@ -20,16 +20,18 @@ struct reply handle_healthz(const struct app *app, const struct request *req)
     return reply_json(200, json_pack("{s:s}", "status", "alive"));
 }
 
+const char *service_failing(const struct service *service)
+{
+    if (server_is_draining(service->server))
+        return "shutting down";
+    return readiness_storage(service->readiness) ? NULL : "storage";
+}
+
 struct reply handle_readyz(const struct app *app, const struct request *req)
 {
-    const struct service *service = service_of(app);
-    const char *failing = NULL;
+    const char *failing = service_failing(service_of(app));
 
     (void)req;
-    if (server_is_draining(service->server))
-        failing = "shutting down";
-    else if (!readiness_storage(service->readiness))
-        failing = "storage";
     if (failing == NULL)
         return reply_json(200, json_pack("{s:s}", "status", "ready"));
     struct reply reply =

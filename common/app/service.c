@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "grpc/call.h"
 #include "workers/image_job.h"
 
 #include <malloc.h>
@@ -240,6 +241,7 @@ static struct server *start(struct service *service, const struct route *routes,
             .plain_errors_below = service->plain_errors_below,
             .admit = admit,
             .authorize = may_call,
+            .rpc = &grpc_protocol,
             .ready = &service->server,
         },
         err);
@@ -268,6 +270,8 @@ int service_serve(struct service *service, const struct route *routes, size_t co
     metric_gauge_source(METRIC_WORKER_QUEUE_DEPTH, queue_depth, service->pool);
     metric_gauge_source(METRIC_WORKER_BUSY, busy, service->pool);
     metric_gauge_source(METRIC_BODY_BYTES, body_bytes, &service->budget);
+    service->routes = routes;
+    service->route_count = count;
     if (start(service, routes, count, &err) == NULL)
         return service_fail(&err);
     metric_gauge_source(METRIC_CONNECTIONS, connections, service->server);

@@ -30,6 +30,8 @@ struct service {
     struct readiness *readiness;
     struct authorizer *authorizer;
     struct server *server;
+    const struct route *routes; /* as given to service_serve */
+    size_t route_count;
 };
 
 static inline const struct service *service_of(const struct app *app)
@@ -66,10 +68,21 @@ struct reply handle_healthz(const struct app *app, const struct request *req);
 struct reply handle_readyz(const struct app *app, const struct request *req);
 struct reply handle_metrics(const struct app *app, const struct request *req);
 struct reply handle_openapi(const struct app *app, const struct request *req);
+/* grpc.health.v1.Health/Check: the same answer as /readyz, for the server or a service that has a
+ * route. */
+struct reply handle_grpc_health(const struct app *app, const struct request *req);
+
+/* What keeps the service from being ready, or NULL. */
+const char *service_failing(const struct service *service);
 
 #define SERVICE_ROUTE(path, handler)                                                               \
     {                                                                                              \
         "GET", path, handler, true                                                                 \
+    }
+
+#define SERVICE_CALL(path, handler)                                                                \
+    {                                                                                              \
+        ROUTER_CALL, path, handler, true                                                           \
     }
 
 /* Put a file (path from the repository's root) into the program as a C string `symbol`. */

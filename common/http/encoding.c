@@ -140,11 +140,15 @@ bool body_decode(const struct request *req, size_t max, struct decoded_body *ret
     if (!body_coding(req, &coding))
         return error_set(err, ERROR_UNSUPPORTED_MEDIA,
                          "Content-Encoding: gzip and deflate are understood, one at a time");
-    if (coding == CODING_IDENTITY)
-        return true;
-    ret->budget = req->context.budget;
-    ret->unpacked.max = max + 1;
-    if (!unpack(req->body, coding == CODING_GZIP ? GZIP_BITS : MAX_WBITS, max, ret, err)) {
+    return coding == CODING_IDENTITY ||
+           body_unpack(req->body, coding, req->context.budget, max, ret, err);
+}
+
+bool body_unpack(struct bytes packed, enum coding coding, struct byte_budget *budget, size_t max,
+                 struct decoded_body *ret, struct error *err)
+{
+    *ret = (struct decoded_body){.budget = budget, .unpacked.max = max + 1};
+    if (!unpack(packed, coding == CODING_GZIP ? GZIP_BITS : MAX_WBITS, max, ret, err)) {
         decoded_body_done(ret);
         return false;
     }

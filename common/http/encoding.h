@@ -24,6 +24,9 @@ struct decoded_body {
  * whole. ERROR_TOO_LARGE: unpacks to more than `max` bytes. ERROR_OVERLOADED: no room now. */
 bool body_decode(const struct request *req, size_t max, struct decoded_body *ret,
                  struct error *err) NODISCARD;
+/* The same for bytes whose coding is known. `ret` as body_decode leaves it. */
+bool body_unpack(struct bytes packed, enum coding coding, struct byte_budget *budget, size_t max,
+                 struct decoded_body *ret, struct error *err) NODISCARD;
 void decoded_body_done(struct decoded_body *body);
 
 /* The coding of a reply that the request's Accept-Encoding wants. */

@@ -74,6 +74,9 @@ void exchange_begin(struct exchange *x, const char *method, const char *target)
     x->req.context.traceparent = trace != NULL && traceparent_is_valid(trace) ? trace : "";
     choose_id(x);
     x->form = form_of(x);
+    const struct rpc_protocol *rpc = x->admission->options->rpc;
+    x->call = x->multiplexed && rpc != NULL && rpc->is_call(&x->req);
+    x->call_deadline_ms = INT64_MAX;
 }
 
 /* ---- deciding at the headers ---- */
@@ -88,8 +91,9 @@ static int64_t deadline(const struct exchange *x)
 {
     int64_t own = clock_monotonic_ms() + x->admission->options->request_timeout_ms;
     int64_t cut = atomic_load(&x->admission->cut_ms);
+    int64_t earlier = own < cut ? own : cut;
 
-    return own < cut ? own : cut;
+    return earlier < x->call_deadline_ms ? earlier : x->call_deadline_ms;
 }
 
 static bool check_headers(struct exchange *x, bool http_1_0, struct error *err)
@@ -113,15 +117,37 @@ static bool check_headers(struct exchange *x, bool http_1_0, struct error *err)
     return true;
 }
 
+static bool check_call(struct exchange *x, struct error *err)
+{
+    int64_t ms;
+
+    if (!x->admission->options->rpc->timeout_ms(&x->req, &ms, err))
+        return false;
+    if (ms < INT64_MAX)
+        x->call_deadline_ms = clock_monotonic_ms() + ms;
+    return true;
+}
+
+static const struct route *find_route(struct exchange *x, struct error *err)
+{
+    const struct server_options *o = x->admission->options;
+    const struct route *route =
+        router_find(o->routes, o->route_count, x->call ? ROUTER_CALL : x->req.method, x->req.path,
+                    &x->req.argument, err);
+
+    if (route == NULL && x->call)
+        error_set(err, ERROR_NOT_IMPLEMENTED, "there is no method %.128s", x->req.path);
+    return route;
+}
+
 static bool check(struct exchange *x, bool http_1_0, struct error *err)
 {
     const struct server_options *o = x->admission->options;
 
-    if (!check_headers(x, http_1_0, err))
+    if (!check_headers(x, http_1_0, err) || (x->call && !check_call(x, err)))
         return false;
     if (!is_options(x)) {
-        x->route = router_find(o->routes, o->route_count, x->req.method, x->req.path,
-                               &x->req.argument, err);
+        x->route = find_route(x, err);
         if (x->route == NULL)
             return false;
         x->req.route = x->route->pattern;
@@ -190,6 +216,19 @@ static void allowed_methods(const struct exchange *x, char out[ROUTER_ALLOW_MAX]
     router_allow(o->routes, o->route_count, x->req.path, out);
 }
 
+/* The handler sees the call's message as the body. */
+static struct reply run_call(struct exchange *x)
+{
+    CLEANUP(decoded_body_done) struct decoded_body message = {0};
+    const struct server_options *o = x->admission->options;
+    struct error err;
+
+    if (!o->rpc->open(&x->req, (size_t)o->max_body_bytes, &message, &err))
+        return reply_error(&err);
+    x->req.body = message.bytes;
+    return x->route->handle(o->app, &x->req);
+}
+
 static struct reply run_handler(struct exchange *x, struct bytes body)
 {
     const struct server_options *o = x->admission->options;
@@ -201,7 +240,7 @@ static struct reply run_handler(struct exchange *x, struct bytes body)
     }
     x->req.body = body;
     x->req.context.deadline_ms = deadline(x);
-    return x->route->handle(o->app, &x->req);
+    return x->call ? run_call(x) : x->route->handle(o->app, &x->req);
 }
 
 bool exchange_handle(struct exchange *x, struct reply *ret)
@@ -231,6 +270,8 @@ static void finish_error(const struct exchange *x, struct reply *reply)
         log_warning(reply->error.message, F("error", error_slug(reply->error.code)),
                     F("request_id", x->id), F("route", x->req.route));
     reply->content_type = error_form_content_type(x->form);
+    if (x->call)
+        return; /* its trailers tell */
     if (!reply_error_body(x->form, &reply->error, x->id, &reply->body, &oom))
         buffer_done(&reply->body); /* the status alone must do */
 }
@@ -256,6 +297,8 @@ void exchange_finish_reply(struct exchange *x, struct reply *reply)
     x->reply_bytes = reply->body.len;
     x->charged = reply->charged_bytes;
     x->replied = true;
+    if (x->call) /* the log and metrics have the status that HTTP would have shown */
+        x->admission->options->rpc->close(&x->req, reply);
 }
 
 void exchange_end(struct exchange *x, bool sent)

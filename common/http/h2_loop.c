@@ -94,8 +94,9 @@ static void begin_session(struct h2 *h2, struct connection *c, int fd, bool drai
     if (session->next != NULL)
         session->next->previous = session;
     h2->sessions = session;
-    if (draining)
-        h2_session_drain(session);
+    if (draining) /* without a notice: a client of gRPC would then ask nothing, not even for health
+                   */
+        session->drain_ms = session->since_ms;
     h2_session_touch(session);
 }
 

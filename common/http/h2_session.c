@@ -181,25 +181,6 @@ static int on_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
     return 0;
 }
 
-static ssize_t read_body(nghttp2_session *ng, int32_t id, uint8_t *out, size_t size,
-                         uint32_t *flags, nghttp2_data_source *source, void *ctx)
-{
-    struct h2_stream *s = source->ptr;
-    size_t left = s->reply.body.len - s->sent;
-    size_t n = left < size ? left : size;
-
-    (void)ng;
-    (void)id;
-    (void)ctx;
-    memcpy(out, s->reply.body.data + s->sent, n);
-    s->sent += n;
-    if (n == left)
-        *flags |= NGHTTP2_DATA_FLAG_EOF;
-    return (ssize_t)n;
-}
-
-/* ---- replies ---- */
-
 /* nghttp2 copies both, and writes the name in lower case. */
 static nghttp2_nv field(const char *name, const char *value)
 {
@@ -210,6 +191,52 @@ static nghttp2_nv field(const char *name, const char *value)
 
     return (nghttp2_nv){n.out, v.out, strlen(name), strlen(value), NGHTTP2_NV_FLAG_NONE};
 }
+
+/* After the body of a call's reply. */
+static void send_trailers(nghttp2_session *ng, int32_t id, const struct reply_call *call)
+{
+    nghttp2_nv nv[REPLY_TRAILERS_MAX];
+
+    for (size_t i = 0; i < call->trailer_count; i++)
+        nv[i] = field(call->trailers[i].name, call->trailers[i].value);
+    nghttp2_submit_trailer(ng, id, nv, call->trailer_count);
+}
+
+/* What is next of `part`, which stands at `from` in the reply. */
+static size_t copy_part(uint8_t *out, size_t size, struct bytes part, size_t from, size_t at)
+{
+    size_t left = at < from + part.len ? from + part.len - at : 0;
+    size_t n = left < size ? left : size;
+
+    if (n > 0)
+        memcpy(out, part.data + (at - from), n);
+    return n;
+}
+
+static ssize_t read_body(nghttp2_session *ng, int32_t id, uint8_t *out, size_t size,
+                         uint32_t *flags, nghttp2_data_source *source, void *ctx)
+{
+    struct h2_stream *s = source->ptr;
+    const struct reply_call *call = s->reply.call;
+    size_t prefix = call != NULL ? REPLY_PREFIX_LEN : 0;
+    size_t n = 0;
+
+    (void)ctx;
+    if (call != NULL)
+        n = copy_part(out, size, bytes_of(call->prefix, prefix), 0, s->sent);
+    n += copy_part(out + n, size - n, buffer_view(&s->reply.body), prefix, s->sent + n);
+    s->sent += n;
+    if (s->sent < prefix + s->reply.body.len)
+        return (ssize_t)n;
+    *flags |= NGHTTP2_DATA_FLAG_EOF;
+    if (call != NULL) {
+        *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+        send_trailers(ng, id, call);
+    }
+    return (ssize_t)n;
+}
+
+/* ---- replies ---- */
 
 static void date(char out[32])
 {
@@ -223,9 +250,11 @@ static void date(char out[32])
 void h2_session_send_reply(struct h2_stream *s)
 {
     const struct reply *reply = &s->reply;
-    nghttp2_nv nv[REPLY_HEADERS_MAX + REPLY_FIELDS];
+    const struct reply_call *call = reply->call;
+    nghttp2_nv nv[REPLY_HEADERS_MAX + REPLY_TRAILERS_MAX + REPLY_FIELDS];
     nghttp2_data_provider body = {.source.ptr = s, .read_callback = read_body};
-    bool empty = reply->body.len == 0, has_length = reply->status != 204 && reply->status != 304;
+    bool may_have = reply->status != 204 && reply->status != 304;
+    bool has = call != NULL ? call->has_message : may_have && reply->body.len > 0;
     char status[16], length[32], now[32];
     size_t count = 0;
 
@@ -236,14 +265,16 @@ void h2_session_send_reply(struct h2_stream *s)
     nv[count++] = field("date", now);
     nv[count++] = field("x-request-id", s->x->id);
     nv[count++] = field("server", "darkroom/" DARKROOM_VERSION);
-    if (has_length)
+    if (may_have && call == NULL)
         nv[count++] = field("content-length", length);
-    if (reply->content_type != NULL && !empty)
+    if (reply->content_type != NULL && (call != NULL || reply->body.len > 0))
         nv[count++] = field("content-type", reply->content_type);
     for (size_t i = 0; i < reply->header_count; i++)
         nv[count++] = field(reply->headers[i].name, reply->headers[i].value);
-    bool none = empty || !has_length || strcmp(s->x->req.method, "HEAD") == 0;
-    nghttp2_submit_response(s->session->nghttp2, s->id, nv, count, none ? NULL : &body);
+    for (size_t i = 0; call != NULL && !has && i < call->trailer_count; i++)
+        nv[count++] = field(call->trailers[i].name, call->trailers[i].value);
+    bool is_head = strcmp(s->x->req.method, "HEAD") == 0;
+    nghttp2_submit_response(s->session->nghttp2, s->id, nv, count, has && !is_head ? &body : NULL);
 }
 
 void h2_session_continue(struct h2_stream *s)

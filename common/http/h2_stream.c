@@ -111,7 +111,7 @@ static void answer_refused(struct h2_stream *s)
 }
 
 /* Answer now, or when the client has sent its body: curl 7.88 shows no answer that comes earlier.
- */
+ * Clients that make calls do. */
 static void refuse(struct h2_stream *s, const struct reply *refusal)
 {
     const int64_t twice = 2 * s->x->admission->options->max_body_bytes;
@@ -120,7 +120,7 @@ static void refuse(struct h2_stream *s, const struct reply *refusal)
     s->state = H2_DISCARDING;
     s->discard_ms = clock_monotonic_ms() + DISCARD_MS;
     s->discard_bytes = twice > DISCARD_BYTES_MIN ? twice : DISCARD_BYTES_MIN;
-    if (s->ended)
+    if (s->ended || s->x->call)
         answer_refused(s);
 }
 
@@ -194,6 +194,7 @@ void h2_stream_begin(struct h2_stream *s, bool ended)
     s->x = xcalloc(1, sizeof(*s->x));
     s->x->admission = s->h2->admission;
     s->x->connection = s->connection;
+    s->x->multiplexed = true;
     h2_fields_begin(&s->fields, s->x);
     if (!exchange_accept(s->x, false, &refusal)) {
         s->x->refused = false; /* that is about the socket */

@@ -111,6 +111,8 @@ void reply_add_header(struct reply *reply, const char *name, const char *fmt, ..
 void reply_done(struct reply *reply)
 {
     buffer_done(&reply->body);
+    free(reply->call);
+    reply->call = NULL;
 }
 
 const char *error_form_content_type(enum error_form form)

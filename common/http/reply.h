@@ -7,7 +7,24 @@
 
 #include <jansson.h>
 
-enum { REPLY_HEADERS_MAX = 12, REPLY_HEADER_VALUE_MAX = 192 };
+enum {
+    REPLY_HEADERS_MAX = 12,
+    REPLY_HEADER_VALUE_MAX = 192,
+    REPLY_TRAILERS_MAX = 3,
+    REPLY_TRAILER_VALUE_MAX = 800, /* an error's message, percent-encoded */
+    REPLY_PREFIX_LEN = 5,
+};
+
+/* What the reply to a call (rpc.h) has more than others. */
+struct reply_call {
+    uint8_t prefix[REPLY_PREFIX_LEN]; /* sent before the body */
+    bool has_message;                 /* else no prefix and no body: the trailers alone */
+    size_t trailer_count;
+    struct reply_trailer {
+        const char *name; /* static */
+        char value[REPLY_TRAILER_VALUE_MAX];
+    } trailers[REPLY_TRAILERS_MAX];
+};
 
 struct reply {
     int status;
@@ -18,9 +35,10 @@ struct reply {
         const char *name; /* static */
         char value[REPLY_HEADER_VALUE_MAX];
     } headers[REPLY_HEADERS_MAX];
-    struct error error;    /* code != ERROR_NONE: the body is made of it when it is sent */
-    bool close;            /* end the connection after it */
-    int64_t charged_bytes; /* of the request's budget: given back when the reply has been sent */
+    struct error error;      /* code != ERROR_NONE: the body is made of it when it is sent */
+    bool close;              /* end the connection after it */
+    int64_t charged_bytes;   /* of the request's budget: given back when the reply has been sent */
+    struct reply_call *call; /* or NULL */
 };
 
 /* Takes the reference to `json` (NULL: out of memory). */

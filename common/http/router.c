@@ -23,10 +23,12 @@ static bool matches(const char *pattern, const char *path, const char **argument
 const struct route *router_find(const struct route *routes, size_t count, const char *method,
                                 const char *path, const char **argument, struct error *err)
 {
-    bool known = false;
+    bool call = strcmp(method, ROUTER_CALL) == 0, known = false;
 
     for (size_t i = 0; i < count; i++) {
-        if (!matches(routes[i].pattern, path, argument))
+        /* requests and calls know nothing of each other's paths */
+        if ((strcmp(routes[i].method, ROUTER_CALL) == 0) != call ||
+            !matches(routes[i].pattern, path, argument))
             continue;
         known = true;
         if (strcmp(routes[i].method, method) == 0 ||

@@ -9,8 +9,11 @@ struct app; /* each service has its own */
 
 typedef struct reply (*route_handler)(const struct app *app, const struct request *req);
 
+/* The method of a route for calls (rpc.h), which no request has. */
+#define ROUTER_CALL "call"
+
 struct route {
-    const char *method;  /* "GET" (also answers HEAD) or "POST" */
+    const char *method;  /* "GET" (also answers HEAD), "POST" or ROUTER_CALL */
     const char *pattern; /* "/images/{id}": a segment in braces (one at most) matches any */
     route_handler handle;
     bool light; /* health, metrics, documentation: always answered, waits for nothing */

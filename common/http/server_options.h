@@ -3,6 +3,7 @@
 #define DARKROOM_HTTP_SERVER_OPTIONS_H
 
 #include "http/router.h"
+#include "http/rpc.h"
 
 struct server;
 
@@ -29,7 +30,8 @@ struct server_options {
     /* Whether this caller may have what it asks for, asked at the headers of every request (an
      * OPTIONS request has no route); false sets *err. May be NULL. */
     bool (*authorize)(const struct app *app, const struct request *req, struct error *err);
-    struct server **ready; /* set before the first request is served; may be NULL */
+    const struct rpc_protocol *rpc; /* calls over HTTP/2; NULL: none */
+    struct server **ready;          /* set before the first request is served; may be NULL */
 };
 
 #endif

@@ -6,7 +6,7 @@ set -euo pipefail
 
 # pkg-config's condition, and Debian's package
 needed=(
-    "libmicrohttpd:libmicrohttpd-dev" "libnghttp2:libnghttp2-dev" "jansson:libjansson-dev" "libjpeg:libjpeg-dev" "lcms2:liblcms2-dev"
+    "libmicrohttpd:libmicrohttpd-dev" "libnghttp2:libnghttp2-dev" "libprotobuf-c:libprotobuf-c-dev" "jansson:libjansson-dev" "libjpeg:libjpeg-dev" "lcms2:liblcms2-dev"
     "libcurl:libcurl4-openssl-dev" "openssl:libssl-dev" "sqlite3:libsqlite3-dev" "expat:libexpat1-dev"
     "zlib:zlib1g-dev"
     "libseccomp:libseccomp-dev" "libxml-2.0:libxml2-dev" "vips >= 8.13:libvips-dev"

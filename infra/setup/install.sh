@@ -16,7 +16,7 @@ trap 'say "this failed: $BASH_COMMAND"' ERR
 
 RUN_PACKAGES=(
     gcc libc6-dev make pkg-config
-    libmicrohttpd-dev libnghttp2-dev libjansson-dev libcurl4-openssl-dev libssl-dev libsqlite3-dev libs3-dev libxml2-dev libexpat1-dev
+    libmicrohttpd-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libjansson-dev libcurl4-openssl-dev libssl-dev libsqlite3-dev libs3-dev libxml2-dev libexpat1-dev
     zlib1g-dev libvips-dev libjpeg-dev liblcms2-dev libseccomp-dev
     python3 python3-pip python3-onnx python3-flatbuffers python3-numpy
     ca-certificates curl jq
@@ -26,7 +26,7 @@ TEST_PACKAGES=(
     "${CHECK_PACKAGES[@]}"
     python3-pytest python3-pytest-timeout python3-pytest-xdist python3-requests python3-pil python3-yaml
     libvips-tools imagemagick libtiff-tools libavif-bin openssl iproute2 procps util-linux strace gettext-base
-    iptables libfaketime nghttp2-client
+    iptables libfaketime nghttp2-client python3-grpcio python3-protobuf
     # storage servers for the tests and a client to check on them with: plain Python modules. Swift's
     # and memcached's server packages would start daemons and keep them; the tests need none of those.
     python3-swift python3-boto3 python3-cryptography

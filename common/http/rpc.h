@@ -1,0 +1,23 @@
+/* Remote calls (gRPC) inside HTTP/2 requests and replies. http knows of them by this table only, so
+ * that it includes nothing of grpc. A call is a request with a route whose method is
+ * ROUTER_CALL; its handler sees the message as the body, and its reply's body is a message. */
+#ifndef DARKROOM_HTTP_RPC_H
+#define DARKROOM_HTTP_RPC_H
+
+#include "http/encoding.h"
+
+struct rpc_protocol {
+    /* Whether these are the headers of a call. */
+    bool (*is_call)(const struct request *req);
+    /* How long its client waits; INT64_MAX: it does not say. ERROR_BAD_REQUEST. */
+    bool (*timeout_ms)(const struct request *req, int64_t *ret, struct error *err);
+    /* The message of at most `max` bytes in the whole body. ERROR_BAD_REQUEST, ERROR_TOO_LARGE,
+     * ERROR_NOT_IMPLEMENTED, ERROR_OVERLOADED. */
+    bool (*open)(const struct request *req, size_t max, struct decoded_body *ret,
+                 struct error *err);
+    /* Make what is sent of a handler's reply, or of a refusal: its trailers, and the prefix of its
+     * message. */
+    void (*close)(const struct request *req, struct reply *reply);
+};
+
+#endif

@@ -1,0 +1,133 @@
+#include "grpc/call.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+/* cmocka needs the above */
+#include <cmocka.h>
+
+static void check_timeout(const char *text, int64_t expected)
+{
+    struct error err = {0};
+    int64_t ms = -1;
+
+    assert_true(grpc_timeout_parse(text, &ms, &err));
+    assert_int_equal(ms, expected);
+}
+
+static void timeouts_are_milliseconds(void **state)
+{
+    static const char *const bad[] = {"",   "5",   "m",   "123456789m", "-1S", "1.5S",
+                                      "1x", "1SS", " 1S", "1 S",        "1h"};
+    struct error err = {0};
+    int64_t ms;
+
+    (void)state;
+    check_timeout("2H", 7200000);
+    check_timeout("3M", 180000);
+    check_timeout("4S", 4000);
+    check_timeout("5m", 5);
+    check_timeout("1500u", 2); /* rounded up: it is no longer than that */
+    check_timeout("1n", 1);
+    check_timeout("0m", 0);
+    check_timeout("99999999H", 99999999 * INT64_C(3600000));
+    check_timeout("99999999n", 100);
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        assert_false(grpc_timeout_parse(bad[i], &ms, &err));
+        assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    }
+}
+
+static void messages_are_percent_encoded(void **state)
+{
+    char out[32], small[6];
+
+    (void)state;
+    grpc_message_encode("plain text~", out, sizeof(out));
+    assert_string_equal(out, "plain text~");
+    grpc_message_encode("50%\n\xc3\xbc\x7f", out, sizeof(out));
+    assert_string_equal(out, "50%25%0A%C3%BC%7F");
+    grpc_message_encode("abcd%", small, sizeof(small)); /* no half an escape */
+    assert_string_equal(small, "abcd");
+    grpc_message_encode("abcdef", small, sizeof(small));
+    assert_string_equal(small, "abcde");
+}
+
+static bool is_call(const char *method, const char *type)
+{
+    const struct http_field field = {"content-type", type};
+
+    return grpc_protocol.is_call(
+        &(struct request){.method = method, .headers = &field, .header_count = 1});
+}
+
+static void calls_are_told_by_their_type(void **state)
+{
+    (void)state;
+    assert_true(is_call("POST", "application/grpc"));
+    assert_true(is_call("POST", "application/grpc+proto"));
+    assert_true(is_call("POST", "application/grpc;x=y"));
+    assert_false(is_call("GET", "application/grpc"));
+    assert_false(is_call("POST", "application/grpc-web"));
+    assert_false(is_call("POST", "application/grpc-web+proto"));
+    assert_false(is_call("POST", "application/grpc+json"));
+    assert_false(is_call("POST", "application/json"));
+    assert_false(grpc_protocol.is_call(&(struct request){.method = "POST"}));
+}
+
+static struct reply closed(struct reply reply)
+{
+    grpc_protocol.close(&(struct request){0}, &reply);
+    return reply;
+}
+
+static void a_message_gets_its_prefix(void **state)
+{
+    static const uint8_t prefix[] = {0, 0, 0, 1, 2};
+    static char text[258 + 1];
+
+    (void)state;
+    memset(text, 'x', sizeof(text) - 1);
+    struct reply reply = closed(reply_text(200, "application/grpc", text));
+    assert_true(reply.call->has_message);
+    assert_memory_equal(reply.call->prefix, prefix, sizeof(prefix));
+    assert_int_equal(reply.call->trailer_count, 1);
+    assert_string_equal(reply.call->trailers[0].name, "grpc-status");
+    assert_string_equal(reply.call->trailers[0].value, "0");
+    reply_done(&reply);
+}
+
+static void an_error_is_trailers_alone(void **state)
+{
+    struct error err;
+
+    (void)state;
+    error_set(&err, ERROR_OVERLOADED, "the secret reason");
+    struct reply reply = closed(reply_error(&err));
+    assert_int_equal(reply.status, 200);
+    assert_false(reply.call->has_message);
+    assert_int_equal(reply.body.len, 0);
+    assert_string_equal(reply.call->trailers[0].value, "14");
+    assert_null(strstr(reply.call->trailers[1].value, "secret"));
+    assert_string_equal(reply.call->trailers[2].name, "grpc-retry-pushback-ms");
+    reply_done(&reply);
+    error_set(&err, ERROR_BAD_REQUEST, "100%% wrong");
+    reply = closed(reply_error(&err));
+    assert_string_equal(reply.call->trailers[0].value, "3");
+    assert_string_equal(reply.call->trailers[1].name, "grpc-message");
+    assert_string_equal(reply.call->trailers[1].value, "100%25 wrong");
+    assert_int_equal(reply.call->trailer_count, 2);
+    reply_done(&reply);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(timeouts_are_milliseconds),
+        cmocka_unit_test(messages_are_percent_encoded),
+        cmocka_unit_test(calls_are_told_by_their_type),
+        cmocka_unit_test(a_message_gets_its_prefix),
+        cmocka_unit_test(an_error_is_trailers_alone),
+    };
+    return cmocka_run_group_tests_name("call", tests, NULL, NULL);
+}
