@@ -40,6 +40,8 @@ for (const [name, most] of [["median", 15], ["mean", 31]])
 
 const initial = field => field.type === "select-one" ? [...field.options].find(o => o.defaultSelected).value : field.defaultValue;
 
+const formatName = format => fields.format.querySelector(`[value=${CSS.escape(format)}]`)?.text || format;
+
 // The options that differ from the service's defaults.
 function query() {
     const asked = new URLSearchParams();
@@ -179,7 +181,7 @@ async function askPreview(picture) {
     document.body.classList.remove("busy");
     showProblem($("preview-problem"), wrong);
     if (wrong) {
-        $("preview-picture").removeAttribute("src");
+        $("preview-picture").hidden = true;
         $("preview-facts").textContent = "";
         $("preview-stages").replaceChildren();
     }
@@ -198,7 +200,8 @@ async function drawPreview(picture, reply, current) {
     await image.decode().catch(() => {}); // a browser may not know the format; the facts hold
     if (!current())
         return;
-    const format = blob.type.replace("image/", "").toUpperCase();
+    image.hidden = false;
+    const format = formatName(blob.type.replace("image/", ""));
     $("preview-facts").textContent = `${image.naturalWidth} × ${image.naturalHeight}, ${format}, ${size(blob.size)}; was ${size(picture.file.size)}`;
     drawStages($("preview-stages"), reply.headers.get("Server-Timing"));
 }
@@ -356,7 +359,7 @@ function draw(item) {
 
 function drawStored(item, find) {
     const {reply} = item, link = new URL(`images/${reply.id}.${extension(reply.format)}`, document.baseURI).href;
-    find(".facts").textContent = `${reply.width} × ${reply.height}, ${reply.format.toUpperCase()}, ${size(reply.bytes)}`;
+    find(".facts").textContent = `${reply.width} × ${reply.height}, ${formatName(reply.format)}, ${size(reply.bytes)}`;
     find(".link").value = find(".picture").href = find("img").src = link;
     find(".picture").ariaLabel = `Open ${item.name}`;
     find(".link").hidden = find(".copy").hidden = false;

@@ -1,6 +1,7 @@
 """A real Chromium, driven by the DevTools protocol over a pipe: Debian's package and nothing else."""
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -29,11 +30,12 @@ class Chromium:
     def __init__(self, profile):
         there, self.output = os.pipe()
         self.input, back = os.pipe()
-        self.process = subprocess.Popen(  # its ends must be 3 and 4
-            ["sh", "-c", f'exec "$@" 3<&{there} 4>&{back}', "sh", *command(profile), "--remote-debugging-pipe"],
-            pass_fds=(there, back), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        os.close(there)
-        os.close(back)
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (there, back)]  # it reads from 3 and writes to 4
+        self.process = subprocess.Popen(
+            ["bash", "-c", f'exec "$@" 3<&{ends[0]} 4>&{ends[1]}', "bash", *command(profile), "--remote-debugging-pipe"],
+            pass_fds=ends, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for end in (there, back, *ends):
+            os.close(end)
         self.buffer, self.number, self.events = b"", 0, []
 
     def close(self):
@@ -74,7 +76,7 @@ class Chromium:
         context = self.call("Target.createBrowserContext")["browserContextId"]
         try:
             target = self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
-            page = Page(self, self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
+            page = Page(self, context, self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
             page.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
             page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
             page.open(url)
@@ -84,8 +86,8 @@ class Chromium:
 
 
 class Page:
-    def __init__(self, browser, session):
-        self.browser, self.session = browser, session
+    def __init__(self, browser, context, session):
+        self.browser, self.context, self.session = browser, context, session
         browser.events.clear()
         for domain in ("Page", "Runtime", "Log", "DOM", "Network"):
             self.call(domain + ".enable")
@@ -99,6 +101,9 @@ class Page:
         found = [event["params"] for event in self.browser.events if event.get("method") == method]
         self.browser.events = [event for event in self.browser.events if event.get("method") != method]
         return found
+
+    def wait_event(self, method):
+        return wait_for(lambda: self.events(method), method)[0]
 
     def open(self, url):
         self.call("Page.navigate", url=url)
