@@ -322,7 +322,7 @@ const extension = format => format === "jpeg" ? "jpg" : format;
 function makeCard(item) {
     const card = item.card = $("card").content.firstElementChild.cloneNode(true);
     const find = selector => card.querySelector(selector), picture = find("img");
-    find("h3").textContent = item.name;
+    find("h3").textContent = find("h3").title = item.name;
     find("progress").ariaLabel = `Upload of ${item.name}`;
     find(".copy").addEventListener("click", () => copy(find(".link"), find(".copy")));
     find(".again").addEventListener("click", () => {
