@@ -31,7 +31,7 @@ TEST_PACKAGES=(
     # and memcached's server packages would start daemons and keep them; the tests need none of those.
     python3-swift python3-boto3 python3-cryptography
 )
-# The tests of the page are worth its 300 MB; without it (some systems have another name for it) they are skipped.
+# For the tests of the page, with what it depends on half a gigabyte. Where it has another name, they are skipped.
 BROWSER_PACKAGE=chromium
 LINT_PACKAGES=(clang-format clang-tidy cppcheck shellcheck valgrind)
 FUZZ_PACKAGES=(clang libclang-rt-dev)

@@ -15,7 +15,7 @@ import pytest
 from conftest import SLOW, wait_for
 
 CHROMIUM = shutil.which("chromium")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER: apt-get install chromium (300 MB)")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER: apt-get install chromium (0.5 GB)")
 
 KEYS = {"Tab": 9, "Enter": 13, " ": 32}
 
@@ -31,9 +31,11 @@ class Chromium:
         there, self.output = os.pipe()
         self.input, back = os.pipe()
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (there, back)]  # it reads from 3 and writes to 4
-        self.process = subprocess.Popen(
-            ["bash", "-c", f'exec "$@" 3<&{ends[0]} 4>&{ends[1]}', "bash", *command(profile), "--remote-debugging-pipe"],
-            pass_fds=ends, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.log = pathlib.Path(profile, "log")
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                ["bash", "-c", f'exec "$@" 3<&{ends[0]} 4>&{ends[1]}', "bash", *command(profile), "--remote-debugging-pipe"],
+                pass_fds=ends, stdout=log, stderr=log)
         for end in (there, back, *ends):
             os.close(end)
         self.buffer, self.number, self.events = b"", 0, []
@@ -50,8 +52,9 @@ class Chromium:
         self.number += 1
         message = {"id": self.number, "method": method, "params": params} | ({"sessionId": session} if session else {})
         data = json.dumps(message).encode() + b"\0"
-        while data:
-            data = data[os.write(self.output, data):]
+        with contextlib.suppress(BrokenPipeError):  # the answer will be that it has ended
+            while data:
+                data = data[os.write(self.output, data):]
         deadline = time.monotonic() + 60 * SLOW
         while True:
             reply = self.read(deadline)
@@ -65,7 +68,7 @@ class Chromium:
             ready, _, _ = select.select([self.input], [], [], max(deadline - time.monotonic(), 0))
             assert ready, "Chromium does not answer"
             data = os.read(self.input, 1 << 20)
-            assert data, "Chromium has ended"
+            assert data, f"Chromium has ended\n{self.log.read_text()[-3000:]}"
             self.buffer += data
         message, _, self.buffer = self.buffer.partition(b"\0")
         return json.loads(message)

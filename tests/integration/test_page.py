@@ -266,8 +266,14 @@ def test_twelve_at_once_and_a_reload(open_page, tmp_path):
 @needs_chromium
 def test_errors_in_words(open_page, tmp_path, photo):
     page = open_page()
-    page.choose(saved(tmp_path / "notes.jpg", b"no picture"))
+    large = saved(tmp_path / "large.jpg", b"")
+    os.truncate(large, 40_000_000)
+    page.choose(large)
     page.until("!document.querySelector('#preview-problem').hidden")
+    assert re.fullmatch(r"the body is larger than \d+ bytes", page.text("#preview-problem"))
+    page.js("document.querySelector('#tray .remove').click()")
+    page.choose(saved(tmp_path / "notes.jpg", b"no picture"))
+    page.until("document.querySelector('#preview-name').textContent === 'notes.jpg' && !document.body.classList.contains('busy')")
     words = page.text("#preview-problem")
     assert words == "not a JPEG, PNG, WebP, GIF, TIFF, HEIC or AVIF image"
     page.choose(saved(tmp_path / "cut.jpg", encode(gradient(64, 64))[:-300]))
