@@ -82,6 +82,7 @@ class Chromium:
             page = Page(self, context, self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
             page.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
             page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+            page.call("Emulation.setTouchEmulationEnabled", enabled=phone)
             page.open(url)
             yield page
         finally:

@@ -394,6 +394,7 @@ CONTRAST = """(() => {
 @pytest.mark.parametrize("width", [390, 1200])
 def test_on_a_phone_and_in_the_dark(open_page, tmp_path, photo, width, scheme):
     page = open_page(width=width, height=844, phone=width < 400, scheme=scheme)
+    assert page.js("document.querySelector('#empty .big').checkVisibility()") == (width > 400), "a finger drops no files"
     page.choose(photo, saved(tmp_path / ("a_very_long_name" * 8 + ".jpg"), coloured_jpeg(1)))
     previewed(page)
     store(page)
