@@ -10,7 +10,7 @@ import pytest
 
 import things
 from browser import Chromium, needs_chromium
-from conftest import BUILD, MODEL, ROOT, Stack
+from conftest import BUILD, MODEL, ROOT, Stack, wait_for
 from images import coloured_jpeg, encode, gradient
 
 pytestmark = pytest.mark.once
@@ -171,6 +171,18 @@ def test_from_upload_to_label(open_page, shared, photo):
     page.js("document.querySelector('.copy').click()")
     page.until("document.querySelector('.copy').textContent === 'Copied'")
     assert page.js("navigator.clipboard.readText()") == link
+
+
+@needs_chromium
+def test_the_browser_keeps_the_policy(open_page):
+    """Else the absence of complaints at the end of each test would mean nothing."""
+    page = open_page()
+    for what in ("document.body.setAttribute('style', 'color: red')", "new Image().src = 'http://127.0.0.1:1/x.png'",
+                 "document.head.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))"):
+        page.js(f"void ({what})")
+        complaint, = wait_for(page.complaints, f"a complaint about {what}")
+        assert "Content Security Policy" in complaint
+    assert not page.js("window.ran")
 
 
 def set_field(page, name, value):
@@ -408,6 +420,8 @@ def test_on_a_phone_and_in_the_dark(open_page, tmp_path, photo, width, scheme):
     page.picture(REPORTS / f"page-{scheme}-{width}.png")
     assert page.js("document.documentElement.scrollWidth") <= width, "nothing to scroll sideways"
     assert page.js(CONTRAST) == []
+    page.js("document.querySelector('header p').style.color = '#777'")
+    assert len(page.js(CONTRAST)) == 1, "it is measured"
     small = page.js("""[...document.querySelectorAll('button, input, select')].filter(e => e.checkVisibility()).map(e =>
         [e.outerHTML.slice(0, 80), e.closest('label.check') || e]).filter(([, e]) => Math.min(e.offsetWidth, e.offsetHeight) < 24)""")
     assert small == [], "what a finger can hit (WCAG 2.2, 2.5.8)"
