@@ -187,6 +187,7 @@ static bool apply(const struct operation_run *run, struct error *err)
 {
     const size_t bytes = operation_row_bytes(run);
     const int reach = run->value / 2, height = run->size.height;
+    const int first = run->top > reach ? run->top - reach : 0; /* of the rows that are looked at */
 
     if (!scratch_buffer_need(run->work,
                              bytes * (sizeof(uint32_t) + sizeof(uint16_t) + sizeof(uint8_t)), err))
@@ -195,14 +196,14 @@ static bool apply(const struct operation_run *run, struct error *err)
     uint16_t *sums = (uint16_t *)(void *)(totals + bytes);
     uint8_t *nothing = (uint8_t *)(sums + bytes); /* a row beside the picture */
     memset(sums, 0, bytes * (sizeof(*sums) + sizeof(*nothing)));
-    for (int y = -reach; y < height; y++) {
-        bool more = y + reach<height, less = y> reach;
+    for (int y = first - reach; y < run->bottom; y++) {
+        const bool more = y + reach < height, less = y - reach - 1 >= first;
 
         move_down(run->portable,
                   &(struct column_sums){
                       sums, more ? run->in + (size_t)(y + reach) * bytes : nothing,
                       less ? run->in + (size_t)(y - reach - 1) * bytes : nothing, bytes});
-        if (y < 0)
+        if (y < run->top)
             continue;
         if (y % OPERATION_ROWS == 0 && !image_cancelled_check(run->cancelled, err))
             return false;

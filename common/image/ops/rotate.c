@@ -32,6 +32,11 @@ static struct turned view_of(const struct operation_run *run)
     }
 }
 
+static int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
 /* Of what comes out. */
 struct block {
     int left, top, right, bottom;
@@ -127,25 +132,22 @@ __attribute__((target("avx2"))) static void copy_squares(const struct operation_
         }
 }
 
-/* What squares can make of the picture: two pixels stay at each side, since squares read and write
- * four bytes beyond themselves. */
+/* What squares can make of the rows: two pixels stay at each side of the picture, since squares
+ * read and write four bytes beyond themselves. */
 static struct block square_room(const struct operation_run *run)
 {
     enum { BESIDE = 2 };
-    struct block room = {0, BESIDE, 0, BESIDE};
+    const struct block none = {.top = run->top, .bottom = run->top};
+    const int bottom = least(run->bottom, run->out_size.height - BESIDE);
+    struct block room = {.top = run->top > BESIDE ? run->top : BESIDE};
 
     if (run->portable || run->bands != RGB || run->value == 180 || !__builtin_cpu_supports("avx2"))
-        return (struct block){0};
+        return none;
     room.right = (run->out_size.width - BESIDE) / SQUARE * SQUARE;
-    room.bottom += (run->out_size.height - 2 * BESIDE) / SQUARE * SQUARE;
-    return room.right > 0 && room.bottom > room.top ? room : (struct block){0};
+    room.bottom = room.top + (bottom - room.top) / SQUARE * SQUARE;
+    return room.right > 0 && room.bottom > room.top ? room : none;
 }
 #endif
-
-static int least(int a, int b)
-{
-    return a < b ? a : b;
-}
 
 /* Blocks of `all`, from left to right. */
 static bool copy_blocks(const struct operation_run *run, struct block all,
@@ -167,8 +169,8 @@ static bool copy_blocks(const struct operation_run *run, struct block all,
 
 static bool rotate_quarters(const struct operation_run *run, struct error *err)
 {
-    const int width = run->out_size.width, height = run->out_size.height;
-    struct block room = {0};
+    const int width = run->out_size.width;
+    struct block room = {.top = run->top, .bottom = run->top};
 
 #ifdef __x86_64__
     room = square_room(run);
@@ -176,10 +178,10 @@ static bool rotate_quarters(const struct operation_run *run, struct error *err)
         return false;
 #endif
     /* what is above, beside (which also repairs) and below */
-    return copy_blocks(run, (struct block){0, 0, width, room.top}, copy_block, err) &&
+    return copy_blocks(run, (struct block){0, run->top, width, room.top}, copy_block, err) &&
            copy_blocks(run, (struct block){room.right, room.top, width, room.bottom}, copy_block,
                        err) &&
-           copy_blocks(run, (struct block){0, room.bottom, width, height}, copy_block, err);
+           copy_blocks(run, (struct block){0, room.bottom, width, run->bottom}, copy_block, err);
 }
 
 static struct image_size size_after(int degrees, struct image_size in)
