@@ -60,7 +60,7 @@ struct reply handle_grpc_classify(const struct app *app, const struct request *r
     CLEANUP(fetched_done) struct fetched fetched = {0};
     struct error err = {0};
     struct labels labels;
-    struct bytes image;
+    struct bytes image = {0};
 
     if (!grpc_message_read(&darkroom__v1__classify_request__descriptor, req, &m, &err))
         return reply_error(&err);
