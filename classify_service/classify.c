@@ -73,7 +73,7 @@ static bool run(void *state, void *arg, const atomic_bool *cancelled, struct err
 static bool run_job(const struct context *ctx, struct classify_job *classify, struct error *err)
 {
     const struct app *app = classify->app;
-    struct pool_job job = {.run = run, .arg = classify, .stages = ctx->stages};
+    struct pool_job job = {.run = run, .arg = classify, .gone = ctx->gone, .stages = ctx->stages};
     struct image_cost cost = {0};
 
     classify->stages = ctx->stages;

@@ -46,7 +46,8 @@ bool transform_image(const struct app *app, const struct context *ctx, struct by
         .background = cut_out ? app->background : NULL,
         .pool = app->service.pool,
     };
-    struct pool_job job = {.run = run, .arg = &what, .stages = ctx->stages, .scarce = cut_out};
+    struct pool_job job = {
+        .run = run, .arg = &what, .gone = ctx->gone, .stages = ctx->stages, .scarce = cut_out};
     struct image_cost cost;
 
     if (cut_out && app->background == NULL)

@@ -15,7 +15,8 @@ struct context {
     int64_t deadline_ms;     /* monotonic: answer by then */
     /* of buffered bodies; charge what else is buffered for the request */
     struct byte_budget *budget;
-    struct stages *stages; /* how long things take is noted there; may be NULL */
+    const atomic_bool *gone; /* becomes true when nobody waits for the answer; may be NULL */
+    struct stages *stages;   /* how long things take is noted there; may be NULL */
 };
 
 /* [A-Za-z0-9._-]{1,64} */

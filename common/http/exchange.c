@@ -68,7 +68,10 @@ void exchange_begin(struct exchange *x, const char *method, const char *target)
         .header_count = x->headers.count,
         .query = x->query.field,
         .query_count = x->query.count,
-        .context = {.who = "", .budget = x->admission->options->budget, .stages = &x->stages},
+        .context = {.who = "",
+                    .budget = x->admission->options->budget,
+                    .gone = x->gone,
+                    .stages = &x->stages},
     };
     const char *trace = request_header(&x->req, "traceparent");
     x->req.context.traceparent = trace != NULL && traceparent_is_valid(trace) ? trace : "";
@@ -266,7 +269,7 @@ static void finish_error(const struct exchange *x, struct reply *reply)
         allowed_methods(x, allow);
         reply_add_header(reply, "Allow", "%s", allow);
     }
-    if (reply->status >= 500)
+    if (reply->status >= 500 && !(x->call && x->route == NULL)) /* that is the caller's mistake */
         log_warning(reply->error.message, F("error", error_slug(reply->error.code)),
                     F("request_id", x->id), F("route", x->req.route));
     reply->content_type = error_form_content_type(x->form);

@@ -195,6 +195,7 @@ void h2_stream_begin(struct h2_stream *s, bool ended)
     s->x->admission = s->h2->admission;
     s->x->connection = s->connection;
     s->x->multiplexed = true;
+    s->x->gone = &s->gone;
     h2_fields_begin(&s->fields, s->x);
     if (!exchange_accept(s->x, false, &refusal)) {
         s->x->refused = false; /* that is about the socket */

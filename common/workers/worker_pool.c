@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 
 enum {
+    GONE_LOOK_MS = 100,
     NICENESS = 5,
     RESERVED_MS = 1000, /* after a small job was queued, a worker is kept for the next one */
 };
@@ -252,10 +253,14 @@ void worker_pool_free(struct worker_pool *pool)
  * Called locked. */
 static bool wait_for(struct worker_pool *pool, struct queued_job *job)
 {
+    const atomic_bool *gone = job->what->gone;
+
     while (job->state != ENDED) {
         int64_t deadline = job->deadline_ms < pool->cut_ms ? job->deadline_ms : pool->cut_ms;
-        if (clock_left_ms(deadline) > 0) {
-            thread_cond_wait(&job->changed, &pool->mutex, deadline);
+        int64_t look = clock_monotonic_ms() + GONE_LOOK_MS;
+        if (clock_left_ms(deadline) > 0 && (gone == NULL || !atomic_load(gone))) {
+            thread_cond_wait(&job->changed, &pool->mutex,
+                             gone != NULL && look < deadline ? look : deadline);
         } else if (job->state == WAITING) {
             queue_remove(pool, job);
             return error_set(job->err, ERROR_DEADLINE,

@@ -35,11 +35,12 @@ struct pool_job {
     /* `state` is the worker's own, reused from job to job. `cancelled` becomes true once the
      * deadline has passed: end soon then. */
     bool (*run)(void *state, void *arg, const atomic_bool *cancelled, struct error *err);
-    void *arg;             /* borrowed until worker_pool_run returns */
-    bool large;            /* takes many times as long as most, or much memory */
-    int64_t memory;        /* bytes it may need while it runs; counts when it is large */
-    bool scarce;           /* one of those of which few may run at a time; it is large, too */
-    struct stages *stages; /* the wait is noted there; may be NULL */
+    void *arg;               /* borrowed until worker_pool_run returns */
+    bool large;              /* takes many times as long as most, or much memory */
+    int64_t memory;          /* bytes it may need while it runs; counts when it is large */
+    bool scarce;             /* one of those of which few may run at a time; it is large, too */
+    const atomic_bool *gone; /* becomes true: as if the deadline had passed; may be NULL */
+    struct stages *stages;   /* the wait is noted there; may be NULL */
 };
 
 struct worker_pool_options {

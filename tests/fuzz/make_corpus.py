@@ -308,6 +308,49 @@ def images():
         write("image", name, b"\0\x08\x08\x50\xff\0\0\0" + data)
 
 
+def h2():
+    """Frames behind the preface; header blocks are literal."""
+    def frame(kind, flags, stream, payload=b""):
+        return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+    def fields(method, path, *more):
+        pairs = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "a"), *more]
+        return b"".join(b"\0" + bytes([len(k)]) + k.encode() + bytes([len(v)]) + v.encode() for k, v in pairs)
+
+    def call(stream, path, body, *more):
+        more = ("content-type", "application/grpc"), ("te", "trailers"), *more
+        return frame(1, 4, stream, fields("POST", path, *more)) + frame(0, 1, stream, body)
+
+    settings = frame(4, 0, 0)
+    message = b"\0\0\0\0\3abc"
+    packed = gzip.compress(b"abc")
+    for name, data in {
+            "get": frame(1, 5, 1, fields("GET", "/light?x=%41&y")),
+            "post": frame(1, 4, 1, fields("POST", "/echo")) + frame(0, 0, 1, b"ab") + frame(0, 9, 1, b"\1c\0"),
+            "work": frame(1, 4, 1, fields("POST", "/work/7")) + frame(0, 1, 1, b"abc") + frame(3, 0, 1, b"\0\0\0\x08"),
+            "large": frame(1, 4, 1, fields("POST", "/echo", ("content-length", "99999999"))) + frame(0, 1, 1, bytes(99)),
+            "continuation": frame(1, 1, 1, fields("GET", "/light")[:9]) + frame(9, 4, 1, fields("GET", "/light")[9:]),
+            "trailers": frame(1, 4, 1, fields("POST", "/echo")) + frame(1, 5, 1, b"\0\1a\1b"),
+            "expect": frame(1, 4, 1, fields("POST", "/echo", ("expect", "100-continue"))) + frame(0, 1, 1, b"x"),
+            "window": frame(4, 0, 0, struct.pack(">HI", 4, 0)) + call(1, "/s/Light", message) + frame(8, 0, 1, b"\0\0\0\3"),
+            "call": call(1, "/s/Light", message) + call(3, "/s/Work", message),
+            "packed": call(1, "/s/Light", b"\1" + struct.pack(">I", len(packed)) + packed, ("grpc-encoding", "gzip")),
+            "timeout": call(1, "/s/Light", message, ("grpc-timeout", "5m")), "unknown": call(1, "/s/None", message),
+            "ping": frame(6, 0, 0, b"12345678") * 120, "goaway": frame(7, 0, 0, bytes(8)) + call(1, "/s/Light", message),
+            "overflow": frame(1, 4, 1, fields("POST", "/echo")) + frame(8, 0, 1, b"\x7f\xff\xff\xff")}.items():
+        write("h2", name, settings + data)
+
+
+def messages():
+    image = b"\x0a\3abc\x12\x0a\x0a\5width\x12\1" + b"8"
+    raw = b"\x0a\1m\x1a\1" + b"7" + b"\x2a\x10\x0a\5image\x12\5BYTES\x1a\1\1" + b"\x3a\7\3\0\0\0abc"
+    output = b"\x32\x1e\x0a\6scores\x12\x14\x0a\x0eclassification\x12\2\x10\2"
+    for name, data in {"image": b"\0" + image, "pieces": b"\0" + b"\x12\0" * 5000, "classify": b"\1\x0a\3abc\x18\5",
+                       "uri": b"\1\x12\7gs://b/k", "health": b"\2\x0a\1s", "infer": b"\3" + raw + output,
+                       "typed": b"\3\x2a\x0c\x2a\x0a\x32\x08\0\0\x80?\0\0\0@", "model": b"\4\x0a\1m\x12\0011"}.items():
+        write("grpc", name, data)
+
+
 for make in (multipart, request, ranges, encodings, options, classify, inference, notification, tokens, google, xml, client,
-             manifest, uris, texts, outbox, images):
+             manifest, uris, texts, outbox, images, h2, messages):
     make()

@@ -192,6 +192,25 @@ def test_uploads_that_are_reset_are_given_back(start):
     assert_unharmed(service)
 
 
+def test_a_client_that_is_gone_gives_its_worker_back(start):
+    """A reset ends the work within a moment, as a deadline does."""
+    slow = ("POST", "/transform?format=avif&width=2000&height=2000", IMAGE)
+    picture = encode(gradient(2000, 2000))
+    service = start(WORKERS=1)
+    with h2.Client(service) as client:
+        began = time.monotonic()
+        client.open(1, *slow, body=picture)
+        assert client.reply(1)[0] == 200
+        takes = time.monotonic() - began
+        client.open(3, *slow, body=picture)
+        wait_for(lambda: service.metric("worker_busy") == 1, "the worker")
+        began = time.monotonic()
+        client.send(h2.frame(h2.RST_STREAM, 0, 3, struct.pack(">I", h2.CANCEL)))
+        wait_for(lambda: service.metric("worker_busy") == 0, "the worker to be free")
+        assert time.monotonic() - began < takes / 2
+    assert_unharmed(service)
+
+
 def test_made_you_reset(start):
     """Requests that we must reset for the client's error (CVE-2025-8671): 100, then the connection ends."""
     service = start()

@@ -148,6 +148,42 @@ static void the_queue_is_bounded(void **state)
     worker_pool_free(pool);
 }
 
+/* One that runs is cancelled, one that waits is withdrawn. */
+static void nobody_waits_for_the_answer(void **state)
+{
+    struct worker_pool *pool = pool_of(1, 2);
+    struct caller callers[2];
+    struct held held;
+    atomic_bool gone = false;
+    atomic_int count = 0;
+
+    (void)state;
+    held_init(&held);
+    for (int i = 0; i < 2; i++) {
+        callers[i] = (struct caller){
+            .pool = pool,
+            .job = {.run = i == 0 ? hold : add_one,
+                    .arg = i == 0 ? (void *)&held : (void *)&count,
+                    .gone = &gone},
+            .deadline_ms = clock_monotonic_ms() + FAR_MS,
+        };
+        assert_int_equal(pthread_create(&callers[i].thread, NULL, caller_main, &callers[i]), 0);
+        if (i == 0)
+            sem_wait(&held.running);
+    }
+    while (worker_pool_queue_depth(pool) != 1)
+        usleep(1000);
+    atomic_store(&gone, true);
+    for (int i = 0; i < 2; i++)
+        pthread_join(callers[i].thread, NULL);
+    assert_true(held.cancelled);
+    /* it began if the worker was free before the look */
+    assert_int_equal(callers[1].ok, count == 1);
+    if (!callers[1].ok)
+        assert_int_equal(callers[1].err.code, ERROR_DEADLINE);
+    worker_pool_free(pool);
+}
+
 static void idle_workers_take_a_burst_beyond_the_queue(void **state)
 {
     struct worker_pool *pool = pool_of(4, 1);
@@ -823,6 +859,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(jobs_run),
         cmocka_unit_test(the_queue_is_bounded),
+        cmocka_unit_test(nobody_waits_for_the_answer),
         cmocka_unit_test(idle_workers_take_a_burst_beyond_the_queue),
         cmocka_unit_test(a_deadline_in_the_queue_withdraws_the_job),
         cmocka_unit_test(a_running_job_is_cancelled_at_its_deadline),
