@@ -152,21 +152,18 @@ static void the_queue_is_bounded(void **state)
 static void nobody_waits_for_the_answer(void **state)
 {
     struct worker_pool *pool = pool_of(1, 2);
-    struct caller callers[2];
+    struct caller callers[2] = {0};
     struct held held;
     atomic_bool gone = false;
     atomic_int count = 0;
 
     (void)state;
     held_init(&held);
+    callers[0].job = (struct pool_job){.run = hold, .arg = &held, .gone = &gone};
+    callers[1].job = (struct pool_job){.run = add_one, .arg = &count, .gone = &gone};
     for (int i = 0; i < 2; i++) {
-        callers[i] = (struct caller){
-            .pool = pool,
-            .job = {.run = i == 0 ? hold : add_one,
-                    .arg = i == 0 ? (void *)&held : (void *)&count,
-                    .gone = &gone},
-            .deadline_ms = clock_monotonic_ms() + FAR_MS,
-        };
+        callers[i].pool = pool;
+        callers[i].deadline_ms = clock_monotonic_ms() + FAR_MS;
         assert_int_equal(pthread_create(&callers[i].thread, NULL, caller_main, &callers[i]), 0);
         if (i == 0)
             sem_wait(&held.running);
