@@ -58,7 +58,6 @@ int main(int argc, char **argv)
 {
     struct floor_loop loop = {0};
 
-    (void)argc;
     rest = argv + 1;
     loop.name = next("a floor");
     loop.threads = (int)number_arg("THREADS", next("THREADS"), 1, FLOOR_THREADS_MAX);

@@ -59,7 +59,6 @@ static void *begin(const void *ctx, int index)
     const struct inputs *in = ctx;
     struct codec *c = allocate(sizeof(*c));
 
-    (void)index;
     memset(c, 0, sizeof(*c));
     c->inputs = in;
     floor_decoder_init(&c->decoder);

@@ -24,7 +24,6 @@ struct inputs {
 
 static void *begin(const void *ctx, int index)
 {
-    (void)index;
     return (void *)(uintptr_t)ctx;
 }
 
@@ -48,7 +47,6 @@ static void step(void *state, size_t i)
 
 static void end(void *state)
 {
-    (void)state;
     vips_thread_shutdown();
 }
 

@@ -16,7 +16,6 @@ static void *begin(const void *ctx, int index)
     uint8_t *picture = allocate(bytes);
     uint32_t noise = 1;
 
-    (void)index;
     *run = *what;
     for (size_t i = 0; i < bytes; i++) {
         noise = noise * 1664525 + 1013904223;
@@ -46,7 +45,6 @@ static void step(void *state, size_t i)
 {
     struct error err;
 
-    (void)i;
     if (!operation->apply(state, &err))
         die("%s: %s", operation->name, err.message);
 }

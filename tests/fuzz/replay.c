@@ -66,7 +66,6 @@ static void test_corpus(void **state)
 {
     size_t count = 0;
 
-    (void)state;
     LLVMFuzzerTestOneInput((const uint8_t *)"", 0);
     for (size_t i = 0; i < path_count; i++)
         count += replay(paths[i]);

@@ -23,7 +23,6 @@ static inline int test_folder_make(char out[TEST_FOLDER_MAX])
 static inline int test_folder_entry(const char *name, const struct stat *st, int type,
                                     struct FTW *ftw)
 {
-    (void)st, (void)type, (void)ftw;
     return remove(name);
 }
 

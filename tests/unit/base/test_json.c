@@ -1,17 +1,11 @@
+#include "../test_cases.h"
 #include "base/json.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
-
-static void test_values(void **state)
+TEST(test_values)
 {
     struct error err = {0};
     json_t *json = json_read(bytes_from_str("{\"a\": [1, \"x\"]}"), 0, &err);
 
-    (void)state;
     assert_string_equal(json_string_value(json_array_get(json_object_get(json, "a"), 1)), "x");
     assert_int_equal(json_object_set_new(json, "b", json_integer(2)), 0);
     CLEANUP_FREE char *text = json_dumps(json, JSON_COMPACT);
@@ -20,7 +14,7 @@ static void test_values(void **state)
     assert_int_equal(err.code, ERROR_NONE);
 }
 
-static void test_what_is_none(void **state)
+TEST(test_what_is_none)
 {
     static const struct {
         const char *text, *says;
@@ -31,7 +25,6 @@ static void test_what_is_none(void **state)
         {"[\"a\x01\"]", "control"},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct error err = {0};
         assert_null(json_read(bytes_from_str(cases[i].text), 0, &err));
@@ -43,12 +36,11 @@ static void test_what_is_none(void **state)
     assert_int_equal(err.code, ERROR_BAD_REQUEST);
 }
 
-static void test_append(void **state)
+TEST(test_append)
 {
     CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(9);
     struct error err = {0};
 
-    (void)state;
     assert_true(json_append(json_pack("{s:s}", "a", "b"), &out, &err));
     assert_true(bytes_equal(buffer_view(&out), bytes_from_str("{\"a\":\"b\"}")));
     assert_false(json_append(json_pack("[i]", 1), &out, &err));
@@ -57,13 +49,4 @@ static void test_append(void **state)
     assert_int_equal(err.code, ERROR_BAD_REQUEST);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_what_is_none),
-        cmocka_unit_test(test_append),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,15 +1,11 @@
+#include "../test_cases.h"
 #include "base/json_cost.h"
 #include "test_counted_malloc.h"
 
 #include <jansson.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 /* What the parser really takes stays below the bound, and not absurdly far. */
-static void test_bound(void **state)
+TEST(test_bound)
 {
     static const char *const pieces[] = {
         "0,",
@@ -26,7 +22,6 @@ static void test_bound(void **state)
         "\"\\u00e9\\\"\\\\\",",
     };
 
-    (void)state;
     json_set_alloc_funcs(count_malloc, count_free);
     for (size_t p = 0; p < ARRAY_SIZE(pieces); p++) {
         for (size_t count = 100; count <= 100000; count *= 10) {
@@ -49,9 +44,8 @@ static void test_bound(void **state)
     }
 }
 
-static void test_long_strings(void **state)
+TEST(test_long_strings)
 {
-    (void)state;
     json_set_alloc_funcs(count_malloc, count_free);
     for (size_t len = 1000; len <= 10000000; len *= 10) {
         CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(len + 16);
@@ -70,22 +64,12 @@ static void test_long_strings(void **state)
     }
 }
 
-static void test_broken_text(void **state)
+TEST(test_broken_text)
 {
     static const char *const texts[] = {"", "\"", "\"\\", "\"\\\"", "[\"", "\\\"", "\"\"\""};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
         assert_in_range(json_cost(bytes_from_str(texts[i])), 0, 2000);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bound),
-        cmocka_unit_test(test_long_strings),
-        cmocka_unit_test(test_broken_text),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

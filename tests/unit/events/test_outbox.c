@@ -1,15 +1,12 @@
+#include "../test_cases.h"
 #include "../test_folder.h"
 #include "base/clock.h"
 #include "events/outbox/outbox.h"
 #include "events/outbox/outbox_admin.h"
 #include "events/outbox/outbox_internal.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <string.h>
 
-#include <cmocka.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -42,7 +39,6 @@ static void pass_ms(int64_t ms)
 
 static int on_commit(void *ctx)
 {
-    (void)ctx;
     commits++;
     if (commit_delay_ms > 0)
         sleep_ms(commit_delay_ms);
@@ -53,15 +49,12 @@ static int on_commit(void *ctx)
 
 static int hook_connection(sqlite3 *handle, char **message, const void *api)
 {
-    (void)message;
-    (void)api;
     sqlite3_commit_hook(handle, on_commit, NULL);
     return SQLITE_OK;
 }
 
 static int setup(void **state)
 {
-    (void)state;
     commit_delay_ms = 0;
     clock_set_ahead(ahead_ms = 0);
     int status = test_folder_make(dir);
@@ -71,7 +64,6 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    (void)state;
     return test_folder_remove(dir);
 }
 
@@ -260,13 +252,12 @@ static size_t asides(void)
 
 /* ---- rows */
 
-static void test_add_take_deliver(void **state)
+TEST_WITH(test_add_take_deliver, setup, teardown)
 {
     struct outbox *outbox = open_default();
     char event_id[UUID_LEN + 1];
     struct error err = {0};
 
-    (void)state;
     assert_int_equal(outbox_pending(outbox), 0);
     assert_true(try_add(outbox, 7, event_id, &err));
     assert_int_equal(strlen(event_id), UUID_LEN);
@@ -302,13 +293,12 @@ static void test_add_take_deliver(void **state)
     assert_int_equal(size_of("-wal"), -1); /* a clean end leaves one file */
 }
 
-static void test_a_pending_row_is_reused(void **state)
+TEST_WITH(test_a_pending_row_is_reused, setup, teardown)
 {
     struct outbox *outbox = open_default();
     char first[UUID_LEN + 1], second[UUID_LEN + 1];
     struct error err = {0};
 
-    (void)state;
     assert_true(try_add(outbox, 1, first, &err));
     assert_true(try_add(outbox, 1, second, &err));
     assert_string_equal(first, second);
@@ -321,13 +311,12 @@ static void test_a_pending_row_is_reused(void **state)
     outbox_close(outbox);
 }
 
-static void test_max_pending(void **state)
+TEST_WITH(test_max_pending, setup, teardown)
 {
     struct outbox *outbox = open_with(3, NULL);
     char event_id[UUID_LEN + 1];
     struct error err = {0};
 
-    (void)state;
     add_many(outbox, 0, 3, 1);
     assert_false(try_add(outbox, 3, event_id, &err));
     assert_int_equal(err.code, ERROR_OVERLOADED);
@@ -339,12 +328,11 @@ static void test_max_pending(void **state)
     outbox_close(outbox);
 }
 
-static void test_put_back_refused_and_dead(void **state)
+TEST_WITH(test_put_back_refused_and_dead, setup, teardown)
 {
     struct outbox *outbox = open_default();
     struct outbox_row none = {0};
 
-    (void)state;
     add(outbox, 1);
     CLEANUP(outbox_row_done) struct outbox_row first = take(outbox);
     outbox_put_back(outbox, &first);
@@ -369,9 +357,8 @@ static void test_put_back_refused_and_dead(void **state)
     outbox_close(outbox);
 }
 
-static void test_clock_jumps_do_not_stall(void **state)
+TEST_WITH(test_clock_jumps_do_not_stall, setup, teardown)
 {
-    (void)state;
     set_fake_wall(1800000000000);
     pass_ms(1);
     struct outbox *outbox = open_with(10, fake_wall_ms);
@@ -403,14 +390,13 @@ static void *waiting_taker(void *arg)
     return NULL;
 }
 
-static void test_wake(void **state)
+TEST_WITH(test_wake, setup, teardown)
 {
     struct outbox *outbox = open_default();
     pthread_t thread;
     int64_t start_ms = clock_monotonic_ms();
     struct outbox_row none = {0};
 
-    (void)state;
     assert_int_equal(pthread_create(&thread, NULL, waiting_taker, outbox), 0);
     sleep_ms(50);
     outbox_wake(outbox);
@@ -424,11 +410,10 @@ static void test_wake(void **state)
 
 /* ---- commits */
 
-static void test_concurrent_adds_share_commits(void **state)
+TEST_WITH(test_concurrent_adds_share_commits, setup, teardown)
 {
     struct outbox *outbox = open_default();
 
-    (void)state;
     int before = commits;
     commit_delay_ms = 5; /* as slow as a disk */
     add_many(outbox, 0, 1280, 64);
@@ -444,7 +429,7 @@ static void *slow_add(void *arg)
     return NULL;
 }
 
-static void test_an_add_is_withdrawn_at_its_deadline(void **state)
+TEST_WITH(test_an_add_is_withdrawn_at_its_deadline, setup, teardown)
 {
     struct outbox *outbox = open_default();
     pthread_t thread;
@@ -452,7 +437,6 @@ static void test_an_add_is_withdrawn_at_its_deadline(void **state)
     struct error err = {0};
     const struct event event = {"file:///x", "2", "image/jpeg", ""};
 
-    (void)state;
     int before = commits;
     commits_held = true;
     assert_int_equal(pthread_create(&thread, NULL, slow_add, outbox), 0);
@@ -502,14 +486,13 @@ static void child_adds_until_killed(int fd, int from)
         pause();
 }
 
-static void test_acknowledged_adds_survive_kill(void **state)
+TEST_WITH(test_acknowledged_adds_survive_kill, setup, teardown)
 {
     bool *acknowledged = calloc(KILL_MAX, sizeof(bool));
     bool *seen = calloc(KILL_MAX, sizeof(bool));
     int from = 0;
     int total = 0;
 
-    (void)state;
     for (int round = 0; round < 6; round++) {
         int fds[2];
         int n;
@@ -568,13 +551,12 @@ static void empty_disk(const struct rlimit *normal)
     signal(SIGXFSZ, SIG_DFL);
 }
 
-static void test_disk_full(void **state)
+TEST_WITH(test_disk_full, setup, teardown)
 {
     struct outbox *outbox = open_default();
     char event_id[UUID_LEN + 1];
     struct error err = {0};
 
-    (void)state;
     add_many(outbox, 0, 5, 1);
     CLEANUP(outbox_row_done) struct outbox_row row = take(outbox);
     struct rlimit normal = fill_disk();
@@ -606,7 +588,6 @@ static bool database_is_empty(struct outbox *outbox)
     sqlite3_stmt *statement = NULL;
     bool ret;
 
-    (void)outbox;
     assert_int_equal(sqlite3_open(path, &handle), SQLITE_OK);
     assert_int_equal(sqlite3_prepare_v2(handle, "SELECT 1 FROM event", -1, &statement, NULL),
                      SQLITE_OK);
@@ -617,11 +598,10 @@ static bool database_is_empty(struct outbox *outbox)
 }
 
 /* Without another add or settlement, whose commit it could share. */
-static void test_a_settlement_is_tried_again(void **state)
+TEST_WITH(test_a_settlement_is_tried_again, setup, teardown)
 {
     struct outbox *outbox = open_in_test_time();
 
-    (void)state;
     add(outbox, 1);
     CLEANUP(outbox_row_done) struct outbox_row row = take(outbox);
     struct rlimit normal = fill_disk();
@@ -655,12 +635,11 @@ static bool all_takers_wait(struct outbox *outbox)
     return ret;
 }
 
-static void test_takers_wake_at_once(void **state)
+TEST_WITH(test_takers_wake_at_once, setup, teardown)
 {
     struct outbox *outbox = open_default();
     pthread_t takers[TAKERS];
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(takers); i++)
         assert_int_equal(pthread_create(&takers[i], NULL, take_all, outbox), 0);
     for (int threads = 1; threads <= 64; threads *= 8) { /* who are at the database all the time */
@@ -693,11 +672,10 @@ static void assert_cannot_open(const char *at, const char *why)
     assert_true(clock_monotonic_ms() - start_ms < 5000);
 }
 
-static void test_lock(void **state)
+TEST_WITH(test_lock, setup, teardown)
 {
     struct outbox *outbox = open_default();
 
-    (void)state;
     int64_t start_ms = clock_monotonic_ms();
     assert_cannot_open(path, "one outbox serves one service");
     assert_true(clock_monotonic_ms() - start_ms >= 200);
@@ -714,9 +692,8 @@ static void run_sql(const char *sql)
     sqlite3_close(handle);
 }
 
-static void test_files_that_are_refused(void **state)
+TEST_WITH(test_files_that_are_refused, setup, teardown)
 {
-    (void)state;
     outbox_close(open_default());
     run_sql("PRAGMA user_version = 2");
     assert_cannot_open(path, "newer version");
@@ -832,7 +809,7 @@ static void check_after_damage_at_open(const struct damage *d)
     outbox_close(outbox);
 }
 
-static void test_damage_at_open(void **state)
+TEST_WITH(test_damage_at_open, setup, teardown)
 {
     static const struct damage damages[] = {
         {"header", NOISE, "", 0, 100, .salvaged = 0},
@@ -863,9 +840,8 @@ static void test_damage_at_open(void **state)
 }
 
 /* Rows that SQLite can read, and nobody else. */
-static void test_garbage_in_rows(void **state)
+TEST_WITH(test_garbage_in_rows, setup, teardown)
 {
-    (void)state;
     prepare_files(true);
     run_sql("UPDATE event SET gcs_path = CAST(X'66696C65FF80' AS TEXT) WHERE seq = 10;"
             "UPDATE event SET content_type = 'image/jp' || char(7) WHERE seq = 20;"
@@ -942,7 +918,7 @@ static void check_damage_while_open(const struct damage *d, bool at_rest)
             fail_msg("%s: event %d was acknowledged and lost", d->name, i);
 }
 
-static void test_damage_while_open(void **state)
+TEST_WITH(test_damage_while_open, setup, teardown)
 {
     static const struct damage damages[] = {
         {"header", NOISE, "", 0, 100, .heals = true,
@@ -964,12 +940,11 @@ static void test_damage_while_open(void **state)
     }
 }
 
-static void test_reconcile_asked_for_meanwhile_stays(void **state)
+TEST_WITH(test_reconcile_asked_for_meanwhile_stays, setup, teardown)
 {
     struct outbox *outbox = open_in_test_time();
     struct error err = {0};
 
-    (void)state;
     assert_true(outbox_admin_reconcile(path, &err));
     outbox_close(outbox);
     outbox = open_default();
@@ -995,7 +970,7 @@ static bool none_is_dead(struct outbox *outbox)
     return outbox_dead(outbox) == 0;
 }
 
-static void test_admin_while_open(void **state)
+TEST_WITH(test_admin_while_open, setup, teardown)
 {
     struct outbox *outbox = open_in_test_time();
     struct error err = {0};
@@ -1003,7 +978,6 @@ static void test_admin_while_open(void **state)
     CLEANUP_FREE char *text = NULL;
     size_t size = 0;
 
-    (void)state;
     add_many(outbox, 0, 2, 1);
     CLEANUP(outbox_row_done) struct outbox_row a = take(outbox);
     CLEANUP(outbox_row_done) struct outbox_row b = take(outbox);
@@ -1041,12 +1015,11 @@ static void test_admin_while_open(void **state)
     outbox_close(outbox);
 }
 
-static void test_admin_without_service(void **state)
+TEST_WITH(test_admin_without_service, setup, teardown)
 {
     struct error err = {0};
     int64_t count = 0;
 
-    (void)state;
     assert_false(outbox_admin_list(path, stdout, &err));
     assert_int_equal(err.code, ERROR_NOT_FOUND);
     assert_false(outbox_admin_requeue(path, NULL, &count, &err));
@@ -1065,31 +1038,6 @@ static void test_admin_without_service(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        TEST(test_add_take_deliver),
-        TEST(test_a_pending_row_is_reused),
-        TEST(test_max_pending),
-        TEST(test_put_back_refused_and_dead),
-        TEST(test_clock_jumps_do_not_stall),
-        TEST(test_wake),
-        TEST(test_concurrent_adds_share_commits),
-        TEST(test_an_add_is_withdrawn_at_its_deadline),
-        TEST(test_acknowledged_adds_survive_kill),
-        TEST(test_disk_full),
-        TEST(test_a_settlement_is_tried_again),
-        TEST(test_takers_wake_at_once),
-        TEST(test_lock),
-        TEST(test_files_that_are_refused),
-        TEST(test_damage_at_open),
-        TEST(test_garbage_in_rows),
-        TEST(test_damage_while_open),
-        TEST(test_reconcile_asked_for_meanwhile_stays),
-        TEST(test_admin_while_open),
-        TEST(test_admin_without_service),
-#undef TEST
-    };
-
     __extension__ sqlite3_auto_extension((void (*)(void))hook_connection);
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(test_cases, NULL, NULL);
 }

@@ -1,10 +1,5 @@
+#include "../test_cases.h"
 #include "objects/content_id.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 static void assert_id(const struct image_options *options, const char *data, const char *expected)
 {
@@ -16,11 +11,10 @@ static void assert_id(const struct image_options *options, const char *data, con
 }
 
 /* Expected values: printf 'darkroom-4\nwidth=...\n...hello' | sha256sum */
-static void test_known_ids(void **state)
+TEST(test_known_ids)
 {
     struct image_options o = image_options_default();
 
-    (void)state;
     assert_id(&o, "hello", "8790d82887b00ed0eeac988b723a5a59f82c4d6d2fab9cca653e3b29b1a4b95c");
     assert_id(&o, "", "a56c77edf6677b36b7de606305f4d5db60cc1920f66c75e748212c9f1186b740");
     o.width = 256;
@@ -43,13 +37,12 @@ static void test_known_ids(void **state)
     assert_id(&o, "hello", "d95fbd0774c9c0d2c43fcb9db7d064b8981cab78d1fc2b0299463e9edb095693");
 }
 
-static void test_every_option_counts(void **state)
+TEST(test_every_option_counts)
 {
     struct image_options base = image_options_default(), variants[8];
     char ids[ARRAY_SIZE(variants)][SHA256_HEX_LEN + 1];
     struct error err = {0};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(variants); i++)
         variants[i] = base;
     variants[1].width = 255;
@@ -67,12 +60,4 @@ static void test_every_option_counts(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known_ids),
-        cmocka_unit_test(test_every_option_counts),
-    };
-
-    return cmocka_run_group_tests_name("content_id", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,14 +1,9 @@
+#include "../test_cases.h"
 #include "objects/object_name.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #define ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-static void test_names(void **state)
+TEST(test_names)
 {
     static const struct {
         const char *text;
@@ -19,7 +14,6 @@ static void test_names(void **state)
     };
     struct object_name name;
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
         assert_true(object_name_parse(good[i].text, &name));
         assert_string_equal(name.id, ID);
@@ -27,7 +21,7 @@ static void test_names(void **state)
     }
 }
 
-static void test_no_names(void **state)
+TEST(test_no_names)
 {
     static const char *const bad[] = {
         "",
@@ -51,18 +45,16 @@ static void test_no_names(void **state)
     };
     struct object_name name;
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
         if (object_name_parse(bad[i], &name))
             fail_msg("taken for a name: %s", bad[i]);
 }
 
-static void test_keys(void **state)
+TEST(test_keys)
 {
     char key[128];
     struct error err = {0};
 
-    (void)state;
     assert_true(object_key("", ID, IMAGE_JPEG, key, sizeof(key), &err));
     assert_string_equal(key, ID ".jpg");
     assert_true(object_key("some/prefix/", ID, IMAGE_AVIF, key, sizeof(key), &err));
@@ -73,13 +65,12 @@ static void test_keys(void **state)
 }
 
 /* What object_key makes, object_name_parse reads. */
-static void test_round_trip(void **state)
+TEST(test_round_trip)
 {
     char key[128];
     struct object_name name;
     struct error err = {0};
 
-    (void)state;
     for (size_t i = 0; i < OBJECT_FORMATS; i++) {
         assert_true(object_key("", ID, object_formats[i], key, sizeof(key), &err));
         assert_true(object_name_parse(key, &name));
@@ -89,14 +80,4 @@ static void test_round_trip(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_no_names),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_round_trip),
-    };
-
-    return cmocka_run_group_tests_name("object_name", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

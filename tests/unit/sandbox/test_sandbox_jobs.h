@@ -2,7 +2,7 @@
 #ifndef DARKROOM_TEST_SANDBOX_JOBS_H
 #define DARKROOM_TEST_SANDBOX_JOBS_H
 
-#include "../test_skip.h"
+#include "../test_cases.h"
 #include "test_sandbox_harm.h"
 
 static bool job_echo(struct job_call *c)
@@ -145,7 +145,6 @@ static bool run_job(void *state, const struct sandbox_request *request, struct s
 {
     struct job_call call = {request, reply, err};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(jobs); i++) {
         if (bytes_equal(request->options, bytes_from_str(jobs[i].name)))
             return jobs[i].run(&call);

@@ -1,18 +1,12 @@
 /* The store interface on a directory: what it keeps, what it refuses, and what happens when the
  * disk is full, read-only, or the process is killed. */
+#include "../test_cases.h"
 #include "../test_folder.h"
-#include "../test_skip.h"
 #include "base/clock.h"
 #include "base/strings.h"
 #include "base/xmalloc.h"
 #include "store/store.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -20,7 +14,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -139,9 +132,8 @@ static void end(struct fixture *f)
     store_free(f->store);
 }
 
-static void test_round_trip(void **state)
+TEST(test_round_trip)
 {
-    (void)state;
     static const char *const keys[] = {
         "a.jpg", "in/the/deep.jpg", "a b", "100%", "ü?#+&\\", "..a", "-rf", "*", "tmp", ".tmpx"};
     struct fixture f;
@@ -166,9 +158,8 @@ static void test_round_trip(void **state)
     end(&f);
 }
 
-static void test_if_absent_keeps_and_put_replaces(void **state)
+TEST(test_if_absent_keeps_and_put_replaces)
 {
-    (void)state;
     struct fixture f;
     struct store_info before = {0};
     struct store_info after = {0};
@@ -191,9 +182,8 @@ static void test_if_absent_keeps_and_put_replaces(void **state)
     end(&f);
 }
 
-static void test_invalid_types(void **state)
+TEST(test_invalid_types)
 {
-    (void)state;
     static const char *const types[] = {"", "a\r\nb", "ü"};
     struct fixture f;
     struct store_put p = {.key = "k", .content_type = "a/b", .deadline_ms = soon()};
@@ -209,9 +199,8 @@ static void test_invalid_types(void **state)
     end(&f);
 }
 
-static void test_ranges_and_limits(void **state)
+TEST(test_ranges_and_limits)
 {
-    (void)state;
     static const struct {
         uint64_t offset, length;
         size_t max_bytes;
@@ -258,9 +247,8 @@ static void test_ranges_and_limits(void **state)
     end(&f);
 }
 
-static void test_refused_keys(void **state)
+TEST(test_refused_keys)
 {
-    (void)state;
     char long_segment[300] = "";
     char deep[200] = "";
     struct fixture f;
@@ -293,9 +281,8 @@ static void test_refused_keys(void **state)
     end(&f);
 }
 
-static void test_conflicting_keys(void **state)
+TEST(test_conflicting_keys)
 {
-    (void)state;
     struct fixture f;
     bool existed;
 
@@ -319,15 +306,12 @@ static void test_conflicting_keys(void **state)
 
 static bool note_any(void *ctx, const char *key, uint64_t size)
 {
-    (void)key;
-    (void)size;
     *(bool *)ctx = true;
     return true;
 }
 
-static void test_links_lead_nowhere(void **state)
+TEST(test_links_lead_nowhere)
 {
-    (void)state;
     static const char *const links[] = {"out.jpg", "dir/secret", "dangling", "inside",
                                         "loop",    "pipe",       "dir/new"};
     struct fixture f;
@@ -385,9 +369,8 @@ static void *race_main(void *ctx)
     return NULL;
 }
 
-static void test_if_absent_has_one_winner(void **state)
+TEST(test_if_absent_has_one_winner)
 {
-    (void)state;
     enum { RACERS = 16 };
 
     for (int round = 0; round < 5; round++) {
@@ -443,9 +426,8 @@ static void *read_main(void *ctx)
     return NULL;
 }
 
-static void test_replacing_is_atomic(void **state)
+TEST(test_replacing_is_atomic)
 {
-    (void)state;
     static uint8_t bytes[MIX_SIZE];
     struct fixture f;
     struct reader reader = {.f = &f};
@@ -468,7 +450,6 @@ static void test_replacing_is_atomic(void **state)
 
 static bool check_whole(void *ctx, const char *key, uint64_t size)
 {
-    (void)key;
     if (size != MIX_SIZE)
         fail_msg("a partial object of %llu bytes", (unsigned long long)size);
     *(int *)ctx += 1;
@@ -488,10 +469,8 @@ static void put_until_killed(struct fixture *f, int report)
     }
 }
 
-static void test_kill_leaves_whole_objects(void **state)
+TEST(test_kill_leaves_whole_objects)
 {
-    (void)state;
-
     for (int round = 0; round < 15; round++) {
         struct fixture f;
         int channel[2];
@@ -520,9 +499,8 @@ static void test_kill_leaves_whole_objects(void **state)
     }
 }
 
-static void test_stale_temporaries_are_removed(void **state)
+TEST(test_stale_temporaries_are_removed)
 {
-    (void)state;
     struct fixture f;
     struct timespec old[2] = {{.tv_sec = time(NULL) - 3700}, {.tv_sec = time(NULL) - 3700}};
 
@@ -558,9 +536,8 @@ static void expect_unavailable(struct fixture *f, bool if_absent, size_t size, c
     assert_int_equal(entries_in(path_of(f, ".tmp")), 0);
 }
 
-static void test_file_size_limit(void **state)
+TEST(test_file_size_limit)
 {
-    (void)state;
     struct fixture f;
     struct rlimit old;
 
@@ -582,9 +559,8 @@ static void mount_or_skip(const char *path, const char *options)
     SKIP("cannot mount a tmpfs");
 }
 
-static void test_disk_full(void **state)
+TEST(test_disk_full)
 {
-    (void)state;
     static uint8_t half[600000];
     struct fixture f;
     bool existed = false;
@@ -607,9 +583,8 @@ static void test_disk_full(void **state)
     umount2(f.root, MNT_DETACH);
 }
 
-static void test_read_only(void **state)
+TEST(test_read_only)
 {
-    (void)state;
     struct fixture f;
     CLEANUP_FREE char *url = NULL;
 
@@ -665,9 +640,8 @@ static int list_count(struct fixture *f, const char *prefix, int stop_after)
     return s.count;
 }
 
-static void test_listing(void **state)
+TEST(test_listing)
 {
-    (void)state;
     static const char *const keys[] = {"a1", "a2", "a/3", "a/4", "a/b/5", "ab/6", "b 7", "ü/8"};
     struct fixture f;
     bool any = false;
@@ -698,9 +672,8 @@ static void test_listing(void **state)
     end(&f);
 }
 
-static void test_deleting(void **state)
+TEST(test_deleting)
 {
-    (void)state;
     struct fixture f;
 
     begin(&f);
@@ -714,9 +687,8 @@ static void test_deleting(void **state)
     end(&f);
 }
 
-static void test_deadline(void **state)
+TEST(test_deadline)
 {
-    (void)state;
     struct fixture f;
     struct store_put p = {.key = "k", .content_type = "a/b", .deadline_ms = clock_monotonic_ms()};
     bool any = false;
@@ -735,9 +707,8 @@ static void test_deadline(void **state)
     end(&f);
 }
 
-static void test_health(void **state)
+TEST(test_health)
 {
-    (void)state;
     struct fixture f;
     struct rlimit old;
     unsigned failures;
@@ -773,39 +744,13 @@ static int set_up(void **state)
 {
     char name[TEST_FOLDER_MAX];
 
-    (void)state;
     may_mount = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
     return test_folder_make(name) != 0 || realpath(name, folder) == NULL;
 }
 
 static int tear_down(void **state)
 {
-    (void)state;
     return test_folder_remove(folder);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_if_absent_keeps_and_put_replaces),
-        cmocka_unit_test(test_invalid_types),
-        cmocka_unit_test(test_ranges_and_limits),
-        cmocka_unit_test(test_refused_keys),
-        cmocka_unit_test(test_conflicting_keys),
-        cmocka_unit_test(test_links_lead_nowhere),
-        cmocka_unit_test(test_if_absent_has_one_winner),
-        cmocka_unit_test(test_replacing_is_atomic),
-        cmocka_unit_test(test_kill_leaves_whole_objects),
-        cmocka_unit_test(test_stale_temporaries_are_removed),
-        cmocka_unit_test(test_file_size_limit),
-        cmocka_unit_test(test_disk_full),
-        cmocka_unit_test(test_read_only),
-        cmocka_unit_test(test_listing),
-        cmocka_unit_test(test_deleting),
-        cmocka_unit_test(test_deadline),
-        cmocka_unit_test(test_health),
-    };
-
-    return cmocka_run_group_tests_name("store_file", tests, set_up, tear_down);
-}
+TEST_MAIN(set_up, tear_down)
