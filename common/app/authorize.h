@@ -1,9 +1,9 @@
 /* Who may call what, decided at a request's headers.
  *
- *   /healthz, /readyz   everybody, and OPTIONS too where CORS is on (a preflight has no
- * credentials) /pubsub             PUSH_TOKEN, or a token for PUSH_AUDIENCE of
- * PUSH_SERVICE_ACCOUNT: where both are set, either will do; where neither is, as the rest the rest
- * a token for AUTH_AUDIENCE of one of AUTH_EMAILS, if these are set
+ * - /healthz, /readyz: everybody; OPTIONS, too, where CORS is on (a preflight has no credentials).
+ * - /pubsub: PUSH_TOKEN, or a token for PUSH_AUDIENCE of PUSH_SERVICE_ACCOUNT. Neither set: as
+ * below.
+ * - the rest: a token for AUTH_AUDIENCE of one of AUTH_EMAILS, if these are set.
  *
  * Thread-safe. Why somebody was refused goes to the log; the client learns only that. */
 #ifndef DARKROOM_APP_AUTHORIZE_H

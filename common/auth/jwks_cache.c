@@ -205,16 +205,6 @@ static bool wait_for_fetch(struct jwks *j, int64_t deadline_ms, struct error *er
     return !j->fetching || error_set(err, ERROR_DEADLINE, "no time left for the issuer's keys");
 }
 
-/* Called locked: why there is no such key. */
-static struct evp_pkey_st *explain(const struct jwks *j, struct error *err)
-{
-    if (j->error.code != ERROR_NONE)
-        *err = j->error;
-    else
-        error_set(err, ERROR_UNAUTHORIZED, "the token's key is none of the issuer's");
-    return NULL;
-}
-
 static int64_t within(int64_t deadline_ms, int64_t ms)
 {
     int64_t latest = clock_monotonic_ms() + ms;
@@ -237,7 +227,11 @@ static struct evp_pkey_st *find_locked(struct jwks *j, const char *kid, int64_t 
             return NULL;
         key = look_up(j, kid);
     }
-    return key != NULL ? key : explain(j, err);
+    if (key == NULL && j->error.code != ERROR_NONE)
+        *err = j->error;
+    else if (key == NULL)
+        error_set(err, ERROR_UNAUTHORIZED, "the token's key is none of the issuer's");
+    return key;
 }
 
 struct evp_pkey_st *jwks_find(struct jwks *j, const char *kid, int64_t deadline_ms,

@@ -23,6 +23,12 @@ bool string_base64_encode(struct bytes data, struct buffer *out, struct error *e
 /* Strict decode (padding required, no white space), appended to out. ERROR_BAD_REQUEST. */
 bool string_base64_decode(const char *text, struct buffer *out, struct error *err) NODISCARD;
 
+/* RFC 4648, section 5, as JOSE writes it: no padding, no white space, and unused bits zero, so that
+ * every value has one spelling. Appended to out. */
+bool base64url_encode(struct bytes data, struct buffer *out, struct error *err) NODISCARD;
+/* ERROR_BAD_REQUEST for anything else; ERROR_TOO_LARGE. */
+bool base64url_decode(struct bytes text, struct buffer *out, struct error *err) NODISCARD;
+
 /* RFC 3986: everything outside unreserved and `also_safe` becomes %XX; appended to out. */
 bool string_percent_encode(const char *s, const char *also_safe, struct buffer *out,
                            struct error *err) NODISCARD;

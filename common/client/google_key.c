@@ -1,6 +1,5 @@
 #include "client/google_key.h"
 
-#include "base/base64url.h"
 #include "base/json.h"
 #include "base/strings.h"
 #include "base/url.h"

@@ -116,14 +116,6 @@ static void *get_file(void *arg)
     return NULL;
 }
 
-static bool make_environment(struct model *m, struct error *err)
-{
-    return check(m,
-                 m->ort->CreateEnvWithCustomLogger(log_ort, NULL, ORT_LOGGING_LEVEL_WARNING,
-                                                   "model", &m->env),
-                 ERROR_CONFIG, err);
-}
-
 /* Workers are the parallelism: one thread per Run, and none that spins. */
 static bool make_session(struct model *m, struct bytes data, struct error *err)
 {
@@ -217,11 +209,12 @@ static bool try_output(struct model *m, struct error *err)
 static bool load(struct model *m, struct model_file *file, struct error *err)
 {
     m->ort = load_onnxruntime(err);
-    if (m->ort == NULL)
+    if (m->ort == NULL || !thread_start(&file->thread, get_file, file, err))
         return false;
-    if (!thread_start(&file->thread, get_file, file, err))
-        return false;
-    bool ok = make_environment(m, err);
+    bool ok = check(m,
+                    m->ort->CreateEnvWithCustomLogger(log_ort, NULL, ORT_LOGGING_LEVEL_WARNING,
+                                                      "model", &m->env),
+                    ERROR_CONFIG, err);
     pthread_join(file->thread, NULL);
     if (!file->ok) {
         *err = file->err;

@@ -5,6 +5,16 @@
 const enum image_format object_formats[OBJECT_FORMATS] = {IMAGE_JPEG, IMAGE_PNG, IMAGE_WEBP,
                                                           IMAGE_AVIF};
 
+bool content_id(const struct image_options *options, struct bytes original,
+                char out[SHA256_HEX_LEN + 1], struct error *err)
+{
+    char text[IMAGE_OPTIONS_TEXT_MAX];
+
+    image_options_text(options, text);
+    const struct bytes parts[] = {bytes_from_str(text), original};
+    return string_sha256_hex(parts, ARRAY_SIZE(parts), out, err);
+}
+
 bool object_name_parse(const char *text, struct object_name *ret)
 {
     if (strlen(text) < SHA256_HEX_LEN)

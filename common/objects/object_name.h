@@ -7,6 +7,12 @@
 #include "base/strings.h"
 #include "image/image.h"
 
+/* The id: what the object was made from, as lower-case hex SHA-256 over image_options_text and the
+ * original bytes. The same upload with the same options is the same object, so that retries and
+ * duplicates are harmless. */
+bool content_id(const struct image_options *options, struct bytes original,
+                char out[SHA256_HEX_LEN + 1], struct error *err) NODISCARD;
+
 struct object_name {
     char id[SHA256_HEX_LEN + 1];
     enum image_format format; /* IMAGE_UNKNOWN: an id without extension, any of them */

@@ -12,8 +12,6 @@
 #include "test_folder.h"
 #include "test_http_server.h"
 
-#include <signal.h>
-
 /* ---- a server that has one object, in whatever bucket */
 
 static struct test_server server;
@@ -218,7 +216,6 @@ TEST_WITH(test_directory, NULL, alloc_faults_teardown)
 
 static int begin(void **state)
 {
-    signal(SIGPIPE, SIG_IGN);
     alloc_faults_hook();
     test_server_start(&server, serve, true, 0);
     return 0;

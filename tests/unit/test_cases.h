@@ -54,6 +54,19 @@ static inline void test_case_add(struct CMUnitTest test)
         return cmocka_run_group_tests(test_cases, setup, teardown);                                \
     }
 
+/* A call of ours returns false, and `err` has this code. */
+#define assert_fails(err, code_, call)                                                             \
+    do {                                                                                           \
+        assert_false(call);                                                                        \
+        assert_int_equal((err).code, code_);                                                       \
+    } while (0)
+
+/* Let time pass, where nothing tells that something has been done. */
+static inline void sleep_ms(int64_t ms)
+{
+    usleep((useconds_t)ms * 1000);
+}
+
 /* cmocka's skip() has no reason: tests/count.py reads it from what the test prints. */
 #define SKIP(reason) (fprintf(stderr, "SKIPPED: %s\n", reason), skip())
 #define SKIP_WITHOUT_PROC() (access("/proc/self", F_OK) == 0 ? (void)0 : SKIP("no /proc"))

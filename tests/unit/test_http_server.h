@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -82,6 +83,7 @@ static inline void test_server_start(struct test_server *s,
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     socklen_t len = sizeof(a);
 
+    signal(SIGPIPE, SIG_IGN); /* of clients that leave */
     s->serve = serve;
     s->one_at_a_time = one_at_a_time;
     s->stop = false;

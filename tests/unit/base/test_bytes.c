@@ -47,8 +47,7 @@ TEST(grows_to_its_maximum_and_no_further)
     assert_int_equal(b.len, 1000);
     for (int i = 0; i < 1000; i++)
         assert_int_equal(b.data[i], (uint8_t)i);
-    assert_false(buffer_append(&b, "x", 1, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, buffer_append(&b, "x", 1, &err));
     assert_int_equal(b.len, 1000);
     assert_true(buffer_append(&b, "x", 0, &err));
     assert_true(buffer_append(&b, NULL, 0, &err));
@@ -62,8 +61,7 @@ TEST(sizes_do_not_overflow)
     for (size_t i = 0; i < ARRAY_SIZE(huge); i++) {
         CLEANUP(buffer_done) struct buffer b = BUFFER_MAX(100);
         assert_true(buffer_append_str(&b, "0123456789", &err));
-        assert_false(buffer_reserve(&b, huge[i], &err));
-        assert_int_equal(err.code, ERROR_TOO_LARGE);
+        assert_fails(err, ERROR_TOO_LARGE, buffer_reserve(&b, huge[i], &err));
         assert_true(buffer_reserve(&b, 90, &err));
     }
 }
@@ -85,8 +83,7 @@ TEST(no_maximum_means_nothing_fits)
     struct buffer b = {0};
     struct error err = {0};
 
-    assert_false(buffer_append(&b, "x", 1, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, buffer_append(&b, "x", 1, &err));
     assert_null(b.data);
     assert_string_equal(buffer_cstr(&b, &err), "");
     buffer_done(&b);
@@ -103,8 +100,7 @@ TEST(prints_exactly_to_the_maximum)
     assert_true(buffer_printf(&b, &err, "%s", "wxyz"));
     assert_int_equal(b.len, 10);
     assert_int_equal(b.max, 10);
-    assert_false(buffer_printf(&b, &err, "!"));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, buffer_printf(&b, &err, "!"));
     assert_non_null(strstr(err.message, "10"));
     assert_string_equal(buffer_cstr(&b, &err), "abc-12wxyz");
     assert_int_equal(b.len, 10);

@@ -30,11 +30,10 @@ TEST(set_and_wrapped)
 {
     struct error err = {0};
 
-    assert_false(error_set(&err, ERROR_NOT_FOUND, "no %s number %d", "object", 7));
-    assert_int_equal(err.code, ERROR_NOT_FOUND);
+    assert_fails(err, ERROR_NOT_FOUND,
+                 error_set(&err, ERROR_NOT_FOUND, "no %s number %d", "object", 7));
     assert_string_equal(err.message, "no object number 7");
-    assert_false(error_wrap(&err, "while %s", "looking"));
-    assert_int_equal(err.code, ERROR_NOT_FOUND);
+    assert_fails(err, ERROR_NOT_FOUND, error_wrap(&err, "while %s", "looking"));
     assert_string_equal(err.message, "while looking: no object number 7");
     assert_false(error_oom(&err));
     assert_true(error_is_passing(err.code));

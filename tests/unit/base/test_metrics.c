@@ -120,8 +120,7 @@ TEST(no_room_is_an_error)
     CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(100);
     struct error err = {0};
 
-    assert_false(metrics_render(&out, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, metrics_render(&out, &err));
 }
 
 static void *add_many(void *arg)

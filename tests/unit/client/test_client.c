@@ -7,7 +7,6 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
-#include <signal.h>
 
 struct server;
 typedef void (*serve_fn)(struct server *s, int fd, int connection);
@@ -640,8 +639,4 @@ TEST(test_ca_file_is_checked_at_start)
     http_client_free(NULL);
 }
 
-int main(void)
-{
-    signal(SIGPIPE, SIG_IGN);
-    return cmocka_run_group_tests(test_cases, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

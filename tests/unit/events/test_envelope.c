@@ -97,8 +97,7 @@ TEST(test_row_that_is_not_utf8)
     struct error err = {0};
 
     row.gcs_path[3] = '\xff';
-    assert_false(envelope_write(&row, &out, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, envelope_write(&row, &out, &err));
 }
 
 TEST_MAIN(NULL, NULL)

@@ -284,8 +284,7 @@ TEST(test_media_types_of_cloudevents)
         struct notification told = {0};
         struct error err = {0};
 
-        assert_false(read_it(header, "[]", &told, &err));
-        assert_int_equal(err.code, ERROR_UNSUPPORTED_MEDIA);
+        assert_fails(err, ERROR_UNSUPPORTED_MEDIA, read_it(header, "[]", &told, &err));
     }
 }
 
@@ -340,8 +339,7 @@ TEST(test_records)
             assert_string_equal(told.events[i].uri, uri);
     }
     write_records(101, &more);
-    assert_false(read_it("", buffer_cstr(&more, &err), &none, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, read_it("", buffer_cstr(&more, &err), &none, &err));
 }
 
 TEST(test_bounds)
@@ -359,8 +357,7 @@ TEST(test_bounds)
     }
     while (body.len <= NOTIFICATION_BYTES_MAX)
         assert_true(buffer_append_str(&body, " ", &err));
-    assert_false(read_it("", buffer_cstr(&body, &err), &told, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, read_it("", buffer_cstr(&body, &err), &told, &err));
 }
 
 TEST_MAIN(NULL, NULL)

@@ -1,12 +1,15 @@
-#include "../test_cases.h"
 #include "../test_folder.h"
 #include "base/clock.h"
 #include "events/outbox/outbox.h"
 #include "events/outbox/outbox_admin.h"
 #include "events/outbox/outbox_internal.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdatomic.h>
+#include <string.h>
 
+#include <cmocka.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -39,6 +42,7 @@ static void pass_ms(int64_t ms)
 
 static int on_commit(void *ctx)
 {
+    (void)ctx;
     commits++;
     if (commit_delay_ms > 0)
         sleep_ms(commit_delay_ms);
@@ -49,12 +53,15 @@ static int on_commit(void *ctx)
 
 static int hook_connection(sqlite3 *handle, char **message, const void *api)
 {
+    (void)message;
+    (void)api;
     sqlite3_commit_hook(handle, on_commit, NULL);
     return SQLITE_OK;
 }
 
 static int setup(void **state)
 {
+    (void)state;
     commit_delay_ms = 0;
     clock_set_ahead(ahead_ms = 0);
     int status = test_folder_make(dir);
@@ -64,6 +71,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
+    (void)state;
     return test_folder_remove(dir);
 }
 
@@ -252,12 +260,13 @@ static size_t asides(void)
 
 /* ---- rows */
 
-TEST_WITH(test_add_take_deliver, setup, teardown)
+static void test_add_take_deliver(void **state)
 {
     struct outbox *outbox = open_default();
     char event_id[UUID_LEN + 1];
     struct error err = {0};
 
+    (void)state;
     assert_int_equal(outbox_pending(outbox), 0);
     assert_true(try_add(outbox, 7, event_id, &err));
     assert_int_equal(strlen(event_id), UUID_LEN);
@@ -293,12 +302,13 @@ TEST_WITH(test_add_take_deliver, setup, teardown)
     assert_int_equal(size_of("-wal"), -1); /* a clean end leaves one file */
 }
 
-TEST_WITH(test_a_pending_row_is_reused, setup, teardown)
+static void test_a_pending_row_is_reused(void **state)
 {
     struct outbox *outbox = open_default();
     char first[UUID_LEN + 1], second[UUID_LEN + 1];
     struct error err = {0};
 
+    (void)state;
     assert_true(try_add(outbox, 1, first, &err));
     assert_true(try_add(outbox, 1, second, &err));
     assert_string_equal(first, second);
@@ -311,12 +321,13 @@ TEST_WITH(test_a_pending_row_is_reused, setup, teardown)
     outbox_close(outbox);
 }
 
-TEST_WITH(test_max_pending, setup, teardown)
+static void test_max_pending(void **state)
 {
     struct outbox *outbox = open_with(3, NULL);
     char event_id[UUID_LEN + 1];
     struct error err = {0};
 
+    (void)state;
     add_many(outbox, 0, 3, 1);
     assert_false(try_add(outbox, 3, event_id, &err));
     assert_int_equal(err.code, ERROR_OVERLOADED);
@@ -328,11 +339,12 @@ TEST_WITH(test_max_pending, setup, teardown)
     outbox_close(outbox);
 }
 
-TEST_WITH(test_put_back_refused_and_dead, setup, teardown)
+static void test_put_back_refused_and_dead(void **state)
 {
     struct outbox *outbox = open_default();
     struct outbox_row none = {0};
 
+    (void)state;
     add(outbox, 1);
     CLEANUP(outbox_row_done) struct outbox_row first = take(outbox);
     outbox_put_back(outbox, &first);
@@ -357,8 +369,9 @@ TEST_WITH(test_put_back_refused_and_dead, setup, teardown)
     outbox_close(outbox);
 }
 
-TEST_WITH(test_clock_jumps_do_not_stall, setup, teardown)
+static void test_clock_jumps_do_not_stall(void **state)
 {
+    (void)state;
     set_fake_wall(1800000000000);
     pass_ms(1);
     struct outbox *outbox = open_with(10, fake_wall_ms);
@@ -390,13 +403,14 @@ static void *waiting_taker(void *arg)
     return NULL;
 }
 
-TEST_WITH(test_wake, setup, teardown)
+static void test_wake(void **state)
 {
     struct outbox *outbox = open_default();
     pthread_t thread;
     int64_t start_ms = clock_monotonic_ms();
     struct outbox_row none = {0};
 
+    (void)state;
     assert_int_equal(pthread_create(&thread, NULL, waiting_taker, outbox), 0);
     sleep_ms(50);
     outbox_wake(outbox);
@@ -410,10 +424,11 @@ TEST_WITH(test_wake, setup, teardown)
 
 /* ---- commits */
 
-TEST_WITH(test_concurrent_adds_share_commits, setup, teardown)
+static void test_concurrent_adds_share_commits(void **state)
 {
     struct outbox *outbox = open_default();
 
+    (void)state;
     int before = commits;
     commit_delay_ms = 5; /* as slow as a disk */
     add_many(outbox, 0, 1280, 64);
@@ -429,7 +444,7 @@ static void *slow_add(void *arg)
     return NULL;
 }
 
-TEST_WITH(test_an_add_is_withdrawn_at_its_deadline, setup, teardown)
+static void test_an_add_is_withdrawn_at_its_deadline(void **state)
 {
     struct outbox *outbox = open_default();
     pthread_t thread;
@@ -437,6 +452,7 @@ TEST_WITH(test_an_add_is_withdrawn_at_its_deadline, setup, teardown)
     struct error err = {0};
     const struct event event = {"file:///x", "2", "image/jpeg", ""};
 
+    (void)state;
     int before = commits;
     commits_held = true;
     assert_int_equal(pthread_create(&thread, NULL, slow_add, outbox), 0);
@@ -486,13 +502,14 @@ static void child_adds_until_killed(int fd, int from)
         pause();
 }
 
-TEST_WITH(test_acknowledged_adds_survive_kill, setup, teardown)
+static void test_acknowledged_adds_survive_kill(void **state)
 {
     bool *acknowledged = calloc(KILL_MAX, sizeof(bool));
     bool *seen = calloc(KILL_MAX, sizeof(bool));
     int from = 0;
     int total = 0;
 
+    (void)state;
     for (int round = 0; round < 6; round++) {
         int fds[2];
         int n;
@@ -551,12 +568,13 @@ static void empty_disk(const struct rlimit *normal)
     signal(SIGXFSZ, SIG_DFL);
 }
 
-TEST_WITH(test_disk_full, setup, teardown)
+static void test_disk_full(void **state)
 {
     struct outbox *outbox = open_default();
     char event_id[UUID_LEN + 1];
     struct error err = {0};
 
+    (void)state;
     add_many(outbox, 0, 5, 1);
     CLEANUP(outbox_row_done) struct outbox_row row = take(outbox);
     struct rlimit normal = fill_disk();
@@ -588,6 +606,7 @@ static bool database_is_empty(struct outbox *outbox)
     sqlite3_stmt *statement = NULL;
     bool ret;
 
+    (void)outbox;
     assert_int_equal(sqlite3_open(path, &handle), SQLITE_OK);
     assert_int_equal(sqlite3_prepare_v2(handle, "SELECT 1 FROM event", -1, &statement, NULL),
                      SQLITE_OK);
@@ -598,10 +617,11 @@ static bool database_is_empty(struct outbox *outbox)
 }
 
 /* Without another add or settlement, whose commit it could share. */
-TEST_WITH(test_a_settlement_is_tried_again, setup, teardown)
+static void test_a_settlement_is_tried_again(void **state)
 {
     struct outbox *outbox = open_in_test_time();
 
+    (void)state;
     add(outbox, 1);
     CLEANUP(outbox_row_done) struct outbox_row row = take(outbox);
     struct rlimit normal = fill_disk();
@@ -635,11 +655,12 @@ static bool all_takers_wait(struct outbox *outbox)
     return ret;
 }
 
-TEST_WITH(test_takers_wake_at_once, setup, teardown)
+static void test_takers_wake_at_once(void **state)
 {
     struct outbox *outbox = open_default();
     pthread_t takers[TAKERS];
 
+    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(takers); i++)
         assert_int_equal(pthread_create(&takers[i], NULL, take_all, outbox), 0);
     for (int threads = 1; threads <= 64; threads *= 8) { /* who are at the database all the time */
@@ -672,10 +693,11 @@ static void assert_cannot_open(const char *at, const char *why)
     assert_true(clock_monotonic_ms() - start_ms < 5000);
 }
 
-TEST_WITH(test_lock, setup, teardown)
+static void test_lock(void **state)
 {
     struct outbox *outbox = open_default();
 
+    (void)state;
     int64_t start_ms = clock_monotonic_ms();
     assert_cannot_open(path, "one outbox serves one service");
     assert_true(clock_monotonic_ms() - start_ms >= 200);
@@ -692,8 +714,9 @@ static void run_sql(const char *sql)
     sqlite3_close(handle);
 }
 
-TEST_WITH(test_files_that_are_refused, setup, teardown)
+static void test_files_that_are_refused(void **state)
 {
+    (void)state;
     outbox_close(open_default());
     run_sql("PRAGMA user_version = 2");
     assert_cannot_open(path, "newer version");
@@ -809,7 +832,7 @@ static void check_after_damage_at_open(const struct damage *d)
     outbox_close(outbox);
 }
 
-TEST_WITH(test_damage_at_open, setup, teardown)
+static void test_damage_at_open(void **state)
 {
     static const struct damage damages[] = {
         {"header", NOISE, "", 0, 100, .salvaged = 0},
@@ -840,8 +863,9 @@ TEST_WITH(test_damage_at_open, setup, teardown)
 }
 
 /* Rows that SQLite can read, and nobody else. */
-TEST_WITH(test_garbage_in_rows, setup, teardown)
+static void test_garbage_in_rows(void **state)
 {
+    (void)state;
     prepare_files(true);
     run_sql("UPDATE event SET gcs_path = CAST(X'66696C65FF80' AS TEXT) WHERE seq = 10;"
             "UPDATE event SET content_type = 'image/jp' || char(7) WHERE seq = 20;"
@@ -918,7 +942,7 @@ static void check_damage_while_open(const struct damage *d, bool at_rest)
             fail_msg("%s: event %d was acknowledged and lost", d->name, i);
 }
 
-TEST_WITH(test_damage_while_open, setup, teardown)
+static void test_damage_while_open(void **state)
 {
     static const struct damage damages[] = {
         {"header", NOISE, "", 0, 100, .heals = true,
@@ -940,11 +964,12 @@ TEST_WITH(test_damage_while_open, setup, teardown)
     }
 }
 
-TEST_WITH(test_reconcile_asked_for_meanwhile_stays, setup, teardown)
+static void test_reconcile_asked_for_meanwhile_stays(void **state)
 {
     struct outbox *outbox = open_in_test_time();
     struct error err = {0};
 
+    (void)state;
     assert_true(outbox_admin_reconcile(path, &err));
     outbox_close(outbox);
     outbox = open_default();
@@ -970,7 +995,7 @@ static bool none_is_dead(struct outbox *outbox)
     return outbox_dead(outbox) == 0;
 }
 
-TEST_WITH(test_admin_while_open, setup, teardown)
+static void test_admin_while_open(void **state)
 {
     struct outbox *outbox = open_in_test_time();
     struct error err = {0};
@@ -978,6 +1003,7 @@ TEST_WITH(test_admin_while_open, setup, teardown)
     CLEANUP_FREE char *text = NULL;
     size_t size = 0;
 
+    (void)state;
     add_many(outbox, 0, 2, 1);
     CLEANUP(outbox_row_done) struct outbox_row a = take(outbox);
     CLEANUP(outbox_row_done) struct outbox_row b = take(outbox);
@@ -1015,11 +1041,12 @@ TEST_WITH(test_admin_while_open, setup, teardown)
     outbox_close(outbox);
 }
 
-TEST_WITH(test_admin_without_service, setup, teardown)
+static void test_admin_without_service(void **state)
 {
     struct error err = {0};
     int64_t count = 0;
 
+    (void)state;
     assert_false(outbox_admin_list(path, stdout, &err));
     assert_int_equal(err.code, ERROR_NOT_FOUND);
     assert_false(outbox_admin_requeue(path, NULL, &count, &err));
@@ -1038,6 +1065,31 @@ TEST_WITH(test_admin_without_service, setup, teardown)
 
 int main(void)
 {
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        TEST(test_add_take_deliver),
+        TEST(test_a_pending_row_is_reused),
+        TEST(test_max_pending),
+        TEST(test_put_back_refused_and_dead),
+        TEST(test_clock_jumps_do_not_stall),
+        TEST(test_wake),
+        TEST(test_concurrent_adds_share_commits),
+        TEST(test_an_add_is_withdrawn_at_its_deadline),
+        TEST(test_acknowledged_adds_survive_kill),
+        TEST(test_disk_full),
+        TEST(test_a_settlement_is_tried_again),
+        TEST(test_takers_wake_at_once),
+        TEST(test_lock),
+        TEST(test_files_that_are_refused),
+        TEST(test_damage_at_open),
+        TEST(test_garbage_in_rows),
+        TEST(test_damage_while_open),
+        TEST(test_reconcile_asked_for_meanwhile_stays),
+        TEST(test_admin_while_open),
+        TEST(test_admin_without_service),
+#undef TEST
+    };
+
     __extension__ sqlite3_auto_extension((void (*)(void))hook_connection);
-    return cmocka_run_group_tests(test_cases, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,11 +19,6 @@ enum {
 
 static const char topic[] = "projects/p/topics/img";
 
-static void sleep_ms(int64_t ms)
-{
-    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
-}
-
 /* ---- the server */
 
 /* A status, LOST or MANGLED for the n-th call (from 0), which has this body. */
@@ -327,13 +322,13 @@ TEST_WITH(test_event, setup, teardown)
     assert_string_equal(json_string_value(json_object_get(attributes, "traceparent")), "00-1-2-03");
     assert_int_equal(strlen(json_string_value(json_object_get(attributes, "event_id"))), UUID_LEN);
     assert_int_equal(json_object_size(attributes), 4);
-    assert_false(publisher->publish(publisher,
+    assert_fails(err, ERROR_UNAVAILABLE,
+                 publisher->publish(publisher,
                                     &(struct event){"gs://b/\xff", "abc", "image/jpeg", ""},
                                     clock_monotonic_ms() + 5000, id, &err));
-    assert_int_equal(err.code, ERROR_UNAVAILABLE);
     publisher->stop(publisher, clock_monotonic_ms() + 1000);
-    assert_false(publisher->publish(publisher, &event, clock_monotonic_ms() + 5000, id, &err));
-    assert_int_equal(err.code, ERROR_SHUTTING_DOWN);
+    assert_fails(err, ERROR_SHUTTING_DOWN,
+                 publisher->publish(publisher, &event, clock_monotonic_ms() + 5000, id, &err));
     publisher->free(publisher);
     assert_int_equal(server.calls, 1);
 }
@@ -479,8 +474,7 @@ TEST_WITH(test_attempts_end, setup, teardown)
         clock_set_ahead(ahead_ms);
         sleep_ms(1);
     }
-    assert_false(sender.ok);
-    assert_int_equal(sender.err.code, ERROR_UNAVAILABLE);
+    assert_fails(sender.err, ERROR_UNAVAILABLE, sender.ok);
     assert_non_null(strstr(sender.err.message, "503 MADE_UP"));
     assert_int_equal(server.calls, 6);
 }
@@ -494,8 +488,7 @@ TEST_WITH(test_nobody_listens, setup, teardown)
                                                  .topic = topic,
                                                  .client = client},
                         &err);
-    assert_false(publish("hello", 300, id, &err));
-    assert_int_equal(err.code, ERROR_UNAVAILABLE);
+    assert_fails(err, ERROR_UNAVAILABLE, publish("hello", 300, id, &err));
     assert_non_null(strstr(err.message, "127.0.0.1:1"));
 }
 
@@ -537,8 +530,7 @@ TEST_WITH(test_partial_ids, setup, teardown)
         pubsub_free(pubsub);
     }
     open_topic(answer_mangled);
-    assert_false(publish("hello", 2000, id, &err));
-    assert_int_equal(err.code, ERROR_UNAVAILABLE);
+    assert_fails(err, ERROR_UNAVAILABLE, publish("hello", 2000, id, &err));
 }
 
 static int answer_400_for_7(int n, const char *body)
@@ -566,8 +558,7 @@ TEST_WITH(test_refused_in_a_batch, setup, teardown)
             continue;
         }
         pthread_join(rest[i].thread, NULL);
-        assert_false(rest[i].ok);
-        assert_int_equal(rest[i].err.code, ERROR_UNAVAILABLE);
+        assert_fails(rest[i].err, ERROR_UNAVAILABLE, rest[i].ok);
         assert_null(json_object_get(server.taken, rest[i].data));
     }
 }
@@ -587,8 +578,7 @@ TEST_WITH(test_own_deadlines, setup, teardown)
     }
     for (int i = 0; i < 3; i++) {
         pthread_join(hasty[i].thread, NULL);
-        assert_false(hasty[i].ok);
-        assert_int_equal(hasty[i].err.code, ERROR_DEADLINE);
+        assert_fails(hasty[i].err, ERROR_DEADLINE, hasty[i].ok);
         assert_true(hasty[i].took_ms >= 590 && hasty[i].took_ms < 5000);
     }
     server.hold = false;
@@ -628,8 +618,7 @@ TEST_WITH(test_own_deadlines_in_a_batch, setup, teardown)
     clock_set_ahead(1000);
     for (int i = 0; i < 3; i++) {
         pthread_join(hasty[i].thread, NULL);
-        assert_false(hasty[i].ok);
-        assert_int_equal(hasty[i].err.code, ERROR_DEADLINE);
+        assert_fails(hasty[i].err, ERROR_DEADLINE, hasty[i].ok);
         assert_true(hasty[i].took_ms >= 1400 && hasty[i].took_ms < 6000);
     }
     hold_later = false;
@@ -685,8 +674,7 @@ TEST_WITH(test_stop, setup, teardown)
         assert_true(senders[i].took_ms < 5000);
     }
     pthread_join(thread, NULL);
-    assert_false(publish("late", 5000, id, &err));
-    assert_int_equal(err.code, ERROR_SHUTTING_DOWN);
+    assert_fails(err, ERROR_SHUTTING_DOWN, publish("late", 5000, id, &err));
     server.hold = false;
 }
 
@@ -775,8 +763,7 @@ TEST_WITH(test_refused_token, setup, teardown)
     pubsub_free(pubsub);
     server.calls = 0;
     open_with_tokens(answer_status, 0, ERROR_NONE);
-    assert_false(publish("hello", 5000, id, &err));
-    assert_int_equal(err.code, ERROR_UNAVAILABLE);
+    assert_fails(err, ERROR_UNAVAILABLE, publish("hello", 5000, id, &err));
     assert_null(strstr(err.message, "token-"));
     assert_int_equal(server.calls, 2);
 }
@@ -792,8 +779,7 @@ TEST_WITH(test_no_token, setup, teardown)
     pubsub_free(pubsub);
     open_with_tokens(answer_200, 99,
                      ERROR_FORBIDDEN); /* whatever it is, a client is not to blame */
-    assert_false(publish("hello", 10000, id, &err));
-    assert_int_equal(err.code, ERROR_UNAVAILABLE);
+    assert_fails(err, ERROR_UNAVAILABLE, publish("hello", 10000, id, &err));
     assert_non_null(strstr(err.message, "no token today"));
     assert_int_equal(tokens.asked, 1);
 }

@@ -7,14 +7,7 @@
 #include "events/notification/notification.h"
 #include "events/outbox/push.h"
 
-#include <signal.h>
-
 enum { REQUEST_MAX = 16384 };
-
-static void sleep_ms(int64_t ms)
-{
-    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
-}
 
 /* ---- the endpoint */
 
@@ -29,7 +22,7 @@ static struct endpoint {
     atomic_int delay_ms;
     pthread_mutex_t lock;
     char last[REQUEST_MAX];
-} endpoint;
+} endpoint = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static bool answer_request(int fd, const char *text)
 {
@@ -388,9 +381,4 @@ TEST_WITH(test_none, setup, teardown)
     none->free(none);
 }
 
-int main(void)
-{
-    signal(SIGPIPE, SIG_IGN);
-    pthread_mutex_init(&endpoint.lock, NULL);
-    return cmocka_run_group_tests(test_cases, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

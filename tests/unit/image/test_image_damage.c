@@ -189,12 +189,11 @@ TEST(test_cancelled_before)
     struct image_stages stages;
     struct image_input input = {sample_bytes(s), &test_limits, &cancelled};
 
-    assert_false(image_transform(test_scratch, &input, &o, &r, &err));
-    assert_int_equal(err.code, ERROR_DEADLINE);
+    assert_fails(err, ERROR_DEADLINE, image_transform(test_scratch, &input, &o, &r, &err));
     assert_null(r.data);
     err.code = ERROR_NONE;
-    assert_false(image_to_pixels(test_scratch, &input, &test_spec, pixels, &stages, &err));
-    assert_int_equal(err.code, ERROR_DEADLINE);
+    assert_fails(err, ERROR_DEADLINE,
+                 image_to_pixels(test_scratch, &input, &test_spec, pixels, &stages, &err));
 }
 
 struct later {
@@ -234,8 +233,7 @@ TEST(test_cancelled_during)
         struct error err = {0};
 
         assert_int_equal(pthread_create(&later.thread, NULL, cancel_later, &later), 0);
-        assert_false(image_transform(test_scratch, &input, &o, &r, &err));
-        assert_int_equal(err.code, ERROR_DEADLINE);
+        assert_fails(err, ERROR_DEADLINE, image_transform(test_scratch, &input, &o, &r, &err));
         pthread_join(later.thread, NULL);
         assert_true(worked_ms() - later.worked_ms < 500);
     }

@@ -79,8 +79,7 @@ TEST(test_errors_name_the_option)
         struct image_options o = image_options_default(), before = o;
         struct error err = {0};
 
-        assert_false(image_options_set(&o, wrong[i][0], wrong[i][1], &err));
-        assert_int_equal(err.code, ERROR_BAD_REQUEST);
+        assert_fails(err, ERROR_BAD_REQUEST, image_options_set(&o, wrong[i][0], wrong[i][1], &err));
         assert_memory_equal(err.message, wrong[i][0], strlen(wrong[i][0]));
         assert_memory_equal(&o, &before, sizeof(o));
     }
@@ -91,8 +90,7 @@ TEST(test_unknown_option)
     struct image_options o = image_options_default();
     struct error err = {0};
 
-    assert_false(image_options_set(&o, "Width", "10", &err));
-    assert_int_equal(err.code, ERROR_NOT_FOUND);
+    assert_fails(err, ERROR_NOT_FOUND, image_options_set(&o, "Width", "10", &err));
 }
 
 TEST(test_check)

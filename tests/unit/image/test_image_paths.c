@@ -477,8 +477,7 @@ TEST(test_no_state_is_left)
     if (p != NULL)
         p[1] = 0xe5;
     CLEANUP(image_result_done) struct image_result t = {0};
-    assert_false(run(false, sample_bytes(s), &o, &t, &err));
-    assert_int_equal(err.code, ERROR_BAD_IMAGE);
+    assert_fails(err, ERROR_BAD_IMAGE, run(false, sample_bytes(s), &o, &t, &err));
 }
 
 TEST_MAIN(start_images, stop_images)

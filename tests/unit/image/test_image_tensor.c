@@ -179,11 +179,11 @@ TEST(test_errors)
     struct image_stages stages;
     struct error err = {0};
 
-    assert_false(image_to_pixels(test_scratch, &input, &plain, pixels, &stages, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE,
+                 image_to_pixels(test_scratch, &input, &plain, pixels, &stages, &err));
     input.data = bytes_of("text", 4);
-    assert_false(image_to_pixels(test_scratch, &input, &plain, pixels, &stages, &err));
-    assert_int_equal(err.code, ERROR_UNSUPPORTED_MEDIA);
+    assert_fails(err, ERROR_UNSUPPORTED_MEDIA,
+                 image_to_pixels(test_scratch, &input, &plain, pixels, &stages, &err));
 }
 
 TEST_MAIN(start_images, stop_images)

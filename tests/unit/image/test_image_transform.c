@@ -84,8 +84,7 @@ TEST(test_derived_size_is_checked)
     struct image_result r = {0};
     struct error err = {0};
 
-    assert_false(transform(sample_bytes(s), &o, &r, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, transform(sample_bytes(s), &o, &r, &err));
     assert_memory_equal(err.message, "width:", 6);
     assert_null(r.data);
     o.fit = IMAGE_INSIDE; /* never enlarges */
@@ -101,8 +100,7 @@ TEST(test_webp_dimension)
     struct image_result r = {0};
     struct error err = {0};
 
-    assert_false(transform(sample_bytes(s), &o, &r, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, transform(sample_bytes(s), &o, &r, &err));
     assert_memory_equal(err.message, "width:", 6);
 }
 

@@ -111,8 +111,7 @@ TEST(all_sizes)
         assert_true(bytes_equal(buffer_view(&reply.output), job.input));
     }
     job.input = bytes_of(data, INPUT_MAX + 1);
-    assert_false(sandbox_call(worker, &job, &reply, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, sandbox_call(worker, &job, &reply, &err));
     assert_works(worker);
     buffer_done(&reply.output);
     sandbox_process_free(worker);
@@ -126,19 +125,15 @@ TEST(errors_are_the_jobs)
     struct error err = {0};
     char request[SANDBOX_OPTIONS_MAX + 2];
 
-    assert_false(call(worker, "fail", &reply, &err));
-    assert_int_equal(err.code, ERROR_BAD_IMAGE);
+    assert_fails(err, ERROR_BAD_IMAGE, call(worker, "fail", &reply, &err));
     assert_string_equal(err.message, "bad?image ?");
     assert_int_equal(reply.loss.reason, SANDBOX_KEPT);
-    assert_false(call(worker, "what?", &reply, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, call(worker, "what?", &reply, &err));
     memset(request, 'x', sizeof(request) - 1);
     request[sizeof(request) - 1] = '\0';
-    assert_false(call(worker, request, &reply, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, call(worker, request, &reply, &err));
     /* more than the caller takes */
-    assert_false(call(worker, "echo", &reply, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, call(worker, "echo", &reply, &err));
     sandbox_process_free(worker);
 }
 
@@ -183,8 +178,7 @@ TEST(the_deadline)
     struct sandbox_request job = {.options = bytes_from_str("spin_politely"),
                                   .deadline_ms = clock_monotonic_ms() + 50};
 
-    assert_false(sandbox_call(worker, &job, &reply, &err));
-    assert_int_equal(err.code, ERROR_DEADLINE);
+    assert_fails(err, ERROR_DEADLINE, sandbox_call(worker, &job, &reply, &err));
     assert_int_equal(reply.loss.reason, SANDBOX_KEPT);
     assert_int_equal(sandbox_process_pid(worker), pid);
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
@@ -220,8 +214,7 @@ TEST(cancelling)
         atomic_init(&flag, false);
         job.options = bytes_from_str(names[i]);
         assert_int_equal(pthread_create(&thread, NULL, cancel_soon, &flag), 0);
-        assert_false(sandbox_call(worker, &job, &reply, &err));
-        assert_int_equal(err.code, ERROR_DEADLINE);
+        assert_fails(err, ERROR_DEADLINE, sandbox_call(worker, &job, &reply, &err));
         assert_int_equal(reply.loss.reason, i == 0 ? SANDBOX_KEPT : SANDBOX_TIMED_OUT);
         pthread_join(thread, NULL);
     }
@@ -283,8 +276,7 @@ TEST(a_thousand_crashes_leave_nothing)
     int before = descriptors();
 
     for (int i = 0; i < (SANDBOX_SANITIZED ? 200 : 1000); i++) {
-        assert_false(call(worker, names[i % 4], &reply, &err));
-        assert_int_equal(err.code, ERROR_BAD_IMAGE);
+        assert_fails(err, ERROR_BAD_IMAGE, call(worker, names[i % 4], &reply, &err));
         assert_int_not_equal(reply.loss.reason, SANDBOX_KEPT);
     }
     assert_works(worker);

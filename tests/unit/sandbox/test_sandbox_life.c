@@ -1,5 +1,5 @@
 /* What is left when anybody dies. */
-#include "test_sandbox_process.h"
+#include "test_sandbox_jobs.h"
 
 static void *spin_main(void *worker)
 {

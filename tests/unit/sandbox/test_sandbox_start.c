@@ -1,5 +1,5 @@
 /* Where a sandbox starts, where it does not, and that it says why. */
-#include "test_sandbox_process.h"
+#include "test_sandbox_jobs.h"
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <openssl/hmac.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/resource.h>
 
 #define OK_HEAD "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nLast-Modified: Tue, 03 Mar 2026 10:00:00 GMT\r\n"
@@ -430,8 +429,7 @@ TEST(redirects_are_not_followed)
              "HTTP/1.1 307 Elsewhere\r\nLocation: %s/bucket/key\r\nContent-Length: 0\r\n\r\n",
              other->endpoint);
     struct fixture *f = begin(answer);
-    assert_false(get(f->store, "key", in_ms(5 * SECOND_MS), &f->err));
-    assert_int_equal(f->err.code, ERROR_UNAVAILABLE);
+    assert_fails(f->err, ERROR_UNAVAILABLE, get(f->store, "key", in_ms(5 * SECOND_MS), &f->err));
     assert_int_equal(f->server.requests, 1);
     assert_int_equal(other->server.requests, 0);
     end(f);
@@ -468,8 +466,8 @@ TEST(replies_with_many_parts)
     texts[1] = buffer_cstr(&elements, &err);
     for (size_t i = 0; i < 2; i++) {
         struct fixture *f = begin(texts[i]);
-        assert_false(get(f->store, "key", in_ms(5 * SECOND_MS), &f->err));
-        assert_int_equal(f->err.code, ERROR_UNAVAILABLE);
+        assert_fails(f->err, ERROR_UNAVAILABLE,
+                     get(f->store, "key", in_ms(5 * SECOND_MS), &f->err));
         end(f);
     }
 }
@@ -488,8 +486,7 @@ TEST(what_libs3_cannot_hold_is_refused)
     for (size_t i = 0; i < ARRAY_SIZE(puts); i++) {
         puts[i].key = "key";
         puts[i].deadline_ms = in_ms(5 * SECOND_MS);
-        assert_false(store_put(f->store, &puts[i], NULL, &f->err));
-        assert_int_equal(f->err.code, ERROR_BAD_REQUEST);
+        assert_fails(f->err, ERROR_BAD_REQUEST, store_put(f->store, &puts[i], NULL, &f->err));
     }
     assert_int_equal(f->server.requests, 0);
     end(f);
@@ -508,13 +505,11 @@ TEST(silence_ends_at_the_deadline_or_the_cut)
     pthread_t thread;
     int64_t began_ms = clock_monotonic_ms();
 
-    assert_false(get(f->store, "key", in_ms(300), &f->err));
-    assert_int_equal(f->err.code, ERROR_DEADLINE);
+    assert_fails(f->err, ERROR_DEADLINE, get(f->store, "key", in_ms(300), &f->err));
     assert_in_range(clock_monotonic_ms() - began_ms, 300, 800);
     began_ms = clock_monotonic_ms();
     assert_int_equal(pthread_create(&thread, NULL, cut_soon, &f->cut), 0);
-    assert_false(put(f->store, "key", NULL, &f->err));
-    assert_int_equal(f->err.code, ERROR_DEADLINE);
+    assert_fails(f->err, ERROR_DEADLINE, put(f->store, "key", NULL, &f->err));
     assert_in_range(clock_monotonic_ms() - began_ms, 150, 1500);
     pthread_join(thread, NULL);
     end(f);
@@ -626,8 +621,4 @@ TEST(what_libs3_cannot_do_is_refused_at_start)
     end(f);
 }
 
-int main(void)
-{
-    signal(SIGPIPE, SIG_IGN);
-    return cmocka_run_group_tests(test_cases, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -93,8 +93,7 @@ static void expect_absent(struct fixture *f, const char *key)
 {
     CLEANUP(buffer_done) struct buffer data = {0};
 
-    assert_false(get(f, key, &data));
-    assert_int_equal(f->err.code, ERROR_NOT_FOUND);
+    assert_fails(f->err, ERROR_NOT_FOUND, get(f, key, &data));
 }
 
 static const char *path_of(const struct fixture *f, const char *name)
@@ -192,8 +191,7 @@ TEST(test_invalid_types)
     for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
         f.err.code = ERROR_NONE;
         p.content_type = types[i];
-        assert_false(store_put(f.store, &p, NULL, &f.err));
-        assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
+        assert_fails(f.err, ERROR_BAD_REQUEST, store_put(f.store, &p, NULL, &f.err));
     }
     expect_absent(&f, "k");
     end(&f);
@@ -242,8 +240,7 @@ TEST(test_ranges_and_limits)
     assert_int_equal(data.len, 13);
     struct store_get bounded = {.key = "k", .max_bytes = 9, .deadline_ms = soon()};
     CLEANUP(buffer_done) struct buffer roomy = BUFFER_MAX(1000);
-    assert_false(store_get(f.store, &bounded, &roomy, NULL, &f.err));
-    assert_int_equal(f.err.code, ERROR_TOO_LARGE);
+    assert_fails(f.err, ERROR_TOO_LARGE, store_get(f.store, &bounded, &roomy, NULL, &f.err));
     end(&f);
 }
 
@@ -267,12 +264,9 @@ TEST(test_refused_keys)
         if (put(&f, bad[i], "x"))
             fail_msg("put '%s'", bad[i]);
         assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
-        assert_false(get(&f, bad[i], &data));
-        assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
-        assert_false(store_head(f.store, bad[i], soon(), &info, &f.err));
-        assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
-        assert_false(store_delete(f.store, bad[i], soon(), &f.err));
-        assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
+        assert_fails(f.err, ERROR_BAD_REQUEST, get(&f, bad[i], &data));
+        assert_fails(f.err, ERROR_BAD_REQUEST, store_head(f.store, bad[i], soon(), &info, &f.err));
+        assert_fails(f.err, ERROR_BAD_REQUEST, store_delete(f.store, bad[i], soon(), &f.err));
     }
     assert_int_equal(entries_in(f.root), 1); /* .tmp */
     assert_true(put(&f, long_segment + 1, "255"));
@@ -288,13 +282,10 @@ TEST(test_conflicting_keys)
 
     begin(&f);
     assert_true(put(&f, "a", "1"));
-    assert_false(put(&f, "a/b", "2"));
-    assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
+    assert_fails(f.err, ERROR_BAD_REQUEST, put(&f, "a/b", "2"));
     assert_true(put(&f, "d/e", "3"));
-    assert_false(put(&f, "d", "4"));
-    assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
-    assert_false(put_bytes(&f, "d", bytes_from_str("4"), true, &existed));
-    assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
+    assert_fails(f.err, ERROR_BAD_REQUEST, put(&f, "d", "4"));
+    assert_fails(f.err, ERROR_BAD_REQUEST, put_bytes(&f, "d", bytes_from_str("4"), true, &existed));
     expect_absent(&f, "d");
     expect_absent(&f, "a/b");
     assert_true(store_delete(f.store, "d", soon(), &f.err)); /* no object: nothing happens */
@@ -331,8 +322,8 @@ TEST(test_links_lead_nowhere)
     assert_int_equal(mkfifo(path_of(&f, "pipe"), 0666), 0);
     for (size_t i = 0; i < ARRAY_SIZE(links); i++) {
         expect_absent(&f, links[i]);
-        assert_false(put_bytes(&f, links[i], bytes_from_str("x"), true, &existed));
-        assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
+        assert_fails(f.err, ERROR_BAD_REQUEST,
+                     put_bytes(&f, links[i], bytes_from_str("x"), true, &existed));
         assert_true(store_delete(f.store, links[i], soon(), &f.err));
     }
     assert_true(store_list(f.store, "", soon(), note_any, &any, &f.err));
@@ -596,8 +587,7 @@ TEST(test_read_only)
     assert_int_equal(mount(NULL, f.root, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
     expect_unavailable(&f, true, 10, "Read-only");
     expect_unavailable(&f, false, 10, "Read-only");
-    assert_false(store_delete(f.store, "k", soon(), &f.err));
-    assert_int_equal(f.err.code, ERROR_UNAVAILABLE);
+    assert_fails(f.err, ERROR_UNAVAILABLE, store_delete(f.store, "k", soon(), &f.err));
     expect_text(&f, "k", "kept");
     end(&f);
     umount2(f.root, MNT_DETACH);
@@ -664,8 +654,8 @@ TEST(test_listing)
     assert_int_equal(list_count(&f, "none/at/all", 0), 0);
     assert_int_equal(list_count(&f, "ü", 0), 1);
     assert_int_equal(list_count(&f, "a/b/", 1), 1);
-    assert_false(store_list(f.store, "a/../", soon(), note_any, &any, &f.err));
-    assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
+    assert_fails(f.err, ERROR_BAD_REQUEST,
+                 store_list(f.store, "a/../", soon(), note_any, &any, &f.err));
     assert_false(store_list(f.store, ".tmp/", soon(), note_any, &any, &f.err));
     assert_false(any);
     assert_int_equal(unlink(path_of(&f, ".tmp/9")), 0);
@@ -696,10 +686,9 @@ TEST(test_deadline)
     int64_t known_ms;
 
     begin(&f);
-    assert_false(store_put(f.store, &p, NULL, &f.err));
-    assert_int_equal(f.err.code, ERROR_DEADLINE);
-    assert_false(store_list(f.store, "", p.deadline_ms, note_any, &any, &f.err));
-    assert_int_equal(f.err.code, ERROR_DEADLINE);
+    assert_fails(f.err, ERROR_DEADLINE, store_put(f.store, &p, NULL, &f.err));
+    assert_fails(f.err, ERROR_DEADLINE,
+                 store_list(f.store, "", p.deadline_ms, note_any, &any, &f.err));
     store_health(f.store, &failures, &known_ms);
     assert_int_equal(failures, 0); /* the caller was late, not the storage */
     assert_int_equal(known_ms, 0);

@@ -38,12 +38,10 @@ TEST(test_the_visitor_stops)
     struct seen seen = {.stop_at = "A/B"};
     struct error err = {0};
 
-    assert_false(xml_read(bytes_from_str(document), note, &seen, &err));
-    assert_int_equal(err.code, ERROR_NONE);
+    assert_fails(err, ERROR_NONE, xml_read(bytes_from_str(document), note, &seen, &err));
     assert_string_equal(seen.text, "A/B=1\n");
     seen.fail = true;
-    assert_false(xml_read(bytes_from_str(document), note, &seen, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, xml_read(bytes_from_str(document), note, &seen, &err));
 }
 
 static void assert_refused(const char *document)
@@ -91,8 +89,7 @@ TEST(test_an_element_with_too_long_a_name)
 
     memset(document + 4, 'x', 600);
     strcat(document, "/></A>");
-    assert_false(xml_read(bytes_from_str(document), note, &seen, &err));
-    assert_int_equal(err.code, ERROR_UNAVAILABLE);
+    assert_fails(err, ERROR_UNAVAILABLE, xml_read(bytes_from_str(document), note, &seen, &err));
     assert_string_equal(seen.text, "");
 }
 

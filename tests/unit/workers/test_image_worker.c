@@ -115,8 +115,7 @@ static void expect_rejection(const struct script *script, const void *output)
     struct image_result result = {0};
     struct error err = {0};
 
-    assert_false(transform(script, output, &result, &err));
-    assert_int_equal(err.code, ERROR_BAD_IMAGE);
+    assert_fails(err, ERROR_BAD_IMAGE, transform(script, output, &result, &err));
     assert_null(result.data);
     an_honest_answer_is_taken(NULL);
 }
