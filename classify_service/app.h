@@ -1,6 +1,5 @@
 /* What classify_service holds while it serves. */
-#ifndef DARKROOM_CLASSIFY_APP_H
-#define DARKROOM_CLASSIFY_APP_H
+#pragma once
 
 #include "app/outgoing.h"
 #include "app/service.h"
@@ -34,5 +33,3 @@ struct reply handle_inference_ready(const struct app *app, const struct request 
 struct reply handle_inference_model(const struct app *app, const struct request *req);
 struct reply handle_inference_model_ready(const struct app *app, const struct request *req);
 struct reply handle_infer(const struct app *app, const struct request *req);
-
-#endif

@@ -1,7 +1,6 @@
 /* What a process calls others with: one HTTP client, and Google's access token if a setting needs
  * it. */
-#ifndef DARKROOM_APP_OUTGOING_H
-#define DARKROOM_APP_OUTGOING_H
+#pragma once
 
 #include "app/settings.h"
 #include "base/clock.h"
@@ -46,5 +45,3 @@ bool topic_open(const struct settings *settings, const char *name, const struct 
                 struct topic *ret, struct error *err) NODISCARD;
 /* After pubsub_free. */
 void topic_done(struct topic *topic);
-
-#endif

@@ -1,6 +1,5 @@
 /* Parsing JSON. All of Jansson's memory is asked for by xmalloc (json.c says why). Thread-safe. */
-#ifndef DARKROOM_BASE_JSON_H
-#define DARKROOM_BASE_JSON_H
+#pragma once
 
 #include "base/bytes.h"
 
@@ -21,5 +20,3 @@ bool json_is_text(const json_t *value, const char *text);
  * values takes far more than its text (`[],` 40 times as much), so that a limit on bytes alone
  * bounds little: ask before parsing what strangers send. */
 int64_t json_cost(struct bytes text);
-
-#endif

@@ -1,7 +1,6 @@
 /* Small string helpers that C lacks: hex, base64, percent-encoding, UTF-8, numbers, constant time.
  * Pure and thread-safe. */
-#ifndef DARKROOM_BASE_STRINGS_H
-#define DARKROOM_BASE_STRINGS_H
+#pragma once
 
 #include "base/bytes.h"
 
@@ -44,5 +43,3 @@ bool string_equal_constant_time(const char *a, const char *b);
 
 /* A random (version 4) UUID, RFC 9562. False if the system has no randomness. */
 bool string_uuid(char out[UUID_LEN + 1]) NODISCARD;
-
-#endif

@@ -88,12 +88,10 @@ static bool verify(const struct manifest *manifest, struct bytes data, struct er
 {
     char hex[SHA256_HEX_LEN + 1];
 
-    if (!string_sha256_hex(&data, 1, hex, err))
-        return false;
-    if (strcmp(hex, manifest->sha256) != 0)
-        return error_set(err, ERROR_CONFIG, "%s: its sha256 is %s, not the manifest's",
-                         manifest->file, hex);
-    return true;
+    return string_sha256_hex(&data, 1, hex, err) &&
+           (strcmp(hex, manifest->sha256) == 0 ||
+            error_set(err, ERROR_CONFIG, "%s: its sha256 is %s, not the manifest's", manifest->file,
+                      hex));
 }
 
 /* The model's bytes, read and hashed while ONNX Runtime starts, which takes longer. Not the other

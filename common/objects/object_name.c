@@ -33,7 +33,6 @@ bool object_key(const char *prefix, const char *id, enum image_format format, ch
 {
     int n = snprintf(out, size, "%s%s.%s", prefix, id, image_format_extension(format));
 
-    if (n < 0 || (size_t)n >= size)
-        return error_set(err, ERROR_INTERNAL, "the storage prefix is too long");
-    return true;
+    return (n >= 0 && (size_t)n < size) ||
+           error_set(err, ERROR_INTERNAL, "the storage prefix is too long");
 }

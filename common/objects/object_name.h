@@ -1,8 +1,7 @@
 /* How our objects are called: "<prefix><id>.<ext>", where id is 64 lower-case hex digits and ext
  * that of an output format; a result is the object's key + ".json". Shared by both services. Pure.
  */
-#ifndef DARKROOM_OBJECTS_OBJECT_NAME_H
-#define DARKROOM_OBJECTS_OBJECT_NAME_H
+#pragma once
 
 #include "base/strings.h"
 #include "image/image.h"
@@ -28,5 +27,3 @@ bool object_name_parse(const char *text, struct object_name *ret) NODISCARD;
 /* The key of an id in one format. ERROR_INTERNAL when it does not fit into `size` bytes. */
 bool object_key(const char *prefix, const char *id, enum image_format format, char *out,
                 size_t size, struct error *err) NODISCARD;
-
-#endif

@@ -7,7 +7,7 @@
  *     floor model THREADS SECONDS MANIFEST
  *     floor jpeg+both THREADS SECONDS FOLDER BYTES LIKE photo...
  *     floor tensor+model THREADS SECONDS MANIFEST LIKE photo... */
-#include "floor.h"
+#include "floor_steps.h"
 #include "program.h"
 
 #include <string.h>
@@ -58,6 +58,7 @@ int main(int argc, char **argv)
 {
     struct floor_loop loop = {0};
 
+    (void)argc;
     rest = argv + 1;
     loop.name = next("a floor");
     loop.threads = (int)number_arg("THREADS", next("THREADS"), 1, FLOOR_THREADS_MAX);

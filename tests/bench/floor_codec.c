@@ -1,5 +1,5 @@
-#include "floor.h"
 #include "floor_decode.h"
+#include "floor_steps.h"
 #include "image/image.h"
 #include "program.h"
 
@@ -59,6 +59,7 @@ static void *begin(const void *ctx, int index)
     const struct inputs *in = ctx;
     struct codec *c = allocate(sizeof(*c));
 
+    (void)index;
     memset(c, 0, sizeof(*c));
     c->inputs = in;
     floor_decoder_init(&c->decoder);

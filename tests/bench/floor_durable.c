@@ -1,6 +1,6 @@
 #include "base/clock.h"
 #include "events/outbox/outbox.h"
-#include "floor.h"
+#include "floor_steps.h"
 #include "program.h"
 #include "store/store.h"
 
@@ -21,6 +21,7 @@ struct durable {
 
 static void *begin(const void *ctx, int index)
 {
+    (void)index;
     return (void *)(uintptr_t)ctx;
 }
 
@@ -57,6 +58,7 @@ static void step(void *state, size_t i)
     unsigned long long n = atomic_fetch_add(d->counter, 1);
     char id[SHA256_HEX_LEN + 1], key[SHA256_HEX_LEN + 8];
 
+    (void)i;
     /* spread like hashes */
     snprintf(id, sizeof(id), "%016llx%016llx%016llx%016llx", (n + 1) * 0x9e3779b97f4a7c15ULL,
              (unsigned long long)d->run, n, n);
@@ -69,6 +71,7 @@ static void step(void *state, size_t i)
 
 static void end(void *state)
 {
+    (void)state;
 }
 
 static atomic_ullong counter;

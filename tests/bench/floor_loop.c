@@ -1,4 +1,4 @@
-#include "floor.h"
+#include "floor_loop.h"
 
 #include "program.h"
 

@@ -1,4 +1,4 @@
-#include "floor.h"
+#include "floor_steps.h"
 #include "model/manifest.h"
 #include "program.h"
 

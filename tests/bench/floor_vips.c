@@ -1,6 +1,6 @@
 /* Floor (d): vips_thumbnail_buffer and vips_jpegsave_buffer, as one would use libvips for a
  * thumbnail service. floor-vips THREADS SECONDS QUALITY 444|420 photo... */
-#include "floor.h"
+#include "floor_loop.h"
 #include "program.h"
 
 #include <stdbool.h>
@@ -24,6 +24,7 @@ struct inputs {
 
 static void *begin(const void *ctx, int index)
 {
+    (void)index;
     return (void *)(uintptr_t)ctx;
 }
 
@@ -47,6 +48,7 @@ static void step(void *state, size_t i)
 
 static void end(void *state)
 {
+    (void)state;
     vips_thread_shutdown();
 }
 

@@ -1,6 +1,5 @@
 /* The parts of the load client. */
-#ifndef DARKROOM_BENCH_LOAD_H
-#define DARKROOM_BENCH_LOAD_H
+#pragma once
 
 #include "exchange.h"
 
@@ -85,5 +84,3 @@ bool results_expect(struct results *results, const char *id, uint64_t tag);
 
 /* Read what has happened; `stored` is called for every awaited result. */
 void results_read(struct results *results, void (*stored)(void *ctx, uint64_t tag), void *ctx);
-
-#endif

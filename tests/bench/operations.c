@@ -1,7 +1,7 @@
 /* The operations of common/image/ops on a drawn picture of 2 MP, on one thread.
  * operations NAME VALUE SECONDS, e.g. operations median 5 0.5 */
 #include "image/ops/operations.h"
-#include "floor.h"
+#include "floor_loop.h"
 #include "program.h"
 
 #include <string.h>
@@ -16,6 +16,7 @@ static void *begin(const void *ctx, int index)
     uint8_t *picture = allocate(bytes);
     uint32_t noise = 1;
 
+    (void)index;
     *run = *what;
     for (size_t i = 0; i < bytes; i++) {
         noise = noise * 1664525 + 1013904223;
@@ -45,6 +46,7 @@ static void step(void *state, size_t i)
 {
     struct error err;
 
+    (void)i;
     if (!operation->apply(state, &err))
         die("%s: %s", operation->name, err.message);
 }

@@ -2,8 +2,7 @@
  * client gives them. One reply: "STATUS", "name: value" lines, an empty line, the body; the next
  * one after a line "----". The last one is given again and again; "" instead of a status is no
  * connection. For one source file of a program; the linker then leaves client/http_client.c out. */
-#ifndef DARKROOM_FUZZ_REPLIES_H
-#define DARKROOM_FUZZ_REPLIES_H
+#pragma once
 
 #include "client/http_client.h"
 #include "fuzz.h"
@@ -88,5 +87,3 @@ static inline void replies_begin(struct bytes in)
 {
     replies = (struct replies){.left = in};
 }
-
-#endif

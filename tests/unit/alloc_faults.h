@@ -10,8 +10,7 @@
  * succeed, or say why not; all memory must be given back; and the next run must succeed.
  *
  * Only for one test program at a time: definitions, not declarations. */
-#ifndef DARKROOM_TESTS_ALLOC_FAULTS_H
-#define DARKROOM_TESTS_ALLOC_FAULTS_H
+#pragma once
 
 #include "base/cleanup.h"
 #include "base/error.h"
@@ -449,5 +448,3 @@ static inline void alloc_faults_run(const char *name, alloc_scenario run, void *
         print_message("%s: %ld allocations\n", name, alloc_faults.n - 1);
     alloc_faults.scenario = NULL;
 }
-
-#endif

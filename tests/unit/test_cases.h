@@ -8,8 +8,7 @@
  *
  *     TEST_MAIN(NULL, NULL)
  */
-#ifndef DARKROOM_TEST_CASES_H
-#define DARKROOM_TEST_CASES_H
+#pragma once
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -70,5 +69,3 @@ static inline void sleep_ms(int64_t ms)
 /* cmocka's skip() has no reason: tests/count.py reads it from what the test prints. */
 #define SKIP(reason) (fprintf(stderr, "SKIPPED: %s\n", reason), skip())
 #define SKIP_WITHOUT_PROC() (access("/proc/self", F_OK) == 0 ? (void)0 : SKIP("no /proc"))
-
-#endif

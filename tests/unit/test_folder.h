@@ -1,6 +1,5 @@
 /* A folder for the files of a test. */
-#ifndef DARKROOM_TESTS_FOLDER_H
-#define DARKROOM_TESTS_FOLDER_H
+#pragma once
 
 #include <ftw.h>
 #include <glob.h>
@@ -45,5 +44,3 @@ static inline size_t test_folder_count(const char *folder, const char *pattern)
     globfree(&found);
     return count;
 }
-
-#endif

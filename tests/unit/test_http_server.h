@@ -1,6 +1,5 @@
 /* A scripted HTTP server on a free port of 127.0.0.1: it runs a function for every connection. */
-#ifndef DARKROOM_TESTS_HTTP_SERVER_H
-#define DARKROOM_TESTS_HTTP_SERVER_H
+#pragma once
 
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -133,5 +132,3 @@ static inline bool test_read_request(int fd, char *text, size_t size)
             return true;
     }
 }
-
-#endif

@@ -1,6 +1,5 @@
 /* Pictures drawn for the image tests, and a look at what came out. */
-#ifndef DARKROOM_TEST_IMAGE_SAMPLES_H
-#define DARKROOM_TEST_IMAGE_SAMPLES_H
+#pragma once
 
 #include "../test_cases.h"
 #include "image/read/colours.h"
@@ -206,5 +205,3 @@ static inline int stop_images(void **state)
     image_stop();
     return 0;
 }
-
-#endif

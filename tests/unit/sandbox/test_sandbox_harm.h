@@ -1,6 +1,5 @@
 /* The bad things that a worker of the tests can do: attacks, losses, nonsense. */
-#ifndef DARKROOM_TEST_SANDBOX_HARM_H
-#define DARKROOM_TEST_SANDBOX_HARM_H
+#pragma once
 
 #include "../test_cases.h"
 #include "base/clock.h"
@@ -320,5 +319,3 @@ static bool job_flood(struct job_call *c)
         written = write(SANDBOX_SANITIZED ? 1 : 2, text, sizeof(text)) > 0;
     return answer_errno(c, written);
 }
-
-#endif

@@ -1,6 +1,5 @@
 /* What the sandbox processes of the tests do. The request is a job's name, the input its data. */
-#ifndef DARKROOM_TEST_SANDBOX_JOBS_H
-#define DARKROOM_TEST_SANDBOX_JOBS_H
+#pragma once
 
 #include "../test_cases.h"
 #include "test_sandbox_harm.h"
@@ -264,5 +263,3 @@ static inline pid_t zygote_of(struct sandbox_process *worker)
     fclose(file);
     return ppid;
 }
-
-#endif
