@@ -1,11 +1,15 @@
-#include "../test_cases.h"
 #include "base/clock.h"
 #include "workers/worker_pool.h"
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+/* cmocka needs the above */
+#include <cmocka.h>
 
 enum { FAR_MS = 60000, CALLERS_MAX = 16 };
 
@@ -36,6 +40,8 @@ static bool hold(void *state, void *arg, const atomic_bool *cancelled, struct er
 {
     struct held *held = arg;
 
+    (void)state;
+    (void)err;
     sem_post(&held->running);
     while (sem_trywait(&held->go) != 0 && !(held->cancelled = atomic_load(cancelled)))
         usleep(1000);
@@ -87,16 +93,20 @@ static void wait_for_depth(struct worker_pool *pool, int depth)
 
 static bool add_one(void *state, void *arg, const atomic_bool *cancelled, struct error *err)
 {
+    (void)state;
+    (void)err;
+    (void)cancelled;
     atomic_fetch_add((atomic_int *)arg, 1);
     return true;
 }
 
-TEST(jobs_run)
+static void jobs_run(void **state)
 {
     struct worker_pool *pool = pool_of(2, 1);
     struct error err = {0};
     atomic_int count = 0;
 
+    (void)state;
     for (int i = 0; i < 1000; i++)
         assert_true(worker_pool_run(pool, &(struct pool_job){.run = add_one, .arg = &count},
                                     clock_monotonic_ms() + FAR_MS, &err));
@@ -106,7 +116,7 @@ TEST(jobs_run)
     worker_pool_free(pool);
 }
 
-TEST(the_queue_is_bounded)
+static void the_queue_is_bounded(void **state)
 {
     struct worker_pool *pool = pool_of(1, 2);
     struct caller callers[3];
@@ -114,6 +124,7 @@ TEST(the_queue_is_bounded)
     struct error err = {0};
     int64_t deadline = clock_monotonic_ms() + FAR_MS;
 
+    (void)state;
     for (size_t i = 0; i < 3; i++) {
         held_init(&held[i]);
         call(&callers[i], pool, hold, &held[i], deadline);
@@ -123,9 +134,9 @@ TEST(the_queue_is_bounded)
     }
     assert_true(worker_pool_is_full(pool));
     assert_int_equal(worker_pool_busy(pool), 1);
-    assert_fails(
-        err, ERROR_OVERLOADED,
+    assert_false(
         worker_pool_run(pool, &(struct pool_job){.run = hold, .arg = &held[0]}, deadline, &err));
+    assert_int_equal(err.code, ERROR_OVERLOADED);
     for (size_t i = 0; i < 3; i++)
         sem_post(&held[i].go);
     for (size_t i = 0; i < 3; i++) {
@@ -137,12 +148,13 @@ TEST(the_queue_is_bounded)
     worker_pool_free(pool);
 }
 
-TEST(idle_workers_take_a_burst_beyond_the_queue)
+static void idle_workers_take_a_burst_beyond_the_queue(void **state)
 {
     struct worker_pool *pool = pool_of(4, 1);
     struct caller callers[5];
     struct held held[5];
 
+    (void)state;
     for (size_t i = 0; i < 5; i++) {
         held_init(&held[i]);
         call(&callers[i], pool, hold, &held[i], clock_monotonic_ms() + FAR_MS);
@@ -159,7 +171,7 @@ TEST(idle_workers_take_a_burst_beyond_the_queue)
     worker_pool_free(pool);
 }
 
-TEST(a_deadline_in_the_queue_withdraws_the_job)
+static void a_deadline_in_the_queue_withdraws_the_job(void **state)
 {
     struct worker_pool *pool = pool_of(1, 4);
     struct caller first, last;
@@ -167,18 +179,19 @@ TEST(a_deadline_in_the_queue_withdraws_the_job)
     struct error err = {0};
     atomic_int ran = 0, late = 0;
 
+    (void)state;
     held_init(&held);
     call(&first, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
     sem_wait(&held.running);
     int64_t begun = clock_monotonic_ms();
-    assert_fails(
-        err, ERROR_DEADLINE,
+    assert_false(
         worker_pool_run(pool, &(struct pool_job){.run = add_one, .arg = &late}, begun + 50, &err));
+    assert_int_equal(err.code, ERROR_DEADLINE);
     assert_true(clock_monotonic_ms() - begun >= 50);
     assert_int_equal(worker_pool_queue_depth(pool), 0);
     /* already over: never queued for long, never run */
-    assert_fails(err, ERROR_DEADLINE,
-                 worker_pool_run(pool, &(struct pool_job){.run = add_one, .arg = &late}, 0, &err));
+    assert_false(worker_pool_run(pool, &(struct pool_job){.run = add_one, .arg = &late}, 0, &err));
+    assert_int_equal(err.code, ERROR_DEADLINE);
     /* the queue is still whole: what comes after is run */
     call(&last, pool, add_one, &ran, clock_monotonic_ms() + FAR_MS);
     wait_for_depth(pool, 1);
@@ -191,12 +204,13 @@ TEST(a_deadline_in_the_queue_withdraws_the_job)
     worker_pool_free(pool);
 }
 
-TEST(a_running_job_is_cancelled_at_its_deadline)
+static void a_running_job_is_cancelled_at_its_deadline(void **state)
 {
     struct worker_pool *pool = pool_of(1, 1);
     struct held held;
     struct error err = {0};
 
+    (void)state;
     held_init(&held);
     int64_t deadline = clock_monotonic_ms() + 50;
     assert_true(
@@ -206,7 +220,7 @@ TEST(a_running_job_is_cancelled_at_its_deadline)
     worker_pool_free(pool);
 }
 
-TEST(cut_deadlines_reach_waiting_and_running_jobs)
+static void cut_deadlines_reach_waiting_and_running_jobs(void **state)
 {
     struct worker_pool *pool = pool_of(1, 2);
     struct caller running, waiting;
@@ -214,6 +228,7 @@ TEST(cut_deadlines_reach_waiting_and_running_jobs)
     struct error err = {0};
     atomic_int ran = 0;
 
+    (void)state;
     held_init(&held);
     call(&running, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
     sem_wait(&held.running);
@@ -247,11 +262,14 @@ static bool note_order(void *state, void *arg, const atomic_bool *cancelled, str
 {
     struct order *order = arg;
 
+    (void)state;
+    (void)err;
+    (void)cancelled;
     order->seen = atomic_fetch_add(order->next, 1);
     return true;
 }
 
-TEST(first_come_first_served)
+static void first_come_first_served(void **state)
 {
     struct worker_pool *pool = pool_of(1, CALLERS_MAX);
     struct caller first, callers[CALLERS_MAX];
@@ -259,6 +277,7 @@ TEST(first_come_first_served)
     struct held held;
     atomic_int next = 0;
 
+    (void)state;
     held_init(&held);
     call(&first, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
     sem_wait(&held.running);
@@ -295,12 +314,13 @@ static void run_small(struct worker_pool *pool)
     assert_int_equal(count, 1);
 }
 
-TEST(large_jobs_alone_use_every_worker)
+static void large_jobs_alone_use_every_worker(void **state)
 {
     struct worker_pool *pool = pool_of(3, 4);
     struct caller callers[3];
     struct held held[3];
 
+    (void)state;
     for (size_t i = 0; i < 3; i++) {
         held_init(&held[i]);
         call_large(&callers[i], pool, hold, &held[i], clock_monotonic_ms() + FAR_MS);
@@ -311,12 +331,13 @@ TEST(large_jobs_alone_use_every_worker)
     worker_pool_free(pool);
 }
 
-TEST(a_worker_is_kept_for_small_jobs_while_there_are_any)
+static void a_worker_is_kept_for_small_jobs_while_there_are_any(void **state)
 {
     struct worker_pool *pool = pool_of(2, 4);
     struct caller callers[2];
     struct held held[2];
 
+    (void)state;
     run_small(pool);
     int64_t last_small = clock_monotonic_ms();
     for (size_t i = 0; i < 2; i++) {
@@ -342,7 +363,7 @@ static bool nap_and_note(void *state, void *arg, const atomic_bool *cancelled, s
     return note_order(state, arg, cancelled, err);
 }
 
-TEST(small_jobs_come_between_large_ones)
+static void small_jobs_come_between_large_ones(void **state)
 {
     enum { LARGE = 2, ALL = 8 };
     struct worker_pool *pool = pool_of(1, ALL);
@@ -351,6 +372,7 @@ TEST(small_jobs_come_between_large_ones)
     struct held held;
     atomic_int next = 0;
 
+    (void)state;
     held_init(&held);
     call(&first, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
     sem_wait(&held.running);
@@ -379,6 +401,9 @@ struct flood {
 
 static bool nap(void *state, void *arg, const atomic_bool *cancelled, struct error *err)
 {
+    (void)state;
+    (void)err;
+    (void)cancelled;
     usleep(*(useconds_t *)arg);
     return true;
 }
@@ -398,8 +423,9 @@ static void *flood_main(void *arg)
 }
 
 /* Small jobs without end, more than the workers can do: large ones still get their share. */
-TEST(large_jobs_do_not_starve)
+static void large_jobs_do_not_starve(void **state)
 {
+    (void)state;
     for (int workers = 1; workers <= 3; workers++) {
         struct flood flood = {.pool = pool_of(workers, 64)};
         struct error err = {0};
@@ -419,7 +445,7 @@ TEST(large_jobs_do_not_starve)
     }
 }
 
-TEST(large_jobs_have_deadlines_too)
+static void large_jobs_have_deadlines_too(void **state)
 {
     struct worker_pool *pool = pool_of(2, 4);
     struct caller running, waiting;
@@ -427,15 +453,16 @@ TEST(large_jobs_have_deadlines_too)
     struct error err = {0};
     atomic_int ran = 0;
 
+    (void)state;
     run_small(pool);
     held_init(&held);
     call_large(&running, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
     sem_wait(&held.running);
     /* one worker is idle, but kept */
-    assert_fails(err, ERROR_DEADLINE,
-                 worker_pool_run(pool,
+    assert_false(worker_pool_run(pool,
                                  &(struct pool_job){.run = add_one, .arg = &ran, .large = true},
                                  clock_monotonic_ms() + 30, &err));
+    assert_int_equal(err.code, ERROR_DEADLINE);
     assert_int_equal(worker_pool_queue_depth(pool), 0);
     call_large(&waiting, pool, add_one, &ran, clock_monotonic_ms() + FAR_MS);
     wait_for_depth(pool, 1);
@@ -484,6 +511,8 @@ static bool look_at_niceness(void *state, void *arg, const atomic_bool *cancelle
 {
     struct niceness *niceness = arg;
 
+    (void)cancelled;
+    (void)err;
     niceness->value = getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid));
     niceness->state = state;
     return true;
@@ -515,13 +544,14 @@ static void call_with_memory(struct caller *caller, struct worker_pool *pool, st
 }
 
 /* It waits in the queue, where it holds no worker, and nothing large overtakes it. */
-TEST(large_jobs_wait_for_memory)
+static void large_jobs_wait_for_memory(void **state)
 {
     struct worker_pool *pool = pool_with_memory(4, 100);
     const int64_t deadline = clock_monotonic_ms() + FAR_MS;
     struct caller first, second, third, fourth;
     struct held held[4];
 
+    (void)state;
     call_with_memory(&first, pool, &held[0], 60, deadline);
     sem_wait(&held[0].running);
     call_with_memory(&second, pool, &held[1], 50, deadline);
@@ -543,13 +573,14 @@ TEST(large_jobs_wait_for_memory)
     worker_pool_free(pool);
 }
 
-TEST(what_is_larger_than_the_budget_runs_alone)
+static void what_is_larger_than_the_budget_runs_alone(void **state)
 {
     struct worker_pool *pool = pool_with_memory(2, 100);
     const int64_t deadline = clock_monotonic_ms() + FAR_MS;
     struct caller huge, next;
     struct held held[2];
 
+    (void)state;
     call_with_memory(&huge, pool, &held[0], 1000, deadline);
     sem_wait(&held[0].running);
     call_with_memory(&next, pool, &held[1], 1, deadline);
@@ -560,17 +591,19 @@ TEST(what_is_larger_than_the_budget_runs_alone)
     worker_pool_free(pool);
 }
 
-TEST(waiting_for_memory_ends_at_the_deadline)
+static void waiting_for_memory_ends_at_the_deadline(void **state)
 {
     struct worker_pool *pool = pool_with_memory(2, 100);
     struct caller first, late;
     struct held held[2];
 
+    (void)state;
     call_with_memory(&first, pool, &held[0], 100, clock_monotonic_ms() + FAR_MS);
     sem_wait(&held[0].running);
     call_with_memory(&late, pool, &held[1], 1, clock_monotonic_ms() + 30);
     pthread_join(late.thread, NULL);
-    assert_fails(late.err, ERROR_DEADLINE, late.ok);
+    assert_false(late.ok);
+    assert_int_equal(late.err.code, ERROR_DEADLINE);
     assert_int_equal(worker_pool_queue_depth(pool), 0);
     let_go(&first, &held[0]);
     worker_pool_free(pool);
@@ -602,8 +635,9 @@ static void call_scarce(struct caller *caller, struct worker_pool *pool, struct 
 }
 
 /* The others wait in the queue, where they hold no worker, and up nothing that is not scarce. */
-TEST(few_scarce_jobs_run_at_a_time)
+static void few_scarce_jobs_run_at_a_time(void **state)
 {
+    (void)state;
     for (int max = 1; max <= 2; max++) {
         enum { SCARCE = 5 };
         struct worker_pool *pool = pool_with_scarce(4, max);
@@ -635,23 +669,25 @@ TEST(few_scarce_jobs_run_at_a_time)
     }
 }
 
-TEST(waiting_for_a_turn_ends_at_the_deadline)
+static void waiting_for_a_turn_ends_at_the_deadline(void **state)
 {
     struct worker_pool *pool = pool_with_scarce(2, 1);
     struct caller first, late;
     struct held held[2];
 
+    (void)state;
     call_scarce(&first, pool, &held[0], clock_monotonic_ms() + FAR_MS);
     sem_wait(&held[0].running);
     call_scarce(&late, pool, &held[1], clock_monotonic_ms() + 30);
     pthread_join(late.thread, NULL);
-    assert_fails(late.err, ERROR_DEADLINE, late.ok);
+    assert_false(late.ok);
+    assert_int_equal(late.err.code, ERROR_DEADLINE);
     assert_int_equal(worker_pool_queue_depth(pool), 0);
     let_go(&first, &held[0]);
     worker_pool_free(pool);
 }
 
-TEST(each_worker_has_its_state)
+static void each_worker_has_its_state(void **state)
 {
     struct states states = {.fail_from = 3};
     struct niceness niceness = {0};
@@ -662,6 +698,7 @@ TEST(each_worker_has_its_state)
                                                 .state_free = state_free,
                                                 .ctx = &states};
 
+    (void)state;
     struct worker_pool *pool = worker_pool_new(&options, &err);
     assert_non_null(pool);
     assert_int_equal(states.made, 3);
@@ -673,8 +710,9 @@ TEST(each_worker_has_its_state)
     assert_int_equal(states.freed, 3);
 }
 
-TEST(a_state_that_cannot_be_made_fails_the_pool)
+static void a_state_that_cannot_be_made_fails_the_pool(void **state)
 {
+    (void)state;
     for (int fail_from = 0; fail_from < 3; fail_from++) {
         struct states states = {.fail_from = fail_from};
         struct error err = {0};
@@ -711,11 +749,12 @@ static void *storm_main(void *arg)
     return NULL;
 }
 
-TEST(what_is_accepted_runs_once)
+static void what_is_accepted_runs_once(void **state)
 {
     struct storm storm = {.pool = pool_of(2, 3)};
     pthread_t threads[8];
 
+    (void)state;
     for (size_t i = 0; i < 8; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, storm_main, &storm), 0);
     for (size_t i = 0; i < 8; i++)
@@ -731,22 +770,50 @@ static atomic_int begun;
 
 static void begin_slowly(void *state)
 {
+    (void)state;
     usleep(100000);
     atomic_fetch_add(&begun, 1);
 }
 
 /* What need not be ready at once holds up neither the start nor, for ever, a job. */
-TEST(each_thread_begins_in_its_own_time)
+static void each_thread_begins_in_its_own_time(void **state)
 {
     struct worker_pool_options options = {.workers = 3, .queue_max = 8, .begin = begin_slowly};
     struct error err = {0};
     int64_t start_ms = clock_monotonic_ms();
     struct worker_pool *pool = worker_pool_new(&options, &err);
 
+    (void)state;
     assert_non_null(pool);
     assert_true(atomic_load(&begun) < 3 || clock_monotonic_ms() - start_ms >= 100);
     worker_pool_free(pool);
     assert_int_equal(atomic_load(&begun), 3);
 }
 
-TEST_MAIN(NULL, NULL)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(jobs_run),
+        cmocka_unit_test(the_queue_is_bounded),
+        cmocka_unit_test(idle_workers_take_a_burst_beyond_the_queue),
+        cmocka_unit_test(a_deadline_in_the_queue_withdraws_the_job),
+        cmocka_unit_test(a_running_job_is_cancelled_at_its_deadline),
+        cmocka_unit_test(cut_deadlines_reach_waiting_and_running_jobs),
+        cmocka_unit_test(first_come_first_served),
+        cmocka_unit_test(large_jobs_alone_use_every_worker),
+        cmocka_unit_test(a_worker_is_kept_for_small_jobs_while_there_are_any),
+        cmocka_unit_test(small_jobs_come_between_large_ones),
+        cmocka_unit_test(large_jobs_do_not_starve),
+        cmocka_unit_test(large_jobs_have_deadlines_too),
+        cmocka_unit_test(large_jobs_wait_for_memory),
+        cmocka_unit_test(what_is_larger_than_the_budget_runs_alone),
+        cmocka_unit_test(waiting_for_memory_ends_at_the_deadline),
+        cmocka_unit_test(few_scarce_jobs_run_at_a_time),
+        cmocka_unit_test(waiting_for_a_turn_ends_at_the_deadline),
+        cmocka_unit_test(each_worker_has_its_state),
+        cmocka_unit_test(a_state_that_cannot_be_made_fails_the_pool),
+        cmocka_unit_test(what_is_accepted_runs_once),
+        cmocka_unit_test(each_thread_begins_in_its_own_time),
+    };
+    return cmocka_run_group_tests_name("worker_pool", tests, NULL, NULL);
+}
