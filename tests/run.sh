@@ -12,7 +12,6 @@ build=$(realpath -m "${DARKROOM_BUILD:-build/release}") # absolute: tests may ch
 reports=$build/reports
 rm -rf "$reports"
 mkdir -p "$reports"
-here=$PWD
 # pytest compiles the tests once, not in each of its workers
 unset PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX=$build/pycache
