@@ -164,12 +164,12 @@ static void message_of(const struct image_worker *worker, const struct image_job
                        enum image_job_kind what, struct image_job_message *ret)
 {
     memset(ret, 0, sizeof(*ret));
-    ret->what = what;
     ret->limits = worker->options->limits;
     if (job->options != NULL)
         ret->options = *job->options;
     if (job->mask_finder != NULL)
         ret->mask = job->mask_finder->size;
+    ret->what = what;
 }
 
 /* A picture for a picture, or, as the last of two steps, for a mask. */
@@ -268,8 +268,7 @@ bool image_worker_to_tensor(struct image_worker *worker, const struct image_job 
                             struct error *err)
 {
     struct image_input input = {job->data, &worker->options->limits, job->cancelled};
-    const size_t size = image_pixels_bytes(spec);
-    CLEANUP_FREE uint8_t *rgb = malloc(size);
+    CLEANUP_FREE uint8_t *rgb = malloc(image_pixels_bytes(spec));
     struct image_job_message message;
 
     message_of(worker, job, IMAGE_TO_PIXELS, &message);
@@ -277,7 +276,8 @@ bool image_worker_to_tensor(struct image_worker *worker, const struct image_job 
     if (rgb == NULL)
         return error_oom(err);
     if (!(worker->options->sandbox != NULL
-              ? sandboxed_pixels(worker, job, &message, rgb, size, &ret->stages, err)
+              ? sandboxed_pixels(worker, job, &message, rgb, image_pixels_bytes(spec), &ret->stages,
+                                 err)
               : image_to_pixels(worker->scratch, &input, spec, rgb, &ret->stages, err)))
         return false;
     double started = clock_monotonic_s();
