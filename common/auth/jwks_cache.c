@@ -125,16 +125,6 @@ static bool fetch(const struct jwks *j, int64_t deadline_ms, struct jwk_set *ret
 }
 
 /* Called locked. */
-static void take(struct jwks *j, struct jwk_set *set, int64_t lifetime)
-{
-    jwk_set_done(&j->set);
-    j->set = *set;
-    j->fresh_until_ms = j->now_ms() + lifetime;
-    j->delay_ms = RETRY_FIRST_MS;
-    j->error.code = ERROR_NONE;
-}
-
-/* Called locked. */
 static void put_off(struct jwks *j, const struct error *why)
 {
     int64_t delay = j->set.count > 0 ? AGAIN_MS : j->delay_ms;
@@ -158,10 +148,15 @@ static void fetch_unlocked(struct jwks *j, int64_t deadline_ms)
     bool ok = fetch(j, deadline_ms, &set, &lifetime, &err);
     pthread_mutex_lock(&j->mutex);
     j->fetching = false;
-    if (ok)
-        take(j, &set, lifetime);
-    else
+    if (ok) {
+        jwk_set_done(&j->set);
+        j->set = set;
+        j->fresh_until_ms = j->now_ms() + lifetime;
+        j->delay_ms = RETRY_FIRST_MS;
+        j->error.code = ERROR_NONE;
+    } else {
         put_off(j, &err);
+    }
     pthread_cond_broadcast(&j->fetched);
 }
 

@@ -40,10 +40,10 @@ static bool check_issuer(const json_t *claims, const char *issuer, struct error 
 {
     const json_t *iss = json_object_get(claims, "iss");
 
-    if (json_is_text(iss, issuer) || (strcmp(issuer, OIDC_GOOGLE_ISSUER) == 0 &&
-                                      json_is_text(iss, OIDC_GOOGLE_ISSUER + strlen("https://"))))
-        return true;
-    return error_set(err, ERROR_UNAUTHORIZED, "the token is another issuer's");
+    return json_is_text(iss, issuer) ||
+           (strcmp(issuer, OIDC_GOOGLE_ISSUER) == 0 &&
+            json_is_text(iss, OIDC_GOOGLE_ISSUER + strlen("https://"))) ||
+           error_set(err, ERROR_UNAUTHORIZED, "the token is another issuer's");
 }
 
 static bool check_audience(const json_t *claims, const char *audience, struct error *err)
