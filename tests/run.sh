@@ -12,11 +12,13 @@ build=$(realpath -m "${DARKROOM_BUILD:-build/release}") # absolute: tests may ch
 reports=$build/reports
 rm -rf "$reports"
 mkdir -p "$reports"
+here=$PWD
 # pytest compiles the tests once, not in each of its workers
 unset PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX=$build/pycache
 export ASAN_OPTIONS="detect_stack_use_after_return=0:strict_string_checks=1:${ASAN_OPTIONS:-}"
 export UBSAN_OPTIONS="print_stacktrace=1:${UBSAN_OPTIONS:-}"
+export LSAN_OPTIONS="suppressions=$here/tests/lsan.supp:print_suppressions=0:${LSAN_OPTIONS:-}"
 # libvips, GLib and ONNX Runtime are not instrumented; what they call is not judged
 export TSAN_OPTIONS="ignore_noninstrumented_modules=1:${TSAN_OPTIONS:-}"
 # GLib's slices hand memory from thread to thread behind ThreadSanitizer's back

@@ -22,6 +22,7 @@ crashed=()
 
 export ASAN_OPTIONS="detect_stack_use_after_return=0:allocator_may_return_null=1:${ASAN_OPTIONS:-}"
 export UBSAN_OPTIONS="print_stacktrace=1:${UBSAN_OPTIONS:-}"
+export LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0:${LSAN_OPTIONS:-}"
 # GLib's slices would hide what is freed from the sanitizer
 export G_SLICE=always-malloc
 
