@@ -187,7 +187,7 @@ TEST(test_cancelled_before)
     atomic_bool cancelled = true;
     uint8_t pixels[3 * 32 * 32];
     struct image_stages stages;
-    struct image_input input = {sample_bytes(s), &test_limits, &cancelled};
+    struct image_input input = {sample_bytes(s), &test_limits, &cancelled, 0};
 
     assert_fails(err, ERROR_DEADLINE, image_transform(test_scratch, &input, &o, &r, &err));
     assert_null(r.data);
@@ -228,7 +228,7 @@ TEST(test_cancelled_during)
     for (size_t i = 0; i < ARRAY_SIZE(moments); i++) {
         struct image_options o = options_of(4000, 4000, IMAGE_FILL, IMAGE_PNG);
         struct later later = {.after_ms = moments[i]};
-        struct image_input input = {sample_bytes(s), &test_limits, &later.cancelled};
+        struct image_input input = {sample_bytes(s), &test_limits, &later.cancelled, 0};
         struct image_result r = {0};
         struct error err = {0};
 
