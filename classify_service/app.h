@@ -1,5 +1,6 @@
 /* What classify_service holds while it serves. */
-#pragma once
+#ifndef DARKROOM_CLASSIFY_APP_H
+#define DARKROOM_CLASSIFY_APP_H
 
 #include "app/outgoing.h"
 #include "app/service.h"
@@ -33,3 +34,5 @@ struct reply handle_inference_ready(const struct app *app, const struct request 
 struct reply handle_inference_model(const struct app *app, const struct request *req);
 struct reply handle_inference_model_ready(const struct app *app, const struct request *req);
 struct reply handle_infer(const struct app *app, const struct request *req);
+
+#endif

@@ -72,14 +72,21 @@ static bool number(const json_t *object, const char *name, json_int_t min, json_
 
 /* ---- the input */
 
+static bool is_text(const json_t *object, const char *name, const char *text)
+{
+    const char *value = json_string_value(json_object_get(object, name));
+
+    return value != NULL && strcmp(value, text) == 0;
+}
+
 static bool read_kind(const json_t *input, struct inference_request *ret, struct error *err)
 {
-    ret->is_tensor = json_is_text(json_object_get(input, "name"), inference_tensor_name);
-    if (!ret->is_tensor && !json_is_text(json_object_get(input, "name"), inference_image_name))
+    ret->is_tensor = is_text(input, "name", inference_tensor_name);
+    if (!ret->is_tensor && !is_text(input, "name", inference_image_name))
         return error_set(err, ERROR_BAD_REQUEST, "the input's name is not %s or %s",
                          inference_image_name, inference_tensor_name);
     const char *datatype = ret->is_tensor ? "FP32" : "BYTES";
-    return json_is_text(json_object_get(input, "datatype"), datatype) ||
+    return is_text(input, "datatype", datatype) ||
            error_set(err, ERROR_BAD_REQUEST, "the input's datatype is not %s", datatype);
 }
 
@@ -181,7 +188,7 @@ static bool read_output(const struct manifest *manifest, struct inference_reques
         return bad(err, "outputs is not an array of one output");
     if (output == NULL)
         return true;
-    if (!json_is_text(json_object_get(output, "name"), inference_output_name))
+    if (!is_text(output, "name", inference_output_name))
         return error_set(err, ERROR_BAD_REQUEST, "the output's name is not %s",
                          inference_output_name);
     if (!flag(output, "binary_data", &ret->binary_output, err) ||
