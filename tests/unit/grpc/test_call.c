@@ -1,10 +1,5 @@
+#include "../test_cases.h"
 #include "grpc/call.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 static void check_timeout(const char *text, int64_t expected)
 {
@@ -15,14 +10,13 @@ static void check_timeout(const char *text, int64_t expected)
     assert_int_equal(ms, expected);
 }
 
-static void timeouts_are_milliseconds(void **state)
+TEST(timeouts_are_milliseconds)
 {
     static const char *const bad[] = {"",   "5",   "m",   "123456789m", "-1S", "1.5S",
                                       "1x", "1SS", " 1S", "1 S",        "1h"};
     struct error err = {0};
     int64_t ms;
 
-    (void)state;
     check_timeout("2H", 7200000);
     check_timeout("3M", 180000);
     check_timeout("4S", 4000);
@@ -38,11 +32,10 @@ static void timeouts_are_milliseconds(void **state)
     }
 }
 
-static void messages_are_percent_encoded(void **state)
+TEST(messages_are_percent_encoded)
 {
     char out[32], small[6];
 
-    (void)state;
     grpc_message_encode("plain text~", out, sizeof(out));
     assert_string_equal(out, "plain text~");
     grpc_message_encode("50%\n\xc3\xbc\x7f", out, sizeof(out));
@@ -61,9 +54,8 @@ static bool is_call(const char *method, const char *type)
         &(struct request){.method = method, .headers = &field, .header_count = 1});
 }
 
-static void calls_are_told_by_their_type(void **state)
+TEST(calls_are_told_by_their_type)
 {
-    (void)state;
     assert_true(is_call("POST", "application/grpc"));
     assert_true(is_call("POST", "application/grpc+proto"));
     assert_true(is_call("POST", "application/grpc;x=y"));
@@ -81,12 +73,11 @@ static struct reply closed(struct reply reply)
     return reply;
 }
 
-static void a_message_gets_its_prefix(void **state)
+TEST(a_message_gets_its_prefix)
 {
     static const uint8_t prefix[] = {0, 0, 0, 1, 2};
     static char text[258 + 1];
 
-    (void)state;
     memset(text, 'x', sizeof(text) - 1);
     struct reply reply = closed(reply_text(200, "application/grpc", text));
     assert_true(reply.call->has_message);
@@ -97,11 +88,10 @@ static void a_message_gets_its_prefix(void **state)
     reply_done(&reply);
 }
 
-static void an_error_is_trailers_alone(void **state)
+TEST(an_error_is_trailers_alone)
 {
     struct error err;
 
-    (void)state;
     error_set(&err, ERROR_OVERLOADED, "the secret reason");
     struct reply reply = closed(reply_error(&err));
     assert_int_equal(reply.status, 200);
@@ -120,14 +110,4 @@ static void an_error_is_trailers_alone(void **state)
     reply_done(&reply);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(timeouts_are_milliseconds),
-        cmocka_unit_test(messages_are_percent_encoded),
-        cmocka_unit_test(calls_are_told_by_their_type),
-        cmocka_unit_test(a_message_gets_its_prefix),
-        cmocka_unit_test(an_error_is_trailers_alone),
-    };
-    return cmocka_run_group_tests_name("call", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,12 +1,6 @@
-#include "grpc/message.h"
-
+#include "../test_cases.h"
 #include "darkroom/v1/images.pb-c.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
+#include "grpc/message.h"
 
 static struct byte_budget budget;
 
@@ -17,7 +11,7 @@ static bool read_image(struct bytes body, struct grpc_message *m, struct error *
     return grpc_message_read(&darkroom__v1__image_request__descriptor, &req, m, err);
 }
 
-static void a_message_is_read_and_given_back(void **state)
+TEST(a_message_is_read_and_given_back)
 {
     static const uint8_t body[] = "\x0a\x03"
                                   "abc"
@@ -25,7 +19,6 @@ static void a_message_is_read_and_given_back(void **state)
     struct grpc_message m = {0};
     struct error err = {0};
 
-    (void)state;
     budget = (struct byte_budget){.max = 10000};
     assert_true(read_image(bytes_of(body, sizeof(body) - 1), &m, &err));
     const Darkroom__V1__ImageRequest *in = (const Darkroom__V1__ImageRequest *)m.message;
@@ -40,26 +33,24 @@ static void a_message_is_read_and_given_back(void **state)
     assert_int_equal(atomic_load(&budget.used), 0);
 }
 
-static void an_empty_message_is_one(void **state)
+TEST(an_empty_message_is_one)
 {
     struct grpc_message m = {0};
     struct error err = {0};
 
-    (void)state;
     budget = (struct byte_budget){.max = 10000};
     assert_true(read_image(bytes_of(NULL, 0), &m, &err));
     assert_int_equal(((const Darkroom__V1__ImageRequest *)m.message)->image.len, 0);
     grpc_message_done(&m);
 }
 
-static void memory_is_bounded(void **state)
+TEST(memory_is_bounded)
 {
     static uint8_t pieces[2 * (GRPC_MESSAGE_PIECES_MAX + 1)];
     static uint8_t large[9000 + 3] = {0x0a, 0xa8, 0x46}; /* 9000 bytes */
     struct grpc_message m = {0};
     struct error err = {0};
 
-    (void)state;
     budget = (struct byte_budget){.max = 100 << 20};
     for (size_t i = 0; i < sizeof(pieces); i += 2)
         pieces[i] = 0x12; /* an option, empty */
@@ -75,7 +66,7 @@ static void memory_is_bounded(void **state)
     grpc_message_done(&m); /* may be called again */
 }
 
-static void nonsense_is_refused(void **state)
+TEST(nonsense_is_refused)
 {
     static const char *const bad[] = {"\xff", "\x0a",
                                       "\x0a\x05"
@@ -84,7 +75,6 @@ static void nonsense_is_refused(void **state)
     struct grpc_message m = {0};
     struct error err = {0};
 
-    (void)state;
     budget = (struct byte_budget){.max = 10000};
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         assert_false(read_image(bytes_from_str(bad[i]), &m, &err));
@@ -93,12 +83,11 @@ static void nonsense_is_refused(void **state)
     assert_int_equal(atomic_load(&budget.used), 0);
 }
 
-static void a_reply_is_charged(void **state)
+TEST(a_reply_is_charged)
 {
     const struct request req = {.context = {.budget = &budget}};
     Darkroom__V1__TransformResponse out = DARKROOM__V1__TRANSFORM_RESPONSE__INIT;
 
-    (void)state;
     budget = (struct byte_budget){.max = 10};
     out.content_type = grpc_text("abc");
     struct reply reply = grpc_reply(&req, &out.base);
@@ -117,14 +106,4 @@ static void a_reply_is_charged(void **state)
     reply_done(&reply);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_message_is_read_and_given_back),
-        cmocka_unit_test(an_empty_message_is_one),
-        cmocka_unit_test(memory_is_bounded),
-        cmocka_unit_test(nonsense_is_refused),
-        cmocka_unit_test(a_reply_is_charged),
-    };
-    return cmocka_run_group_tests_name("message", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

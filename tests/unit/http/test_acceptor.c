@@ -1,16 +1,11 @@
+#include "../test_cases.h"
 #include "http/acceptor.h"
-
 #include "http/listener.h"
 
 #include <arpa/inet.h>
 #include <poll.h>
 #include <semaphore.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
 #include <sys/socket.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 enum { MOST = 3 };
 
@@ -99,7 +94,7 @@ static void check(struct fixture *f, const char *const *pieces, bool http2)
     close(fd);
 }
 
-static void the_first_bytes_decide(void **state)
+TEST_WITH(the_first_bytes_decide, open_fixture, close_fixture)
 {
     check(*state, (const char *[]){"G", NULL}, false);
     check(*state, (const char *[]){"P", "O", NULL}, false);
@@ -108,7 +103,7 @@ static void the_first_bytes_decide(void **state)
     check(*state, (const char *[]){"P", "R", "I * HTTP/2.0\r\n\r\nSM\r\n\r\n", NULL}, true);
 }
 
-static void who_stops_in_the_middle_is_not_kept(void **state)
+TEST_WITH(who_stops_in_the_middle_is_not_kept, open_fixture, close_fixture)
 {
     struct fixture *f = *state;
     int fd = connect_to(f);
@@ -120,7 +115,7 @@ static void who_stops_in_the_middle_is_not_kept(void **state)
     close(fd);
 }
 
-static void who_goes_away_is_forgotten(void **state)
+TEST_WITH(who_goes_away_is_forgotten, open_fixture, close_fixture)
 {
     struct fixture *f = *state;
     int fd = connect_to(f);
@@ -131,7 +126,7 @@ static void who_goes_away_is_forgotten(void **state)
     assert_int_equal(sem_trywait(&f->taken), -1);
 }
 
-static void above_the_most_they_wait_in_the_backlog(void **state)
+TEST_WITH(above_the_most_they_wait_in_the_backlog, open_fixture, close_fixture)
 {
     struct fixture *f = *state;
     int fds[MOST + 1];
@@ -147,7 +142,7 @@ static void above_the_most_they_wait_in_the_backlog(void **state)
         close(fds[i]);
 }
 
-static void after_quiesce_none_is_accepted(void **state)
+TEST_WITH(after_quiesce_none_is_accepted, open_fixture, close_fixture)
 {
     struct fixture *f = *state;
     int before = connect_to(f);
@@ -165,17 +160,4 @@ static void after_quiesce_none_is_accepted(void **state)
     close(after);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(the_first_bytes_decide, open_fixture, close_fixture),
-        cmocka_unit_test_setup_teardown(who_stops_in_the_middle_is_not_kept, open_fixture,
-                                        close_fixture),
-        cmocka_unit_test_setup_teardown(who_goes_away_is_forgotten, open_fixture, close_fixture),
-        cmocka_unit_test_setup_teardown(above_the_most_they_wait_in_the_backlog, open_fixture,
-                                        close_fixture),
-        cmocka_unit_test_setup_teardown(after_quiesce_none_is_accepted, open_fixture,
-                                        close_fixture),
-    };
-    return cmocka_run_group_tests_name("acceptor", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

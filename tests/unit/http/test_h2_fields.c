@@ -1,10 +1,5 @@
+#include "../test_cases.h"
 #include "http/h2_fields.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 static const struct server_options options = {.cors_origins = ""};
 static struct admission admission = {.options = &options};
@@ -31,11 +26,10 @@ static struct exchange *target(struct h2_fields *f, const char *path)
     return begin(f);
 }
 
-static void the_request_is_made_of_them(void **state)
+TEST(the_request_is_made_of_them)
 {
     struct h2_fields f;
 
-    (void)state;
     h2_fields_init(&f);
     add(&f, ":method", "POST");
     add(&f, ":scheme", "http");
@@ -56,11 +50,10 @@ static void the_request_is_made_of_them(void **state)
     h2_fields_done(&f);
 }
 
-static void a_host_field_wins(void **state)
+TEST(a_host_field_wins)
 {
     struct h2_fields f;
 
-    (void)state;
     h2_fields_init(&f);
     add(&f, ":method", "GET");
     add(&f, ":path", "/");
@@ -72,13 +65,12 @@ static void a_host_field_wins(void **state)
     h2_fields_done(&f);
 }
 
-static void bad_targets_are_told(void **state)
+TEST(bad_targets_are_told)
 {
     static const char *const bad[] = {"/a%00b", "/a b", "/?x=%00", "/?%00"};
     static const char *const good[] = {"/", "*", "/%zz%", "/?a=%2", ""};
     struct h2_fields f;
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         assert_true(target(&f, bad[i])->fields_bad);
         h2_fields_done(&f);
@@ -89,12 +81,11 @@ static void bad_targets_are_told(void **state)
     }
 }
 
-static void too_many_parameters_are_told(void **state)
+TEST(too_many_parameters_are_told)
 {
     struct h2_fields f;
     char path[4 * EXCHANGE_FIELDS_MAX + 8] = "/?a";
 
-    (void)state;
     for (int i = 1; i < EXCHANGE_FIELDS_MAX; i++)
         strcat(path, "&a");
     assert_false(target(&f, path)->fields_bad);
@@ -104,12 +95,11 @@ static void too_many_parameters_are_told(void **state)
     h2_fields_done(&f);
 }
 
-static void too_much_is_left_out(void **state)
+TEST(too_much_is_left_out)
 {
     static char large[H2_FIELDS_BYTES_MAX];
     struct h2_fields f;
 
-    (void)state;
     h2_fields_init(&f);
     add(&f, ":method", "GET");
     add(&f, ":path", "/");
@@ -129,14 +119,4 @@ static void too_much_is_left_out(void **state)
     h2_fields_done(&f);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_request_is_made_of_them),
-        cmocka_unit_test(a_host_field_wins),
-        cmocka_unit_test(bad_targets_are_told),
-        cmocka_unit_test(too_many_parameters_are_told),
-        cmocka_unit_test(too_much_is_left_out),
-    };
-    return cmocka_run_group_tests_name("h2_fields", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)
