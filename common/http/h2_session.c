@@ -23,6 +23,7 @@ enum {
     BLOCKED_MS = 30000,
     DRAIN_MS = 1000,
     CLOSE_MS = 1000,
+    READS = 4,         /* of H2_IN_BYTES from one client, then others are looked at */
     ROUNDS = 8,        /* of H2_OUT_BYTES to one client, then others are looked at */
     FRAME_MAX = 17000, /* of one piece of output */
     REPLY_FIELDS = 8,
@@ -391,23 +392,36 @@ bool h2_session_flush(struct h2_session *session)
     return true;
 }
 
-bool h2_session_read(struct h2_session *session)
+/* One read and what comes of it; *ret: of how many bytes. */
+static bool read_some(struct h2_session *session, size_t *ret)
 {
     struct h2 *h2 = session->h2;
     ssize_t n = recv(session->fd, h2->in, sizeof(h2->in), MSG_DONTWAIT);
 
+    *ret = n > 0 ? (size_t)n : 0;
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;
     if (n == 0)
         return false;
     if (session->close_ms != 0)
         return true;
+    /* after an error its last word may wait to be sent */
     ssize_t taken = nghttp2_session_mem_recv(session->nghttp2, h2->in, (size_t)n);
     if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC)
         give_up(session, NGHTTP2_PROTOCOL_ERROR, "");
     else if (taken < 0) /* too many acknowledgements, or continuations */
         give_up(session, NGHTTP2_ENHANCE_YOUR_CALM, "");
     return h2_session_flush(session);
+}
+
+bool h2_session_read(struct h2_session *session)
+{
+    size_t len = sizeof(session->h2->in);
+
+    for (int i = 0; i < READS && len == sizeof(session->h2->in) && session->unsent == NULL; i++)
+        if (!read_some(session, &len))
+            return false;
+    return true;
 }
 
 /* ---- the clocks ---- */
