@@ -4,6 +4,7 @@
 #include "base/metrics.h"
 #include "events/outbox/push.h"
 #include "outbox_command.h"
+#include "pipeline/pipeline.h"
 #include "reconcile.h"
 #include "retention.h"
 
@@ -19,6 +20,11 @@ static double pending(void *outbox)
 static double dead(void *outbox)
 {
     return (double)outbox_dead(outbox);
+}
+
+static double tasks(void *pipeline)
+{
+    return pipeline_tasks(pipeline);
 }
 
 /* EVENTS_URL=push+http://… or push+https://…: an outbox in front of a dispatcher. */
@@ -84,6 +90,15 @@ static bool open_retention(struct app *app, struct error *err)
     return days == 0 || app->retention != NULL;
 }
 
+static bool open_pipeline(struct app *app, struct error *err)
+{
+    app->pipeline = pipeline_new(app, err);
+    if (app->pipeline == NULL)
+        return false;
+    metric_gauge_source(METRIC_PIPELINE_TASKS, tasks, app->pipeline);
+    return true;
+}
+
 static void *worker_new(void *ctx, struct error *err)
 {
     return image_worker_new(ctx, err);
@@ -112,7 +127,7 @@ static bool app_open(struct app *app, struct error *err)
                             .ctx = &app->service.images,
                         },
                         err) &&
-           open_events(app, err) && open_retention(app, err);
+           open_events(app, err) && open_retention(app, err) && open_pipeline(app, err);
 }
 
 static void app_stop(struct service *service, int64_t deadline_ms)
@@ -120,12 +135,15 @@ static void app_stop(struct service *service, int64_t deadline_ms)
     struct app *app = (struct app *)service;
 
     app->publisher->stop(app->publisher, deadline_ms);
+    pipeline_stop(app->pipeline);
 }
 
 static void app_done(struct app *app)
 {
     metric_gauge_clear(METRIC_OUTBOX_PENDING);
     metric_gauge_clear(METRIC_OUTBOX_DEAD);
+    metric_gauge_clear(METRIC_PIPELINE_TASKS);
+    pipeline_free(app->pipeline);
     retention_free(app->retention);
     reconciler_free(app->reconciler);
     if (app->publisher != NULL)

@@ -10,5 +10,12 @@ const struct route preprocess_routes[] = {
     {"POST", "/transform", handle_transform, false},
     {"GET", "/results/{id}", handle_result, false},
     {"GET", "/images/{id}", handle_images, false},
+    {"POST", "/upload", handle_upload, false},
+    {"POST", "/reduce", handle_reduce, false},
+    {"POST", "/remove", handle_remove, false},
+    {"POST", "/process", handle_process, false},
+    {"GET", "/status/{id}", handle_status, false},
+    {"GET", "/timeline.png", handle_timeline, false},
+    {"GET", "/timeline.svg", handle_timeline, false},
 };
 const size_t preprocess_route_count = ARRAY_SIZE(preprocess_routes);

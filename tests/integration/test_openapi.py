@@ -94,6 +94,9 @@ def test_errors_are_problems(document):
                 if key[1] != "/v2/health/ready":
                     assert content == {"application/json": {"schema": {"$ref": "#/components/schemas/InferenceError"}}}
                 continue
+            if key == ("post", "/process") and status in ("400", "413", "415"):  # the older pipeline's form
+                assert content == {"application/json": {"schema": {"$ref": "#/components/schemas/NotAccepted"}}}
+                continue
             assert content == {"application/problem+json":
                                {"schema": {"$ref": "#/components/schemas/Problem"}}}, (key, status)
 

@@ -1,0 +1,38 @@
+/* The older pipeline: a picture goes through upload, noise reduction, background removal and
+ * classification, while its sender asks now and then how far it is. Thread-safe.
+ *
+ * A task is in the store before its sender gets its id. Whatever ends this process, the id is
+ * answered: done, or failed with a reason. */
+#ifndef DARKROOM_PREPROCESS_PIPELINE_PIPELINE_H
+#define DARKROOM_PREPROCESS_PIPELINE_PIPELINE_H
+
+#include "http/image_data.h"
+#include "plot.h"
+
+struct pipeline;
+
+/* `app` is borrowed: its settings, store, pool, client and budget. */
+struct pipeline *pipeline_new(struct app *app, struct error *err) NODISCARD;
+/* Fail what waits, wait for what runs: no longer than the deadlines of the pool and of calls that
+ * have been cut allow. */
+void pipeline_stop(struct pipeline *pipeline);
+void pipeline_free(struct pipeline *pipeline);
+
+/* Take a picture, whose bytes and charge become the pipeline's; its id into `id`. ERROR_OVERLOADED:
+ * QUEUE_MAX tasks have not ended. Errors of store_put. */
+bool pipeline_accept(struct pipeline *pipeline, const struct context *ctx, struct image_data *data,
+                     const char *file_name, char id[UUID_LEN + 1], struct error *err) NODISCARD;
+
+/* How a task stands. ERROR_NOT_FOUND: nobody got this id. Errors of store_get. */
+bool pipeline_look(struct pipeline *pipeline, const struct context *ctx, const char *id,
+                   struct task *ret, struct error *err) NODISCARD;
+
+/* The plot of the last pictures, and of `task` (may be NULL), drawn by a worker. Errors of
+ * worker_pool_run and plot_draw. */
+bool pipeline_plot(struct pipeline *pipeline, const struct context *ctx, const struct task *task,
+                   enum plot_format format, struct buffer *out, struct error *err) NODISCARD;
+
+/* Tasks that have not ended. */
+int pipeline_tasks(struct pipeline *pipeline);
+
+#endif
