@@ -76,7 +76,7 @@ static const struct setting table[] = {
            "file:data/objects)"),
     STRING("BUCKET", BOTH, NULL, bucket, "BUCKET=name is STORAGE_URL=gs://name"),
     INT("RETENTION_DAYS", PREP, "0", 0, 36500, retention_days,
-        "age at which objects and results in a file store are deleted (0: never)"),
+        "age at which objects, results and tasks in a file store are deleted (0: never)"),
     STRING("ALLOWED_BUCKETS", CLASS, NULL, allowed_buckets,
            "comma list of bucket[/prefix] to read from (default: STORAGE_URL's)"),
     STRING("S3_ENDPOINT", BOTH, NULL, s3_endpoint,

@@ -39,7 +39,7 @@ struct pipeline {
     struct timeline timeline;
     pthread_mutex_t mutex;
     pthread_cond_t wake; /* a job waits, a place is free, or stopping */
-    TAILQ_HEAD(, job) waiting;
+    TAILQ_HEAD(job_list, job) waiting;
     int tasks;          /* waiting or running */
     int here, here_max; /* stages that run on the worker pool */
     bool stopping;

@@ -91,7 +91,8 @@ static void set_grey(cairo_t *cr, double grey)
     cairo.set_source_rgb(cr, grey, grey, grey);
 }
 
-static double channel(double hue)
+/* Of a hue from 0 to 1: its red; its green and blue are the red of hues 2/3 and 1/3 further on. */
+static double red(double hue)
 {
     return fmin(fmax(fabs(fmod(hue, 1) * 6 - 3) - 1, 0), 1);
 }
@@ -99,15 +100,16 @@ static double channel(double hue)
 /* One a picture: hues in steps of the golden ratio, so that neighbours differ, in three shades. */
 static void set_colour(cairo_t *cr, size_t picture)
 {
-    static const double shades[] = {0.85, 0.62, 0.95};
-    const double hue = fmod(0.58 + 0.618034 * (double)picture, 1);
-    const double shade = shades[picture % ARRAY_SIZE(shades)];
-    const double pale = picture % ARRAY_SIZE(shades) == 2 ? 0.45 : 0.15;
-    double rgb[3];
+    static const struct {
+        double bright, pale;
+    } shades[] = {{0.85, 0.15}, {0.62, 0.15}, {0.95, 0.45}};
+    const double hue = 0.58 + 0.618034 * (double)picture;
+    const double bright = shades[picture % ARRAY_SIZE(shades)].bright;
+    const double pale = shades[picture % ARRAY_SIZE(shades)].pale;
 
-    for (int i = 0; i < 3; i++)
-        rgb[i] = shade * (pale + (1 - pale) * channel(hue + (3 - i) % 3 / 3.0));
-    cairo.set_source_rgb(cr, rgb[0], rgb[1], rgb[2]);
+    cairo.set_source_rgb(cr, bright * (pale + (1 - pale) * red(hue)),
+                         bright * (pale + (1 - pale) * red(hue + 2 / 3.0)),
+                         bright * (pale + (1 - pale) * red(hue + 1 / 3.0)));
 }
 
 /* `align`: 0 begins at x, 0.5 is centred, 1 ends there. */

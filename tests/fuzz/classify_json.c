@@ -1,6 +1,6 @@
-/* POST /classify with a URI or a picture in JSON: the query's top_k in the first line, the media type
- * in the second, then the body. The store is an empty directory and the pool has no workers, so that
- * nothing is ever classified. */
+/* POST /classify with a URI or a picture in JSON: the query's top_k in the first line, the media
+ * type in the second, then the body. The store is an empty directory and the pool has no workers,
+ * so that nothing is ever classified. */
 #include "../../classify_service/app.h"
 #include "base/clock.h"
 #include "base/xmalloc.h"
