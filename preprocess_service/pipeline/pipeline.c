@@ -113,6 +113,20 @@ static void set_reason(struct pipeline *p, struct job *job, const char *url, int
     utf8_copy(job->task.error, sizeof(job->task.error), text.message);
 }
 
+/* What a stage makes must fit into the next one's request, and into the reply to its sender beside
+ * its base64. */
+static bool check_size(const struct pipeline *p, const struct stage_work *work, struct error *err)
+{
+    const int64_t budget = p->app->service.budget.max / 3;
+    const int64_t body = p->app->service.settings.max_body_bytes;
+    const int64_t max = budget < body ? budget : body;
+
+    return (int64_t)work->picture.len <= max ||
+           error_set(err, ERROR_TOO_LARGE,
+                     "a picture of %zu bytes came out, more than %lld: send a smaller one",
+                     work->picture.len, (long long)max);
+}
+
 /* One attempt, and in the job's span when it ran. */
 static bool try_stage(struct pipeline *p, struct job *job, enum pipeline_stage stage,
                       const char *url, struct error *err)
@@ -137,7 +151,7 @@ static bool try_stage(struct pipeline *p, struct job *job, enum pipeline_stage s
     span->end_s = (double)clock_wall_ms() / 1e3;
     if (work_here)
         give_worker(p);
-    return ok;
+    return ok && check_size(p, &job->work, err);
 }
 
 static bool run_stage(struct pipeline *p, struct job *job, enum pipeline_stage stage)

@@ -96,8 +96,8 @@ static bool write_body(enum pipeline_stage stage, const struct stage_work *work,
         &picture, 1, out, err);
 }
 
-bool stage_run_at(const struct app *app, const struct context *ctx, enum pipeline_stage stage,
-                  const char *url, struct stage_work *work, struct error *err)
+static bool call(const struct app *app, const struct context *ctx, enum pipeline_stage stage,
+                 const char *url, struct stage_work *work, struct error *err)
 {
     static const char *const headers[] = {"Content-Type: application/json", NULL};
     CLEANUP(buffer_done) struct buffer body = {0};
@@ -125,4 +125,16 @@ bool stage_run_at(const struct app *app, const struct context *ctx, enum pipelin
     buffer_done(&body); /* before there is a third copy of a picture */
     return image_data_parse(buffer_view(&reply.body), ctx->budget, &data, err) &&
            take_reply(stage, &data, work, err);
+}
+
+bool stage_run_at(const struct app *app, const struct context *ctx, enum pipeline_stage stage,
+                  const char *url, struct stage_work *work, struct error *err)
+{
+    const int64_t cost = 2 * (int64_t)image_data_size(work->picture.len);
+
+    if (!byte_budget_take(ctx->budget, cost))
+        return error_set(err, ERROR_OVERLOADED, "no room for %lld bytes", (long long)cost);
+    bool ok = call(app, ctx, stage, url, work, err);
+    byte_budget_give(ctx->budget, cost);
+    return ok;
 }

@@ -36,8 +36,9 @@ static inline void stage_work_done(struct stage_work *work)
 /* Do a stage here, any but the last. Errors of transform_image. */
 bool stage_run_here(const struct app *app, const struct context *ctx, enum pipeline_stage stage,
                     struct stage_work *work, struct error *err) NODISCARD;
-/* Do it at `url`. ERROR_UNAVAILABLE: worth another attempt (no connection, 408, 429, 5xx).
- * ERROR_BAD_REQUEST: refused (4xx), with the reason; or a reply that is not a stage's. */
+/* Do it at `url`; the request and as much for the reply are charged to the context's budget.
+ * ERROR_UNAVAILABLE: worth another attempt (no connection, 408, 429, 5xx). ERROR_OVERLOADED: no
+ * room now. ERROR_BAD_REQUEST: refused (4xx), with the reason; or a reply that is not a stage's. */
 bool stage_run_at(const struct app *app, const struct context *ctx, enum pipeline_stage stage,
                   const char *url, struct stage_work *work, struct error *err) NODISCARD;
 

@@ -441,6 +441,14 @@ def test_a_worker_is_left_for_others(start, stages, tmp_path):
     assert all(status(service, task)["success"] for task in tasks)
 
 
+def test_a_result_that_is_too_large_to_be_sent(start, stages):
+    """Each stage's result is bounded, not only what comes in."""
+    noise = Image.frombytes("RGB", (400, 300), os.urandom(360_000))
+    service = start(MAX_BODY_BYTES=200_000, **stages().env("BACKGROUND_URL", "CLASSIFIER_URL"))
+    reply = ended(service, accept(service, encode(noise, "JPEG", quality=50)))
+    assert re.search(r"a picture of \d+ bytes came out, more than 200000", reply["error"])
+
+
 def colours(svg):
     """Of the legend's squares, which are 16 pixels wide."""
     return re.findall(r'<path [^>]*?fill:(rgb\([^)]+\))[^>]*? d="M 1270 (?:[\d.]+) L 1286 ', svg)
