@@ -2,6 +2,7 @@
 #ifndef DARKROOM_PREPROCESS_PIPELINE_HANDLE_H
 #define DARKROOM_PREPROCESS_PIPELINE_HANDLE_H
 
+#include "http/image_data.h"
 #include "pipeline.h"
 
 /* Errors of image_data_read, and ERROR_BAD_REQUEST with the text `missing` when no picture came. */

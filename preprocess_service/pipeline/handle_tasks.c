@@ -27,7 +27,10 @@ struct reply handle_process(const struct app *app, const struct request *req)
     struct error err = {0};
 
     if (!read_image_data(app, req, "No file or image_data provided", &data, &err) ||
-        !pipeline_accept(app->pipeline, &req->context, &data, read_file_name(&data), id, &err))
+        !pipeline_accept(
+            app->pipeline, &req->context,
+            &(struct pipeline_upload){read_file_name(&data), &data.picture, &data.charged}, id,
+            &err))
         return refuse(&err);
     return reply_json(
         200, json_pack("{s:b, s:o, s:s}", "success", 1, "message",

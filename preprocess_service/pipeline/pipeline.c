@@ -318,8 +318,8 @@ static void give_place(struct pipeline *p)
     pthread_mutex_unlock(&p->mutex);
 }
 
-bool pipeline_accept(struct pipeline *p, const struct context *ctx, struct image_data *data,
-                     const char *file_name, char id[UUID_LEN + 1], struct error *err)
+bool pipeline_accept(struct pipeline *p, const struct context *ctx,
+                     const struct pipeline_upload *upload, char id[UUID_LEN + 1], struct error *err)
 {
     if (!take_place(p, err))
         return false;
@@ -328,7 +328,7 @@ bool pipeline_accept(struct pipeline *p, const struct context *ctx, struct image
     task->state = TASK_PENDING;
     task->until_ms = clock_wall_ms() + TASK_MAX_MS + LATE_MS;
     task->accepted_s = (double)clock_wall_ms() / 1e3;
-    utf8_copy(task->file_name, sizeof(task->file_name), file_name);
+    utf8_copy(task->file_name, sizeof(task->file_name), upload->file_name);
     utf8_copy(task->owner, sizeof(task->owner), p->owner);
     utf8_copy(task->boot, sizeof(task->boot), p->boot);
     job->deadline_ms = clock_monotonic_ms() + TASK_MAX_MS;
@@ -339,10 +339,10 @@ bool pipeline_accept(struct pipeline *p, const struct context *ctx, struct image
         return false;
     }
     job->work.file_name = task->file_name;
-    job->work.picture = data->picture;
-    job->charged = data->charged;
-    data->picture = (struct buffer){0};
-    data->charged = 0;
+    job->work.picture = *upload->picture;
+    job->charged = *upload->charged;
+    *upload->picture = (struct buffer){0};
+    *upload->charged = 0;
     memcpy(id, task->id, sizeof(task->id));
     pthread_mutex_lock(&p->mutex);
     TAILQ_INSERT_TAIL(&p->waiting, job, link);

@@ -6,7 +6,6 @@
 #ifndef DARKROOM_PREPROCESS_PIPELINE_PIPELINE_H
 #define DARKROOM_PREPROCESS_PIPELINE_PIPELINE_H
 
-#include "http/image_data.h"
 #include "plot.h"
 
 struct pipeline;
@@ -18,10 +17,17 @@ struct pipeline *pipeline_new(struct app *app, struct error *err) NODISCARD;
 void pipeline_stop(struct pipeline *pipeline);
 void pipeline_free(struct pipeline *pipeline);
 
-/* Take a picture, whose bytes and charge become the pipeline's; its id into `id`. ERROR_OVERLOADED:
- * QUEUE_MAX tasks have not ended. Errors of store_put. */
-bool pipeline_accept(struct pipeline *pipeline, const struct context *ctx, struct image_data *data,
-                     const char *file_name, char id[UUID_LEN + 1], struct error *err) NODISCARD;
+/* Take a picture; its task's id into `id`. Its bytes and their charge become the pipeline's and are
+ * zeroed; on failure they stay the caller's. ERROR_OVERLOADED: QUEUE_MAX tasks have not ended.
+ * Errors of store_put. */
+struct pipeline_upload {
+    const char *file_name; /* UTF-8 */
+    struct buffer *picture;
+    int64_t *charged; /* bytes of the service's budget */
+};
+bool pipeline_accept(struct pipeline *pipeline, const struct context *ctx,
+                     const struct pipeline_upload *upload, char id[UUID_LEN + 1],
+                     struct error *err) NODISCARD;
 
 /* How a task stands. ERROR_NOT_FOUND: nobody got this id. Errors of store_get. */
 bool pipeline_look(struct pipeline *pipeline, const struct context *ctx, const char *id,

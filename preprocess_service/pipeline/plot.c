@@ -214,7 +214,7 @@ static void find_lanes(const struct timeline_view *view, size_t stage, struct la
 static void draw_row(const struct drawing *d, size_t stage)
 {
     struct lanes lanes;
-    char number[8];
+    char number[24];
 
     find_lanes(d->view, stage, &lanes);
     const double height = (ROW - 2.0 * ROW_PAD) / (double)lanes.count;

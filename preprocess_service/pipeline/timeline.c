@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+enum { PAUSE_S = 600 };
+
 static void add(struct timeline_view *view, const struct task *task)
 {
     if (view->count == TIMELINE_PICTURES)
@@ -23,15 +25,41 @@ void timeline_add(struct timeline *timeline, const struct task *task)
     pthread_mutex_unlock(&timeline->mutex);
 }
 
+static double end_of(const struct timeline_picture *picture)
+{
+    double end_s = picture->accepted_s;
+
+    for (size_t i = 0; i < PIPELINE_STAGES; i++)
+        end_s = picture->spans[i].end_s > end_s ? picture->spans[i].end_s : end_s;
+    return end_s;
+}
+
+/* Leave out what had ended long before all that came after it began; not the one at `keep`. */
+static void cut_at_pause(struct timeline_view *view, size_t keep)
+{
+    size_t first = view->count;
+    double begin_s = 0;
+
+    while (first > 0 && (first == view->count || first > keep ||
+                         end_of(&view->pictures[first - 1]) >= begin_s - PAUSE_S)) {
+        double accepted_s = view->pictures[--first].accepted_s;
+        begin_s = first + 1 == view->count || accepted_s < begin_s ? accepted_s : begin_s;
+    }
+    view->count -= first;
+    memmove(&view->pictures[0], &view->pictures[first],
+            view->count * sizeof(struct timeline_picture));
+}
+
 void timeline_look(struct timeline *timeline, const struct task *task, struct timeline_view *ret)
 {
+    size_t keep = 0;
+
     pthread_mutex_lock(&timeline->mutex);
     *ret = timeline->view;
     pthread_mutex_unlock(&timeline->mutex);
-    if (task == NULL)
-        return;
-    for (size_t i = 0; i < ret->count; i++)
-        if (strcmp(ret->pictures[i].id, task->id) == 0)
-            return;
-    add(ret, task);
+    while (task != NULL && keep < ret->count && strcmp(ret->pictures[keep].id, task->id) != 0)
+        keep++;
+    if (task != NULL && keep == ret->count)
+        add(ret, task);
+    cut_at_pause(ret, task != NULL ? keep : ret->count);
 }

@@ -28,8 +28,8 @@ struct timeline {
 
 /* Add a picture that is done; the oldest goes when there are too many. */
 void timeline_add(struct timeline *timeline, const struct task *task);
-/* What there is; with `task`, which may be NULL, in it: of an earlier process, or of one that is no
- * more among the last. */
+/* What there is since the last pause of ten minutes, which would make all bars lines; with `task`,
+ * which may be NULL, in it: of an earlier process, or of one that is no more among the last. */
 void timeline_look(struct timeline *timeline, const struct task *task, struct timeline_view *ret);
 
 #endif

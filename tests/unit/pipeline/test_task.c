@@ -103,6 +103,28 @@ static void the_last_32_are_drawn(void **state)
     assert_string_equal(view.pictures[31].id, example(39).id);
 }
 
+static void a_pause_is_left_out(void **state)
+{
+    static struct timeline timeline = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+    struct timeline_view view;
+    const int accepted[] = {0, 5, 600, 599, 1204, 1804, 1800}; /* each takes 3.5 s */
+    const size_t count[] = {1, 2, 3, 4, 1, 2, 3};
+
+    (void)state;
+    timeline_look(&timeline, NULL, &view);
+    assert_int_equal(view.count, 0);
+    for (size_t i = 0; i < ARRAY_SIZE(accepted); i++) {
+        struct task task = example(accepted[i]);
+        timeline_add(&timeline, &task);
+        timeline_look(&timeline, NULL, &view);
+        assert_int_equal(view.count, count[i]);
+        assert_string_equal(view.pictures[view.count - 1].id, task.id);
+    }
+    struct task task = example(5); /* asked for later: all is drawn from then on */
+    timeline_look(&timeline, &task, &view);
+    assert_int_equal(view.count, ARRAY_SIZE(accepted));
+}
+
 static size_t drawn(const struct timeline_view *view, enum plot_format format)
 {
     CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(1 << 20);
@@ -170,11 +192,9 @@ static void texts_are_cut_between_characters(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_record_comes_back),
-        cmocka_unit_test(the_last_32_are_drawn),
-        cmocka_unit_test(a_plot),
-        cmocka_unit_test(no_room_for_a_plot),
-        cmocka_unit_test(texts_are_cut_between_characters),
+        cmocka_unit_test(a_record_comes_back), cmocka_unit_test(the_last_32_are_drawn),
+        cmocka_unit_test(a_pause_is_left_out), cmocka_unit_test(a_plot),
+        cmocka_unit_test(no_room_for_a_plot),  cmocka_unit_test(texts_are_cut_between_characters),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
