@@ -3,10 +3,12 @@ and a task that was accepted is answered whatever happens to the service."""
 import base64
 import concurrent.futures
 import contextlib
+import http.client
 import http.server
 import io
 import json
 import os
+import random
 import re
 import signal
 import threading
@@ -366,6 +368,32 @@ def test_kill(start, stages, gate, tmp_path):
     assert {key: again[key] for key in DONE_KEYS - {"timeline_plot_image"}} == \
            {key: done[key] for key in DONE_KEYS - {"timeline_plot_image"}}
     assert picture_of(again, "timeline_plot_image").size == (1600, 900)
+
+
+def test_kill_at_any_moment(start, stages):
+    """Whoever got an id gets an end: whatever was being written."""
+    service = start(QUEUE_MAX=1000, **stages().env())
+    dice = random.Random(int(os.environ["SEED"]))
+    for _ in range(3):
+        accepted, enough, killed = [], dice.randrange(1, 20), threading.Event()
+
+        def send():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                while not killed.is_set():
+                    accepted.append(accept(service))
+
+        senders = [threading.Thread(target=send) for _ in range(3)]
+        for sender in senders:
+            sender.start()
+        wait_for(lambda: len(accepted) >= enough, "tasks")
+        service.kill()
+        killed.set()
+        for sender in senders:
+            sender.join()
+        service.restart()
+        replies = [status(service, task) for task in accepted]
+        assert all(reply["success"] or "restarted" in reply["error"] for reply in replies)
+        assert all(picture_of(reply, "processed_image_data").size for reply in replies if reply["success"])
 
 
 def test_another_instance_does_not_declare_it_lost(start, stages, gate, services, tmp_path):
