@@ -97,8 +97,9 @@ static double red(double hue)
     return fmin(fmax(fabs(fmod(hue, 1) * 6 - 3) - 1, 0), 1);
 }
 
-/* One a picture: hues in steps of the golden ratio, so that neighbours differ, in three shades. */
-static void set_colour(cairo_t *cr, size_t picture)
+/* One a picture: hues in steps of the golden ratio, so that neighbours differ, in three shades.
+ * Returns how bright it is. */
+static double set_colour(cairo_t *cr, size_t picture)
 {
     static const struct {
         double bright, pale;
@@ -107,9 +108,12 @@ static void set_colour(cairo_t *cr, size_t picture)
     const double bright = shades[picture % ARRAY_SIZE(shades)].bright;
     const double pale = shades[picture % ARRAY_SIZE(shades)].pale;
 
-    cairo.set_source_rgb(cr, bright * (pale + (1 - pale) * red(hue)),
-                         bright * (pale + (1 - pale) * red(hue + 2 / 3.0)),
-                         bright * (pale + (1 - pale) * red(hue + 1 / 3.0)));
+    const double r = bright * (pale + (1 - pale) * red(hue));
+    const double g = bright * (pale + (1 - pale) * red(hue + 2 / 3.0));
+    const double b = bright * (pale + (1 - pale) * red(hue + 1 / 3.0));
+
+    cairo.set_source_rgb(cr, r, g, b);
+    return 0.3 * r + 0.59 * g + 0.11 * b;
 }
 
 /* `align`: 0 begins at x, 0.5 is centred, 1 ends there. */
@@ -226,12 +230,12 @@ static void draw_row(const struct drawing *d, size_t stage)
 
         if (!ran(span))
             continue;
-        set_colour(d->cr, i);
+        const double brightness = set_colour(d->cr, i);
         cairo.rectangle(d->cr, x, y + 1, fmax(width, BAR_MIN), height - 2);
         cairo.fill(d->cr);
         snprintf(number, sizeof(number), "%zu", i + 1);
         cairo.text_extents(d->cr, number, &size);
-        set_grey(d->cr, 0.1);
+        set_grey(d->cr, brightness < 0.45 ? 1 : 0.1);
         if (width > size.x_advance + 4 && height > FONT)
             text(d->cr, x + width / 2, y + height / 2 + 5, 0.5, number);
     }
