@@ -1,10 +1,6 @@
 #include "http/image_data.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
+#include "../test_cases.h"
 
 static struct byte_budget budget = {.max = 1 << 20};
 
@@ -13,7 +9,7 @@ static bool parse(const char *text, struct image_data *ret, struct error *err)
     return image_data_parse(bytes_from_str(text), &budget, ret, err);
 }
 
-static void pictures(void **state)
+TEST(pictures)
 {
     static const struct {
         const char *text, *picture;
@@ -39,7 +35,6 @@ static void pictures(void **state)
         {" \t{ \"a\\\"\" : 1 , \"image_data\" : \"bG8=\" } \n", "lo"},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         CLEANUP(image_data_done) struct image_data data = {0};
         struct error err = {0};
@@ -53,7 +48,7 @@ static void pictures(void **state)
     assert_int_equal(atomic_load(&budget.used), 0);
 }
 
-static void mistakes(void **state)
+TEST(mistakes)
 {
     static const char *const texts[] = {
         "",
@@ -75,7 +70,6 @@ static void mistakes(void **state)
         "{\"image_data\":\"aGVs\",\"image_data\":[]}",
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
         CLEANUP(image_data_done) struct image_data data = {0};
         struct error err = {0};
@@ -87,12 +81,11 @@ static void mistakes(void **state)
     assert_int_equal(atomic_load(&budget.used), 0);
 }
 
-static void what_else_it_says(void **state)
+TEST(what_else_it_says)
 {
     CLEANUP(image_data_done) struct image_data data = {0};
     struct error err = {0};
 
-    (void)state;
     assert_true(
         parse("{\"a\":[1],\"image_data\":\"aGVs\",\"file_name\":\"\xe2\x98\x83\"}", &data, &err));
     assert_string_equal(json_string_value(json_object_get(data.object, "file_name")),
@@ -101,13 +94,12 @@ static void what_else_it_says(void **state)
     assert_string_equal(json_string_value(json_object_get(data.object, "image_data")), "");
 }
 
-static void bounds(void **state)
+TEST(bounds)
 {
     CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(8 << 20);
     struct image_data data = {0};
     struct error err = {0};
 
-    (void)state;
     assert_true(buffer_append_str(&text, "{\"image_data\":\"", &err));
     const size_t start = text.len;
     assert_true(buffer_reserve(&text, 4 << 20, &err));
@@ -129,14 +121,13 @@ static void bounds(void **state)
     image_data_done(&data);
 }
 
-static void writing(void **state)
+TEST(writing)
 {
     const struct image_member members[] = {{"image_data", bytes_from_str("hello")},
                                            {"empty", {NULL, 0}}};
     CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(image_data_size(5));
     struct error err = {0};
 
-    (void)state;
     assert_true(image_data_write(json_pack("{s:s}", "a", "b\""), members, 2, &text, &err));
     assert_string_equal(buffer_cstr(&text, &err),
                         "{\"a\":\"b\\\"\",\"image_data\":\"aGVsbG8=\",\"empty\":\"\"}");
@@ -147,12 +138,4 @@ static void writing(void **state)
     assert_int_equal(err.code, ERROR_BAD_REQUEST);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pictures), cmocka_unit_test(mistakes), cmocka_unit_test(what_else_it_says),
-        cmocka_unit_test(bounds),   cmocka_unit_test(writing),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -5,12 +5,7 @@
 #include "base/utf8.h"
 #include "base/xmalloc.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
-
+#include "../test_cases.h"
 #include "../test_folder.h"
 
 static struct task example(int number)
@@ -32,7 +27,7 @@ static struct task example(int number)
     return task;
 }
 
-static void a_record_comes_back(void **state)
+TEST(a_record_comes_back)
 {
     char folder[TEST_FOLDER_MAX];
     assert_int_equal(test_folder_make(folder), 0);
@@ -42,7 +37,6 @@ static void a_record_comes_back(void **state)
     const int64_t deadline_ms = clock_monotonic_ms() + 60000;
     struct task task = example(1), back;
 
-    (void)state;
     assert_non_null(store);
     assert_false(task_load(store, task.id, deadline_ms, &back, &err));
     assert_int_equal(err.code, ERROR_NOT_FOUND);
@@ -79,13 +73,12 @@ static void a_record_comes_back(void **state)
     assert_int_equal(test_folder_remove(folder), 0);
 }
 
-static void the_last_32_are_drawn(void **state)
+TEST(the_last_32_are_drawn)
 {
     static struct timeline timeline = {.mutex = PTHREAD_MUTEX_INITIALIZER};
     struct timeline_view view;
     struct task task;
 
-    (void)state;
     for (int i = 0; i < 40; i++) {
         task = example(i);
         timeline_add(&timeline, &task);
@@ -103,14 +96,13 @@ static void the_last_32_are_drawn(void **state)
     assert_string_equal(view.pictures[31].id, example(39).id);
 }
 
-static void a_pause_is_left_out(void **state)
+TEST(a_pause_is_left_out)
 {
     static struct timeline timeline = {.mutex = PTHREAD_MUTEX_INITIALIZER};
     struct timeline_view view;
     const int accepted[] = {0, 5, 600, 599, 1204, 1804, 1800}; /* each takes 3.5 s */
     const size_t count[] = {1, 2, 3, 4, 1, 2, 3};
 
-    (void)state;
     timeline_look(&timeline, NULL, &view);
     assert_int_equal(view.count, 0);
     for (size_t i = 0; i < ARRAY_SIZE(accepted); i++) {
@@ -137,11 +129,10 @@ static size_t drawn(const struct timeline_view *view, enum plot_format format)
     return out.len;
 }
 
-static void a_plot(void **state)
+TEST(a_plot)
 {
     struct timeline_view view = {0};
 
-    (void)state;
     for (int format = PLOT_PNG; format <= PLOT_SVG; format++) {
         view.count = 0;
         size_t empty = drawn(&view, (enum plot_format)format);
@@ -162,23 +153,21 @@ static void a_plot(void **state)
     }
 }
 
-static void no_room_for_a_plot(void **state)
+TEST(no_room_for_a_plot)
 {
     CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(100);
     struct error err = {0};
 
-    (void)state;
     for (int format = PLOT_PNG; format <= PLOT_SVG; format++) {
         assert_false(plot_draw(&(struct timeline_view){0}, (enum plot_format)format, &out, &err));
         assert_int_equal(err.code, ERROR_TOO_LARGE);
     }
 }
 
-static void texts_are_cut_between_characters(void **state)
+TEST(texts_are_cut_between_characters)
 {
     char out[6];
 
-    (void)state;
     utf8_copy(out, sizeof(out), "abc");
     assert_string_equal(out, "abc");
     utf8_copy(out, sizeof(out), "abcde");
@@ -189,13 +178,4 @@ static void texts_are_cut_between_characters(void **state)
     assert_string_equal(out, "ab\xe2\x98\x83");
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_record_comes_back), cmocka_unit_test(the_last_32_are_drawn),
-        cmocka_unit_test(a_pause_is_left_out), cmocka_unit_test(a_plot),
-        cmocka_unit_test(no_room_for_a_plot),  cmocka_unit_test(texts_are_cut_between_characters),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)
