@@ -90,15 +90,6 @@ static bool open_retention(struct app *app, struct error *err)
     return days == 0 || app->retention != NULL;
 }
 
-static bool open_pipeline(struct app *app, struct error *err)
-{
-    app->pipeline = pipeline_new(app, err);
-    if (app->pipeline == NULL)
-        return false;
-    metric_gauge_source(METRIC_PIPELINE_TASKS, tasks, app->pipeline);
-    return true;
-}
-
 static void *worker_new(void *ctx, struct error *err)
 {
     return image_worker_new(ctx, err);
@@ -119,6 +110,8 @@ static bool app_open(struct app *app, struct error *err)
     app->service.images.output_max = IMAGE_RESULT_MAX;
     if (app->service.settings.remove_background)
         app->background = background_new(app->service.settings.background_model);
+    app->pipeline = pipeline_new(app);
+    metric_gauge_source(METRIC_PIPELINE_TASKS, tasks, app->pipeline);
     return service_open(&app->service,
                         &(struct worker_pool_options){
                             .state_new = worker_new,
@@ -128,7 +121,7 @@ static bool app_open(struct app *app, struct error *err)
                             .ctx = &app->service.images,
                         },
                         err) &&
-           open_events(app, err) && open_retention(app, err) && open_pipeline(app, err);
+           open_events(app, err) && open_retention(app, err);
 }
 
 static void app_stop(struct service *service, int64_t deadline_ms)

@@ -54,10 +54,8 @@ static void set_owner(struct pipeline *p)
     const struct settings *s = &p->app->service.settings;
     char host[256] = "";
 
-    if (getenv("K_SERVICE") != NULL) {
-        snprintf(p->owner, sizeof(p->owner), "%s", p->boot);
-        return;
-    }
+    if (getenv("K_SERVICE") != NULL)
+        return; /* start has a name for it */
     gethostname(host, sizeof(host) - 1);
     snprintf(p->owner, sizeof(p->owner), "%s %.64s:%lld", host, s->host, (long long)s->port);
 }
@@ -244,7 +242,21 @@ static void *runner_main(void *arg)
     return NULL;
 }
 
-struct pipeline *pipeline_new(struct app *app, struct error *err)
+/* With the first task, since randomness and threads would cost every start of the service 2 ms.
+ * With the mutex held. */
+static bool start(struct pipeline *p, struct error *err)
+{
+    if (*p->boot == '\0' && !string_uuid(p->boot))
+        return error_set(err, ERROR_INTERNAL, "no randomness");
+    if (*p->owner == '\0')
+        utf8_copy(p->owner, sizeof(p->owner), p->boot);
+    for (; p->started < RUNNERS; p->started++)
+        if (!thread_start(&p->runners[p->started], runner_main, p, err))
+            return false;
+    return true;
+}
+
+struct pipeline *pipeline_new(struct app *app)
 {
     struct pipeline *p = xcalloc(1, sizeof(*p));
     const int workers = (int)app->service.settings.workers;
@@ -255,15 +267,8 @@ struct pipeline *pipeline_new(struct app *app, struct error *err)
     pthread_mutex_init(&p->mutex, NULL);
     thread_cond_init(&p->wake);
     TAILQ_INIT(&p->waiting);
-    bool ok = string_uuid(p->boot) || error_set(err, ERROR_INTERNAL, "no randomness");
     set_owner(p);
-    while (ok && p->started < RUNNERS &&
-           (ok = thread_start(&p->runners[p->started], runner_main, p, err)))
-        p->started++;
-    if (ok)
-        return p;
-    pipeline_free(p);
-    return NULL;
+    return p;
 }
 
 void pipeline_stop(struct pipeline *p)
@@ -301,14 +306,18 @@ int pipeline_tasks(struct pipeline *p)
 
 static bool take_place(struct pipeline *p, struct error *err)
 {
+    bool ok = false;
+
     pthread_mutex_lock(&p->mutex);
-    bool full = p->tasks >= p->app->service.settings.queue_max;
-    bool stopping = p->stopping;
-    p->tasks += !full && !stopping;
+    if (p->stopping)
+        error_set(err, ERROR_SHUTTING_DOWN, "the pipeline takes no more pictures");
+    else if (p->tasks >= p->app->service.settings.queue_max)
+        error_set(err, ERROR_OVERLOADED, "the pipeline has no place for a picture");
+    else
+        ok = start(p, err);
+    p->tasks += ok;
     pthread_mutex_unlock(&p->mutex);
-    if (stopping)
-        return error_set(err, ERROR_SHUTTING_DOWN, "the pipeline takes no more pictures");
-    return !full || error_set(err, ERROR_OVERLOADED, "the pipeline has no place for a picture");
+    return ok;
 }
 
 static void give_place(struct pipeline *p)
@@ -357,6 +366,15 @@ static void fail(struct task *task, const char *why)
     utf8_copy(task->error, sizeof(task->error), why);
 }
 
+/* Of a process that was here before this one. */
+static bool is_of_another_life(struct pipeline *p, const struct task *task)
+{
+    pthread_mutex_lock(&p->mutex);
+    bool yes = strcmp(task->owner, p->owner) == 0 && strcmp(task->boot, p->boot) != 0;
+    pthread_mutex_unlock(&p->mutex);
+    return yes;
+}
+
 bool pipeline_look(struct pipeline *p, const struct context *ctx, const char *id, struct task *ret,
                    struct error *err)
 {
@@ -365,8 +383,7 @@ bool pipeline_look(struct pipeline *p, const struct context *ctx, const char *id
     if (!task_load(p->app->service.store, id, ctx->deadline_ms, ret, err))
         return err->code == ERROR_NOT_FOUND ? error_set(err, ERROR_NOT_FOUND, "Task not found")
                                             : false;
-    if (ret->state == TASK_PENDING && strcmp(ret->owner, p->owner) == 0 &&
-        strcmp(ret->boot, p->boot) != 0)
+    if (ret->state == TASK_PENDING && is_of_another_life(p, ret))
         fail(ret, "The service was restarted while it worked on this picture. Send it again.");
     else if (ret->state == TASK_PENDING && clock_wall_ms() > ret->until_ms)
         fail(ret, "The service did not finish this picture in time. Send it again.");

@@ -11,7 +11,7 @@
 struct pipeline;
 
 /* `app` is borrowed: its settings, store, pool, client and budget. */
-struct pipeline *pipeline_new(struct app *app, struct error *err) NODISCARD;
+struct pipeline *pipeline_new(struct app *app) NODISCARD;
 /* Fail what waits, wait for what runs: no longer than the deadlines of the pool and of calls that
  * have been cut allow. */
 void pipeline_stop(struct pipeline *pipeline);

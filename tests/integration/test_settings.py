@@ -37,7 +37,7 @@ OWN = {
         "PORT": "8000", "IMAGES": "on", "RESULTS_BASE_URL": "-", "EVENTS_URL": "push+http://127.0.0.1:8001/pubsub",
         "OUTBOX_PATH": "data/outbox.db", "OUTBOX_MAX_PENDING": "100000", "PUSH_CONCURRENCY": "4",
         "MAX_DELIVERY_ATTEMPTS": "20", "DELIVERY_MAX_AGE_S": "604800", "PREP_TOPIC": "-", "RETENTION_DAYS": "0",
-        "REMOVE_BACKGROUND": "on", "BACKGROUND_MODEL": "build/models/u2netp.json", "UPLOADER_URL": "-",
+        "REMOVE_BACKGROUND": "on", "BACKGROUND_CONCURRENCY": "1", "BACKGROUND_MODEL": "build/models/u2netp.json", "UPLOADER_URL": "-",
         "NOISE_URL": "-", "BACKGROUND_URL": "-", "CLASSIFIER_URL": "http://127.0.0.1:8001/classify",
     },
     "classify-service": {"PORT": "8001", "MODEL": "build/models/model.json", "ALLOWED_BUCKETS": "-", "PUSH_AUDIENCE": "-",
