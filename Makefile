@@ -21,7 +21,7 @@ BRANCHES := $(firstword $(foreach flag,-fcf-protection -mbranch-protection=stand
               $(CC) $(flag) -x c -S -o /dev/null /dev/null 2>/dev/null && echo $(flag))))
 HARDENING = -fstack-protector-strong -fstack-clash-protection -fPIE $(BRANCHES)
 # Third-party headers by -isystem: our warnings are about our code.
-PKG_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKGS) vips 2>/dev/null))
+PKG_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKGS) vips cairo 2>/dev/null))
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 # The services load libvips when they need it (common/image/read/vips_api.h); tests are linked to it.
 VIPS_LIBS  := $(shell pkg-config --libs vips 2>/dev/null)
@@ -65,7 +65,7 @@ PROTO_DIR      = common/grpc/proto
 PROTO          := $(patsubst $(PROTO_DIR)/%.proto,%,$(wildcard $(PROTO_DIR)/*.proto $(PROTO_DIR)/*/*/*.proto))
 PROTO_SRC      := $(patsubst %,build/proto/%.pb-c.c,$(PROTO))
 COMMON_SRC     := $(wildcard common/*/*.c common/*/*/*.c) $(PROTO_SRC)
-PREPROCESS_SRC := $(wildcard preprocess_service/*.c)
+PREPROCESS_SRC := $(wildcard preprocess_service/*.c preprocess_service/*/*.c)
 CLASSIFY_SRC   := $(wildcard classify_service/*.c)
 UNIT_SRC       := $(wildcard tests/unit/test_*.c tests/unit/*/test_*.c)
 PROBE_SRC      := tests/programs/store_probe.c tests/programs/image_probe.c

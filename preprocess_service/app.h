@@ -8,6 +8,7 @@
 #include "events/publisher.h"
 
 struct background;
+struct pipeline;
 struct reconciler;
 struct retention;
 
@@ -19,6 +20,7 @@ struct app {
     struct reconciler *reconciler; /* NULL without an outbox */
     struct retention *retention;   /* NULL without RETENTION_DAYS */
     struct background *background; /* NULL: REMOVE_BACKGROUND=off */
+    struct pipeline *pipeline;
 };
 
 extern const struct route preprocess_routes[];
@@ -32,5 +34,13 @@ struct reply handle_result(const struct app *app, const struct request *req);
 struct reply handle_images(const struct app *app, const struct request *req);
 struct reply handle_grpc_preprocess(const struct app *app, const struct request *req);
 struct reply handle_grpc_transform(const struct app *app, const struct request *req);
+
+/* pipeline/ */
+struct reply handle_upload(const struct app *app, const struct request *req);
+struct reply handle_reduce(const struct app *app, const struct request *req);
+struct reply handle_remove(const struct app *app, const struct request *req);
+struct reply handle_process(const struct app *app, const struct request *req);
+struct reply handle_status(const struct app *app, const struct request *req);
+struct reply handle_timeline(const struct app *app, const struct request *req);
 
 #endif

@@ -112,6 +112,7 @@ static bool visit(void *ctx, const char *key, uint64_t size)
         ok = delete_result(walk, key, &err);
         break;
     case KEY_REJECTED:
+    case KEY_TASK:
         ok = delete_old(walk, key, &deleted, &err);
         break;
     case KEY_FOREIGN:

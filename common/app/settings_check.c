@@ -225,6 +225,22 @@ static void check_urls(const struct settings *s, struct buffer *mistakes)
                        "RESULTS_BASE_URL: not an http:// or https:// URL without a query");
 }
 
+static void check_stages(const struct settings *s, struct buffer *mistakes)
+{
+    const struct {
+        const char *name, *url;
+    } stages[] = {
+        {"UPLOADER_URL", text(s->uploader_url)},
+        {"NOISE_URL", text(s->noise_url)},
+        {"BACKGROUND_URL", text(s->background_url)},
+        {"CLASSIFIER_URL", text(s->classifier_url)},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(stages); i++)
+        if (*stages[i].url != '\0' && !is_http_url(stages[i].url))
+            config_mistake(mistakes, "%s: not an http:// or https:// URL", stages[i].name);
+}
+
 static void check_ephemeral(const struct settings *s, struct buffer *mistakes)
 {
     if (!is_set("K_SERVICE") || s->allow_ephemeral)
@@ -329,6 +345,7 @@ bool settings_load(enum service_kind service, struct settings *ret, struct buffe
     check_emulator("GCS_ENDPOINT", text(ret->gcs_endpoint), "STORAGE_EMULATOR_HOST",
                    &ret->storage_emulator_host, mistakes);
     check_urls(ret, mistakes);
+    check_stages(ret, mistakes);
     check_pubsub(ret, mistakes);
     check_ephemeral(ret, mistakes);
     check_auth(ret, mistakes);

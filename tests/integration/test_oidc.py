@@ -346,7 +346,8 @@ ROUTES = {
                          ("GET", "/results/" + "0" * 64), ("HEAD", "/"), ("POST", "/pubsub")],
     "preprocess-service": [("GET", "/"), ("GET", "/page.js"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("POST", "/preprocess"),
                            ("POST", "/transform"), ("GET", "/results/" + "0" * 64), ("GET", "/images/" + "0" * 64),
-                           ("HEAD", "/metrics")],
+                           ("HEAD", "/metrics"), ("POST", "/upload"), ("POST", "/reduce"), ("POST", "/remove"),
+                           ("POST", "/process"), ("GET", "/status/0"), ("GET", "/timeline.png"), ("GET", "/timeline.svg")],
 }
 
 
