@@ -20,6 +20,8 @@ if ((${#missing[@]} == 0)) && ! pkg-config --exists "${needed[@]%%:*}"; then
         pkg-config --exists "${entry%%:*}" || missing+=("${entry%%:*} (${entry#*:})")
     done
 fi
+command -v protoc >/dev/null || missing+=("protoc (protobuf-compiler)")
+command -v protoc-gen-c >/dev/null || missing+=("protoc-gen-c (protobuf-c-compiler)")
 # libs3 has no pkg-config file; gcc prints the path of a library that it finds, else the name
 [[ $("${1:-gcc}" -print-file-name=libs3.a 2>/dev/null) == /* ]] || missing+=("libs3 (libs3-dev)")
 
