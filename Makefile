@@ -289,7 +289,7 @@ tsan: ## unit tests and those with much at a time under ThreadSanitizer (EVERYTH
 	@DARKROOM_BUILD=build/tsan DARKROOM_SLOW=6 bash tests/run.sh
 
 .PHONY: fuzz fuzz-binaries
-fuzz: ## fuzz for some 10 minutes, with clang (FUZZ_SECONDS=n a target, FUZZ_TARGETS="uri jwt")
+fuzz: ## fuzz for some 6 minutes, with clang (FUZZ_SECONDS=n a target, FUZZ_TARGETS="uri jwt")
 	@$(INSTALL) fuzz
 	@$(PARALLEL) VARIANT=fuzz fuzz-binaries
 	@bash tests/fuzz/run.sh $(FUZZ_TARGETS)
