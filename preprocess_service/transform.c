@@ -43,7 +43,7 @@ bool transform_image(const struct app *app, const struct context *ctx, struct by
         .stages = ctx->stages,
         .background = cut_out ? app->background : NULL,
     };
-    struct pool_job job = {.run = run, .arg = &what, .stages = ctx->stages};
+    struct pool_job job = {.run = run, .arg = &what, .stages = ctx->stages, .scarce = cut_out};
     struct image_cost cost;
 
     if (cut_out && app->background == NULL)
