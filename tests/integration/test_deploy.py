@@ -322,7 +322,7 @@ def test_gcloud_takes_every_line(deployed, deployed_once):
            ["pubsub", "subscriptions", "create", "abc"]]
     asked = {"lines": lines + bad, "services": [*files, str(keep / "bad.yaml")]}
     done = subprocess.run([SDK_PYTHON, ROOT / "tests/integration/gcloud_grammar.py", SDK], input=json.dumps(asked),
-                          capture_output=True, text=True, timeout=60 * SLOW, check=True,
+                          capture_output=True, text=True, timeout=300 * SLOW, check=True,
                           env={"HOME": str(deployed.folder), "PATH": os.environ["PATH"]})
     assert [what for what, _ in json.loads(done.stdout)] == [*bad, str(keep / "bad.yaml")], done.stdout
 
