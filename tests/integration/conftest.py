@@ -137,7 +137,7 @@ class Service:
     def log_lines(self):
         return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
 
-    def request(self, method, path, body=None, headers=None, timeout=30.0):
+    def request(self, method, path, body=None, headers=None, timeout=120.0):
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout * SLOW)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})

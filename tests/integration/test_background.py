@@ -189,7 +189,7 @@ def test_one_at_a_time(start, tmp_path):
 
 @pytest.fixture(name="u2netp")
 def fixture_u2netp(start):
-    return start(BACKGROUND_MODEL=U2NETP)
+    return start(BACKGROUND_MODEL=U2NETP, REQUEST_TIMEOUT_MS=300000)  # on a machine with much else to do
 
 
 SUBJECTS = {  # the share of the picture that the subject covers, by eye
