@@ -116,6 +116,7 @@ endif
 
 # embedded by .incbin, which -MMD does not see
 $(BUILD)/preprocess_service/main.o: preprocess_service/openapi.json
+$(BUILD)/preprocess_service/handle_page.o: $(addprefix preprocess_service/page/page.,html css js svg)
 $(BUILD)/classify_service/main.o: classify_service/openapi.json
 
 $(BUILD)/libcommon.a: $(call object,$(COMMON_SRC))

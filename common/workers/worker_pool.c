@@ -336,3 +336,12 @@ int worker_pool_busy(struct worker_pool *pool)
     pthread_mutex_unlock(&pool->mutex);
     return busy;
 }
+
+int worker_pool_spare(struct worker_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    bool kept = clock_left_ms(pool->reserved_ms) > 0;
+    int spare = kept ? 0 : pool->options.workers - pool->busy;
+    pthread_mutex_unlock(&pool->mutex);
+    return spare;
+}

@@ -75,5 +75,8 @@ void worker_pool_cut_deadlines(struct worker_pool *pool, int64_t deadline_ms);
 bool worker_pool_is_full(struct worker_pool *pool);
 int worker_pool_queue_depth(struct worker_pool *pool);
 int worker_pool_busy(struct worker_pool *pool);
+/* Workers that have nothing to do, and of which none is kept for small jobs: a job that runs may
+ * use as many CPUs more. A hint, too. */
+int worker_pool_spare(struct worker_pool *pool);
 
 #endif

@@ -363,6 +363,34 @@ static bool nap_and_note(void *state, void *arg, const atomic_bool *cancelled, s
     return note_order(state, arg, cancelled, err);
 }
 
+/* What a large job may use more: nothing while small ones come. */
+static void idle_workers_are_spare(void **state)
+{
+    struct worker_pool *pool = pool_of(3, 4);
+    struct caller caller;
+    struct held held;
+    int64_t before_ms;
+    int spare;
+
+    (void)state;
+    assert_int_equal(worker_pool_spare(pool), 3);
+    held_init(&held);
+    call_large(&caller, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
+    sem_wait(&held.running);
+    assert_int_equal(worker_pool_spare(pool), 2);
+    do { /* once more when this thread was held up for as long as the worker is kept */
+        before_ms = clock_monotonic_ms();
+        run_small(pool);
+        spare = worker_pool_spare(pool);
+    } while (clock_monotonic_ms() - before_ms > 900);
+    assert_int_equal(spare, 0);
+    for (int i = 0; i < 10000 && worker_pool_spare(pool) == 0; i++)
+        usleep(1000);
+    assert_int_equal(worker_pool_spare(pool), 2);
+    let_go(&caller, &held);
+    worker_pool_free(pool);
+}
+
 static void small_jobs_come_between_large_ones(void **state)
 {
     enum { LARGE = 2, ALL = 8 };
@@ -802,6 +830,7 @@ int main(void)
         cmocka_unit_test(first_come_first_served),
         cmocka_unit_test(large_jobs_alone_use_every_worker),
         cmocka_unit_test(a_worker_is_kept_for_small_jobs_while_there_are_any),
+        cmocka_unit_test(idle_workers_are_spare),
         cmocka_unit_test(small_jobs_come_between_large_ones),
         cmocka_unit_test(large_jobs_do_not_starve),
         cmocka_unit_test(large_jobs_have_deadlines_too),
