@@ -15,7 +15,6 @@ mkdir -p "$reports"
 here=$PWD
 # pytest compiles the tests once, not in each of its workers
 unset PYTHONDONTWRITEBYTECODE
-export PYTHONPYCACHEPREFIX=$build/pycache
 export ASAN_OPTIONS="detect_stack_use_after_return=0:strict_string_checks=1:${ASAN_OPTIONS:-}"
 export UBSAN_OPTIONS="print_stacktrace=1:${UBSAN_OPTIONS:-}"
 export LSAN_OPTIONS="suppressions=$here/tests/lsan.supp:print_suppressions=0:${LSAN_OPTIONS:-}"
