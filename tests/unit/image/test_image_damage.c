@@ -193,7 +193,7 @@ static void test_cancelled_before(void **state)
     atomic_bool cancelled = true;
     uint8_t pixels[3 * 32 * 32];
     struct image_stages stages;
-    struct image_input input = {sample_bytes(s), &test_limits, &cancelled};
+    struct image_input input = {sample_bytes(s), &test_limits, &cancelled, 0};
 
     (void)state;
     assert_false(image_transform(test_scratch, &input, &o, &r, &err));
@@ -237,7 +237,7 @@ static void test_cancelled_during(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(moments); i++) {
         struct image_options o = options_of(4000, 4000, IMAGE_FILL, IMAGE_PNG);
         struct later later = {.after_ms = moments[i]};
-        struct image_input input = {sample_bytes(s), &test_limits, &later.cancelled};
+        struct image_input input = {sample_bytes(s), &test_limits, &later.cancelled, 0};
         struct image_result r = {0};
         struct error err = {0};
 

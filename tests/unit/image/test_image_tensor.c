@@ -183,7 +183,7 @@ static void test_errors(void **state)
 {
     struct image_limits small = {.max_pixels = 1000, .max_decode_bytes = 1 << 20};
     SAMPLE s = save_sample(draw_plain(100, 100, RED), ".png");
-    struct image_input input = {sample_bytes(s), &small, NULL};
+    struct image_input input = {sample_bytes(s), &small, NULL, 0};
     struct image_stages stages;
     struct error err = {0};
 
