@@ -224,6 +224,10 @@ class Swift(Server):
     def command(self):
         return [PYTHON, HERE / "swift_server.py", self.folder, self.port, self.host]
 
+    def environment(self):
+        """Without a DNS client and setuptools, loading takes a third of the time."""
+        return {"EVENTLET_NO_GREENDNS": "yes", "SETUPTOOLS_USE_DISTUTILS": "stdlib"}
+
     def version(self):
         return "Swift " + self.swift_version
 
