@@ -159,7 +159,7 @@ struct retention *retention_new(struct store *store, int64_t days, struct error 
     r->store = store;
     r->max_age_ms = days * DAY_MS;
     pthread_mutex_init(&r->mutex, NULL);
-    thread_cond_init(&r->wake);
+    pthread_cond_init(&r->wake, NULL);
     if (!thread_start(&r->thread, retention_main, r, err)) {
         pthread_cond_destroy(&r->wake);
         pthread_mutex_destroy(&r->mutex);

@@ -54,7 +54,8 @@ analyze() {
 }
 
 mkdir -p build
-check "warnings are errors" make -s -j"$(nproc)" WERROR=1 BUILD=build/lint all unit-binaries bench-programs
+# .ci/run keeps what is built here
+check "warnings are errors" make -s -j"$(nproc)" WERROR=1 BUILD="${LINT_BUILD:-build/lint}" all unit-binaries bench-programs
 check clang-format clang-format --dry-run --Werror "${sources[@]}" "${headers[@]}"
 check clang-tidy tidy
 # what cppcheck does not see: CLEANUP's destructors, and structs that a caller of ours fills in; the sanitizers do
