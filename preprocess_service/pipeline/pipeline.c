@@ -265,7 +265,7 @@ struct pipeline *pipeline_new(struct app *app)
     p->here_max = workers > 1 ? workers - 1 : 1;
     pthread_mutex_init(&p->timeline.mutex, NULL);
     pthread_mutex_init(&p->mutex, NULL);
-    thread_cond_init(&p->wake);
+    pthread_cond_init(&p->wake, NULL);
     TAILQ_INIT(&p->waiting);
     set_owner(p);
     return p;
