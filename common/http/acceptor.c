@@ -203,7 +203,7 @@ struct acceptor *acceptor_start(const struct acceptor_options *options, struct e
     a->options = *options;
     a->accepting = true;
     pthread_mutex_init(&a->mutex, NULL);
-    thread_cond_init(&a->changed);
+    pthread_cond_init(&a->changed, NULL);
     a->epoll = epoll_create1(EPOLL_CLOEXEC);
     a->wake = eventfd(0, EFD_CLOEXEC);
     if (!watch(a, options->listen_fd, &a->options) || !watch(a, a->wake, &a->wake)) {

@@ -23,7 +23,7 @@ struct handler_threads *handler_threads_new(int64_t most)
     t->most = most;
     t->end = &t->first;
     pthread_mutex_init(&t->mutex, NULL);
-    thread_cond_init(&t->changed);
+    pthread_cond_init(&t->changed, NULL);
     return t;
 }
 
