@@ -443,4 +443,72 @@ TEST(a_slow_body_gives_its_place)
     sender_done(&s);
 }
 
+static void wake(void *ctx)
+{
+    (*(int *)ctx)++;
+}
+
+/* A stream of an HTTP/2 connection has no socket: its own thread is told, and answers. */
+TEST(a_stream_is_woken)
+{
+    struct fixture f;
+    struct error err = {0};
+    int woken = 0;
+
+    clock_set_ahead(1);
+    fixture_open(&f, 1, BODY_MAX);
+    struct connection *c = connections_add_stream(f.all, wake, &woken);
+    assert_int_equal(connections_count(f.all), 0); /* its connection counts */
+    assert_true(connections_any_busy(f.all));
+    connection_begin_body(c, "id", 0);
+    assert_int_equal(connection_append_body(c, chunk, STEP, &err), CONNECTION_APPENDED);
+    assert_int_equal(connection_fate(c, &err), CONNECTION_FINE);
+    clock_set_ahead(STALL_MS + 1000);
+    look(&f);
+    assert_int_equal(woken, 1);
+    assert_int_equal(connection_fate(c, &err), CONNECTION_REFUSED);
+    assert_int_equal(err.code, ERROR_TOO_SLOW);
+    assert_int_equal(connection_refused_status(c), 408);
+    assert_int_equal(atomic_load(&f.budget.used), 0);
+
+    /* the clock of the reply, which nobody reads */
+    connection_begin_reply(c, 0);
+    assert_int_equal(connection_fate(c, &err), CONNECTION_FINE);
+    clock_set_ahead(STALL_MS + 1000 + 31000);
+    look(&f);
+    assert_int_equal(woken, 2);
+    assert_int_equal(connection_fate(c, &err), CONNECTION_SHUT_DOWN);
+    assert_false(connections_over_limit(f.all));
+    connections_remove(c);
+    connections_free(f.all);
+    clock_set_ahead(0);
+}
+
+/* It is idle without streams, and then the first to go; nobody but its thread ends it for that. */
+TEST(an_http2_connection_is_idle_without_streams)
+{
+    struct fixture f;
+    struct pair pairs[2] = {pair_new(), pair_new()};
+
+    clock_set_ahead(1);
+    fixture_open(&f, 1, BODY_MAX);
+    struct connection *c = connections_add(f.all, pairs[0].server);
+    connection_speaks_http2(c);
+    connection_has_streams(c, true);
+    assert_true(connections_any_busy(f.all));
+    connection_has_streams(c, false);
+    assert_false(connections_any_busy(f.all));
+    clock_set_ahead(3600000);
+    look(&f);
+    assert_false(is_ended(pairs[0].client));
+    struct connection *other = connections_add(f.all, pairs[1].server);
+    assert_true(is_ended(pairs[0].client));
+    connections_remove(c);
+    connections_remove(other);
+    connections_free(f.all);
+    pair_done(&pairs[0]);
+    pair_done(&pairs[1]);
+    clock_set_ahead(0);
+}
+
 TEST_MAIN(NULL, NULL)
