@@ -25,6 +25,8 @@ PKG_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKGS) vips
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 # The services load libvips when they need it (common/image/read/vips_api.h); tests are linked to it.
 VIPS_LIBS  := $(shell pkg-config --libs vips 2>/dev/null)
+# common/db/postgres.c loads libpq when a PostgreSQL is opened.
+PQ_CFLAGS   := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags libpq 2>/dev/null))
 # Only common/model/model.c uses ONNX Runtime, and loads it when a model is opened; the bench's floor is linked to it.
 ONNX_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags libonnxruntime 2>/dev/null))
 ONNX_LIBS   := $(shell pkg-config --libs libonnxruntime 2>/dev/null)
@@ -103,6 +105,7 @@ $(HOSTILE_BIN):
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -Wl,--wrap=image_transform -Wl,--wrap=image_to_pixels -o $@ $^ $(LIBS)
 
+$(BUILD)/common/db/postgres.o: CFLAGS_ALL += $(PQ_CFLAGS)
 $(BUILD)/common/model/%.o: CFLAGS_ALL += $(ONNX_CFLAGS)
 $(BUILD)/tests/bench/floor_model.o: $(ONNX_FILE)
 
