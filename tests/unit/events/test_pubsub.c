@@ -321,7 +321,7 @@ static void test_event(void **state)
 {
     char endpoint[64], id[MESSAGE_ID_MAX];
     struct error err = {0};
-    const struct event event = {"gs://b/x.jpg", "abc", "image/jpeg", "00-1-2-03"};
+    const struct event event = {"gs://b/x.jpg", "abc", "image/jpeg", "00-1-2-03", NULL, NULL};
 
     (void)state;
     server.answer = answer_200;
