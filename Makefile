@@ -115,6 +115,7 @@ UNIT_LDFLAGS = $(LDFLAGS_ALL) $(if $(shell command -v ld.gold),-fuse-ld=gold)
 # embedded by .incbin, which -MMD does not see
 $(BUILD)/preprocess_service/main.o: preprocess_service/openapi.json
 $(BUILD)/classify_service/main.o: classify_service/openapi.json
+$(BUILD)/common/catalogue/schema.o: $(wildcard common/catalogue/migrations/*.sql)
 
 $(BUILD)/libcommon.a: $(call object,$(COMMON_SRC))
 	@rm -f $@
@@ -173,7 +174,7 @@ $(BUILD)/image-probe: $(call object,tests/programs/image_probe.c) $(COMMON_LIB)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
 # the bench's programs (tests/bench/README.md); a floor is meant to be as fast as its code can be
-BENCH_PROGRAMS = $(addprefix $(BUILD)/bench/,load sink cold-start floor floor-vips floor-front operations)
+BENCH_PROGRAMS = $(addprefix $(BUILD)/bench/,load sink cold-start floor floor-vips floor-front operations catalogue)
 bench_object = $(patsubst %,$(BUILD)/tests/bench/%.o,$(1))
 $(BUILD)/bench/load: $(call bench_object,load load_options load_body load_stats exchange photo results)
 $(BUILD)/bench/sink: $(call bench_object,sink)
@@ -182,6 +183,7 @@ $(BUILD)/bench/floor: $(call bench_object,floor floor_codec floor_decode floor_d
 $(BUILD)/bench/floor-vips: $(call bench_object,floor_vips floor_loop)
 $(BUILD)/bench/floor-front: $(call bench_object,floor_front)
 $(BUILD)/bench/operations: $(call bench_object,operations floor_loop)
+$(BUILD)/bench/catalogue: $(call bench_object,catalogue)
 $(BUILD)/bench/floor: BENCH_LIBS = $(VIPS_LIBS) -ljpeg $(ONNX_LIBS)
 $(BUILD)/bench/floor-vips: BENCH_LIBS = $(VIPS_LIBS) -ljpeg
 $(BUILD)/tests/bench/floor_model.o: CFLAGS_ALL += $(ONNX_CFLAGS)

@@ -10,5 +10,9 @@ const struct route preprocess_routes[] = {
     {"POST", "/transform", handle_transform, false},
     {"GET", "/results/{id}", handle_result, false},
     {"GET", "/images/{id}", handle_images, false},
+    {"GET", "/v1/images", handle_catalogue_list, false},
+    {"GET", "/v1/images/{id}", handle_catalogue_image, false},
+    {"PATCH", "/v1/images/{id}", handle_catalogue_change, false},
+    {"DELETE", "/v1/images/{id}", handle_catalogue_delete, false},
 };
 const size_t preprocess_route_count = ARRAY_SIZE(preprocess_routes);

@@ -12,7 +12,7 @@ FLOORS = [
     {"base"},
     {"http", "client", "image", "sandbox", "db"},
     {"auth", "store", "events", "objects", "model"},
-    {"workers"},
+    {"workers", "catalogue"},
     {"app"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -10,7 +10,7 @@ struct app; /* each service has its own */
 typedef struct reply (*route_handler)(const struct app *app, const struct request *req);
 
 struct route {
-    const char *method;  /* "GET" (also answers HEAD) or "POST" */
+    const char *method;  /* "GET" (also answers HEAD), "POST", "PATCH" or "DELETE" */
     const char *pattern; /* "/images/{id}": a segment in braces (one at most) matches any */
     route_handler handle;
     bool light; /* health, metrics, documentation: always answered, waits for nothing */

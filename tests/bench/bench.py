@@ -65,7 +65,8 @@ class Bench:
                                # 64 bodies of 12 MP are more than the default lets in at a time
                                ("large", to_sink, {"BODY_BUDGET_BYTES": 1 << 30})):
             program = processes.service("preprocess", name, self.folder, EVENTS_URL=url,
-                                        OUTBOX_PATH=self.folder / f"{name}.db", **env)
+                                        OUTBOX_PATH=self.folder / f"{name}.db",
+                                        CATALOGUE_URL=f"sqlite:{self.folder}/{name}-catalogue.db", **env)
             setattr(self, name, program)
             self.programs.append(program)
         time.sleep(0.3)
@@ -231,6 +232,12 @@ class Bench:
             memory["peak_mb"] = max([memory["peak_mb"], *memory["sustained_mb"]])
             memory["peak_rss_mb"] = program.peak_rss_mb()
 
+    def catalogue(self):
+        """Pages of a large catalogue, and what an upload's row costs beside its event."""
+        folder = self.folder / "catalogue"
+        folder.mkdir()
+        return run("catalogue", *((10000, 50, 100) if self.quick else (1000000, 1000, 3000)), folder, timeout=240)
+
     def cold(self, runs):
         folder = self.folder / "cold"
         folder.mkdir()
@@ -255,18 +262,22 @@ def measure(bench, rounds):
     operated = operations.measure(0.3 * unit, 1 if bench.quick else 5)
     bench.sustained(1.5 if bench.quick else 12)
     progress("cold start, mixed load, operations, memory", bench.started)
+    catalogue = bench.catalogue()
+    progress("catalogue", bench.started)
     return {
         "machine": machine(), "quick": bench.quick, "rounds": done, "floors_per_second": bench.floors,
         "floors_cpu_ms": bench.floors_cpu_ms,
         "services": bench.services, "cold_start_ms": cold, "mixed": mixed, "batching": batching, "operations": operated,
+        "catalogue": catalogue,
         "memory": bench.memory, "seconds": time.monotonic() - bench.started,
         "driver_cpu_s": os.times().user + os.times().system - begin.user - begin.system,
-        "bounds": [b.as_json() for b in all_bounds(done, cold, bench.memory, operated)],
+        "bounds": [b.as_json() for b in all_bounds(done, cold, bench.memory, operated, catalogue)],
     }
 
 
-def all_bounds(rounds, cold, memory, operated):
-    return figures.bounds(rounds, cold, memory) + figures.operation_bounds(operated)
+def all_bounds(rounds, cold, memory, operated, catalogue):
+    return (figures.bounds(rounds, cold, memory) + figures.operation_bounds(operated) +
+            figures.catalogue_bounds(catalogue, rounds))
 
 
 def machine():
@@ -283,7 +294,8 @@ def report(result):
     print(figures.floors_text(result["floors_per_second"], result["floors_cpu_ms"], FLOORS), "\n")
     print(figures.services_text(result["services"]), "\n")
     print(figures.rest_text(result), "\n")
-    print(figures.bounds_text(all_bounds(result["rounds"], result["cold_start_ms"], result["memory"], result["operations"])))
+    print(figures.bounds_text(all_bounds(result["rounds"], result["cold_start_ms"], result["memory"], result["operations"],
+                                         result["catalogue"])))
 
 
 def expected_services():

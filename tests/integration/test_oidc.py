@@ -346,7 +346,8 @@ ROUTES = {
                          ("GET", "/results/" + "0" * 64), ("HEAD", "/"), ("POST", "/pubsub")],
     "preprocess-service": [("GET", "/"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("POST", "/preprocess"),
                            ("POST", "/transform"), ("GET", "/results/" + "0" * 64), ("GET", "/images/" + "0" * 64),
-                           ("HEAD", "/metrics")],
+                           ("HEAD", "/metrics"), ("GET", "/v1/images"), ("GET", "/v1/images/" + "0" * 64),
+                           ("PATCH", "/v1/images/" + "0" * 64), ("DELETE", "/v1/images/" + "0" * 64)],
 }
 
 

@@ -339,9 +339,9 @@ static void test_event(void **state)
     assert_string_equal(json_string_value(json_object_get(attributes, "traceparent")), "00-1-2-03");
     assert_int_equal(strlen(json_string_value(json_object_get(attributes, "event_id"))), UUID_LEN);
     assert_int_equal(json_object_size(attributes), 4);
-    assert_false(publisher->publish(publisher,
-                                    &(struct event){"gs://b/\xff", "abc", "image/jpeg", ""},
-                                    clock_monotonic_ms() + 5000, id, &err));
+    assert_false(publisher->publish(
+        publisher, &(struct event){"gs://b/\xff", "abc", "image/jpeg", "", NULL, NULL},
+        clock_monotonic_ms() + 5000, id, &err));
     assert_int_equal(err.code, ERROR_UNAVAILABLE);
     publisher->stop(publisher, clock_monotonic_ms() + 1000);
     assert_false(publisher->publish(publisher, &event, clock_monotonic_ms() + 5000, id, &err));
