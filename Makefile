@@ -114,6 +114,7 @@ UNIT_LDFLAGS = $(LDFLAGS_ALL) $(if $(shell command -v ld.gold),-fuse-ld=gold)
 
 # embedded by .incbin, which -MMD does not see
 $(BUILD)/preprocess_service/main.o: preprocess_service/openapi.json
+$(BUILD)/preprocess_service/handle_page.o: $(addprefix preprocess_service/page/page.,html css js svg)
 $(BUILD)/classify_service/main.o: classify_service/openapi.json
 $(BUILD)/common/catalogue/schema.o: $(wildcard common/catalogue/migrations/*.sql)
 

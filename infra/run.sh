@@ -170,7 +170,7 @@ done
 # Printed by bash itself: it forgets a Ctrl-C that comes while a program like cat runs.
 IFS= read -r -d '' text <<TEXT || true
 
-Darkroom is running.
+Darkroom is running. Open $preprocess/
 
   \$ curl -F file=@$PHOTO $preprocess/preprocess
   $reply

@@ -26,6 +26,8 @@ struct app {
 extern const struct route preprocess_routes[];
 extern const size_t preprocess_route_count;
 
+struct reply handle_page(const struct app *app, const struct request *req);
+struct reply handle_page_file(const struct app *app, const struct request *req);
 struct reply handle_preprocess(const struct app *app, const struct request *req);
 struct reply handle_transform(const struct app *app, const struct request *req);
 struct reply handle_result(const struct app *app, const struct request *req);

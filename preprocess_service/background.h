@@ -1,5 +1,6 @@
 /* The model behind remove_background: loaded by the request that needs it, shared by all workers,
- * and let go when none needed it for 10 s. Working, it takes some 120 MB a worker. */
+ * and let go when none needed it for 10 s. The pool decides how many use it at a time (scarce_max):
+ * the first takes some 160 MB, each other one 80 more. */
 #ifndef DARKROOM_PREPROCESS_BACKGROUND_H
 #define DARKROOM_PREPROCESS_BACKGROUND_H
 

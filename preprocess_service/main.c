@@ -147,6 +147,7 @@ static bool app_open(struct app *app, struct error *err)
                             .state_new = worker_new,
                             .begin = worker_begin,
                             .state_free = worker_free,
+                            .scarce_max = (int)app->service.settings.background_concurrency,
                             .ctx = &app->service.images,
                         },
                         err) &&

@@ -1,7 +1,8 @@
 #include "app.h"
 
 const struct route preprocess_routes[] = {
-    SERVICE_ROUTE("/", handle_root),
+    SERVICE_ROUTE("/", handle_page),
+    SERVICE_ROUTE("/page.{ext}", handle_page_file),
     SERVICE_ROUTE("/healthz", handle_healthz),
     SERVICE_ROUTE("/readyz", handle_readyz),
     SERVICE_ROUTE("/metrics", handle_metrics),

@@ -7,6 +7,7 @@ struct transform_job {
     struct image_result *result;
     struct stages *stages;
     struct background *background; /* NULL: no model is needed */
+    struct worker_pool *pool;      /* that it runs on */
 };
 
 static bool run(void *worker, void *arg, const atomic_bool *cancelled, struct error *err)
@@ -15,6 +16,7 @@ static bool run(void *worker, void *arg, const atomic_bool *cancelled, struct er
     CLEANUP(background_end) struct mask_search search = {0};
 
     job->image.cancelled = cancelled;
+    job->image.threads = 1 + worker_pool_spare(job->pool);
     if (job->background != NULL) {
         if (!background_begin(job->background, job->stages, &search, err))
             return false;
@@ -42,8 +44,9 @@ bool transform_image(const struct app *app, const struct context *ctx, struct by
         .result = ret,
         .stages = ctx->stages,
         .background = cut_out ? app->background : NULL,
+        .pool = app->service.pool,
     };
-    struct pool_job job = {.run = run, .arg = &what, .stages = ctx->stages};
+    struct pool_job job = {.run = run, .arg = &what, .stages = ctx->stages, .scarce = cut_out};
     struct image_cost cost;
 
     if (cut_out && app->background == NULL)

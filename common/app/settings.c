@@ -143,6 +143,8 @@ static const struct setting table[] = {
          "decode images in processes that can do nothing else (off: for debugging)"),
     BOOL("REMOVE_BACKGROUND", PREP, "on", remove_background,
          "the option remove_background (off: it is refused; saves up to 300 MB of memory)"),
+    INT("BACKGROUND_CONCURRENCY", PREP, "1", 1, 64, background_concurrency,
+        "pictures at a time whose background is removed; each takes some 100 MB"),
     STRING("BACKGROUND_MODEL", PREP, "build/models/u2netp.json", background_model,
            "path of its model's manifest, read when it is first asked for"),
     STRING("MODEL", CLASS, "build/models/model.json", model, "path of the model's manifest"),

@@ -58,6 +58,7 @@ struct settings {
     char *catalogue_url; /* sqlite:…, postgresql://… or none: */
     int64_t outbox_max_pending;
     int64_t push_concurrency;
+    int64_t background_concurrency;
     int64_t max_delivery_attempts;
     int64_t delivery_max_age_s;
     char *push_token;

@@ -32,7 +32,7 @@ void cors_add(const char *origins, const struct request *req, struct reply *repl
     reply_add_header(reply, "Access-Control-Allow-Origin", "%s",
                      strcmp(origins, "*") == 0 ? "*" : origin);
     reply_add_header(reply, "Access-Control-Expose-Headers",
-                     "Content-Range, ETag, Retry-After, X-Request-Id");
+                     "Content-Range, ETag, Retry-After, Server-Timing, X-Request-Id");
 }
 
 void cors_lines(const char *origins, const struct request *req, char out[CORS_LINES_MAX])

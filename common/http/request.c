@@ -45,6 +45,27 @@ void request_media_type(const struct request *req, char out[MEDIA_TYPE_MAX])
     out[len] = '\0';
 }
 
+/* The q that Accept gives to a type by its name; 0 when it does not name it. */
+static double accepted(const struct request *req, const char *type)
+{
+    const char *accept = request_header(req, "Accept");
+
+    for (const char *p = accept != NULL ? accept : ""; *p != '\0'; p += strspn(p, ", \t")) {
+        size_t item = strcspn(p, ","), name = strcspn(p, ",; \t");
+        if (name == strlen(type) && strncasecmp(p, type, name) == 0) {
+            const char *q = memmem(p, item, "q=", 2);
+            return q != NULL ? strtod(q + 2, NULL) : 1;
+        }
+        p += item;
+    }
+    return 0;
+}
+
+bool request_prefers_html(const struct request *req)
+{
+    return accepted(req, "text/html") > accepted(req, "application/json");
+}
+
 static size_t count_of(const struct request *req, const char *name)
 {
     size_t n = 0;

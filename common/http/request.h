@@ -35,6 +35,10 @@ bool request_expects_body(const struct request *req);
 enum { MEDIA_TYPE_MAX = 128 };
 void request_media_type(const struct request *req, char out[MEDIA_TYPE_MAX]);
 
+/* Whether Accept names text/html, and application/json not as much (RFC 9110, 12.5.1): a browser
+ * opens a page. Ranges with a `*` do not count, since every program sends them. */
+bool request_prefers_html(const struct request *req);
+
 /* Request framing that two servers could read differently (request smuggling, RFC 9112, 6.1 and
  * 11.2): Content-Length with Transfer-Encoding, a repeated Content-Length, Host, Transfer-Encoding
  * or Content-Type, no Host, another Transfer-Encoding than chunked, any on HTTP/1.0.

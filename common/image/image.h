@@ -129,6 +129,8 @@ struct image_input {
     struct bytes data;
     const struct image_limits *limits;
     const atomic_bool *cancelled; /* may be NULL; once true, calls end soon with ERROR_DEADLINE */
+    int threads; /* that operations may use, the caller's included; 0: only that. No byte depends
+                    on it */
 };
 
 struct image_stages { /* seconds */

@@ -108,7 +108,7 @@ static bool run(void *scratch, const struct sandbox_request *request, struct san
     if (request->options.len != sizeof(job))
         return error_set(err, ERROR_INTERNAL, "a request of another length");
     memcpy(&job, request->options.data, sizeof(job));
-    struct image_input input = {request->input, &job.limits, request->cancelled};
+    struct image_input input = {request->input, &job.limits, request->cancelled, job.threads};
     bool ok = run_job(scratch, &input, &job, reply, err);
     if (!ok && err->code == ERROR_OVERLOADED)
         _exit(IMAGE_JOB_OUT_OF_MEMORY);

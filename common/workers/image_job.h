@@ -20,6 +20,7 @@ struct image_job {
     struct bytes data;
     const struct image_options *options;   /* to transform */
     const struct mask_finder *mask_finder; /* for remove_background */
+    int threads;                           /* as in struct image_input */
     int64_t deadline_ms;
     const atomic_bool *cancelled;
     const char *request_id; /* for the log */
@@ -31,6 +32,7 @@ struct image_job_message {
     /* the last two: with remove_background, one after the other */
     enum { IMAGE_TRANSFORM, IMAGE_TO_PIXELS, IMAGE_CUT_BEGIN, IMAGE_CUT_FINISH } what;
     struct image_limits limits;
+    int threads;
     struct image_options options;  /* to transform */
     struct image_tensor_spec spec; /* of a tensor, whose pixels are the output */
     struct image_size mask;        /* of what the mask is found in, and of the mask: the input */

@@ -173,6 +173,7 @@ static void message_of(const struct image_worker *worker, const struct image_job
 {
     memset(ret, 0, sizeof(*ret));
     ret->limits = worker->options->limits;
+    ret->threads = job->threads;
     if (job->options != NULL)
         ret->options = *job->options;
     if (job->mask_finder != NULL)
@@ -255,7 +256,8 @@ static bool remove_background(struct image_worker *worker, const struct image_jo
                               struct image_result *ret, struct error *err)
 {
     const struct mask_finder *finder = job->mask_finder;
-    const struct image_input input = {job->data, &worker->options->limits, job->cancelled};
+    const struct image_input input = {job->data, &worker->options->limits, job->cancelled,
+                                      job->threads};
     const size_t count = (size_t)finder->size.width * (size_t)finder->size.height;
     const bool sandboxed = worker->options->sandbox != NULL;
     CLEANUP_FREE uint8_t *rgb = malloc(3 * count);
@@ -283,7 +285,7 @@ static bool remove_background(struct image_worker *worker, const struct image_jo
 bool image_worker_transform(struct image_worker *worker, const struct image_job *job,
                             struct image_result *ret, struct error *err)
 {
-    struct image_input input = {job->data, &worker->options->limits, job->cancelled};
+    struct image_input input = {job->data, &worker->options->limits, job->cancelled, job->threads};
 
     if (image_options_cut_out(job->options))
         return remove_background(worker, job, ret, err);
@@ -296,7 +298,7 @@ bool image_worker_to_tensor(struct image_worker *worker, const struct image_job 
                             const struct image_tensor_spec *spec, struct image_tensor *ret,
                             struct error *err)
 {
-    struct image_input input = {job->data, &worker->options->limits, job->cancelled};
+    struct image_input input = {job->data, &worker->options->limits, job->cancelled, job->threads};
     CLEANUP_FREE uint8_t *rgb = malloc(image_pixels_bytes(spec));
 
     if (rgb == NULL)

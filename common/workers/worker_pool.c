@@ -40,6 +40,7 @@ struct worker_pool {
     int busy;
     int large_busy;      /* of these, with large jobs */
     int64_t large_bytes; /* that these may need */
+    int scarce_busy;     /* with scarce jobs */
     int64_t reserved_ms; /* until then a worker is kept for small jobs */
     double debt_s;       /* workers' time that large jobs owe to the small ones that wait */
     int64_t cut_ms;      /* no deadline is later than this */
@@ -73,12 +74,26 @@ static bool fits(const struct worker_pool *pool, const struct queued_job *large)
     return max == 0 || pool->large_busy == 0 || large->what->memory <= max - pool->large_bytes;
 }
 
+/* The first large job whose turn it is. Called locked. */
+static struct queued_job *first_large(const struct worker_pool *pool)
+{
+    const int max = pool->options.scarce_max;
+    struct queued_job *job;
+
+    TAILQ_FOREACH(job, &pool->large, link)
+    {
+        if (!job->what->scarce || max == 0 || pool->scarce_busy < max)
+            return job;
+    }
+    return NULL;
+}
+
 /* What an idle worker runs next, or NULL; then *until_ms is when to ask again at the latest.
  * Called locked. */
 static struct queued_job *choose(struct worker_pool *pool, int64_t *until_ms)
 {
     struct queued_job *small = TAILQ_FIRST(&pool->small);
-    struct queued_job *large = TAILQ_FIRST(&pool->large);
+    struct queued_job *large = first_large(pool);
     const int workers = pool->options.workers;
     bool last_free = workers > 1 && pool->large_busy >= workers - 1;
 
@@ -97,7 +112,7 @@ static struct queued_job *choose(struct worker_pool *pool, int64_t *until_ms)
 /* Called locked; unlocks meanwhile. */
 static void run_one(struct worker_pool *pool, struct queued_job *job, void *state)
 {
-    bool large = job->what->large;
+    bool large = job->what->large, scarce = job->what->scarce;
 
     queue_remove(pool, job);
     job->state = RUNNING;
@@ -105,6 +120,7 @@ static void run_one(struct worker_pool *pool, struct queued_job *job, void *stat
     pool->busy++;
     pool->large_busy += large;
     pool->large_bytes += large ? job->what->memory : 0;
+    pool->scarce_busy += scarce;
     pthread_mutex_unlock(&pool->mutex);
 
     double started = clock_monotonic_s();
@@ -116,6 +132,7 @@ static void run_one(struct worker_pool *pool, struct queued_job *job, void *stat
     TAILQ_REMOVE(&pool->running, job, link);
     pool->busy--;
     pool->large_busy -= large;
+    pool->scarce_busy -= scarce;
     if (large) { /* the memory may be enough for more than the one that this worker takes */
         pool->large_bytes -= job->what->memory;
         pthread_cond_broadcast(&pool->work);
@@ -318,4 +335,13 @@ int worker_pool_busy(struct worker_pool *pool)
     int busy = pool->busy;
     pthread_mutex_unlock(&pool->mutex);
     return busy;
+}
+
+int worker_pool_spare(struct worker_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    bool kept = clock_left_ms(pool->reserved_ms) > 0;
+    int spare = kept ? 0 : pool->options.workers - pool->busy;
+    pthread_mutex_unlock(&pool->mutex);
+    return spare;
 }

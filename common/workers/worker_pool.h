@@ -12,8 +12,11 @@
  * run: no worker is held for it. None overtakes it, so it begins at the latest when all those have
  * ended; one that is larger than the whole budget runs without another large one. Small jobs are
  * not charged, for a few MiB each, and never wait for memory.
+ * Of scarce jobs, which are large, only scarce_max run at a time. One that waits for its turn holds
+ * no worker either, and holds up none behind it that is not scarce.
  * What was accepted waits for at most QUEUE_MAX / max(1, WORKERS - 1) + 1 services of its own kind,
- * and as long again for the other kind. A single worker cannot leave a large job for a small one:
+ * and as long again for the other kind; a scarce job, for as many services of scarce ones as wait
+ * before it. A single worker cannot leave a large job for a small one:
  * there a small one waits for at most one large service before its turn comes.
  *
  * Threads run at nice +5, so that I/O threads (health checks!) come first. Thread-safe. */
@@ -35,6 +38,7 @@ struct pool_job {
     void *arg;             /* borrowed until worker_pool_run returns */
     bool large;            /* takes many times as long as most, or much memory */
     int64_t memory;        /* bytes it may need while it runs; counts when it is large */
+    bool scarce;           /* one of those of which few may run at a time; it is large, too */
     struct stages *stages; /* the wait is noted there; may be NULL */
 };
 
@@ -42,6 +46,7 @@ struct worker_pool_options {
     int workers;
     int queue_max;
     int64_t memory_max; /* of all large jobs that run together; 0: any */
+    int scarce_max;     /* scarce jobs that run together; 0: any number */
     void *(*state_new)(void *ctx, struct error *err); /* may be NULL; run at the thread's start */
     /* May be NULL; run after it, while the pool is in use already: what need not be ready at once
      */
@@ -70,5 +75,8 @@ void worker_pool_cut_deadlines(struct worker_pool *pool, int64_t deadline_ms);
 bool worker_pool_is_full(struct worker_pool *pool);
 int worker_pool_queue_depth(struct worker_pool *pool);
 int worker_pool_busy(struct worker_pool *pool);
+/* Workers that have nothing to do, and of which none is kept for small jobs: a job that runs may
+ * use as many CPUs more. A hint, too. */
+int worker_pool_spare(struct worker_pool *pool);
 
 #endif

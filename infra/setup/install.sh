@@ -33,6 +33,8 @@ TEST_PACKAGES=(
     # the tests start a server of their own (tests/servers/postgres.sh)
     postgresql
 )
+# For the tests of the page, with what it depends on half a gigabyte. Where it has another name, they are skipped.
+BROWSER_PACKAGE=chromium
 LINT_PACKAGES=(clang-format clang-tidy cppcheck shellcheck valgrind)
 FUZZ_PACKAGES=(clang libclang-rt-dev)
 
@@ -139,6 +141,13 @@ apt_install() {
     refresh_lists
     apt_get --no-install-recommends install "$@" ||
         die "apt-get could not install the packages; its errors are above. Can it reach the mirror in /etc/apt?"
+}
+
+install_browser() {
+    [[ -n $(missing_packages "$BROWSER_PACKAGE") ]] || return 0
+    say "installing: $BROWSER_PACKAGE"
+    (refresh_lists && apt_get --no-install-recommends install "$BROWSER_PACKAGE") ||
+        say "apt-get could not install $BROWSER_PACKAGE: THE PAGE WILL NOT BE TESTED"
 }
 
 # Another system than Debian 12 and 13: stops when its archives lack one of the packages.
@@ -332,6 +341,7 @@ main() {
     esac
 
     install_packages "$release" "${packages[@]}"
+    [[ $level != test ]] || install_browser
     install_onnxruntime
 }
 

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 
+import background
 import figures
 import inputs
 import operations
@@ -260,23 +261,24 @@ def measure(bench, rounds):
     mixed = bench.mixed(unit, 1 if bench.quick else 3)
     batching = bench.batching(unit)
     operated = operations.measure(0.3 * unit, 1 if bench.quick else 5)
+    cut_out = background.measure(bench.folder, bench.photos, bench.stored[0], unit, 1 if bench.quick else 3)
     bench.sustained(1.5 if bench.quick else 12)
-    progress("cold start, mixed load, operations, memory", bench.started)
+    progress("cold start, mixed load, operations, remove_background, memory", bench.started)
     catalogue = bench.catalogue()
     progress("catalogue", bench.started)
     return {
         "machine": machine(), "quick": bench.quick, "rounds": done, "floors_per_second": bench.floors,
         "floors_cpu_ms": bench.floors_cpu_ms,
         "services": bench.services, "cold_start_ms": cold, "mixed": mixed, "batching": batching, "operations": operated,
-        "catalogue": catalogue,
+        "background": cut_out, "catalogue": catalogue,
         "memory": bench.memory, "seconds": time.monotonic() - bench.started,
         "driver_cpu_s": os.times().user + os.times().system - begin.user - begin.system,
-        "bounds": [b.as_json() for b in all_bounds(done, cold, bench.memory, operated, catalogue)],
+        "bounds": [b.as_json() for b in all_bounds(done, cold, bench.memory, operated, cut_out, catalogue)],
     }
 
 
-def all_bounds(rounds, cold, memory, operated, catalogue):
-    return (figures.bounds(rounds, cold, memory) + figures.operation_bounds(operated) +
+def all_bounds(rounds, cold, memory, operated, cut_out, catalogue):
+    return (figures.bounds(rounds, cold, memory) + figures.operation_bounds(operated) + background.bounds(cut_out, CORES) +
             figures.catalogue_bounds(catalogue, rounds))
 
 
@@ -293,9 +295,9 @@ def progress(text, started):
 def report(result):
     print(figures.floors_text(result["floors_per_second"], result["floors_cpu_ms"], FLOORS), "\n")
     print(figures.services_text(result["services"]), "\n")
-    print(figures.rest_text(result), "\n")
+    print(f"{figures.rest_text(result)}\n{background.text(result['background'])}\n")
     print(figures.bounds_text(all_bounds(result["rounds"], result["cold_start_ms"], result["memory"], result["operations"],
-                                         result["catalogue"])))
+                                         result["background"], result["catalogue"])))
 
 
 def expected_services():

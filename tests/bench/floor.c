@@ -4,7 +4,7 @@
  *     floor jpeg THREADS SECONDS LIKE photo...
  *     floor tensor THREADS SECONDS LIKE photo...
  *     floor put|commit|both THREADS SECONDS FOLDER BYTES
- *     floor model THREADS SECONDS MANIFEST
+ *     floor model|mask THREADS SECONDS MANIFEST
  *     floor jpeg+both THREADS SECONDS FOLDER BYTES LIKE photo...
  *     floor tensor+model THREADS SECONDS MANIFEST LIKE photo... */
 #include "floor_steps.h"
@@ -50,7 +50,9 @@ static struct floor_step one(const char *kind)
     if (strcmp(kind, "put") == 0 || strcmp(kind, "commit") == 0 || strcmp(kind, "both") == 0)
         return durable(*kind != 'c', *kind != 'p');
     if (strcmp(kind, "model") == 0)
-        return floor_model_step(next("MANIFEST"));
+        return floor_model_step(next("MANIFEST"), false);
+    if (strcmp(kind, "mask") == 0)
+        return floor_model_step(next("MANIFEST"), true);
     die("%s: no such floor", kind);
 }
 

@@ -38,6 +38,8 @@ static void open_session(struct engine *e)
     check(e, ort->SetInterOpNumThreads(options, 1));
     check(e, ort->SetSessionExecutionMode(options, ORT_SEQUENTIAL));
     check(e, ort->SetSessionGraphOptimizationLevel(options, ORT_ENABLE_ALL));
+    if (e->manifest.kind == MANIFEST_MASK)
+        check(e, ort->DisableMemPattern(options));
     check(e, ort->AddSessionConfigEntry(options, "session.intra_op.allow_spinning", "0"));
     check(e, ort->CreateSession(e->env, e->manifest.file, options, &e->session));
     check(e, ort->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &e->memory));
@@ -70,7 +72,8 @@ static void *begin(const void *ctx, int index)
     const struct image_tensor_spec *spec = &e->manifest.input;
     const int64_t nchw[] = {1, 3, spec->height, spec->width};
     const int64_t nhwc[] = {1, spec->height, spec->width, 3};
-    const int64_t out[] = {1, (int64_t)e->outputs};
+    const int64_t row[] = {1, (int64_t)e->outputs}, map[] = {1, 1, spec->height, spec->width};
+    const bool mask = e->manifest.kind == MANIFEST_MASK;
     struct tensors *t = allocate(sizeof(*t));
 
     t->engine = e;
@@ -80,7 +83,7 @@ static void *begin(const void *ctx, int index)
         t->in[i] = wrap(e, t->input[i], e->inputs, spec->nchw ? nchw : nhwc, 4);
     }
     t->output = allocate(e->outputs * sizeof(float));
-    t->out = wrap(e, t->output, e->outputs, out, 2);
+    t->out = wrap(e, t->output, e->outputs, mask ? map : row, mask ? 4 : 2);
     return t;
 }
 
@@ -108,15 +111,15 @@ static void end(void *state)
     free(t);
 }
 
-struct floor_step floor_model_step(const char *manifest)
+struct floor_step floor_model_step(const char *manifest, bool mask)
 {
     static struct engine e;
     struct error err;
 
-    if (!manifest_read(manifest, MANIFEST_CLASSIFIER, &e.manifest, &err))
+    if (!manifest_read(manifest, mask ? MANIFEST_MASK : MANIFEST_CLASSIFIER, &e.manifest, &err))
         die("%s", err.message);
     e.inputs = manifest_input_count(&e.manifest);
-    e.outputs = e.manifest.label_count + (size_t)e.manifest.drop_first;
+    e.outputs = manifest_output_count(&e.manifest);
     open_session(&e);
     return (struct floor_step){begin, step, end, &e};
 }

@@ -18,7 +18,7 @@ struct floor_step floor_durable_step(bool put, bool commit, const char *folder,
 void floor_durable_close(void); /* when it was opened */
 
 /* ONNX Runtime and nothing else, on tensors that are ready, with the options of
- * common/model/model.c: one session, one thread a Run. */
-struct floor_step floor_model_step(const char *manifest);
+ * common/model/model.c: one session, one thread a Run. `mask`: a model that finds masks. */
+struct floor_step floor_model_step(const char *manifest, bool mask);
 
 #endif

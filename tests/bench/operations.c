@@ -70,6 +70,7 @@ int main(int argc, char **argv)
     what.out_size = what.size;
     if (operation->size != NULL)
         what.out_size = operation->size(what.value, what.size);
+    what.bottom = what.out_size.height;
     floor_loop_run(&(struct floor_loop){
         .name = argv[1],
         .threads = 1,

@@ -1,4 +1,4 @@
-"""The peer of tests/bench/operations.c: `peer_opencv.py medianBlur|blur|rotate SECONDS`, one thread, 2 MP of RGB, into
+"""The peer of tests/bench/operations.c: `peer_opencv.py medianBlur|blur|rotate VALUE SECONDS`, one thread, 2 MP of RGB, into
 memory that is there. Prints the same JSON. Run by an interpreter that has OpenCV (operations.py)."""
 import json
 import sys
@@ -8,20 +8,21 @@ import cv2
 import numpy
 
 WIDTH, HEIGHT = 1920, 1080
+TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180}
 
 
-def calls():
+def call_of(function, value):
     count = numpy.arange(WIDTH * HEIGHT * 3)
     noise = numpy.random.default_rng(1).integers(0, 64, count.size)
     picture = ((count // 30 & 0x7f) + noise).astype(numpy.uint8).reshape(HEIGHT, WIDTH, 3)
-    same, turned = numpy.empty_like(picture), numpy.empty((WIDTH, HEIGHT, 3), numpy.uint8)
-    return {"medianBlur": lambda: cv2.medianBlur(picture, 5, same), "blur": lambda: cv2.blur(picture, (3, 3), same),
-            "rotate": lambda: cv2.rotate(picture, cv2.ROTATE_90_CLOCKWISE, turned)}
+    out = numpy.empty((WIDTH, HEIGHT, 3), numpy.uint8) if value == 90 else numpy.empty_like(picture)
+    return {"medianBlur": lambda: cv2.medianBlur(picture, value, out), "blur": lambda: cv2.blur(picture, (value, value), out),
+            "rotate": lambda: cv2.rotate(picture, TURNS[value], out)}[function]
 
 
 def main():
     cv2.setNumThreads(1)
-    call, seconds = calls()[sys.argv[1]], float(sys.argv[2])
+    call, seconds = call_of(sys.argv[1], int(sys.argv[2])), float(sys.argv[3])
     until = time.monotonic() + seconds / 10
     while time.monotonic() < until:
         call()

@@ -171,6 +171,19 @@ def test_many_at_a_time(service):
         assert all(pool.map(one, range(60)))
 
 
+def test_one_at_a_time(start, tmp_path):
+    """However many workers there are: the others wait in the queue, where they hold none."""
+    service = start(BACKGROUND_MODEL=mask_model(tmp_path), WORKERS=4)
+    data, busy = encode(Image.effect_noise((1200, 900), 60).convert("RGB"), "JPEG"), []
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(cut_out, service, data, "&fit=none&format=png", "image/jpeg") for _ in range(8)]
+        while not all(job.done() for job in jobs):
+            busy.append(service.metric("worker_busy"))
+        for job in jobs:
+            job.result()
+    assert max(busy) == 1
+
+
 # --- the real model -----------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from conftest import BUILD, ROOT, SLOW, free_port
 
 sys.path.insert(0, str(ROOT / "tests/bench"))
+import background  # noqa: E402
 import bench  # noqa: E402
 import figures  # noqa: E402
 
@@ -219,6 +220,17 @@ def test_operations_against_opencv():
                                     "rotate 90": {"cpu_ms": [2.0], "opencv_cpu_ms": []}})
     assert [(b.name.split(",")[0], b.figure, b.verdict) for b in got] == [
         ("median 5", pytest.approx(1.3), "met"), ("mean 3", 0.5, "short")]
+
+
+def test_remove_background():
+    """1/(1/100 + 1/10) is 9.09 a second; without a model there is nothing to compare."""
+    one = {"codec": {"per_second": 100, "cpu_ms": 10}, "model": {"per_second": 10, "cpu_ms": 100},
+           "ours": {"per_second": 10 / 1.1 * 0.8, "cpu_ms_per_request": 220}}
+    beside = {"alone": slices(400), "together": slices(290)}
+    got = background.bounds({"rounds": [one], "beside": [beside], "peak_mb": 399}, 4)
+    assert [(b.figure, b.verdict) for b in got] == [
+        (pytest.approx(0.8), "short"), (pytest.approx(0.5), ""), (399, "met"), (pytest.approx(290 / 300), "met")]
+    assert background.bounds(None, 4) == []
 
 
 def test_growth_compares_the_last_quarters():

@@ -3,17 +3,12 @@ import contextlib
 import http.server
 import json
 import queue
-import shutil
 import subprocess
 import threading
 
-import pytest
-
+from browser import command, needs_chromium
 from conftest import SLOW, Service
 from images import encode, gradient
-
-CHROMIUM = shutil.which("chromium")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER: apt-get install chromium (300 MB)")
 
 # What upload widgets (Dropzone, Uppy, jQuery File Upload) and tracing libraries add to their requests.
 HEADERS = {"X-Requested-With": "XMLHttpRequest", "Cache-Control": "no-cache", "X-Request-Id": "from-a-page",
@@ -27,7 +22,7 @@ async function run() {
         return new Promise(done => {
             const xhr = new XMLHttpRequest();
             xhr.upload.onprogress = () => {};  // widgets show it; it makes every upload preflighted
-            xhr.onload = () => { told[name] = [xhr.status, xhr.getResponseHeader("X-Request-Id")]; done(xhr); };
+            xhr.onload = () => { told[name] = [xhr.status, xhr.getResponseHeader("X-Request-Id"), xhr.getResponseHeader("Server-Timing")]; done(xhr); };
             xhr.onerror = () => { told[name] = ["refused by the browser"]; done(xhr); };
             xhr.open("POST", service + "/preprocess");
             for (const [key, value] of Object.entries(more)) xhr.setRequestHeader(key, value);
@@ -93,9 +88,7 @@ def test_uploads_from_another_origin(tmp_path, services):
             "HEADERS", json.dumps(HEADERS)), picture) as (origin, told):
         services.append(Service("preprocess-service", tmp_path, EVENTS_URL="none:", CORS_ORIGINS=origin))
         services[0].start()
-        browser = subprocess.Popen(
-            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-             f"--user-data-dir={tmp_path}/profile", origin], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        browser = subprocess.Popen([*command(tmp_path / "profile"), origin], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             seen = told.get(timeout=60 * SLOW)
         finally:
@@ -109,3 +102,4 @@ def test_uploads_from_another_origin(tmp_path, services):
     assert set(seen) == set(HEADERS) | {"untyped", "all"}
     assert {name: reply[0] for name, reply in seen.items()} == dict.fromkeys(seen, 200)
     assert seen["all"][1] == "from-a-page"
+    assert all("decode;dur=" in reply[2] for reply in seen.values())

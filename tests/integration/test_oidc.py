@@ -344,7 +344,7 @@ def test_keys_over_tls(tmp_path, services):
 ROUTES = {
     "classify-service": [("GET", "/"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("POST", "/classify"),
                          ("GET", "/results/" + "0" * 64), ("HEAD", "/"), ("POST", "/pubsub")],
-    "preprocess-service": [("GET", "/"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("POST", "/preprocess"),
+    "preprocess-service": [("GET", "/"), ("GET", "/page.js"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("POST", "/preprocess"),
                            ("POST", "/transform"), ("GET", "/results/" + "0" * 64), ("GET", "/images/" + "0" * 64),
                            ("HEAD", "/metrics"), ("GET", "/v1/images"), ("GET", "/v1/images/" + "0" * 64),
                            ("PATCH", "/v1/images/" + "0" * 64), ("DELETE", "/v1/images/" + "0" * 64)],

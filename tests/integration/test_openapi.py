@@ -179,6 +179,11 @@ def test_what_is_answered_is_documented(shared):
     service, doc = shared.preprocess, shared.preprocess.get("/openapi.json").json()
     for path in ("/", "/healthz", "/readyz", "/metrics", "/openapi.json"):
         check_reply(doc, "get", path, service.get(path))
+    etag = {"If-None-Match": service.get("/page.html").headers["ETag"]}
+    for headers in ({"Accept": "text/html"}, {"Accept": "text/html"} | etag):
+        check_reply(doc, "get", "/", service.get("/", headers))
+    for name, headers in (("html", {}), ("html", etag), ("css", {}), ("svg", {}), ("x", {})):
+        check_reply(doc, "get", "/page.{ext}", service.get("/page." + name, headers))
     for data, query in ((picture, ""), (picture, "?width=0"), (b"text", ""), (picture[:999], "")):
         check_reply(doc, "post", "/preprocess", service.upload(data, query))
         check_reply(doc, "post", "/transform", service.post_image("/transform" + query, data))

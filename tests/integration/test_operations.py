@@ -1,11 +1,13 @@
 """Operations (median, mean, rotate), fit=none, POST /transform, GET /results on preprocess, Server-Timing."""
+import concurrent.futures
+import os
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import wait_for
+from conftest import tree, wait_for
 from images import decode, encode, gradient
 from test_preprocess import assert_problem, expected_id, form, post_form
 from test_pubsub import ID
@@ -184,6 +186,26 @@ def test_limits(start):
     assert_problem(transform(service, png_header(4000, 100), "rotate=45"), 413, "rotate", "2000000")
     assert_problem(transform(service, png_header(70000, 2), "mean=3"), 413, "mean", "65535")
     assert_problem(service.upload(png_header(1000, 1001), "?median=3", "image/png"), 413, "operations")
+
+
+def threads_of(service):
+    """Of the sandbox process that has most."""
+    return max(len(os.listdir(f"/proc/{pid}/task")) for pid in tree(service.process.pid)[1:])
+
+
+def test_idle_cpus_help(start):
+    """One picture, and no other: each worker's CPU makes a part of it. The bytes are those of one thread."""
+    picture = encode(Image.effect_noise((1600, 1200), 60).convert("RGB"), "JPEG")
+    made, most = [], []
+    for workers in (1, 3):
+        service, seen = start(WORKERS=workers), []
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            job = pool.submit(transform, service, picture, "median=15&fit=none")
+            while not job.done():
+                seen.append(threads_of(service))
+        made.append(job.result().body)
+        most.append(max(seen))
+    assert most == [1, 3] and made[0] == made[1]
 
 
 @pytest.mark.parametrize("sandbox", ["on", "off"])

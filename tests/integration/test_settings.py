@@ -184,10 +184,11 @@ def test_cloud_run(name, tmp_path, services):
 
 def test_catalogue_on_cloud_run(tmp_path, services):
     """A file is refused; where nobody asked for one, there is no catalogue."""
-    cloud = {"K_SERVICE": "darkroom", "EVENTS_URL": "none:", "STORAGE_URL": "gs://b", "STORAGE_EMULATOR_HOST": "127.0.0.1:9"}
+    cloud = {"K_SERVICE": "darkroom", "EVENTS_URL": "none:", "STORAGE_URL": "gs://bucket",
+             "STORAGE_EMULATOR_HOST": "127.0.0.1:9"}
     told = assert_refused(run("preprocess-service", tmp_path, CATALOGUE_URL="sqlite:x.db", **cloud), "CATALOGUE_URL")
     assert "postgresql://" in told
-    services.append(Service("preprocess-service", tmp_path, **cloud))
+    services.append(Service("preprocess-service", tmp_path, CATALOGUE_URL="", **cloud))
     assert services[0].start().get("/v1/images").status == 404
 
 

@@ -151,7 +151,7 @@ bool image_operate_whole(struct image_scratch *w, const struct fit_request *requ
     image_take_whole(w, ret);
     double start = clock_monotonic_s();
 
-    if (!operations_apply(request->options, request->input->cancelled, w->full, &w->work, ret, err))
+    if (!operations_apply(request->options, request->input, w->full, &w->work, ret, err))
         return false;
     ret->stages.transform += clock_monotonic_s() - start;
     return true;

@@ -2,13 +2,13 @@
  * that exist, rounded down.
  *
  * Sums of columns are kept from row to row, sums of windows from pixel to pixel, so that the time
- * does not depend on the window. Only for 3 adding up anew is quicker. */
+ * does not depend on the window. For few columns adding up anew is quicker. */
 #include "image/ops/operations.h"
 #include "image/ops/vectorised.h"
 
 #include <string.h>
 
-enum { MEAN_MAX = 31 };
+enum { MEAN_MAX = 31, FEW = 7 /* columns */ };
 _Static_assert(MEAN_MAX *UINT8_MAX <= UINT16_MAX, "the sum of a column");
 
 /* --- columns --- */
@@ -41,24 +41,46 @@ struct mean_row {
     int rows; /* that the window has here */
 };
 
-/* Windows of three columns that all exist: `sums` and `out` begin with the first such. The product
- * with the reciprocal, rounded up, is exact: a sum is at most 2295, and its error at most 9 times
- * that, under 1 << 16. */
-VECTORISED_BODY void mean_3_body(const struct mean_row *m)
+/* Windows of k columns that all exist: `sums` and `out` begin with the first such. The product with
+ * the reciprocal, rounded up, is exact: n pixels sum up to at most 255 n, and the reciprocal's
+ * error is under 1 of 1 << (16 + shift), where 1 << shift is at least n / 2: less than a pixel's
+ * part as long as n < 128. */
+VECTORISED_BODY void mean_few_body(const struct mean_row *m, size_t k)
 {
     const uint16_t *sums = m->sums;
-    const uint16_t share = (uint16_t)((1 << 16) / (3 * m->rows) + 1);
-    size_t bytes = m->bytes, k = m->bands;
+    const unsigned n = (unsigned)m->rows * (unsigned)k;
+    const int shift = 31 - __builtin_clz(n - 1);
+    const uint16_t share = (uint16_t)((1U << (16 + shift)) / n + 1);
+    const size_t bytes = m->bytes, bands = m->bands;
     uint8_t *out = m->out;
 
     VECTORISED_LOOP
     for (size_t i = 0; i < bytes; i++) {
-        uint16_t total = (uint16_t)(sums[i] + sums[i + k] + sums[i + 2 * k]);
+        uint16_t total = 0;
 
-        out[i] = (uint8_t)((uint32_t)total * share >> 16);
+        for (size_t column = 0; column < k; column++)
+            total = (uint16_t)(total + sums[i + column * bands]);
+        out[i] = (uint8_t)((uint16_t)((uint32_t)total * share >> 16) >> shift);
     }
 }
+
+VECTORISED_BODY void mean_3_body(const struct mean_row *m)
+{
+    mean_few_body(m, 3);
+}
 VECTORISED_FORMS(mean_3, struct mean_row)
+
+VECTORISED_BODY void mean_5_body(const struct mean_row *m)
+{
+    mean_few_body(m, 5);
+}
+VECTORISED_FORMS(mean_5, struct mean_row)
+
+VECTORISED_BODY void mean_7_body(const struct mean_row *m)
+{
+    mean_few_body(m, 7);
+}
+VECTORISED_FORMS(mean_7, struct mean_row)
 
 struct division {
     const uint32_t *totals;
@@ -146,14 +168,22 @@ static void mean_edge(const struct mean_row *m, int x, int k)
 }
 
 /* The totals of the outermost pixels alone. */
-static void add_edges_3(const struct mean_row *m)
+static void add_edges(const struct mean_row *m, int k)
 {
-    const size_t b = m->bands, last = m->bytes - b;
+    const int width = (int)(m->bytes / m->bands), reach = k / 2;
 
-    for (size_t c = 0; c < b; c++) {
-        m->totals[c] = m->sums[c] + (last > 0 ? (uint32_t)m->sums[b + c] : 0);
-        if (last > 0)
-            m->totals[last + c] = (uint32_t)m->sums[last + c] + m->sums[last - b + c];
+    for (int x = 0; x < width; x++) {
+        if (x == reach && width > 2 * reach)
+            x = width - reach;
+        const int first = x < reach ? 0 : x - reach, count = columns_at(x, width, reach);
+
+        for (size_t c = 0; c < m->bands; c++) {
+            uint32_t total = 0;
+
+            for (int i = first; i < first + count; i++)
+                total += m->sums[(size_t)i * m->bands + c];
+            m->totals[(size_t)x * m->bands + c] = total;
+        }
     }
 }
 
@@ -162,8 +192,8 @@ static void mean_of_row(const struct operation_run *run, const struct mean_row *
     const int k = run->value, reach = k / 2, width = run->size.width;
     const size_t edge = (size_t)reach * m->bands;
 
-    if (k == 3)
-        add_edges_3(m);
+    if (k <= FEW)
+        add_edges(m, k);
     else
         add_columns(m, k);
     for (int x = 0; x < reach && x < width; x++)
@@ -172,12 +202,14 @@ static void mean_of_row(const struct operation_run *run, const struct mean_row *
         mean_edge(m, x, k);
     if (width <= 2 * reach)
         return;
-    if (k == 3)
-        mean_3(run->portable, &(struct mean_row){.sums = m->sums,
-                                                 .out = m->out + edge,
-                                                 .bytes = m->bytes - 2 * edge,
-                                                 .bands = m->bands,
-                                                 .rows = m->rows});
+    if (k <= FEW)
+        (k == 3   ? mean_3
+         : k == 5 ? mean_5
+                  : mean_7)(run->portable, &(struct mean_row){.sums = m->sums,
+                                                              .out = m->out + edge,
+                                                              .bytes = m->bytes - 2 * edge,
+                                                              .bands = m->bands,
+                                                              .rows = m->rows});
     else
         divide(run->portable, &(struct division){m->totals + edge, m->out + edge,
                                                  m->bytes - 2 * edge, 1.0F / (float)(k * m->rows)});
@@ -187,6 +219,7 @@ static bool apply(const struct operation_run *run, struct error *err)
 {
     const size_t bytes = operation_row_bytes(run);
     const int reach = run->value / 2, height = run->size.height;
+    const int first = run->top > reach ? run->top - reach : 0; /* of the rows that are looked at */
 
     if (!scratch_buffer_need(run->work,
                              bytes * (sizeof(uint32_t) + sizeof(uint16_t) + sizeof(uint8_t)), err))
@@ -195,14 +228,14 @@ static bool apply(const struct operation_run *run, struct error *err)
     uint16_t *sums = (uint16_t *)(void *)(totals + bytes);
     uint8_t *nothing = (uint8_t *)(sums + bytes); /* a row beside the picture */
     memset(sums, 0, bytes * (sizeof(*sums) + sizeof(*nothing)));
-    for (int y = -reach; y < height; y++) {
-        bool more = y + reach<height, less = y> reach;
+    for (int y = first - reach; y < run->bottom; y++) {
+        const bool more = y + reach < height, less = y - reach - 1 >= first;
 
         move_down(run->portable,
                   &(struct column_sums){
                       sums, more ? run->in + (size_t)(y + reach) * bytes : nothing,
                       less ? run->in + (size_t)(y - reach - 1) * bytes : nothing, bytes});
-        if (y < 0)
+        if (y < run->top)
             continue;
         if (y % OPERATION_ROWS == 0 && !image_cancelled_check(run->cancelled, err))
             return false;
@@ -219,7 +252,7 @@ static bool parse(const char *name, const char *value, int *ret, struct error *e
 
 static double cost_ns(int value)
 {
-    return value == 3 ? 1 : 8;
+    return value <= FEW ? 1 : 8;
 }
 
 const struct operation operation_mean = {

@@ -175,7 +175,7 @@ static bool median_by_network(const struct operation_run *run, struct error *err
     if (!scratch_buffer_need(run->work, (size_t)k * stride, err))
         return false;
     uint8_t *sorted = run->work->data;
-    for (int y = 0; y < run->size.height; y++) {
+    for (int y = run->top; y < run->bottom; y++) {
         struct columns columns = {.bytes = bytes, .sorted = sorted + edge, .stride = stride};
 
         if (y % OPERATION_ROWS == 0 && !image_cancelled_check(run->cancelled, err))

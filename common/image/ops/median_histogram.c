@@ -130,9 +130,9 @@ static bool median_strip(const struct strip *s, struct error *err)
     const int reach = s->run->value / 2;
 
     memset(s->columns, 0, sizeof(*s->columns));
-    for (int y = -reach; y < reach; y++)
+    for (int y = s->run->top - reach; y < s->run->top + reach; y++)
         count_row(s, y, 1);
-    for (int y = 0; y < s->run->size.height; y++) {
+    for (int y = s->run->top; y < s->run->bottom; y++) {
         if (y % OPERATION_ROWS == 0 && !image_cancelled_check(s->run->cancelled, err))
             return false;
         count_row(s, y + reach, 1);

@@ -143,7 +143,7 @@ bool operations_check(const struct image_options *options, const struct image_he
     return true;
 }
 
-bool operations_apply(const struct image_options *options, const atomic_bool *cancelled,
+bool operations_apply(const struct image_options *options, const struct image_input *input,
                       struct scratch_buffer buffers[2], struct scratch_buffer *work,
                       struct picture *picture, struct error *err)
 {
@@ -155,7 +155,7 @@ bool operations_apply(const struct image_options *options, const atomic_bool *ca
             .value = options->operations[i],
             .background = options->background,
             .work = work,
-            .cancelled = cancelled,
+            .cancelled = input->cancelled,
         };
 
         if (run.value == 0 || operations[i]->apply == NULL)
@@ -165,7 +165,7 @@ bool operations_apply(const struct image_options *options, const atomic_bool *ca
                 &buffers[1], RGB * (size_t)run.out_size.width * (size_t)run.out_size.height, err))
             return false;
         run.out = buffers[1].data;
-        if (!operations[i]->apply(&run, err))
+        if (!operation_apply(operations[i], &run, input->threads, err))
             return false;
         struct scratch_buffer made = buffers[1];
         buffers[1] = buffers[0];

@@ -16,6 +16,7 @@ struct operation_run {
     const uint8_t *in;
     uint8_t *out;
     struct image_size size, out_size;
+    int top, bottom;              /* the rows of `out` to make; others are not touched */
     int bands;                    /* 1 to 4 */
     int value;                    /* of the option, never 0 */
     uint32_t background;          /* 0xRRGGBB: what `out` shows beside the picture */
@@ -51,6 +52,11 @@ static inline size_t operation_row_bytes(const struct operation_run *run)
 bool operation_parse_window(const char *name, const char *value, int max, int *ret,
                             struct error *err) NODISCARD;
 
+/* All rows of run->out, by up to that many threads, this one included, where it is worth it. The
+ * same bytes. Errors as `apply`. */
+bool operation_apply(const struct operation *operation, const struct operation_run *run,
+                     int threads, struct error *err) NODISCARD;
+
 /* --- all of them --- */
 
 /* Whether anything is to be done at all. */
@@ -79,7 +85,7 @@ bool operations_check(const struct image_options *options, const struct image_he
 
 /* Apply them to `picture`, which lies in buffers[0]; both buffers may be exchanged, and hold the
  * result. *picture is then that. */
-bool operations_apply(const struct image_options *options, const atomic_bool *cancelled,
+bool operations_apply(const struct image_options *options, const struct image_input *input,
                       struct scratch_buffer buffers[2], struct scratch_buffer *work,
                       struct picture *picture, struct error *err) NODISCARD;
 

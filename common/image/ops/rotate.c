@@ -32,6 +32,11 @@ static struct turned view_of(const struct operation_run *run)
     }
 }
 
+static int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
 /* Of what comes out. */
 struct block {
     int left, top, right, bottom;
@@ -105,6 +110,38 @@ __attribute__((target("avx2"))) static inline void turn_square(const struct squa
         _mm_storeu_si128((__m128i_u *)(s->to + i * s->to_row), _mm_shuffle_epi8(row[i], pack));
 }
 
+/* A row backwards, five pixels at a time: 16 bytes are read, of which the first is none of theirs,
+ * and written, of which the last is repaired by what comes next. */
+__attribute__((target("avx2"))) static void reverse_row(const uint8_t *from, uint8_t *to, int width)
+{
+    enum { FIVE = 5 };
+    const __m128i backwards = _mm_setr_epi8(13, 14, 15, 10, 11, 12, 7, 8, 9, 4, 5, 6, 1, 2, 3, -1);
+    const uint8_t *end = from + (ptrdiff_t)width * RGB;
+    int x = 0;
+
+    for (; x < width - FIVE; x += FIVE, to += FIVE * RGB) {
+        end -= FIVE * RGB;
+        _mm_storeu_si128(
+            (__m128i_u *)to,
+            _mm_shuffle_epi8(_mm_loadu_si128((const __m128i_u *)(end - 1)), backwards));
+    }
+    for (; x < width; x++, to += RGB)
+        memcpy(to, end -= RGB, RGB);
+}
+
+/* As copy_blocks for half a turn. False: not on this processor, or not of such pixels. */
+static bool reverse_rows(const struct operation_run *run)
+{
+    const size_t row = operation_row_bytes(run);
+
+    if (run->portable || run->bands != RGB || run->value != 180 || !__builtin_cpu_supports("avx2"))
+        return false;
+    for (int y = run->top; y < run->bottom; y++)
+        reverse_row(run->in + (size_t)(run->size.height - 1 - y) * row, run->out + (size_t)y * row,
+                    run->size.width);
+    return true;
+}
+
 /* As copy_block for a quarter turn, whose squares are all inside: see square_room. Squares are
  * written from left to right, so that each one's right neighbour repairs what it wrote beyond. */
 __attribute__((target("avx2"))) static void copy_squares(const struct operation_run *run,
@@ -127,25 +164,22 @@ __attribute__((target("avx2"))) static void copy_squares(const struct operation_
         }
 }
 
-/* What squares can make of the picture: two pixels stay at each side, since squares read and write
- * four bytes beyond themselves. */
+/* What squares can make of the rows: two pixels stay at each side of the picture, since squares
+ * read and write four bytes beyond themselves. */
 static struct block square_room(const struct operation_run *run)
 {
     enum { BESIDE = 2 };
-    struct block room = {0, BESIDE, 0, BESIDE};
+    const struct block none = {.top = run->top, .bottom = run->top};
+    const int bottom = least(run->bottom, run->out_size.height - BESIDE);
+    struct block room = {.top = run->top > BESIDE ? run->top : BESIDE};
 
     if (run->portable || run->bands != RGB || run->value == 180 || !__builtin_cpu_supports("avx2"))
-        return (struct block){0};
+        return none;
     room.right = (run->out_size.width - BESIDE) / SQUARE * SQUARE;
-    room.bottom += (run->out_size.height - 2 * BESIDE) / SQUARE * SQUARE;
-    return room.right > 0 && room.bottom > room.top ? room : (struct block){0};
+    room.bottom = room.top + (bottom - room.top) / SQUARE * SQUARE;
+    return room.right > 0 && room.bottom > room.top ? room : none;
 }
 #endif
-
-static int least(int a, int b)
-{
-    return a < b ? a : b;
-}
 
 /* Blocks of `all`, from left to right. */
 static bool copy_blocks(const struct operation_run *run, struct block all,
@@ -167,19 +201,21 @@ static bool copy_blocks(const struct operation_run *run, struct block all,
 
 static bool rotate_quarters(const struct operation_run *run, struct error *err)
 {
-    const int width = run->out_size.width, height = run->out_size.height;
-    struct block room = {0};
+    const int width = run->out_size.width;
+    struct block room = {.top = run->top, .bottom = run->top};
 
 #ifdef __x86_64__
+    if (reverse_rows(run))
+        return image_cancelled_check(run->cancelled, err);
     room = square_room(run);
     if (!copy_blocks(run, room, copy_squares, err))
         return false;
 #endif
     /* what is above, beside (which also repairs) and below */
-    return copy_blocks(run, (struct block){0, 0, width, room.top}, copy_block, err) &&
+    return copy_blocks(run, (struct block){0, run->top, width, room.top}, copy_block, err) &&
            copy_blocks(run, (struct block){room.right, room.top, width, room.bottom}, copy_block,
                        err) &&
-           copy_blocks(run, (struct block){0, room.bottom, width, height}, copy_block, err);
+           copy_blocks(run, (struct block){0, room.bottom, width, run->bottom}, copy_block, err);
 }
 
 static struct image_size size_after(int degrees, struct image_size in)

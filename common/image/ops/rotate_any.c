@@ -77,10 +77,10 @@ bool rotate_any(const struct operation_run *run, struct error *err)
     const double c = cos(radians(run->value)), s = sin(radians(run->value));
     const int64_t step_x = llround(c * unit), step_y = llround(-s * unit);
     uint8_t beside[BANDS_MAX];
-    uint8_t *to = run->out;
+    uint8_t *to = run->out + (size_t)run->top * (size_t)run->out_size.width * (size_t)run->bands;
 
     background_pixel(run, beside);
-    for (int y = 0; y < run->out_size.height; y++) {
+    for (int y = run->top; y < run->bottom; y++) {
         /* around the centres of both pictures, which stay where they are */
         const double dx = 0.5 - run->out_size.width / 2.0,
                      dy = y + 0.5 - run->out_size.height / 2.0;

@@ -17,7 +17,9 @@ static const char *lines(const char *origins, const char *origin)
     return out;
 }
 
-#define EXPOSE "Access-Control-Expose-Headers: Content-Range, ETag, Retry-After, X-Request-Id\r\n"
+#define EXPOSE                                                                                     \
+    "Access-Control-Expose-Headers: "                                                              \
+    "Content-Range, ETag, Retry-After, Server-Timing, X-Request-Id\r\n"
 #define ALLOW(origin) "Access-Control-Allow-Origin: " origin "\r\n" EXPOSE
 #define VARY "Vary: Origin\r\n"
 

@@ -52,6 +52,37 @@ static void media_types(void **state)
     assert_string_equal(type, "");
 }
 
+static void a_page_is_for_browsers(void **state)
+{
+    static const struct {
+        const char *accept;
+        bool html;
+    } cases[] = {
+        {"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", true},
+        {"text/html", true},
+        {"TEXT/HTML;q=0.5", true},
+        {"application/json;q=0.2 ,\ttext/html ; q=0.3", true},
+        {"", false},
+        {"*/*", false},
+        {"text/*", false},
+        {"text/html;q=0", false},
+        {"text/html;q=", false},
+        {"application/json, text/html", false},
+        {"application/json, text/html;q=0.9, */*;q=0.1", false},
+        {"text/htmlx, xtext/html", false},
+        {",, ,", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        const struct http_field header = {"accept", cases[i].accept};
+        if (request_prefers_html(&(struct request){.headers = &header, .header_count = 1}) !=
+            cases[i].html)
+            fail_msg("%s", cases[i].accept);
+    }
+    assert_false(request_prefers_html(&(struct request){0}));
+}
+
 static void request_ids(void **state)
 {
     char longest[REQUEST_ID_MAX + 2];
@@ -261,6 +292,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fields_are_looked_up),
         cmocka_unit_test(media_types),
+        cmocka_unit_test(a_page_is_for_browsers),
         cmocka_unit_test(request_ids),
         cmocka_unit_test(traceparents),
         cmocka_unit_test(framing),

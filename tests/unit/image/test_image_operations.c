@@ -68,9 +68,10 @@ static struct canvas canvas_of(const uint8_t *pixels, int width, int height, int
     return c;
 }
 
-/* `in` exactly as large as it must be, so that a sanitizer sees what is read beyond. */
-static struct canvas operate(const struct operation *o, int value, const struct canvas *in,
-                             bool portable)
+/* `in` exactly as large as it must be, so that a sanitizer sees what is read beyond. In strips of
+ * `rows`, from the last to the first; 0: all at once. */
+static struct canvas operate_in_strips(const struct operation *o, int value,
+                                       const struct canvas *in, bool portable, int rows)
 {
     CLEANUP(scratch_buffer_done) struct scratch_buffer work = {0};
     CLEANUP_FREE uint8_t *exact = malloc(canvas_bytes(in));
@@ -90,10 +91,20 @@ static struct canvas operate(const struct operation *o, int value, const struct 
     run.out_size = o->size != NULL ? o->size(value, run.size) : run.size;
     struct canvas out = canvas_new(run.out_size.width, run.out_size.height, in->bands);
     run.out = out.pixels;
-    assert_true(o->apply(&run, &err));
+    run.bottom = run.out_size.height;
+    for (; run.bottom > 0; run.bottom = run.top) {
+        run.top = rows == 0 || rows > run.bottom ? 0 : run.bottom - rows;
+        assert_true(o->apply(&run, &err));
+    }
     for (size_t i = 0; i < GUARD; i++)
         assert_int_equal(out.pixels[canvas_bytes(&out) + i], GUARD_BYTE);
     return out;
+}
+
+static struct canvas operate(const struct operation *o, int value, const struct canvas *in,
+                             bool portable)
+{
+    return operate_in_strips(o, value, in, portable, 0);
 }
 
 static void assert_same(const struct canvas *a, const struct canvas *b)
@@ -330,6 +341,82 @@ static void test_alpha(void **state)
     assert_memory_equal(at(&out, out.width / 2, out.height / 2, 0), "\xff\xff\xff\xff", 4);
 }
 
+static void assert_strips(const struct operation *o, int value, const struct canvas *in)
+{
+    for (int portable = 0; portable < 2; portable++) {
+        CANVAS whole = operate(o, value, in, portable != 0);
+
+        for (int rows = 1; rows < 2 * whole.height; rows += 1 + rows / 2) {
+            CANVAS strips = operate_in_strips(o, value, in, portable != 0, rows);
+            assert_same(&whole, &strips);
+        }
+    }
+}
+
+/* Strips of any height, each made for itself: what threads do. */
+static void test_strips(void **state)
+{
+    static const int degrees[] = {1, 90, 135, 180, 270, 300};
+
+    (void)state;
+    for (int i = 0; i < 12; i++) {
+        CANVAS in = any_canvas(i);
+
+        for (int k = 3; k <= 15; k += 2)
+            assert_strips(&operation_median, k, &in);
+        for (int k = 3; k <= 31; k += 4)
+            assert_strips(&operation_mean, k, &in);
+        for (size_t d = 0; d < ARRAY_SIZE(degrees); d++)
+            assert_strips(&operation_rotate, degrees[d], &in);
+    }
+}
+
+static atomic_int threads_seen;
+
+/* Notes rows and threads: each row is made once, by however many threads. */
+static bool note(const struct operation_run *run, struct error *err)
+{
+    (void)err;
+    atomic_fetch_add(&threads_seen, 1);
+    for (int y = run->top; y < run->bottom; y++)
+        run->out[y]++;
+    return scratch_buffer_need(run->work, 10, err);
+}
+
+static double ten_ms(int value)
+{
+    return value;
+}
+
+static void test_threads(void **state)
+{
+    static const struct operation noting = {.apply = note, .cost_ns = ten_ms};
+    static const struct {
+        int height, ms, threads, strips;
+    } cases[] = {{1000, 100, 1, 1}, {1000, 100, 0, 1}, {1000, 100, 3, 3}, {1000, 9, 4, 1},
+                 {1000, 11, 4, 2},  {10, 100, 4, 1},   {65, 100, 8, 2},   {10000, 1000, 99, 16}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        CLEANUP(scratch_buffer_done) struct scratch_buffer work = {0};
+        CANVAS out = canvas_new(1, cases[i].height, 1);
+        struct operation_run run = {.out = out.pixels,
+                                    .size = {1, cases[i].height},
+                                    .out_size = {1, cases[i].height},
+                                    .bands = 1,
+                                    .value = cases[i].ms * 1000000 / cases[i].height,
+                                    .work = &work};
+        struct error err = {0};
+
+        atomic_store(&threads_seen, 0);
+        memset(out.pixels, 0, canvas_bytes(&out));
+        assert_true(operation_apply(&noting, &run, cases[i].threads, &err));
+        assert_int_equal(threads_seen, cases[i].strips);
+        for (size_t y = 0; y < canvas_bytes(&out); y++)
+            assert_int_equal(out.pixels[y], 1);
+    }
+}
+
 static void test_cancelled(void **state)
 {
     static const atomic_bool cancelled = true;
@@ -344,6 +431,7 @@ static void test_cancelled(void **state)
                                     .out = out.pixels,
                                     .size = {10, 10},
                                     .out_size = {10, 10},
+                                    .bottom = 10,
                                     .bands = 3,
                                     .value = values[i][1],
                                     .work = &work,
@@ -367,6 +455,8 @@ int main(void)
         cmocka_unit_test(test_any_angle),
         cmocka_unit_test(test_direction),
         cmocka_unit_test(test_alpha),
+        cmocka_unit_test(test_strips),
+        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_cancelled),
     };
 

@@ -363,6 +363,34 @@ static bool nap_and_note(void *state, void *arg, const atomic_bool *cancelled, s
     return note_order(state, arg, cancelled, err);
 }
 
+/* What a large job may use more: nothing while small ones come. */
+static void idle_workers_are_spare(void **state)
+{
+    struct worker_pool *pool = pool_of(3, 4);
+    struct caller caller;
+    struct held held;
+    int64_t before_ms;
+    int spare;
+
+    (void)state;
+    assert_int_equal(worker_pool_spare(pool), 3);
+    held_init(&held);
+    call_large(&caller, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
+    sem_wait(&held.running);
+    assert_int_equal(worker_pool_spare(pool), 2);
+    do { /* once more when this thread was held up for as long as the worker is kept */
+        before_ms = clock_monotonic_ms();
+        run_small(pool);
+        spare = worker_pool_spare(pool);
+    } while (clock_monotonic_ms() - before_ms > 900);
+    assert_int_equal(spare, 0);
+    for (int i = 0; i < 10000 && worker_pool_spare(pool) == 0; i++)
+        usleep(1000);
+    assert_int_equal(worker_pool_spare(pool), 2);
+    let_go(&caller, &held);
+    worker_pool_free(pool);
+}
+
 static void small_jobs_come_between_large_ones(void **state)
 {
     enum { LARGE = 2, ALL = 8 };
@@ -609,6 +637,84 @@ static void waiting_for_memory_ends_at_the_deadline(void **state)
     worker_pool_free(pool);
 }
 
+/* ---- scarce jobs */
+
+static struct worker_pool *pool_with_scarce(int workers, int scarce_max)
+{
+    struct error err = {0};
+    struct worker_pool *pool = worker_pool_new(
+        &(struct worker_pool_options){.workers = workers, .queue_max = 8, .scarce_max = scarce_max},
+        &err);
+
+    assert_non_null(pool);
+    return pool;
+}
+
+static void call_scarce(struct caller *caller, struct worker_pool *pool, struct held *held,
+                        int64_t deadline_ms)
+{
+    held_init(held);
+    *caller = (struct caller){
+        .pool = pool,
+        .job = {.run = hold, .arg = held, .large = true, .scarce = true},
+        .deadline_ms = deadline_ms,
+    };
+    assert_int_equal(pthread_create(&caller->thread, NULL, caller_main, caller), 0);
+}
+
+/* The others wait in the queue, where they hold no worker, and up nothing that is not scarce. */
+static void few_scarce_jobs_run_at_a_time(void **state)
+{
+    (void)state;
+    for (int max = 1; max <= 2; max++) {
+        enum { SCARCE = 5 };
+        struct worker_pool *pool = pool_with_scarce(4, max);
+        const int64_t deadline = clock_monotonic_ms() + FAR_MS;
+        struct caller callers[SCARCE], large;
+        struct held held[SCARCE], other;
+
+        for (int i = 0; i < SCARCE; i++) {
+            call_scarce(&callers[i], pool, &held[i], deadline);
+            if (i < max)
+                sem_wait(&held[i].running);
+            wait_for_depth(pool, i < max ? 0 : i + 1 - max);
+        }
+        for (int i = 0; i < 20; i++)
+            run_small(pool);
+        held_init(&other);
+        call_large(&large, pool, hold, &other, deadline);
+        sem_wait(&other.running);
+        assert_int_equal(worker_pool_busy(pool), max + 1);
+        assert_int_equal(worker_pool_queue_depth(pool), SCARCE - max);
+        let_go(&large, &other);
+        for (int i = 0; i < SCARCE; i++) { /* each one's end is the next one's turn */
+            let_go(&callers[i], &held[i]);
+            if (i + max < SCARCE)
+                sem_wait(&held[i + max].running);
+            assert_int_equal(worker_pool_busy(pool), i + max < SCARCE ? max : SCARCE - 1 - i);
+        }
+        worker_pool_free(pool);
+    }
+}
+
+static void waiting_for_a_turn_ends_at_the_deadline(void **state)
+{
+    struct worker_pool *pool = pool_with_scarce(2, 1);
+    struct caller first, late;
+    struct held held[2];
+
+    (void)state;
+    call_scarce(&first, pool, &held[0], clock_monotonic_ms() + FAR_MS);
+    sem_wait(&held[0].running);
+    call_scarce(&late, pool, &held[1], clock_monotonic_ms() + 30);
+    pthread_join(late.thread, NULL);
+    assert_false(late.ok);
+    assert_int_equal(late.err.code, ERROR_DEADLINE);
+    assert_int_equal(worker_pool_queue_depth(pool), 0);
+    let_go(&first, &held[0]);
+    worker_pool_free(pool);
+}
+
 static void each_worker_has_its_state(void **state)
 {
     struct states states = {.fail_from = 3};
@@ -724,12 +830,15 @@ int main(void)
         cmocka_unit_test(first_come_first_served),
         cmocka_unit_test(large_jobs_alone_use_every_worker),
         cmocka_unit_test(a_worker_is_kept_for_small_jobs_while_there_are_any),
+        cmocka_unit_test(idle_workers_are_spare),
         cmocka_unit_test(small_jobs_come_between_large_ones),
         cmocka_unit_test(large_jobs_do_not_starve),
         cmocka_unit_test(large_jobs_have_deadlines_too),
         cmocka_unit_test(large_jobs_wait_for_memory),
         cmocka_unit_test(what_is_larger_than_the_budget_runs_alone),
         cmocka_unit_test(waiting_for_memory_ends_at_the_deadline),
+        cmocka_unit_test(few_scarce_jobs_run_at_a_time),
+        cmocka_unit_test(waiting_for_a_turn_ends_at_the_deadline),
         cmocka_unit_test(each_worker_has_its_state),
         cmocka_unit_test(a_state_that_cannot_be_made_fails_the_pool),
         cmocka_unit_test(what_is_accepted_runs_once),
