@@ -150,7 +150,8 @@ static bool open_database(struct catalogue *c, bool *damaged, struct error *err)
         return false;
     }
     if (db_migrate(c->db, catalogue_migrations, catalogue_migration_count, err) &&
-        db_read(c->db, read_last_seq, c, clock_monotonic_ms() + CATALOGUE_CALL_MS, err))
+        /* by the writer: a reader would be one more connection to open at start */
+        db_write(c->db, read_last_seq, c, clock_monotonic_ms() + CATALOGUE_CALL_MS, err))
         return true;
     *damaged = db_is_damaged(c->db);
     db_close(TAKE_PTR(c->db));

@@ -2,8 +2,11 @@
 #ifndef DARKROOM_CATALOGUE_CATALOGUE_INTERNAL_H
 #define DARKROOM_CATALOGUE_CATALOGUE_INTERNAL_H
 
-#include "catalogue/catalogue.h"
+#include "base/json.h"
 #include "db/db.h"
+#include "events/outbox/outbox.h"
+#include "image/image.h"
+#include "store/store.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -15,6 +18,8 @@ enum {
     /* for those that a push's reply announces long before, unless it is lost */
     CATALOGUE_LOOK_PUSHED_MS = 60000,
 };
+
+struct catalogue_upload;
 
 struct catalogue_view {
     char id[SHA256_HEX_LEN + 1];

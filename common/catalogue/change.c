@@ -1,3 +1,4 @@
+#include "catalogue/catalogue.h"
 #include "catalogue/catalogue_internal.h"
 
 #include <string.h>

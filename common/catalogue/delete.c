@@ -2,6 +2,7 @@
  * was marked is finished after a kill; an upload of the same picture waits until then. */
 #include "base/clock.h"
 #include "base/xmalloc.h"
+#include "catalogue/catalogue.h"
 #include "catalogue/catalogue_internal.h"
 #include "objects/object_name.h"
 

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/threads.h"
 #include "base/xmalloc.h"
+#include "catalogue/catalogue.h"
 #include "catalogue/catalogue_internal.h"
 
 #include <string.h>
@@ -206,7 +207,7 @@ static void *filler_main(void *arg)
 
 struct turn {
     int64_t flush_ms, look_ms, rest_ms; /* due */
-    bool failing;
+    bool looked, failing;
 };
 
 static bool work(struct catalogue *c, struct turn *t, struct error *err)
@@ -224,7 +225,8 @@ static bool work(struct catalogue *c, struct turn *t, struct error *err)
     }
     if (now >= t->look_ms) {
         t->look_ms = now + CATALOGUE_LOOK_MS;
-        if (!catalogue_look_for_results(c, &more, err))
+        t->looked = t->looked || catalogue_look_soon(c, err);
+        if (!t->looked || !catalogue_look_for_results(c, &more, err))
             return false;
         if (more)
             t->look_ms = now;
@@ -259,10 +261,10 @@ static void *keeper_main(void *arg)
 {
     struct catalogue *c = arg;
     int64_t now = clock_monotonic_ms();
-    struct turn t = {.flush_ms = now + FLUSH_MS, .look_ms = now, .rest_ms = now + ONCE_MS};
+    struct turn t = {
+        .flush_ms = now + FLUSH_MS, .look_ms = now + CATALOGUE_LOOK_MS, .rest_ms = now + ONCE_MS};
     struct error err = {0};
 
-    report(&t, catalogue_look_soon(c, &err), &err);
     pthread_mutex_lock(&c->lock);
     while (!c->stopping) {
         if (due_ms(c, &t) > clock_monotonic_ms()) {

@@ -1,6 +1,7 @@
 /* What is on a picture, from the result that classify_service stored beside it: read when a push's
  * reply says that it is there, and looked for when nothing does. */
 #include "base/clock.h"
+#include "catalogue/catalogue.h"
 #include "catalogue/catalogue_internal.h"
 #include "objects/object_name.h"
 #include "objects/result_key.h"

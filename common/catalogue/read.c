@@ -1,4 +1,5 @@
 #include "base/clock.h"
+#include "catalogue/catalogue.h"
 #include "catalogue/catalogue_internal.h"
 #include "objects/object_name.h"
 

@@ -1,6 +1,7 @@
 /* The images' part anew from the store. Rows are numbered by their objects' time, so that the order
  * is that of the uploads. Beside it pictures may be added and deleted. */
 #include "base/clock.h"
+#include "catalogue/catalogue.h"
 #include "catalogue/catalogue_internal.h"
 #include "catalogue/dimensions.h"
 #include "objects/object_name.h"

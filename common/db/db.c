@@ -1,3 +1,5 @@
+#include "db/db.h"
+
 #include "base/clock.h"
 #include "base/strings.h"
 #include "base/threads.h"

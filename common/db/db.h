@@ -10,6 +10,7 @@
 #define DARKROOM_DB_DB_H
 
 #include "base/bytes.h"
+#include "db/rows.h"
 
 struct db;
 struct db_session; /* in a transaction */
@@ -69,13 +70,6 @@ void db_tidy(struct db *db);
 
 /* ---- statements ---- */
 
-struct db_value {
-    enum { DB_VALUE_NULL, DB_VALUE_INT, DB_VALUE_REAL, DB_VALUE_TEXT } type;
-    int64_t integer;
-    double real;
-    const char *text; /* borrowed until the rows are done */
-};
-
 static inline struct db_value db_int(int64_t v)
 {
     return (struct db_value){.type = DB_VALUE_INT, .integer = v};
@@ -88,14 +82,6 @@ static inline struct db_value db_text(const char *v)
 {
     return (struct db_value){.type = v == NULL ? DB_VALUE_NULL : DB_VALUE_TEXT, .text = v};
 }
-
-struct db_rows {
-    struct db_session *session;
-    void *statement, *result;
-    int row;
-};
-
-enum db_step { DB_ROW, DB_DONE, DB_FAILED };
 
 /* Begin a statement, prepared once a session. */
 bool db_query(struct db_session *session, const char *sql, const struct db_value *args,

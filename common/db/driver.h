@@ -2,7 +2,8 @@
 #ifndef DARKROOM_DB_DRIVER_H
 #define DARKROOM_DB_DRIVER_H
 
-#include "db/db.h"
+#include "base/error.h"
+#include "db/rows.h"
 
 #include <pthread.h>
 #include <sys/queue.h>

@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "base/xmalloc.h"
+#include "db/db.h"
 #include "db/driver.h"
 
 #include <string.h>
@@ -73,7 +74,7 @@ static bool apply_next(void *ctx, struct db_session *s, struct error *err)
             error_wrap(err, "migration %s", next->name));
 }
 
-/* At most starts look at this: one that reads takes no lock. */
+/* What most starts find. */
 static bool is_current(void *ctx, struct db_session *s, struct error *err)
 {
     struct migrate *m = ctx;
@@ -89,7 +90,7 @@ bool db_migrate(struct db *db, const struct db_migration *list, size_t count, st
     int64_t deadline_ms = clock_monotonic_ms() + db->connect_ms;
     struct error ignored = {0};
 
-    if (db_is_sqlite(db) && db_read(db, is_current, &m, deadline_ms, &ignored) && !m.more)
+    if (db_is_sqlite(db) && db_write(db, is_current, &m, deadline_ms, &ignored) && !m.more)
         return true;
     m.more = true;
     while (m.more)

@@ -3,6 +3,7 @@
  * The rows are made by one statement. Then pages at random places are read, in turn without a
  * filter and with each; then uploads' events are committed to an outbox, without a row and with
  * one. */
+#include "catalogue/catalogue.h"
 #include "catalogue/catalogue_internal.h"
 
 #include "base/clock.h"

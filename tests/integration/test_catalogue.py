@@ -11,6 +11,7 @@ import time
 import pytest
 
 from conftest import BUILD, MODEL, PHOTOS, Service, Stack, needs_photos, wait_for
+from disk import CHANGE, DIE, ENOSPC, SYNC, WRITE, Disk
 from endpoint import Endpoint
 from images import encode, gradient, numbered_jpeg
 from postgres import Postgres
@@ -308,6 +309,95 @@ def test_nothing_acknowledged_is_missing_after_kill(tmp_path, services, url, end
         assert set(acknowledged) <= set(walk(service, 200))
     for id_ in walk(service, 200):
         assert service.get(f"/images/{id_}").status == 200
+
+
+@pytest.fixture(name="faulty")
+def fixture_faulty(tmp_path, services, endpoint):
+    """preprocess-service whose catalogue is on a disk that fails on demand."""
+    disk = Disk(tmp_path)
+    services.append(Service("preprocess-service", tmp_path, EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub",
+                            CATALOGUE_URL=f"sqlite:{tmp_path}/list/catalogue.db", **disk.env))
+    services[-1].start()
+    return services[-1], disk
+
+
+def test_a_full_disk_promises_nothing(faulty, tmp_path):
+    service, disk = faulty
+    kept = [upload(service, n)["id"] for n in range(5)]
+    disk.fail(WRITE | SYNC, ENOSPC, f"{tmp_path}/list/*")
+    for n in range(10, 13):
+        reply = service.upload(numbered_jpeg(n, PICTURE))
+        assert reply.status == 503 and reply.headers["Retry-After"]
+    assert ids(service) == kept[::-1]
+    assert service.get(f"/images/{kept[0]}").status == 200
+    wait_for(lambda: disk.failed > 0 and "looked after" in service.log(), "the log to say so")
+    disk.mend()
+    kept += [upload(service, n)["id"] for n in range(10, 13)]
+    assert ids(service) == kept[::-1]
+    service.stop()
+    service.restart()
+    assert ids(service) == kept[::-1]
+
+
+@pytest.mark.faults
+def test_killed_in_any_write_nothing_is_missing(faulty, tmp_path):
+    """Before the nth write, sync or renaming of a file of the catalogue, half a write done, too."""
+    service, disk = faulty
+    kept, n = [], 0
+    for skip in (0, 1, 2, 5, 11, 23, 47, 95):
+        disk.fail(CHANGE, DIE, f"{tmp_path}/list/*", skip=skip, torn=skip % 2 == 1)
+        while True:
+            try:
+                reply = service.upload(numbered_jpeg(n, PICTURE))
+            except OSError:
+                break
+            assert reply.status == 200, reply
+            kept.append(reply.json()["id"])
+            n += 1
+        assert service.process.wait(30) == -signal.SIGKILL
+        service.process = None
+        disk.mend()
+        service.restart()
+        assert set(kept) <= set(walk(service, 200))
+        assert len(walk(service, 200)) <= n + 1
+
+
+@pytest.mark.faults
+def test_nothing_acknowledged_is_missing_after_kills_of_postgresql(tmp_path, services):
+    server = Postgres(fsync=True)
+    acknowledged, stop = [], threading.Event()
+    try:
+        server.start()
+        services.append(Service("preprocess-service", tmp_path, EVENTS_URL="none:",
+                                CATALOGUE_URL=server.new_database()))
+        service = services[-1].start()
+
+        def load(first):
+            for n in range(first, first + 10000):
+                while not stop.is_set():
+                    reply = service.upload(numbered_jpeg(n, PICTURE))
+                    if reply.status == 200:
+                        acknowledged.append(reply.json()["id"])
+                        break
+                    assert reply.status == 503, reply
+                    stop.wait(0.05)
+        loaders = [threading.Thread(target=load, args=(i * 10000,)) for i in range(4)]
+        for loader in loaders:
+            loader.start()
+        for _ in range(4):
+            wait_for(lambda least=len(acknowledged) + 15: len(acknowledged) > least, "uploads")
+            server.stop(signal.SIGKILL)
+            server.start()
+        wait_for(lambda least=len(acknowledged) + 15: len(acknowledged) > least, "uploads")
+        stop.set()
+        for loader in loaders:
+            loader.join()
+        assert set(acknowledged) <= set(walk(service, 200))
+        for id_ in walk(service, 200):
+            assert service.get(f"/images/{id_}").status == 200
+    finally:
+        stop.set()
+        server.remove()
 
 
 def test_a_lost_catalogues_last_second_comes_from_the_outbox(tmp_path, services, endpoint):

@@ -146,8 +146,18 @@ bool outbox_add(struct outbox *o, const struct event *event, int64_t deadline_ms
 
 /* ---- records */
 
+static bool may_have_records(struct outbox *o)
+{
+    pthread_mutex_lock(&o->lock);
+    bool records = o->counts.records;
+    pthread_mutex_unlock(&o->lock);
+    return records;
+}
+
 bool outbox_records(struct outbox *o, outbox_record_fn fn, void *ctx, struct error *err)
 {
+    if (!may_have_records(o)) /* most starts: nothing is opened for it */
+        return true;
     CLEANUP(outbox_db_close) struct outbox_db db = {0};
     sqlite3_stmt *s = NULL;
     bool ok = outbox_db_connect(o->path, 0, RECONCILED_MS, &db, err);

@@ -68,7 +68,8 @@ static const char *const statements[SQL_COUNT] = {
                  " ORDER BY not_before_ms, seq LIMIT ?1",
     [SQL_COUNTS] = "SELECT (SELECT count(*) FROM event WHERE state = 0),"
                    " (SELECT count(*) FROM event WHERE state = 1),"
-                   " (SELECT value FROM meta WHERE key = 'reconcile')",
+                   " (SELECT value FROM meta WHERE key = 'reconcile'),"
+                   " EXISTS (SELECT 1 FROM record)",
     [SQL_VERSION] = "PRAGMA data_version",
 };
 
@@ -267,7 +268,8 @@ bool outbox_db_recount(struct outbox_db *db, struct outbox_counts *ret, struct e
     if (ok) {
         *ret = (struct outbox_counts){.pending = sqlite3_column_int64(s, 0),
                                       .dead = sqlite3_column_int64(s, 1),
-                                      .reconcile = sqlite3_column_int64(s, 2)};
+                                      .reconcile = sqlite3_column_int64(s, 2),
+                                      .records = sqlite3_column_int64(s, 3) != 0};
         db->version = version;
     }
     sqlite3_reset(s);

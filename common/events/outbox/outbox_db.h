@@ -41,6 +41,7 @@ struct outbox_db {
 struct outbox_counts {
     int64_t pending;
     int64_t dead;
+    bool records;      /* there were some at the last outbox_db_recount */
     int64_t reconcile; /* not 0: needed; another value for each reason to */
 };
 

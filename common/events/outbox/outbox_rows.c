@@ -33,8 +33,8 @@ static bool find_pending(struct outbox_db *db, struct outbox_write *w, bool *fou
 
 /* The clock makes numbers that no earlier record of this file has: one that was forgotten is
  * forgotten once more, when the commit failed and is tried again. */
-static bool add_record(struct outbox_db *db, const struct outbox_batch *batch,
-                       const struct event *event, struct error *err)
+static bool add_record(struct outbox_db *db, struct outbox_batch *batch, const struct event *event,
+                       struct error *err)
 {
     sqlite3_stmt *s = db->sql[SQL_RECORD];
     int64_t now = batch->wall_ms * 1000;
@@ -43,6 +43,7 @@ static bool add_record(struct outbox_db *db, const struct outbox_batch *batch,
         return true;
     db->last_record = now > db->last_record ? now : db->last_record + 1;
     *event->record_seq = db->last_record;
+    batch->counts.records = true;
     sqlite3_bind_int64(s, 1, db->last_record);
     bind_text(s, 2, event->record);
     return outbox_db_step(db, SQL_RECORD, err);
