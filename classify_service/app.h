@@ -2,7 +2,7 @@
 #ifndef DARKROOM_CLASSIFY_APP_H
 #define DARKROOM_CLASSIFY_APP_H
 
-#include "app/open_publisher.h"
+#include "app/outgoing.h"
 #include "app/service.h"
 #include "image/image.h"
 #include "model/model.h"

@@ -1,6 +1,5 @@
 /* Image bytes to labels, on the worker pool. */
-#ifndef DARKROOM_CLASSIFY_CLASSIFY_H
-#define DARKROOM_CLASSIFY_CLASSIFY_H
+#pragma once
 
 #include "app.h"
 #include "base/context.h"
@@ -36,5 +35,3 @@ bool fetch_info(const struct context *ctx, const struct object *object, struct f
 bool fetch_data(const struct app *app, const struct context *ctx, const struct object *object,
                 struct fetched *fetched, struct error *err) NODISCARD;
 void fetched_done(struct fetched *fetched);
-
-#endif

@@ -1,6 +1,6 @@
 /* POST /pubsub: events in, one status out. 200 acknowledges them (labelled, ignored, or rejected
  * for good), 503 asks the sender to repeat. */
-#include "base/json_cost.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "http/encoding.h"

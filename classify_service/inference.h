@@ -5,8 +5,7 @@
  *   image   BYTES [n] or [n, 1]: images as files (in JSON: base64)
  *   tensor  FP32 [n, ...]: what the model wants, its shape is in the metadata
  *   scores  FP32 [n, classes], or BYTES [n, k] "score:index:label" with `classification`: k */
-#ifndef DARKROOM_INFERENCE_H
-#define DARKROOM_INFERENCE_H
+#pragma once
 
 #include "app.h"
 
@@ -62,5 +61,3 @@ bool inference_request_tensor(const struct inference_request *request, size_t i,
 /* The answer: `scores` holds those of all items, one after the other. */
 struct reply inference_reply_infer(const struct manifest *manifest,
                                    const struct inference_request *request, const float *scores);
-
-#endif

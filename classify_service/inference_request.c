@@ -1,5 +1,4 @@
 #include "base/json.h"
-#include "base/json_cost.h"
 #include "base/strings.h"
 #include "inference.h"
 #include "model/labels.h"

@@ -1,4 +1,5 @@
 #include "app.h"
+#include "base/xmalloc.h"
 #include "classify.h"
 
 EMBED_FILE(classify_openapi, "classify_service/openapi.json");
@@ -17,12 +18,8 @@ static void worker_free(void *state)
 static void *worker_new(void *ctx, struct error *err)
 {
     struct app *app = ctx;
-    struct classifier *classifier = calloc(1, sizeof(*classifier));
+    struct classifier *classifier = xcalloc(1, sizeof(*classifier));
 
-    if (classifier == NULL) {
-        error_oom(err);
-        return NULL;
-    }
     classifier->images = image_worker_new(&app->service.images, err);
     classifier->tensors = classifier->images != NULL ? model_tensors_new(app->model, err) : NULL;
     if (classifier->tensors == NULL) {

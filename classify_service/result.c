@@ -10,13 +10,6 @@
 
 enum { REJECTION_BYTES_MAX = 4096, REJECTION_TEXT_MAX = 1024 };
 
-static bool member_is(const json_t *result, const char *name, const char *value)
-{
-    const char *text = json_string_value(json_object_get(result, name));
-
-    return text != NULL && strcmp(text, value) == 0;
-}
-
 bool result_find(const struct app *app, const struct context *ctx,
                  const struct result_subject *subject, json_t **ret, struct error *err)
 {
@@ -34,8 +27,8 @@ bool result_find(const struct app *app, const struct context *ctx,
     /* replace a result that is not JSON, or that belongs to other bytes or another model */
     struct error malformed;
     json_t *result = json_read(buffer_view(&data), 0, &malformed);
-    if (member_is(result, "source_etag", subject->etag) &&
-        member_is(result, "model_sha256", model_manifest(app->model)->sha256))
+    if (json_is_text(json_object_get(result, "source_etag"), subject->etag) &&
+        json_is_text(json_object_get(result, "model_sha256"), model_manifest(app->model)->sha256))
         *ret = result;
     else
         json_decref(result);

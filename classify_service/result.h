@@ -1,6 +1,5 @@
 /* Stored results: "<object key>.json", one for each object, left untouched by duplicates. */
-#ifndef DARKROOM_CLASSIFY_RESULT_H
-#define DARKROOM_CLASSIFY_RESULT_H
+#pragma once
 
 #include "app.h"
 #include "base/context.h"
@@ -30,5 +29,3 @@ bool result_store(const struct app *app, const struct context *ctx,
 bool result_store_rejection(const struct context *ctx, struct store *store,
                             const struct announcement *event, const char *detail,
                             struct error *err) NODISCARD;
-
-#endif

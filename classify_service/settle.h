@@ -1,7 +1,6 @@
 /* The use case of POST /pubsub: an object was announced. Fetch it, label it, store the result and
  * announce that. */
-#ifndef DARKROOM_CLASSIFY_SETTLE_H
-#define DARKROOM_CLASSIFY_SETTLE_H
+#pragma once
 
 #include "app.h"
 #include "base/context.h"
@@ -21,5 +20,3 @@ void settle(const struct app *app, const struct context *ctx, const struct annou
 /* Why the object was rejected for good; NULL when it was not. */
 const char *settlement_rejection(const struct settlement *settlement);
 void settlement_done(struct settlement *settlement);
-
-#endif

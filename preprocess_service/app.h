@@ -2,7 +2,7 @@
 #ifndef DARKROOM_PREPROCESS_APP_H
 #define DARKROOM_PREPROCESS_APP_H
 
-#include "app/open_publisher.h"
+#include "app/outgoing.h"
 #include "app/service.h"
 #include "catalogue/catalogue.h"
 #include "events/outbox/outbox.h"

@@ -1,7 +1,6 @@
 #include "preprocess.h"
 
 #include "base/clock.h"
-#include "objects/content_id.h"
 #include "objects/object_name.h"
 #include "transform.h"
 

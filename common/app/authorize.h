@@ -1,13 +1,12 @@
 /* Who may call what, decided at a request's headers.
  *
- *   /healthz, /readyz   everybody, and OPTIONS too where CORS is on (a preflight has no
- * credentials) /pubsub             PUSH_TOKEN, or a token for PUSH_AUDIENCE of
- * PUSH_SERVICE_ACCOUNT: where both are set, either will do; where neither is, as the rest the rest
- * a token for AUTH_AUDIENCE of one of AUTH_EMAILS, if these are set
+ * - /healthz, /readyz: everybody; OPTIONS, too, where CORS is on (a preflight has no credentials).
+ * - /pubsub: PUSH_TOKEN, or a token for PUSH_AUDIENCE of PUSH_SERVICE_ACCOUNT. Neither set: as
+ * below.
+ * - the rest: a token for AUTH_AUDIENCE of one of AUTH_EMAILS, if these are set.
  *
  * Thread-safe. Why somebody was refused goes to the log; the client learns only that. */
-#ifndef DARKROOM_APP_AUTHORIZE_H
-#define DARKROOM_APP_AUTHORIZE_H
+#pragma once
 
 #include "app/settings.h"
 #include "http/request.h"
@@ -26,5 +25,3 @@ void authorizer_free(struct authorizer *authorizer);
  * at most 5 s, and seldom. */
 bool authorize(struct authorizer *authorizer, const struct request *req,
                struct error *err) NODISCARD;
-
-#endif

@@ -1,8 +1,7 @@
 /* Whether storage works, as far as is known: what /readyz says of it without ever waiting for it.
  * Any storage call updates the state (store_health); when it is older than 5 s, a thread of this
  * module's looks in the background, one look at a time. Thread-safe. */
-#ifndef DARKROOM_APP_READINESS_H
-#define DARKROOM_APP_READINESS_H
+#pragma once
 
 #include "store/store.h"
 
@@ -14,5 +13,3 @@ void readiness_free(struct readiness *readiness);
 
 /* False after 3 storage failures in a row. Never blocks on storage. */
 bool readiness_storage(struct readiness *readiness);
-
-#endif

@@ -187,9 +187,8 @@ int service_fail(const struct error *err)
 
 static bool admit(const struct app *app, struct error *err)
 {
-    if (worker_pool_is_full(service_of(app)->pool))
-        return error_set(err, ERROR_OVERLOADED, "the worker queue is full");
-    return true;
+    return !worker_pool_is_full(service_of(app)->pool) ||
+           error_set(err, ERROR_OVERLOADED, "the worker queue is full");
 }
 
 static bool may_call(const struct app *app, const struct request *req, struct error *err)

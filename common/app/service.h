@@ -4,7 +4,7 @@
 #define DARKROOM_APP_SERVICE_H
 
 #include "app/authorize.h"
-#include "app/open_store.h"
+#include "app/outgoing.h"
 #include "app/readiness.h"
 #include "app/settings.h"
 #include "base/embed.h"

@@ -6,27 +6,21 @@ enum {
 };
 #define GIB (1024LL * MIB)
 
-#define FIELD(f) offsetof(struct settings, f)
+#define ROW(name, type, who, fallback, min, max, choices, secret, field, help)                     \
+    {                                                                                              \
+        name, type, who, fallback, min, max, choices, secret, offsetof(struct settings, field),    \
+            help                                                                                   \
+    }
 #define STRING(name, who, fallback, field, help)                                                   \
-    {                                                                                              \
-        name, SETTING_STRING, who, fallback, 0, 0, NULL, false, FIELD(field), help                 \
-    }
+    ROW(name, SETTING_STRING, who, fallback, 0, 0, NULL, false, field, help)
 #define SECRET(name, who, field, help)                                                             \
-    {                                                                                              \
-        name, SETTING_STRING, who, NULL, 0, 0, NULL, true, FIELD(field), help                      \
-    }
+    ROW(name, SETTING_STRING, who, NULL, 0, 0, NULL, true, field, help)
 #define INT(name, who, fallback, min, max, field, help)                                            \
-    {                                                                                              \
-        name, SETTING_INT, who, fallback, min, max, NULL, false, FIELD(field), help                \
-    }
+    ROW(name, SETTING_INT, who, fallback, min, max, NULL, false, field, help)
 #define BOOL(name, who, fallback, field, help)                                                     \
-    {                                                                                              \
-        name, SETTING_BOOL, who, fallback, 0, 0, NULL, false, FIELD(field), help                   \
-    }
+    ROW(name, SETTING_BOOL, who, fallback, 0, 0, NULL, false, field, help)
 #define CHOICE(name, who, fallback, choices, field, help)                                          \
-    {                                                                                              \
-        name, SETTING_CHOICE, who, fallback, 0, 0, choices, false, FIELD(field), help              \
-    }
+    ROW(name, SETTING_CHOICE, who, fallback, 0, 0, choices, false, field, help)
 
 #define PREP SERVICE_PREPROCESS
 #define CLASS SERVICE_CLASSIFY

@@ -1,6 +1,6 @@
 /* The rules between settings, and what a setting must look like beyond its row in settings.c. */
 #include "app/cpu_count.h"
-#include "app/open_store.h"
+#include "app/outgoing.h"
 #include "app/settings.h"
 #include "base/strings.h"
 #include "base/url.h"
@@ -130,12 +130,6 @@ static void check_emulator(const char *endpoint_name, const char *endpoint, cons
         *emulator = url;
     }
     check_endpoint(name, text(*emulator), mistakes);
-}
-
-static void check_gcs(struct settings *s, struct buffer *mistakes)
-{
-    check_emulator("GCS_ENDPOINT", text(s->gcs_endpoint), "STORAGE_EMULATOR_HOST",
-                   &s->storage_emulator_host, mistakes);
 }
 
 /* Cloud Pub/Sub, "Resource names". */
@@ -351,7 +345,8 @@ bool settings_load(enum service_kind service, struct settings *ret, struct buffe
     check_store(ret, mistakes);
     check_buckets(ret, mistakes);
     check_s3(ret, mistakes);
-    check_gcs(ret, mistakes);
+    check_emulator("GCS_ENDPOINT", text(ret->gcs_endpoint), "STORAGE_EMULATOR_HOST",
+                   &ret->storage_emulator_host, mistakes);
     check_urls(ret, mistakes);
     check_pubsub(ret, mistakes);
     check_catalogue(ret, mistakes);

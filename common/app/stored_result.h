@@ -1,6 +1,5 @@
 /* GET /results: what is stored about an object. The same in both services. */
-#ifndef DARKROOM_APP_STORED_RESULT_H
-#define DARKROOM_APP_STORED_RESULT_H
+#pragma once
 
 #include "base/context.h"
 #include "http/reply.h"
@@ -13,5 +12,3 @@ struct reply reply_stored_result(struct store *store, const struct context *ctx,
 /* The same of an image of ours, "<id>" or "<id>.<extension>". */
 struct reply reply_stored_result_of(struct store *store, const struct context *ctx,
                                     const char *name);
-
-#endif

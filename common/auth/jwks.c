@@ -1,8 +1,7 @@
 #include "auth/jwks.h"
 
 #include "base/json.h"
-
-#include "base/base64url.h"
+#include "base/strings.h"
 
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
@@ -22,26 +21,6 @@ static void free_number(BIGNUM **n)
     BN_free(*n);
 }
 
-static void free_builder(OSSL_PARAM_BLD **b)
-{
-    OSSL_PARAM_BLD_free(*b);
-}
-
-static void free_params(OSSL_PARAM **p)
-{
-    OSSL_PARAM_free(*p);
-}
-
-static void free_context(EVP_PKEY_CTX **ctx)
-{
-    EVP_PKEY_CTX_free(*ctx);
-}
-
-static bool is_string(const json_t *value, const char *expected)
-{
-    return json_is_string(value) && strcmp(json_string_value(value), expected) == 0;
-}
-
 static bool lists(const json_t *array, const char *expected)
 {
     size_t i;
@@ -49,7 +28,7 @@ static bool lists(const json_t *array, const char *expected)
 
     json_array_foreach(array, i, value)
     {
-        if (is_string(value, expected))
+        if (json_is_text(value, expected))
             return true;
     }
     return false;
@@ -62,9 +41,9 @@ static bool is_for_rs256(const json_t *jwk)
     const json_t *operations = json_object_get(jwk, "key_ops");
     const char *kid = json_string_value(json_object_get(jwk, "kid"));
 
-    return is_string(json_object_get(jwk, "kty"), "RSA") &&
-           (use == NULL || is_string(use, "sig")) &&
-           (algorithm == NULL || is_string(algorithm, "RS256")) &&
+    return json_is_text(json_object_get(jwk, "kty"), "RSA") &&
+           (use == NULL || json_is_text(use, "sig")) &&
+           (algorithm == NULL || json_is_text(algorithm, "RS256")) &&
            (operations == NULL || lists(operations, "verify")) && kid != NULL && *kid != '\0' &&
            strlen(kid) <= JWT_KID_MAX;
 }
@@ -86,19 +65,21 @@ static BIGNUM *read_number(const json_t *jwk, const char *name, int bits_max, st
 
 static EVP_PKEY *make_key(const BIGNUM *n, const BIGNUM *e)
 {
-    CLEANUP(free_builder) OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
-    CLEANUP(free_context) EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    OSSL_PARAM *params = NULL;
     EVP_PKEY *key = NULL;
 
-    if (builder == NULL || ctx == NULL ||
-        OSSL_PARAM_BLD_push_BN(builder, OSSL_PKEY_PARAM_RSA_N, n) != 1 ||
-        OSSL_PARAM_BLD_push_BN(builder, OSSL_PKEY_PARAM_RSA_E, e) != 1)
-        return NULL;
-    CLEANUP(free_params) OSSL_PARAM *params = OSSL_PARAM_BLD_to_param(builder);
-    if (params == NULL || EVP_PKEY_fromdata_init(ctx) != 1 ||
-        EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_PUBLIC_KEY, params) != 1)
-        return NULL;
-    return key;
+    bool ok = builder != NULL && ctx != NULL &&
+              OSSL_PARAM_BLD_push_BN(builder, OSSL_PKEY_PARAM_RSA_N, n) == 1 &&
+              OSSL_PARAM_BLD_push_BN(builder, OSSL_PKEY_PARAM_RSA_E, e) == 1 &&
+              (params = OSSL_PARAM_BLD_to_param(builder)) != NULL &&
+              EVP_PKEY_fromdata_init(ctx) == 1 &&
+              EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_PUBLIC_KEY, params) == 1;
+    OSSL_PARAM_free(params);
+    EVP_PKEY_CTX_free(ctx);
+    OSSL_PARAM_BLD_free(builder);
+    return ok ? key : NULL;
 }
 
 /* NULL unless it is a key that a signature can be believed of: with the exponent 1 anybody could
@@ -123,7 +104,7 @@ static bool is_ambiguous(const json_t *keys, size_t index)
 
     json_array_foreach(keys, i, other)
     {
-        if (i != index && is_for_rs256(other) && is_string(json_object_get(other, "kid"), kid))
+        if (i != index && is_for_rs256(other) && json_is_text(json_object_get(other, "kid"), kid))
             return true;
     }
     return false;

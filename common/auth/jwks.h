@@ -1,7 +1,6 @@
 /* A set of public keys as an issuer publishes it (RFC 7517). Immutable once read, so it may be used
  * from many threads. */
-#ifndef DARKROOM_AUTH_JWKS_H
-#define DARKROOM_AUTH_JWKS_H
+#pragma once
 
 #include "auth/jwt.h"
 
@@ -24,5 +23,3 @@ bool jwk_set_read(struct bytes json, struct jwk_set *ret, struct error *err) NOD
 /* A reference to the key (EVP_PKEY_free); NULL when there is none of that id. */
 struct evp_pkey_st *jwk_set_find(const struct jwk_set *set, const char *kid);
 void jwk_set_done(struct jwk_set *set);
-
-#endif

@@ -125,16 +125,6 @@ static bool fetch(const struct jwks *j, int64_t deadline_ms, struct jwk_set *ret
 }
 
 /* Called locked. */
-static void take(struct jwks *j, struct jwk_set *set, int64_t lifetime)
-{
-    jwk_set_done(&j->set);
-    j->set = *set;
-    j->fresh_until_ms = j->now_ms() + lifetime;
-    j->delay_ms = RETRY_FIRST_MS;
-    j->error.code = ERROR_NONE;
-}
-
-/* Called locked. */
 static void put_off(struct jwks *j, const struct error *why)
 {
     int64_t delay = j->set.count > 0 ? AGAIN_MS : j->delay_ms;
@@ -158,10 +148,15 @@ static void fetch_unlocked(struct jwks *j, int64_t deadline_ms)
     bool ok = fetch(j, deadline_ms, &set, &lifetime, &err);
     pthread_mutex_lock(&j->mutex);
     j->fetching = false;
-    if (ok)
-        take(j, &set, lifetime);
-    else
+    if (ok) {
+        jwk_set_done(&j->set);
+        j->set = set;
+        j->fresh_until_ms = j->now_ms() + lifetime;
+        j->delay_ms = RETRY_FIRST_MS;
+        j->error.code = ERROR_NONE;
+    } else {
         put_off(j, &err);
+    }
     pthread_cond_broadcast(&j->fetched);
 }
 
@@ -205,16 +200,6 @@ static bool wait_for_fetch(struct jwks *j, int64_t deadline_ms, struct error *er
     return !j->fetching || error_set(err, ERROR_DEADLINE, "no time left for the issuer's keys");
 }
 
-/* Called locked: why there is no such key. */
-static struct evp_pkey_st *explain(const struct jwks *j, struct error *err)
-{
-    if (j->error.code != ERROR_NONE)
-        *err = j->error;
-    else
-        error_set(err, ERROR_UNAUTHORIZED, "the token's key is none of the issuer's");
-    return NULL;
-}
-
 static int64_t within(int64_t deadline_ms, int64_t ms)
 {
     int64_t latest = clock_monotonic_ms() + ms;
@@ -237,7 +222,11 @@ static struct evp_pkey_st *find_locked(struct jwks *j, const char *kid, int64_t 
             return NULL;
         key = look_up(j, kid);
     }
-    return key != NULL ? key : explain(j, err);
+    if (key == NULL && j->error.code != ERROR_NONE)
+        *err = j->error;
+    else if (key == NULL)
+        error_set(err, ERROR_UNAUTHORIZED, "the token's key is none of the issuer's");
+    return key;
 }
 
 struct evp_pkey_st *jwks_find(struct jwks *j, const char *kid, int64_t deadline_ms,

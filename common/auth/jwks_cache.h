@@ -6,8 +6,7 @@
  * every 30 s whoever sends how many. When that fails, known keys stay good for 24 h past their
  * max-age, and the next attempt is 30 s later (1, 2, 4, … s as long as there are no keys at all).
  */
-#ifndef DARKROOM_AUTH_JWKS_CACHE_H
-#define DARKROOM_AUTH_JWKS_CACHE_H
+#pragma once
 
 #include "auth/jwks.h"
 
@@ -29,5 +28,3 @@ void jwks_free(struct jwks *jwks);
  * ERROR_OVERLOADED if it cannot be asked now. */
 struct evp_pkey_st *jwks_find(struct jwks *jwks, const char *kid, int64_t deadline_ms,
                               struct error *err) NODISCARD;
-
-#endif

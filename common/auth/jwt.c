@@ -1,8 +1,7 @@
 #include "auth/jwt.h"
 
 #include "base/json.h"
-
-#include "base/base64url.h"
+#include "base/strings.h"
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -45,11 +44,10 @@ static json_t *decode_object(struct bytes part, const char *what, struct error *
 
 static bool check_header(const json_t *header, struct jwt *jwt, struct error *err)
 {
-    const char *algorithm = json_string_value(json_object_get(header, "alg"));
     const char *kid = json_string_value(json_object_get(header, "kid"));
     const json_t *type = json_object_get(header, "typ");
 
-    if (algorithm == NULL || strcmp(algorithm, "RS256") != 0)
+    if (!json_is_text(json_object_get(header, "alg"), "RS256"))
         return error_set(err, ERROR_UNAUTHORIZED, "the token's algorithm is not RS256");
     if (json_object_get(header, "crit") != NULL)
         return error_set(err, ERROR_UNAUTHORIZED, "the token has critical extensions");
@@ -86,14 +84,9 @@ bool jwt_read(const char *text, struct jwt *ret, struct error *err)
     return ok;
 }
 
-static void free_digest(EVP_MD_CTX **ctx)
-{
-    EVP_MD_CTX_free(*ctx);
-}
-
 bool jwt_verify(const struct jwt *jwt, struct evp_pkey_st *key, struct error *err)
 {
-    CLEANUP(free_digest) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     EVP_PKEY_CTX *how = NULL; /* the digest's */
 
     if (ctx == NULL)
@@ -103,6 +96,7 @@ bool jwt_verify(const struct jwt *jwt, struct evp_pkey_st *key, struct error *er
               EVP_PKEY_CTX_set_rsa_padding(how, RSA_PKCS1_PADDING) == 1 &&
               EVP_DigestVerify(ctx, jwt->signature.data, jwt->signature.len, jwt->signed_part.data,
                                jwt->signed_part.len) == 1;
+    EVP_MD_CTX_free(ctx);
     ERR_clear_error(); /* this thread's next TLS call would take it for its own */
     return ok || error_set(err, ERROR_UNAUTHORIZED, "the token's signature is not its key's");
 }

@@ -3,8 +3,7 @@
  * 8725). Pure; thread-safe.
  *
  * Refusals are ERROR_UNAUTHORIZED with the reason, which never quotes the token. */
-#ifndef DARKROOM_AUTH_JWT_H
-#define DARKROOM_AUTH_JWT_H
+#pragma once
 
 #include "base/bytes.h"
 
@@ -31,5 +30,3 @@ bool jwt_verify(const struct jwt *jwt, struct evp_pkey_st *key, struct error *er
  */
 json_t *jwt_claims(const struct jwt *jwt, struct error *err) NODISCARD;
 void jwt_done(struct jwt *jwt);
-
-#endif

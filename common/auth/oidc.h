@@ -1,6 +1,5 @@
 /* Who sent a request: OpenID Connect tokens (RS256) of one issuer, as Google's. Thread-safe. */
-#ifndef DARKROOM_AUTH_OIDC_H
-#define DARKROOM_AUTH_OIDC_H
+#pragma once
 
 #include "base/bytes.h"
 
@@ -40,5 +39,3 @@ bool oidc_verify(struct oidc *oidc, const char *token, const struct oidc_guests 
  * since 1970. */
 bool oidc_check_claims(const json_t *claims, const char *issuer, const struct oidc_guests *guests,
                        int64_t now_s, struct error *err) NODISCARD;
-
-#endif

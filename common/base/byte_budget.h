@@ -1,6 +1,5 @@
 /* A bound on bytes held at one time by everybody together. Taken, never waited for. Thread-safe. */
-#ifndef DARKROOM_BASE_BYTE_BUDGET_H
-#define DARKROOM_BASE_BYTE_BUDGET_H
+#pragma once
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -26,5 +25,3 @@ static inline void byte_budget_give(struct byte_budget *b, int64_t n)
 {
     atomic_fetch_sub(&b->used, n);
 }
-
-#endif

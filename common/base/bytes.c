@@ -86,9 +86,7 @@ bool buffer_printf(struct buffer *b, struct error *err, const char *fmt, ...)
 
 const char *buffer_cstr(struct buffer *b, struct error *err)
 {
-    if (!buffer_printf(b, err, "%s", ""))
-        return NULL;
-    return (const char *)b->data;
+    return buffer_printf(b, err, "%s", "") ? (const char *)b->data : NULL;
 }
 
 void buffer_done(struct buffer *b)

@@ -1,7 +1,6 @@
 /* Borrowed views (`struct bytes`) and growable, bounded buffers (`struct buffer`).
  * No buffer is without a maximum. Not thread-safe. */
-#ifndef DARKROOM_BASE_BYTES_H
-#define DARKROOM_BASE_BYTES_H
+#pragma once
 
 #include "base/error.h"
 
@@ -50,5 +49,3 @@ bool buffer_printf(struct buffer *b, struct error *err, const char *fmt, ...) NO
 /* The contents as a C string (a NUL is appended but not counted); NULL if it does not fit. */
 const char *buffer_cstr(struct buffer *b, struct error *err) NODISCARD;
 void buffer_done(struct buffer *b);
-
-#endif

@@ -1,8 +1,7 @@
 /* Scope-bound cleanup: `CLEANUP(fn) struct x x = {0};` calls fn(&x) when the scope ends.
  * Initialise at the declaration; hand ownership over with TAKE_PTR (or by zeroing the struct).
  * Destructors used with CLEANUP accept empty (zeroed) values. */
-#ifndef DARKROOM_BASE_CLEANUP_H
-#define DARKROOM_BASE_CLEANUP_H
+#pragma once
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,5 +41,3 @@ static inline void cleanup_fclose(FILE **f)
 #define CLEANUP_FREE CLEANUP(cleanup_free)
 #define CLEANUP_CLOSE CLEANUP(cleanup_close)
 #define CLEANUP_FCLOSE CLEANUP(cleanup_fclose)
-
-#endif

@@ -1,7 +1,6 @@
 /* Time. Monotonic for timers and deadlines, wall clock only for what people and protocols read.
  * A deadline is a point on the monotonic clock in milliseconds. Thread-safe. */
-#ifndef DARKROOM_BASE_CLOCK_H
-#define DARKROOM_BASE_CLOCK_H
+#pragma once
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -47,5 +46,3 @@ enum { CLOCK_RFC3339_LEN = 32 };
 /* "2026-01-02T03:04:05.678Z" of a wall-clock time; the first or last such time for one outside the
  * years 1000 to 9999. */
 void clock_rfc3339(int64_t wall_ms, char out[CLOCK_RFC3339_LEN]);
-
-#endif

@@ -1,7 +1,6 @@
 /* Configuration from the environment: one table row per setting. Parsing, validation, --help, the
  * start-up log and the README's table all come from the rows. Read once, before any thread. */
-#ifndef DARKROOM_BASE_CONFIG_H
-#define DARKROOM_BASE_CONFIG_H
+#pragma once
 
 #include "base/bytes.h"
 
@@ -46,5 +45,3 @@ bool config_describe(const struct setting *table, size_t rows, unsigned service,
 
 /* The table as text for --help. */
 void config_print_help(const struct setting *table, size_t rows, unsigned service, FILE *out);
-
-#endif

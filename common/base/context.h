@@ -1,7 +1,6 @@
 /* What a use case knows of its caller, whichever protocol the caller speaks. Borrowed; lives as
  * long as the request. */
-#ifndef DARKROOM_BASE_CONTEXT_H
-#define DARKROOM_BASE_CONTEXT_H
+#pragma once
 
 #include "base/byte_budget.h"
 #include "base/stages.h"
@@ -22,5 +21,3 @@ struct context {
 bool request_id_is_valid(const char *id);
 /* W3C Trace Context level 1: version 00 with nonzero ids, lower case. */
 bool traceparent_is_valid(const char *value);
-
-#endif

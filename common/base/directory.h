@@ -1,6 +1,5 @@
 /* Directories that are durable: what was made survives a power cut. Thread-safe. False: errno. */
-#ifndef DARKROOM_BASE_DIRECTORY_H
-#define DARKROOM_BASE_DIRECTORY_H
+#pragma once
 
 #include "base/cleanup.h"
 
@@ -10,5 +9,3 @@
 bool directory_make(const char *path) NODISCARD;
 /* fsync of the directory `path`, which begins at the descriptor `at` (AT_FDCWD: where we are). */
 bool directory_sync(int at, const char *path) NODISCARD;
-
-#endif

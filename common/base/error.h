@@ -3,8 +3,7 @@
  *
  * The table below is the only place that lists error codes: symbol, slug (logs, problem `type`),
  * HTTP status (read only by http/reply). */
-#ifndef DARKROOM_BASE_ERROR_H
-#define DARKROOM_BASE_ERROR_H
+#pragma once
 
 #include "base/cleanup.h"
 
@@ -57,5 +56,3 @@ int error_http_status(enum error_code code);
 
 /* Whether the same call may succeed later (every 503): senders should retry. */
 bool error_is_passing(enum error_code code);
-
-#endif

@@ -6,8 +6,7 @@
  *
  *     log_info("stored", F("key", key), F("bytes", n));
  */
-#ifndef DARKROOM_BASE_LOG_H
-#define DARKROOM_BASE_LOG_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -75,5 +74,3 @@ void log_write(enum log_level level, const char *message, const struct log_field
 #define log_info(...) LOG_(LOG_INFO, __VA_ARGS__, LOG_END)
 #define log_warning(...) LOG_(LOG_WARNING, __VA_ARGS__, LOG_END)
 #define log_error(...) LOG_(LOG_ERROR, __VA_ARGS__, LOG_END)
-
-#endif

@@ -1,7 +1,6 @@
 /* What a request's work is made of, and how long each part took: for the metric
  * stage_duration_seconds and for the reply's Server-Timing. */
-#ifndef DARKROOM_BASE_STAGES_H
-#define DARKROOM_BASE_STAGES_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,5 +33,3 @@ enum { STAGES_TEXT_MAX = 192 };
 /* The value of Server-Timing (W3C Server Timing, milliseconds): "receive;dur=0.4, queue;dur=0.0",
  * in the order above; "" when no stage was seen. What does not fit is left out. */
 void stages_text(const struct stages *stages, char out[STAGES_TEXT_MAX]);
-
-#endif

@@ -18,21 +18,18 @@ void string_hex(struct bytes data, char *out)
     out[2 * data.len] = '\0';
 }
 
-static void free_digest(EVP_MD_CTX **ctx)
-{
-    EVP_MD_CTX_free(*ctx);
-}
-
 bool string_sha256_hex(const struct bytes *parts, size_t count, char out[SHA256_HEX_LEN + 1],
                        struct error *err)
 {
-    CLEANUP(free_digest) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     uint8_t digest[SHA256_SIZE];
 
     bool ok = ctx != NULL && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1;
     for (size_t i = 0; ok && i < count; i++)
         ok = EVP_DigestUpdate(ctx, parts[i].data, parts[i].len) == 1;
-    if (!ok || EVP_DigestFinal_ex(ctx, digest, NULL) != 1)
+    ok = ok && EVP_DigestFinal_ex(ctx, digest, NULL) == 1;
+    EVP_MD_CTX_free(ctx);
+    if (!ok)
         return error_set(err, ERROR_INTERNAL, "SHA-256 failed");
     string_hex(bytes_of(digest, sizeof(digest)), out);
     return true;
@@ -88,6 +85,61 @@ bool string_base64_decode(const char *text, struct buffer *out, struct error *er
         return error_set(err, ERROR_BAD_REQUEST, "not valid base64");
     out->len += (size_t)n - padding;
     return true;
+}
+
+bool base64url_encode(struct bytes data, struct buffer *out, struct error *err)
+{
+    const size_t start = out->len;
+
+    if (!string_base64_encode(data, out, err))
+        return false;
+    while (out->len > start && out->data[out->len - 1] == '=')
+        out->len--;
+    for (size_t i = start; i < out->len; i++)
+        if (out->data[i] == '+')
+            out->data[i] = '-';
+        else if (out->data[i] == '/')
+            out->data[i] = '_';
+    return true;
+}
+
+/* 0..63, or -1. */
+static int digit(uint8_t c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '-' ? 62 : c == '_' ? 63 : -1;
+}
+
+static bool malformed(struct error *err)
+{
+    return error_set(err, ERROR_BAD_REQUEST, "not base64url");
+}
+
+bool base64url_decode(struct bytes text, struct buffer *out, struct error *err)
+{
+    unsigned bits = 0, held = 0;
+
+    if (text.len % 4 == 1)
+        return malformed(err);
+    if (!buffer_reserve(out, text.len / 4 * 3 + 2, err))
+        return false;
+    for (size_t i = 0; i < text.len; i++) {
+        int value = digit(text.data[i]);
+        if (value < 0)
+            return malformed(err);
+        held = (held << 6 | (unsigned)value) & 0xFFF;
+        bits += 6;
+        if (bits >= 8) {
+            bits -= 8;
+            out->data[out->len++] = (uint8_t)(held >> bits);
+        }
+    }
+    return (held & ((1U << bits) - 1)) == 0 || malformed(err);
 }
 
 static bool is_unreserved(unsigned char c)

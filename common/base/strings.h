@@ -1,7 +1,6 @@
 /* Small string helpers that C lacks: hex, base64, percent-encoding, UTF-8, numbers, constant time.
  * Pure and thread-safe. */
-#ifndef DARKROOM_BASE_STRINGS_H
-#define DARKROOM_BASE_STRINGS_H
+#pragma once
 
 #include "base/bytes.h"
 
@@ -23,6 +22,12 @@ bool string_base64_encode(struct bytes data, struct buffer *out, struct error *e
 /* Strict decode (padding required, no white space), appended to out. ERROR_BAD_REQUEST. */
 bool string_base64_decode(const char *text, struct buffer *out, struct error *err) NODISCARD;
 
+/* RFC 4648, section 5, as JOSE writes it: no padding, no white space, and unused bits zero, so that
+ * every value has one spelling. Appended to out. */
+bool base64url_encode(struct bytes data, struct buffer *out, struct error *err) NODISCARD;
+/* ERROR_BAD_REQUEST for anything else; ERROR_TOO_LARGE. */
+bool base64url_decode(struct bytes text, struct buffer *out, struct error *err) NODISCARD;
+
 /* RFC 3986: everything outside unreserved and `also_safe` becomes %XX; appended to out. */
 bool string_percent_encode(const char *s, const char *also_safe, struct buffer *out,
                            struct error *err) NODISCARD;
@@ -38,5 +43,3 @@ bool string_equal_constant_time(const char *a, const char *b);
 
 /* A random (version 4) UUID, RFC 9562. False if the system has no randomness. */
 bool string_uuid(char out[UUID_LEN + 1]) NODISCARD;
-
-#endif

@@ -1,8 +1,7 @@
 /* Memory for small things of a fixed size: without it the process ends (abort, after a log line),
  * which loses nothing that was promised. What a request sizes is asked for with malloc or a buffer,
  * and checked. Thread-safe; freed with free. */
-#ifndef DARKROOM_BASE_XMALLOC_H
-#define DARKROOM_BASE_XMALLOC_H
+#pragma once
 
 #include "base/cleanup.h"
 
@@ -13,5 +12,3 @@ void *xcalloc(size_t count, size_t size) NODISCARD;
 void *xreallocarray(void *block, size_t count, size_t size) NODISCARD;
 char *xstrdup(const char *text) NODISCARD;
 char *xasprintf(const char *fmt, ...) NODISCARD PRINTF_LIKE(1, 2);
-
-#endif

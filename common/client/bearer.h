@@ -1,6 +1,5 @@
 /* Where the access token comes from that a call carries. Thread-safe. */
-#ifndef DARKROOM_CLIENT_BEARER_H
-#define DARKROOM_CLIENT_BEARER_H
+#pragma once
 
 #include "base/error.h"
 
@@ -15,5 +14,3 @@ struct bearer {
     /* A server answered 401 to this token: the next caller gets another. */
     void (*expired)(struct bearer *bearer, const char *token);
 };
-
-#endif

@@ -1,6 +1,5 @@
 #include "client/google_key.h"
 
-#include "base/base64url.h"
 #include "base/json.h"
 #include "base/strings.h"
 #include "base/url.h"
@@ -141,16 +140,13 @@ bool google_key_assertion(const struct google_key *key, const char *scope, int64
                           struct buffer *out, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(ASSERTION_MAX);
-    json_t *header = json_pack("{s:s, s:s, s:s}", "alg", "RS256", "typ", "JWT", "kid", key->key_id);
     const json_int_t from_s = now_s, until_s = now_s + LIFETIME_S;
+    json_t *header = json_pack("{s:s, s:s, s:s}", "alg", "RS256", "typ", "JWT", "kid", key->key_id);
+
+    if (!append_json(header, &text, err) || !buffer_append(&text, ".", 1, err))
+        return false;
     json_t *claims = json_pack("{s:s, s:s, s:s, s:I, s:I}", "iss", key->email, "scope", scope,
                                "aud", key->token_uri, "iat", from_s, "exp", until_s);
-
-    bool ok = append_json(header, &text, err) && buffer_append(&text, ".", 1, err);
-    if (!ok) {
-        json_decref(claims);
-        return false;
-    }
     return append_json(claims, &text, err) && buffer_append(out, text.data, text.len, err) &&
            buffer_append(out, ".", 1, err) && append_signature(key, buffer_view(&text), out, err);
 }

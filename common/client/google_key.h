@@ -1,7 +1,6 @@
 /* A service account's key file, and the signed assertion (JWT, RS256) that is exchanged for a
  * token. Private to common/client. */
-#ifndef DARKROOM_CLIENT_GOOGLE_KEY_H
-#define DARKROOM_CLIENT_GOOGLE_KEY_H
+#pragma once
 
 #include "base/bytes.h"
 
@@ -16,5 +15,3 @@ const char *google_key_token_uri(const struct google_key *key);
 /* An assertion valid for an hour from now_s (seconds since 1970), appended to out. */
 bool google_key_assertion(const struct google_key *key, const char *scope, int64_t now_s,
                           struct buffer *out, struct error *err) NODISCARD;
-
-#endif

@@ -136,14 +136,6 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static void set_times(struct google_token *t, int64_t lifetime_ms)
-{
-    const int64_t end_ms = clock_monotonic_ms() + lifetime_ms;
-
-    t->renew_ms = end_ms - smaller(REFRESH_MS, lifetime_ms / 5);
-    t->good_until_ms = end_ms - smaller(MARGIN_MS, lifetime_ms / 10);
-}
-
 /* Called with the mutex, which is free meanwhile. */
 static void fetch_unlocked(struct google_token *t, int attempts, int64_t deadline_ms)
 {
@@ -156,8 +148,10 @@ static void fetch_unlocked(struct google_token *t, int attempts, int64_t deadlin
     bool ok = fetch(t, attempts, deadline_ms, text, &lifetime_s, &why);
     pthread_mutex_lock(&t->mutex);
     if (ok) {
+        const int64_t lifetime_ms = lifetime_s * 1000, end_ms = clock_monotonic_ms() + lifetime_ms;
         memcpy(t->text, text, sizeof(text));
-        set_times(t, lifetime_s * 1000);
+        t->renew_ms = end_ms - smaller(REFRESH_MS, lifetime_ms / 5);
+        t->good_until_ms = end_ms - smaller(MARGIN_MS, lifetime_ms / 10);
     }
     OPENSSL_cleanse(text, sizeof(text));
     t->next_try_ms = ok ? 0 : clock_monotonic_ms() + AGAIN_MS;

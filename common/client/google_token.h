@@ -6,8 +6,7 @@
  * A token is cached until shortly before it expires. One caller at a time fetches: while the old
  * token is good the others go on with it, otherwise they wait, each until its own deadline.
  * Thread-safe. */
-#ifndef DARKROOM_CLIENT_GOOGLE_TOKEN_H
-#define DARKROOM_CLIENT_GOOGLE_TOKEN_H
+#pragma once
 
 #include "client/bearer.h"
 #include "client/http_client.h"
@@ -25,5 +24,3 @@ struct google_token_options {
 struct bearer *google_token_new(const struct google_token_options *options,
                                 struct error *err) NODISCARD;
 void google_token_free(struct bearer *bearer);
-
-#endif

@@ -41,11 +41,6 @@ struct transfer {
     char tls_detail[CURL_ERROR_SIZE];
 };
 
-static void cleanup_slist(struct curl_slist **list)
-{
-    curl_slist_free_all(*list);
-}
-
 static void cleanup_url(CURLU **url)
 {
     curl_url_cleanup(*url);
@@ -423,16 +418,17 @@ static CURLcode send_and_receive(struct http_client *client, struct transfer *t,
 
 static bool perform(struct http_client *client, struct transfer *t, struct error *err)
 {
-    CLEANUP(cleanup_slist) struct curl_slist *headers = NULL;
+    struct curl_slist *headers = NULL;
     bool is_https = false;
 
     if (*t->call->method == '\0' ||
         t->call->method[strspn(t->call->method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")] != '\0')
         return error_set(err, ERROR_BAD_REQUEST, "not an HTTP method");
-    if (!parse_url(t->call->url, t->peer, &is_https, err) || !build_headers(t->call, &headers, err))
-        return false;
-    CURLcode rc = send_and_receive(client, t, is_https, headers);
-    return rc == CURLE_OK || fail(t, rc, err);
+    bool ok =
+        parse_url(t->call->url, t->peer, &is_https, err) && build_headers(t->call, &headers, err);
+    CURLcode rc = ok ? send_and_receive(client, t, is_https, headers) : CURLE_OK;
+    curl_slist_free_all(headers);
+    return ok && (rc == CURLE_OK || fail(t, rc, err));
 }
 
 /* The easy handle is new each time: one that is used again is left, by libcurl up to 8.1.0, with a

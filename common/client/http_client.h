@@ -8,8 +8,7 @@
  *
  * A client may be used from many threads at once: easy handles are pooled, at most one per call
  * in progress, and keep their connections. The process should ignore SIGPIPE. */
-#ifndef DARKROOM_CLIENT_HTTP_CLIENT_H
-#define DARKROOM_CLIENT_HTTP_CLIENT_H
+#pragma once
 
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -59,5 +58,3 @@ bool http_client_call(struct http_client *client, const struct http_call *call,
 /* The value of the first reply header of that name; false when absent or longer than out. */
 bool http_reply_header(const struct http_reply *reply, const char *name, char *out, size_t size);
 void http_reply_done(struct http_reply *reply);
-
-#endif

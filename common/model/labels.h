@@ -1,6 +1,5 @@
 /* What a classification says: the best labels, and their JSON. */
-#ifndef DARKROOM_MODEL_LABELS_H
-#define DARKROOM_MODEL_LABELS_H
+#pragma once
 
 #include "model/manifest.h"
 
@@ -23,5 +22,3 @@ void labels_pick(const struct manifest *manifest, const float *scores, size_t k,
 /* {"label", "confidence", "top": [{"label", "confidence", "index"}], "model"}; NULL when out of
  * memory. `label` is the first of the names on a label's line. */
 json_t *labels_to_json(const struct manifest *manifest, const struct labels *labels);
-
-#endif

@@ -1,7 +1,6 @@
 /* A model's manifest: which file, how its input is made, what its output means (models/README.md
  * explains the fields). */
-#ifndef DARKROOM_MODEL_MANIFEST_H
-#define DARKROOM_MODEL_MANIFEST_H
+#pragma once
 
 #include "base/strings.h"
 #include "image/image.h"
@@ -44,5 +43,3 @@ static inline size_t manifest_output_count(const struct manifest *manifest)
     return manifest->kind == MANIFEST_MASK ? manifest_input_count(manifest) / 3
                                            : manifest->label_count + (size_t)manifest->drop_first;
 }
-
-#endif

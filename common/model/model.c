@@ -88,12 +88,10 @@ static bool verify(const struct manifest *manifest, struct bytes data, struct er
 {
     char hex[SHA256_HEX_LEN + 1];
 
-    if (!string_sha256_hex(&data, 1, hex, err))
-        return false;
-    if (strcmp(hex, manifest->sha256) != 0)
-        return error_set(err, ERROR_CONFIG, "%s: its sha256 is %s, not the manifest's",
-                         manifest->file, hex);
-    return true;
+    return string_sha256_hex(&data, 1, hex, err) &&
+           (strcmp(hex, manifest->sha256) == 0 ||
+            error_set(err, ERROR_CONFIG, "%s: its sha256 is %s, not the manifest's", manifest->file,
+                      hex));
 }
 
 /* The model's bytes, read and hashed while ONNX Runtime starts, which takes longer. Not the other
@@ -114,14 +112,6 @@ static void *get_file(void *arg)
     file->ok = read_file(file->manifest->file, &file->data, &file->err) &&
                verify(file->manifest, buffer_view(&file->data), &file->err);
     return NULL;
-}
-
-static bool make_environment(struct model *m, struct error *err)
-{
-    return check(m,
-                 m->ort->CreateEnvWithCustomLogger(log_ort, NULL, ORT_LOGGING_LEVEL_WARNING,
-                                                   "model", &m->env),
-                 ERROR_CONFIG, err);
 }
 
 /* Workers are the parallelism: one thread per Run, and none that spins. */
@@ -217,11 +207,12 @@ static bool try_output(struct model *m, struct error *err)
 static bool load(struct model *m, struct model_file *file, struct error *err)
 {
     m->ort = load_onnxruntime(err);
-    if (m->ort == NULL)
+    if (m->ort == NULL || !thread_start(&file->thread, get_file, file, err))
         return false;
-    if (!thread_start(&file->thread, get_file, file, err))
-        return false;
-    bool ok = make_environment(m, err);
+    bool ok = check(m,
+                    m->ort->CreateEnvWithCustomLogger(log_ort, NULL, ORT_LOGGING_LEVEL_WARNING,
+                                                      "model", &m->env),
+                    ERROR_CONFIG, err);
     pthread_join(file->thread, NULL);
     if (!file->ok) {
         *err = file->err;

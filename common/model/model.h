@@ -2,8 +2,7 @@
  * includes ONNX Runtime), shared by all workers; each runs it on tensors of its own.
  *
  * ONNX Runtime is loaded by the first model_open: programs are not linked to it. */
-#ifndef DARKROOM_MODEL_MODEL_H
-#define DARKROOM_MODEL_MODEL_H
+#pragma once
 
 #include "model/manifest.h"
 
@@ -30,5 +29,3 @@ float *model_input(struct model_tensors *tensors);
  */
 bool model_run(const struct model *model, struct model_tensors *tensors, const float **scores,
                struct error *err) NODISCARD;
-
-#endif

@@ -5,6 +5,16 @@
 const enum image_format object_formats[OBJECT_FORMATS] = {IMAGE_JPEG, IMAGE_PNG, IMAGE_WEBP,
                                                           IMAGE_AVIF};
 
+bool content_id(const struct image_options *options, struct bytes original,
+                char out[SHA256_HEX_LEN + 1], struct error *err)
+{
+    char text[IMAGE_OPTIONS_TEXT_MAX];
+
+    image_options_text(options, text);
+    const struct bytes parts[] = {bytes_from_str(text), original};
+    return string_sha256_hex(parts, ARRAY_SIZE(parts), out, err);
+}
+
 bool object_name_parse(const char *text, struct object_name *ret)
 {
     if (strlen(text) < SHA256_HEX_LEN)
@@ -23,7 +33,6 @@ bool object_key(const char *prefix, const char *id, enum image_format format, ch
 {
     int n = snprintf(out, size, "%s%s.%s", prefix, id, image_format_extension(format));
 
-    if (n < 0 || (size_t)n >= size)
-        return error_set(err, ERROR_INTERNAL, "the storage prefix is too long");
-    return true;
+    return (n >= 0 && (size_t)n < size) ||
+           error_set(err, ERROR_INTERNAL, "the storage prefix is too long");
 }

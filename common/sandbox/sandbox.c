@@ -1,6 +1,7 @@
 #include "sandbox/sandbox.h"
 
 #include "base/clock.h"
+#include "base/xmalloc.h"
 #include "sandbox/sandbox_internal.h"
 
 #include <errno.h>
@@ -40,28 +41,14 @@ static pid_t fork_zygote(const struct sandbox_code *code, int *fd, struct error 
     return zygote;
 }
 
-static void end_zygote(pid_t zygote, int fd)
-{
-    kill(zygote, SIGKILL);
-    while (waitpid(zygote, NULL, 0) < 0 && errno == EINTR)
-        ;
-    close(fd);
-}
-
 struct sandbox *sandbox_start(const struct sandbox_code *code, struct error *err)
 {
     int fd;
     pid_t zygote = fork_zygote(code, &fd, err);
-    struct sandbox *sandbox;
 
     if (zygote < 0)
         return NULL;
-    sandbox = calloc(1, sizeof(*sandbox));
-    if (sandbox == NULL) {
-        end_zygote(zygote, fd);
-        (void)error_oom(err);
-        return NULL;
-    }
+    struct sandbox *sandbox = xcalloc(1, sizeof(*sandbox));
     sandbox->zygote = zygote;
     sandbox->fd = fd;
     pthread_mutex_init(&sandbox->lock, NULL);
@@ -72,7 +59,9 @@ void sandbox_stop(struct sandbox *sandbox)
 {
     if (sandbox == NULL)
         return;
-    end_zygote(sandbox->zygote, sandbox->fd);
+    kill(sandbox->zygote, SIGKILL);
+    (void)TEMP_FAILURE_RETRY(waitpid(sandbox->zygote, NULL, 0));
+    close(sandbox->fd);
     pthread_mutex_destroy(&sandbox->lock);
     free(sandbox);
 }

@@ -20,8 +20,7 @@
  * (ERROR_UNAVAILABLE) and sandbox_alive says so: the process is to end and be started again, since
  * one with threads cannot fork a new zygote. It is the child of the thread that called
  * sandbox_start, which gets SIGCHLD and must outlive it. Nothing outlives this process. */
-#ifndef DARKROOM_SANDBOX_SANDBOX_H
-#define DARKROOM_SANDBOX_SANDBOX_H
+#pragma once
 
 #include "sandbox/sandbox_code.h"
 
@@ -55,5 +54,3 @@ int sandbox_process_pid(const struct sandbox_process *process);
  * ERROR_TOO_LARGE over a limit; ERROR_UNAVAILABLE when there is no process. */
 bool sandbox_call(struct sandbox_process *process, const struct sandbox_request *request,
                   struct sandbox_reply *reply, struct error *err) NODISCARD;
-
-#endif

@@ -1,6 +1,7 @@
 #include "sandbox/sandbox.h"
 
 #include "base/clock.h"
+#include "base/xmalloc.h"
 #include "sandbox/sandbox_internal.h"
 
 #include <errno.h>
@@ -192,13 +193,9 @@ static bool start_and_get_ready(struct sandbox_process *p, int64_t deadline_ms,
 struct sandbox_process *sandbox_process_new(struct sandbox *sandbox,
                                             const struct sandbox_limits *limits, struct error *err)
 {
-    struct sandbox_process *p = calloc(1, sizeof(*p));
+    struct sandbox_process *p = xcalloc(1, sizeof(*p));
     struct sandbox_loss ignored;
 
-    if (p == NULL) {
-        (void)error_oom(err);
-        return NULL;
-    }
     *p = (struct sandbox_process){.sandbox = sandbox, .limits = *limits, .fd = -1};
     if (limits->input_max > SIZE_MAX / 2)
         (void)error_set(err, ERROR_TOO_LARGE, "a sandbox that large");
@@ -292,14 +289,6 @@ static bool take_reply(struct sandbox_process *p, const struct sandbox_reply_mes
     return buffer_append(&reply->output, p->output.data, (size_t)message->output_len, err);
 }
 
-static void drop_what_is_large(struct sandbox_process *p, size_t input, uint64_t output)
-{
-    if (input > MEMORY_KEPT)
-        sandbox_memory_drop(&p->input, MEMORY_KEPT);
-    if (output > MEMORY_KEPT)
-        sandbox_memory_drop(&p->output, MEMORY_KEPT);
-}
-
 bool sandbox_call(struct sandbox_process *p, const struct sandbox_request *request,
                   struct sandbox_reply *reply, struct error *err)
 {
@@ -324,7 +313,9 @@ bool sandbox_call(struct sandbox_process *p, const struct sandbox_request *reque
     if (!is_sense(p, &message, len))
         return lost(p, len > 0 ? SANDBOX_NONSENSE : SANDBOX_KEPT, &reply->loss, err);
     bool ok = take_reply(p, &message, reply, err);
-    if (p->fd >= 0)
-        drop_what_is_large(p, request->input.len, message.output_len);
+    if (p->fd >= 0 && request->input.len > MEMORY_KEPT)
+        sandbox_memory_drop(&p->input, MEMORY_KEPT);
+    if (p->fd >= 0 && message.output_len > MEMORY_KEPT)
+        sandbox_memory_drop(&p->output, MEMORY_KEPT);
     return ok;
 }

@@ -24,12 +24,7 @@ bool channel_pair(int fds[2], struct error *err)
 
 bool channel_send(int fd, const void *message, size_t len)
 {
-    ssize_t n;
-
-    do {
-        n = send(fd, message, len, MSG_NOSIGNAL);
-    } while (n < 0 && errno == EINTR);
-    return n >= 0 && (size_t)n == len;
+    return TEMP_FAILURE_RETRY(send(fd, message, len, MSG_NOSIGNAL)) == (ssize_t)len;
 }
 
 bool channel_send_fds(int fd, struct bytes message, const int *fds, size_t count)
@@ -38,7 +33,6 @@ bool channel_send_fds(int fd, struct bytes message, const int *fds, size_t count
     uint8_t copy[sizeof(struct sandbox_zygote_message)];
     struct iovec iov = {.iov_base = copy, .iov_len = message.len};
     struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
-    ssize_t n;
 
     if (count > FDS_MAX || message.len > sizeof(copy))
         return false;
@@ -49,21 +43,13 @@ bool channel_send_fds(int fd, struct bytes message, const int *fds, size_t count
     control.header.cmsg_type = SCM_RIGHTS;
     control.header.cmsg_len = CMSG_LEN(count * sizeof(int));
     memcpy(CMSG_DATA(&control.header), fds, count * sizeof(int));
-    do {
-        n = sendmsg(fd, &header, MSG_NOSIGNAL);
-    } while (n < 0 && errno == EINTR);
-    return n >= 0 && (size_t)n == message.len;
+    return TEMP_FAILURE_RETRY(sendmsg(fd, &header, MSG_NOSIGNAL)) == (ssize_t)message.len;
 }
 
 ssize_t channel_receive(int fd, void *message, size_t len)
 {
-    ssize_t n;
-
     /* MSG_TRUNC: the real length, so that a message that is too long is not taken for a good one */
-    do {
-        n = recv(fd, message, len, MSG_TRUNC);
-    } while (n < 0 && errno == EINTR);
-    return n;
+    return TEMP_FAILURE_RETRY(recv(fd, message, len, MSG_TRUNC));
 }
 
 /* Take over what arrived, whatever it is, so that nothing is left open. */
@@ -88,15 +74,11 @@ bool channel_receive_fds(int fd, void *message, size_t len, int *fds, size_t cou
                             .msg_control = &control,
                             .msg_controllen = sizeof(control)};
     int taken[FDS_MAX];
-    size_t n_fds;
-    ssize_t n;
 
-    do {
-        n = recvmsg(fd, &header, MSG_CMSG_CLOEXEC);
-    } while (n < 0 && errno == EINTR);
+    ssize_t n = TEMP_FAILURE_RETRY(recvmsg(fd, &header, MSG_CMSG_CLOEXEC));
     if (n < 0)
         return false;
-    n_fds = take_fds(&header, taken);
+    size_t n_fds = take_fds(&header, taken);
     if ((size_t)n == len && (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 &&
         (n_fds == count || n_fds == 0)) {
         for (size_t i = 0; i < count; i++)

@@ -29,9 +29,8 @@ static bool set_up(struct child *c, const int fds[ZYGOTE_FDS], struct error *err
     offer_to_oom_killer();
     c->input = sandbox_memory_map(fds[1], SANDBOX_INPUT_OFFSET + c->limits.input_max, false);
     c->output = sandbox_memory_map(fds[2], c->limits.output_max, true);
-    if (c->input == NULL || c->output == NULL)
-        return error_set(err, ERROR_UNAVAILABLE, "shared memory: %s", strerror(errno));
-    return true;
+    return (c->input != NULL && c->output != NULL) ||
+           error_set(err, ERROR_UNAVAILABLE, "shared memory: %s", strerror(errno));
 }
 
 /* read and write are the only calls the filter allows on the socket. */

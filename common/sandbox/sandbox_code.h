@@ -1,6 +1,5 @@
 /* What both sides of a sandbox know: the code that runs in its processes, its request and reply. */
-#ifndef DARKROOM_SANDBOX_SANDBOX_CODE_H
-#define DARKROOM_SANDBOX_SANDBOX_CODE_H
+#pragma once
 
 #include "base/bytes.h"
 
@@ -68,5 +67,3 @@ struct sandbox_limits { /* bytes */
     size_t memory_max; /* private memory of a process, with its libraries' data and threads' stacks;
                           no limit under sanitizers */
 };
-
-#endif

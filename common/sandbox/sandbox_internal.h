@@ -1,6 +1,5 @@
 /* Shared by the files of the sandbox: what goes over its sockets, and its shared memory. */
-#ifndef DARKROOM_SANDBOX_SANDBOX_INTERNAL_H
-#define DARKROOM_SANDBOX_SANDBOX_INTERNAL_H
+#pragma once
 
 #include "sandbox/sandbox_code.h"
 
@@ -110,5 +109,3 @@ bool sandbox_end(struct sandbox *sandbox, pid_t pid, int *status) NODISCARD;
 bool sandbox_lock(const struct sandbox_limits *limits, pid_t zygote, struct error *err) NODISCARD;
 /* The system calls a process may make, from here on. */
 bool sandbox_filter(struct error *err) NODISCARD;
-
-#endif

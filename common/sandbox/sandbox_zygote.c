@@ -54,11 +54,6 @@ static bool check_one_thread(struct error *err)
     return true;
 }
 
-static bool preload(const struct sandbox_code *code, struct error *err)
-{
-    return (code->preload == NULL || code->preload(err)) && check_one_thread(err);
-}
-
 /* Whether a process can shut itself in on this system: one that does nothing else tries. */
 static bool try_sandbox(struct error *err)
 {
@@ -75,8 +70,8 @@ static bool try_sandbox(struct error *err)
     bool answered =
         pid > 0 && channel_receive(fds[0], &reply, sizeof(reply)) == (ssize_t)sizeof(reply);
     close(fds[0]);
-    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
+    if (pid > 0)
+        (void)TEMP_FAILURE_RETRY(waitpid(pid, &status, 0));
     if (!answered)
         return error_set(err, ERROR_UNAVAILABLE, "no sandbox: a process was lost (status %d)",
                          status);
@@ -95,7 +90,8 @@ static bool send_preloaded(int fd, const struct sandbox_code *code)
 {
     struct error err = {0};
 
-    if (!preload(code, &err) && err.code == ERROR_NONE)
+    if (!((code->preload == NULL || code->preload(&err)) && check_one_thread(&err)) &&
+        err.code == ERROR_NONE)
         err.code = ERROR_INTERNAL;
     return send_error(fd, &err);
 }
@@ -117,15 +113,11 @@ static struct sandbox_zygote_reply fork_process(const struct sandbox_code *code,
 static struct sandbox_zygote_reply end_process(pid_t pid)
 {
     struct sandbox_zygote_reply reply = {.pid = pid};
-    pid_t done;
 
     if (pid <= 0)
         return (struct sandbox_zygote_reply){.pid = -EINVAL};
     kill(pid, SIGKILL);
-    do {
-        done = waitpid(pid, &reply.status, 0);
-    } while (done < 0 && errno == EINTR);
-    if (done < 0)
+    if (TEMP_FAILURE_RETRY(waitpid(pid, &reply.status, 0)) < 0)
         reply.pid = -errno;
     return reply;
 }

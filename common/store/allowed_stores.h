@@ -1,7 +1,6 @@
 /* The stores that an object's URI may name: STORAGE_URL's, or those of ALLOWED_BUCKETS, all on the
  * same server with the same credentials. Thread-safe once made. */
-#ifndef DARKROOM_STORE_ALLOWED_STORES_H
-#define DARKROOM_STORE_ALLOWED_STORES_H
+#pragma once
 
 #include "store/store.h"
 
@@ -19,5 +18,3 @@ bool store_set_check(const char *url, const char *allowed, store_mistake_fn mist
 bool store_set_find(const struct store_set *set, const char *uri, struct store **store,
                     char key[STORE_KEY_MAX + 1], struct error *err) NODISCARD;
 void store_set_free(struct store_set *set);
-
-#endif

@@ -5,8 +5,7 @@
  * content type, a deadline that has not passed, and never a NULL `existed`, `info` or err. While a
  * call waits it follows the options' `cut`. On failure a driver may leave *data longer and *info
  * filled: store.c puts them back. */
-#ifndef DARKROOM_STORE_DRIVER_H
-#define DARKROOM_STORE_DRIVER_H
+#pragma once
 
 #include "store/object.h"
 
@@ -72,5 +71,3 @@ void *store_gcs_open(const struct store_options *options, const char *bucket,
                      struct error *err) NODISCARD;
 void *store_libs3_open(const struct store_options *options, const char *bucket,
                        struct error *err) NODISCARD;
-
-#endif

@@ -1,6 +1,5 @@
 /* What a store's calls take and return: what store.h and the drivers share. */
-#ifndef DARKROOM_STORE_OBJECT_H
-#define DARKROOM_STORE_OBJECT_H
+#pragma once
 
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -63,5 +62,3 @@ struct store_options {
         struct bearer *bearer; /* NULL for none (emulators) */
     } gcs;
 };
-
-#endif

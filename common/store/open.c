@@ -69,24 +69,17 @@ static bool check_bucket(const struct store_options *options, bool s3, store_mis
            ok;
 }
 
-static void set_text(const char **text)
-{
-    if (*text == NULL)
-        *text = "";
-}
-
 /* With "" for every NULL. */
 static struct store_options complete(const struct store_options *options)
 {
     struct store_options ret = *options;
+    const char **const texts[] = {&ret.url,           &ret.s3.endpoint,   &ret.s3.region,
+                                  &ret.s3.access_key, &ret.s3.secret_key, &ret.s3.session_token,
+                                  &ret.gcs.endpoint};
 
-    set_text(&ret.url);
-    set_text(&ret.s3.endpoint);
-    set_text(&ret.s3.region);
-    set_text(&ret.s3.access_key);
-    set_text(&ret.s3.secret_key);
-    set_text(&ret.s3.session_token);
-    set_text(&ret.gcs.endpoint);
+    for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+        if (*texts[i] == NULL)
+            *texts[i] = "";
     return ret;
 }
 

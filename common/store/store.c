@@ -13,9 +13,8 @@ static bool check_characters(const char *key, struct error *err)
     for (const unsigned char *p = (const unsigned char *)key; *p != '\0'; p++)
         if (*p < ' ' || *p == 0x7f)
             return error_set(err, ERROR_BAD_REQUEST, "a control character in the object key");
-    if (!string_is_utf8(bytes_from_str(key)))
-        return error_set(err, ERROR_BAD_REQUEST, "the object key is not UTF-8");
-    return true;
+    return string_is_utf8(bytes_from_str(key)) ||
+           error_set(err, ERROR_BAD_REQUEST, "the object key is not UTF-8");
 }
 
 bool store_key_check(const char *key, struct error *err)
@@ -38,11 +37,9 @@ bool store_key_check(const char *key, struct error *err)
 
 bool store_key_allowed(const struct store *store, const char *key, struct error *err)
 {
-    if (!store_key_check(key, err))
-        return false;
-    if (!string_starts_with(key, store->prefix))
-        return error_set(err, ERROR_FORBIDDEN, "the object is outside this service's storage");
-    return true;
+    return store_key_check(key, err) &&
+           (string_starts_with(key, store->prefix) ||
+            error_set(err, ERROR_FORBIDDEN, "the object is outside this service's storage"));
 }
 
 bool store_is_printable(const char *s, size_t max)
@@ -82,9 +79,8 @@ bool store_put(struct store *store, const struct store_put *put, bool *existed, 
         return false;
     if (!store_is_printable(put->content_type, STORE_CONTENT_TYPE_MAX - 1))
         return error_set(err, ERROR_BAD_REQUEST, "not a content type");
-    if (!store_in_time(put->deadline_ms, err))
-        return false;
-    if (!record(&store->writes, store->driver->put(store->state, put, &found, err), err))
+    if (!store_in_time(put->deadline_ms, err) ||
+        !record(&store->writes, store->driver->put(store->state, put, &found, err), err))
         return false;
     if (existed != NULL)
         *existed = found;
@@ -117,9 +113,8 @@ bool store_head(struct store *store, const char *key, int64_t deadline_ms, struc
 {
     struct store_info found = {0};
 
-    if (!store_key_allowed(store, key, err) || !store_in_time(deadline_ms, err))
-        return false;
-    if (!record(&store->reads, store->driver->head(store->state, key, deadline_ms, &found, err),
+    if (!store_key_allowed(store, key, err) || !store_in_time(deadline_ms, err) ||
+        !record(&store->reads, store->driver->head(store->state, key, deadline_ms, &found, err),
                 err))
         return false;
     if (info != NULL)

@@ -12,8 +12,7 @@
  *
  * Thread-safe: any number of calls at once on one store. `deadline_ms` is on the monotonic clock.
  */
-#ifndef DARKROOM_STORE_STORE_H
-#define DARKROOM_STORE_STORE_H
+#pragma once
 
 #include "store/object.h"
 
@@ -67,5 +66,3 @@ bool store_check(const struct store_options *options, store_mistake_fn mistake,
 /* ERROR_CONFIG for what cannot work. file: the directory is created if it is missing; nothing is
  * asked of a server yet. */
 struct store *store_open(const struct store_options *options, struct error *err) NODISCARD;
-
-#endif

@@ -60,9 +60,7 @@ static bool decode_file_path(const char *rest, struct buffer *path, struct error
 
 static bool has_dot_segment(const char *path)
 {
-    static const char *const inside[] = {"/./", "/../"};
-
-    return strstr(path, inside[0]) != NULL || strstr(path, inside[1]) != NULL ||
+    return strstr(path, "/./") != NULL || strstr(path, "/../") != NULL ||
            string_ends_with(path, "/.") || string_ends_with(path, "/..");
 }
 
@@ -94,9 +92,7 @@ static bool key_of_bucket_uri(const struct store *store, const char *rest, const
     *key = bucket + len + 1;
     if (!store_key_check(*key, err))
         return false;
-    if (len != strlen(store->place) || strncmp(bucket, store->place, len) != 0)
-        return foreign(err);
-    return true;
+    return (len == strlen(store->place) && strncmp(bucket, store->place, len) == 0) || foreign(err);
 }
 
 bool store_key_of_uri(const struct store *store, const char *uri, char out[STORE_KEY_MAX + 1],

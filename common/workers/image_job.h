@@ -30,7 +30,12 @@ struct image_job {
 
 struct image_job_message {
     /* the last two: with remove_background, one after the other */
-    enum { IMAGE_TRANSFORM, IMAGE_TO_PIXELS, IMAGE_CUT_BEGIN, IMAGE_CUT_FINISH } what;
+    enum image_job_kind {
+        IMAGE_TRANSFORM,
+        IMAGE_TO_PIXELS,
+        IMAGE_CUT_BEGIN,
+        IMAGE_CUT_FINISH,
+    } what;
     struct image_limits limits;
     int threads;
     struct image_options options;  /* to transform */

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/xmalloc.h"
 
 #include <math.h>
 #include <string.h>
@@ -30,12 +31,8 @@ struct image_worker {
 
 struct image_worker *image_worker_new(const struct image_worker_options *options, struct error *err)
 {
-    struct image_worker *worker = calloc(1, sizeof(*worker));
+    struct image_worker *worker = xcalloc(1, sizeof(*worker));
 
-    if (worker == NULL) {
-        error_oom(err);
-        return NULL;
-    }
     worker->options = options;
     if (options->sandbox != NULL || (worker->scratch = image_scratch_new(err)) != NULL)
         return worker;
@@ -106,13 +103,6 @@ static void report(const struct sandbox_loss *loss, const char *request_id)
                 F(exited ? "status" : "signal", loss->detail));
 }
 
-/* An operator killed the process, or the kernel did for want of memory: its image need not have
- * been the reason, and gets a second process. */
-static bool is_worth_another(const struct sandbox_loss *loss, const struct error *err)
-{
-    return loss->reason == SANDBOX_KILLED && err->code == ERROR_BAD_IMAGE;
-}
-
 static bool call(struct image_worker *worker, const struct image_job *job,
                  const struct image_job_message *message, struct sandbox_reply *reply,
                  struct error *err)
@@ -133,7 +123,9 @@ static bool call(struct image_worker *worker, const struct image_job *job,
         report(&reply->loss, job->request_id);
         if (ok)
             return true;
-        if (!is_worth_another(&reply->loss, &why))
+        /* an operator killed the process, or the kernel did for want of memory: its image need not
+         * have been the reason, and gets a second process */
+        if (reply->loss.reason != SANDBOX_KILLED || why.code != ERROR_BAD_IMAGE)
             break;
     }
     *err = why;
@@ -169,7 +161,7 @@ static bool take_answer(const struct sandbox_reply *reply, double most_s, struct
 
 /* All of it is set: padding, too. */
 static void message_of(const struct image_worker *worker, const struct image_job *job,
-                       struct image_job_message *ret)
+                       enum image_job_kind what, struct image_job_message *ret)
 {
     memset(ret, 0, sizeof(*ret));
     ret->limits = worker->options->limits;
@@ -178,6 +170,7 @@ static void message_of(const struct image_worker *worker, const struct image_job
         ret->options = *job->options;
     if (job->mask_finder != NULL)
         ret->mask = job->mask_finder->size;
+    ret->what = what;
 }
 
 /* A picture for a picture, or, as the last of two steps, for a mask. */
@@ -189,8 +182,7 @@ static bool sandboxed_transform(struct image_worker *worker, const struct image_
     struct image_job_message message;
     double started = clock_monotonic_s();
 
-    message_of(worker, job, &message);
-    message.what = with_mask ? IMAGE_CUT_FINISH : IMAGE_TRANSFORM;
+    message_of(worker, job, with_mask ? IMAGE_CUT_FINISH : IMAGE_TRANSFORM, &message);
     if (!call(worker, job, &message, &reply, err)) {
         buffer_done(&reply.output);
         return false;
@@ -229,29 +221,6 @@ static bool sandboxed_pixels(struct image_worker *worker, const struct image_job
     return true;
 }
 
-static bool sandboxed_to_pixels(struct image_worker *worker, const struct image_job *job,
-                                const struct image_tensor_spec *spec, uint8_t *rgb,
-                                struct image_stages *ret, struct error *err)
-{
-    struct image_job_message message;
-
-    message_of(worker, job, &message);
-    message.what = IMAGE_TO_PIXELS;
-    message.spec = *spec;
-    return sandboxed_pixels(worker, job, &message, rgb, image_pixels_bytes(spec), ret, err);
-}
-
-static bool sandboxed_cut_begin(struct image_worker *worker, const struct image_job *job,
-                                uint8_t *rgb, size_t size, struct image_stages *ret,
-                                struct error *err)
-{
-    struct image_job_message message;
-
-    message_of(worker, job, &message);
-    message.what = IMAGE_CUT_BEGIN;
-    return sandboxed_pixels(worker, job, &message, rgb, size, ret, err);
-}
-
 static bool remove_background(struct image_worker *worker, const struct image_job *job,
                               struct image_result *ret, struct error *err)
 {
@@ -265,11 +234,13 @@ static bool remove_background(struct image_worker *worker, const struct image_jo
     const struct image_mask mask = {alpha, finder->size};
     struct image_job second = *job;
     struct image_stages first = {0};
+    struct image_job_message message;
 
+    message_of(worker, job, IMAGE_CUT_BEGIN, &message);
     second.data = bytes_of(alpha, count);
     if (rgb == NULL || alpha == NULL)
         return error_oom(err);
-    if (!(sandboxed ? sandboxed_cut_begin(worker, job, rgb, 3 * count, &first, err)
+    if (!(sandboxed ? sandboxed_pixels(worker, job, &message, rgb, 3 * count, &first, err)
                     : image_cut_begin(worker->scratch, &input, job->options, finder->size, rgb,
                                       &first, err)) ||
         !finder->find(finder->context, rgb, alpha, err) ||
@@ -300,11 +271,15 @@ bool image_worker_to_tensor(struct image_worker *worker, const struct image_job 
 {
     struct image_input input = {job->data, &worker->options->limits, job->cancelled, job->threads};
     CLEANUP_FREE uint8_t *rgb = malloc(image_pixels_bytes(spec));
+    struct image_job_message message;
 
+    message_of(worker, job, IMAGE_TO_PIXELS, &message);
+    message.spec = *spec;
     if (rgb == NULL)
         return error_oom(err);
     if (!(worker->options->sandbox != NULL
-              ? sandboxed_to_pixels(worker, job, spec, rgb, &ret->stages, err)
+              ? sandboxed_pixels(worker, job, &message, rgb, image_pixels_bytes(spec), &ret->stages,
+                                 err)
               : image_to_pixels(worker->scratch, &input, spec, rgb, &ret->stages, err)))
         return false;
     double started = clock_monotonic_s();

@@ -5,8 +5,7 @@
  * crashes, makes a forbidden system call, or has no memory left; 503 at the deadline. Each loss is
  * counted (sandbox_losses_total) and logged with the request's id. Nothing that comes back is
  * trusted: every length is checked, and so is what the result says it is. */
-#ifndef DARKROOM_WORKERS_IMAGE_WORKER_H
-#define DARKROOM_WORKERS_IMAGE_WORKER_H
+#pragma once
 
 #include "sandbox/sandbox.h"
 #include "workers/image_job.h"
@@ -43,5 +42,3 @@ bool image_worker_transform(struct image_worker *worker, const struct image_job 
 bool image_worker_to_tensor(struct image_worker *worker, const struct image_job *job,
                             const struct image_tensor_spec *spec, struct image_tensor *ret,
                             struct error *err) NODISCARD;
-
-#endif

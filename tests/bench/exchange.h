@@ -1,8 +1,7 @@
 /* One keep-alive connection of the load client: a request goes out in pieces that stay where they
  * are (writev), its reply comes in. Knows HTTP/1.1 as far as our services speak it (replies with
  * Content-Length). Used by one thread, with non-blocking sockets. */
-#ifndef DARKROOM_BENCH_EXCHANGE_H
-#define DARKROOM_BENCH_EXCHANGE_H
+#pragma once
 
 #include "photo.h"
 
@@ -55,5 +54,3 @@ void exchange_go_on(struct exchange *x, uint32_t events);
 const char *exchange_body(const struct exchange *x);
 /* The value of a header field of the reply, or NULL. `name` is like "\r\nRetry-After:". */
 const char *exchange_field(const struct exchange *x, const char *name);
-
-#endif

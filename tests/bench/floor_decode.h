@@ -2,8 +2,7 @@
  * thread, DCT scaling as far as it leaves a factor of FLOOR_RESERVE to the resize, IDCT and colour
  * conversion only where pixels are needed, our resampler. The scan is read to its end, since the
  * services must notice a truncated file. Any error dies. */
-#ifndef DARKROOM_BENCH_FLOOR_DECODE_H
-#define DARKROOM_BENCH_FLOOR_DECODE_H
+#pragma once
 
 #include "image/resample/resample.h"
 
@@ -33,5 +32,3 @@ void floor_decoder_done(struct floor_decoder *d);
 /* Decode, crop to the centre and resize. A picture that is as large as `out` already is copied. */
 void floor_decode(struct floor_decoder *d, const uint8_t *data, size_t len,
                   const struct floor_picture *out);
-
-#endif

@@ -1,8 +1,7 @@
 /* Photographs to upload, each time with other bytes but the same picture: a text with a counter is
  * put into a JPEG comment, a PNG tEXt chunk or an unknown WebP chunk. The file's own bytes stay
  * where they are in memory; only the text is made anew. */
-#ifndef DARKROOM_BENCH_PHOTO_H
-#define DARKROOM_BENCH_PHOTO_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,5 +24,3 @@ void photo_done(struct photo *photo);
 /* The mark of this upload: mark_len bytes. `run` and `counter` together never repeat. */
 void photo_mark(const struct photo *photo, uint64_t run, uint64_t counter,
                 uint8_t out[PHOTO_MARK_MAX]);
-
-#endif

@@ -1,6 +1,5 @@
 /* What every program of the bench needs: files, the clock, arguments that are wrong. */
-#ifndef DARKROOM_BENCH_PROGRAM_H
-#define DARKROOM_BENCH_PROGRAM_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -26,5 +25,3 @@ static inline double now_s(void)
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
-
-#endif

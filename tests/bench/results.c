@@ -1,4 +1,4 @@
-#include "results.h"
+#include "load.h"
 
 #include "program.h"
 

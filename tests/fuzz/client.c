@@ -62,7 +62,6 @@ static void serve(int fd)
 
 static void *run_server(void *arg)
 {
-    (void)arg;
     for (;;) {
         CLEANUP_CLOSE int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
         if (fd < 0)

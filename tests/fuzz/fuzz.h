@@ -1,10 +1,8 @@
 /* What the fuzz targets share. A target is one file that defines LLVMFuzzerTestOneInput: it is
  * linked to libFuzzer for `make fuzz`, and to replay.c for `make test`, which feeds it what
- * make_corpus.py writes and what once failed (tests/fuzz/regressions/<target>). Beyond not
- * crashing, a target says with FUZZ_CHECK what must hold for whatever comes in. Targets run in one
- * thread unless they start others. */
-#ifndef DARKROOM_FUZZ_H
-#define DARKROOM_FUZZ_H
+ * make_corpus.py writes. Beyond not crashing, a target says with FUZZ_CHECK what must hold for
+ * whatever comes in. Targets run in one thread unless they start others. */
+#pragma once
 
 #include "base/strings.h"
 
@@ -117,5 +115,3 @@ static inline void fuzz_fields_done(struct fuzz_fields *fields)
         free(fields->field[i].value);
     }
 }
-
-#endif

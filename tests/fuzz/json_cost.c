@@ -1,6 +1,6 @@
 /* The bound on the memory that JSON takes when it is parsed. */
-#include "base/json_cost.h"
 #include "../unit/base/test_counted_malloc.h"
+#include "base/json.h"
 #include "fuzz.h"
 
 #include <jansson.h>

@@ -2,7 +2,7 @@
  * line) of its claims, which are encoded here. */
 #include "auth/jwks.h"
 #include "auth/oidc.h"
-#include "base/base64url.h"
+#include "base/strings.h"
 #include "fuzz.h"
 
 #include <openssl/evp.h>

@@ -308,6 +308,30 @@ def images():
         write("image", name, b"\0\x08\x08\x50\xff\0\0\0" + data)
 
 
+def what_once_failed():
+    """As the fuzzer found it."""
+    write("client", "once_blank_line", b'0HTTP/1.1 200\nKO A:#\x01 b\n \r\n')
+    write("client", "once_libs3_cut", b'5HTTP/1.1 200 OK\r\nETag: "e"\r\n')
+    write("client", "once_libs3_folded_twice", zlib.decompress(base64.b64decode(
+        "eNoz9QgJCdD//98ATBvqGSoYGRgocDlaKaRwcbpypbFZgSgwofAaJMylkIQso5DuegXEJkY5klw6WC6NLclKQcGNy0rBjSZW////"
+        "n9MbxEziUki2wuYQLsUKuPZ0BS6uCgAyGjW+")))
+    write("client", "once_libs3_interim", b'6HTTP/1.1 199 OK\r% a* b)\nETag: "e"\r\x08\r\n')
+    write("client", "once_libs3_many", zlib.decompress(base64.b64decode(
+        "eNoz9QgJCdD//98ATBvqGSoYGRgocDlaKaRwcbpypbFZgSgwofAaJMylkIQso5DuegXEJkY5iJtGkQlIcukQOUMKXMuWZKWg4MZl"
+        "peCGw+MOFHn8////nN4gJkmuSQSStIgGuGtGY2SwxUgSl0KyFVqQYhUEE1yKXFwVAAZ/uIA=")))
+    write("client", "once_libs3_no_name", b'5HTTP/1.1 200\rKransTTabc \n:  y\r\n\r\n')
+    write("image", "once_slow_gif", zlib.decompress(base64.b64decode(
+        "eNprZIAAd083C8tESQZhhkYGhhMVGiJRJyASiv+5/VxDgp0dA1yN9AyYGYFCOkBsJcnAzMDAkcbAyMHgsGHBwWYOTq6IGRsSD7fy"
+        "cLPN8DBsONwkwBhyxzc1160oNbWqRUMhxbVdRHHWkhkFi5GM4cRlzAwPAwwjZJgrZFZ8XODEwPFj/X+g5v83QATCgRBXmhBjPKYr"
+        "kR14aqoYf5H0TqGFJ6crpd5jmXlZwWeOTu66JTc3Kp5h0LKVO7vii/rlbkVeu68vCrSutggwM4FtYwAH34kKPXjgcWQBbZYBesWR"
+        "ARkYMDQzs2qonNjw4GAzkziSBLKwWc6PDYuOdPJpS4VoMCS79cqsqJBhBvke5vn/aLGjgcPfmA7UwOJA7FYHQKzGCPj/mCmDWVDA"
+        "5P+FsP//W5S9g0CKrLmO3LQyVGCwBgC//qtg")))
+    write("inference", "once_not_utf8_quoted", zlib.decompress(base64.b64decode(
+        "eNrjqlbKTFGyUjq8MubwSjS4EF3EnAECILyTKw9TCf4HADsRVfs=")))
+    write("outbox", "once_last_page_cut_short", b'\xdc\xff\xff\xfa]')
+    write("outbox", "once_schema_of_another_meaning", b'rr\x8e\x83\x01\x01\x00\x10\xdf')
+
+
 for make in (multipart, request, ranges, encodings, options, classify, inference, notification, tokens, google, xml, client,
-             manifest, uris, texts, outbox, images):
+             manifest, uris, texts, outbox, images, what_once_failed):
     make()

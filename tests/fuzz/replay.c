@@ -1,6 +1,6 @@
 /* A fuzz target without a fuzzer: a unit test that feeds it files. The program's name says which:
- * build/VARIANT/unit/test_fuzz_X replays build/VARIANT/seeds/X (made by the build), what once
- * failed (tests/fuzz/regressions/X), and the files and folders that are its arguments. */
+ * build/VARIANT/unit/test_fuzz_X replays build/VARIANT/seeds/X (made by the build) and the files
+ * and folders that are its arguments. */
 #include "base/xmalloc.h"
 #include "fuzz.h"
 
@@ -17,7 +17,7 @@
 
 enum { FILE_MAX = 4 << 20, PATHS_MAX = 64 };
 
-static char seeds[4096], regressions[4096];
+static char seeds[4096];
 static const char *paths[PATHS_MAX];
 static size_t path_count;
 
@@ -66,7 +66,6 @@ static void test_corpus(void **state)
 {
     size_t count = 0;
 
-    (void)state;
     LLVMFuzzerTestOneInput((const uint8_t *)"", 0);
     for (size_t i = 0; i < path_count; i++)
         count += replay(paths[i]);
@@ -83,12 +82,9 @@ int main(int argc, char **argv)
         return 2;
     if (LLVMFuzzerInitialize != NULL && LLVMFuzzerInitialize(&argc, &argv) != 0)
         return 2;
-    const char *target = name + strlen("test_fuzz_");
-    snprintf(seeds, sizeof(seeds), "%.*s../seeds/%s", (int)(name - argv[0]), argv[0], target);
+    snprintf(seeds, sizeof(seeds), "%.*s../seeds/%s", (int)(name - argv[0]), argv[0],
+             name + strlen("test_fuzz_"));
     paths[path_count++] = seeds;
-    snprintf(regressions, sizeof(regressions), "tests/fuzz/regressions/%s", target);
-    if (access(regressions, F_OK) == 0)
-        paths[path_count++] = regressions;
     for (int i = 1; i < argc && path_count < PATHS_MAX; i++)
         paths[path_count++] = argv[i];
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);

@@ -4,10 +4,10 @@
 #   FUZZ_SECONDS   for each target (default 28: some 10 minutes in all)
 #   FUZZ_BUILD     where the binaries are (default build/fuzz)
 #
-# Begins with what the build made (build/fuzz/seeds), what once failed (tests/fuzz/regressions) and
-# what earlier runs found (build/fuzz/corpus). What crashes, hangs or takes too much memory is kept in
-# build/fuzz/crashes; once it is mended it goes into tests/fuzz/regressions/TARGET, where the unit
-# tests replay it. A table of what was done is the last output.
+# Begins with what the build made (build/fuzz/seeds) and what earlier runs found (build/fuzz/corpus).
+# What crashes, hangs or takes too much memory is kept in build/fuzz/crashes; once it is mended it goes
+# into make_corpus.py, what_once_failed, and so the unit tests replay it. A table of what was done is
+# the last output.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 
@@ -38,13 +38,12 @@ limits_of() {
 }
 
 fuzz() {
-    local target=$1 log=$build/logs/$1.log seeds=("$build/seeds/$1")
+    local target=$1 log=$build/logs/$1.log
     mkdir -p "$build/corpus/$target"
-    [ ! -d "tests/fuzz/regressions/$target" ] || seeds+=("tests/fuzz/regressions/$target")
     # shellcheck disable=SC2046
     timeout -k 10 $((seconds + 120)) "$build/bin/$target" -max_total_time="$seconds" -timeout=20 \
         $(limits_of "$target") -print_final_stats=1 -artifact_prefix="$build/crashes/$target-" \
-        "$build/corpus/$target" "${seeds[@]}" >"$log" 2>&1
+        "$build/corpus/$target" "$build/seeds/$target" >"$log" 2>&1
 }
 
 # TARGET executions, coverage counters and features that were reached, inputs kept

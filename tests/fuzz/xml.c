@@ -11,7 +11,6 @@ static bool visit(void *ctx, const char *path, const char *text, struct error *e
     struct seen *seen = ctx;
     const char *last = strrchr(path, '/');
 
-    (void)err;
     FUZZ_CHECK(*path != '\0' && *path != '/' && strlen(path) <= 512);
     FUZZ_CHECK(last == NULL || last[1] != '\0');
     FUZZ_CHECK(strlen(text) <= 8192 && string_is_utf8(bytes_from_str(text)));

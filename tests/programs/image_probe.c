@@ -12,7 +12,7 @@ static const struct image_limits limits = {110000000, 536870912};
 static bool respond(struct image_scratch *scratch, struct bytes data, int width, int height)
 {
     struct image_options options = image_options_default();
-    struct image_input input = {data, &limits, NULL};
+    struct image_input input = {data, &limits, NULL, 0};
     CLEANUP(image_result_done) struct image_result result = {0};
     struct error err = {0};
 

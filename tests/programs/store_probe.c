@@ -1,6 +1,6 @@
 /* A store on standard input and output, for the conformance tests: opened as the services do, from
  * the environment; one JSON object a line in, one out. See tests/integration/store_client.py. */
-#include "app/open_store.h"
+#include "app/outgoing.h"
 #include "base/strings.h"
 
 #include <inttypes.h>

@@ -10,25 +10,18 @@
  * succeed, or say why not; all memory must be given back; and the next run must succeed.
  *
  * Only for one test program at a time: definitions, not declarations. */
-#ifndef DARKROOM_TESTS_ALLOC_FAULTS_H
-#define DARKROOM_TESTS_ALLOC_FAULTS_H
+#pragma once
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "test_cases.h"
 
 #include <curl/curl.h>
 #include <dirent.h>
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <sqlite3.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 /* False, with *err, when an allocation failed. What it returns true for, it has checked itself. */
 typedef bool (*alloc_scenario)(void *ctx, struct error *err);
@@ -347,13 +340,11 @@ static int alloc_sqlite_round_up(int size)
 
 static int alloc_sqlite_init(void *ctx)
 {
-    (void)ctx;
     return SQLITE_OK;
 }
 
 static void alloc_sqlite_shutdown(void *ctx)
 {
-    (void)ctx;
 }
 
 /* In a group's setup, before any of them is used. */
@@ -394,7 +385,6 @@ static void alloc_report_live(void)
 /* Of each test: says where it was when it failed. */
 static inline int alloc_faults_teardown(void **state)
 {
-    (void)state;
     alloc_arm(0, false);
     if (alloc_faults.scenario != NULL)
         print_error("in \"%s\", fault %ld %s, before 0x%lx\n", alloc_faults.scenario,
@@ -403,8 +393,6 @@ static inline int alloc_faults_teardown(void **state)
     alloc_faults.scenario = NULL;
     return 0;
 }
-
-#define alloc_test(fn) cmocka_unit_test_teardown(fn, alloc_faults_teardown)
 
 static void alloc_run_well(alloc_scenario run, void *ctx, const char *when)
 {
@@ -460,5 +448,3 @@ static inline void alloc_faults_run(const char *name, alloc_scenario run, void *
         print_message("%s: %ld allocations\n", name, alloc_faults.n - 1);
     alloc_faults.scenario = NULL;
 }
-
-#endif

@@ -6,11 +6,11 @@
 #include "auth/jwt.h"
 #include "auth/oidc.h"
 #include "auth/test_jwt_builders.h"
-#include "base/base64url.h"
 #include "base/clock.h"
-#include "base/json_cost.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/strings.h"
 #include "base/xmalloc.h"
 #include "client/google_key.h"
 #include "client/google_token.h"
@@ -30,7 +30,6 @@ static bool use_buffers(void *ctx, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(1 << 16);
 
-    (void)ctx;
     for (int i = 0; i < 2000; i++)
         if (!buffer_append_str(&out, "0123456789", err) || !buffer_printf(&out, err, "%d", i % 10))
             return false;
@@ -49,7 +48,6 @@ static bool use_strings(void *ctx, struct error *err)
     CLEANUP(buffer_done) struct buffer back = BUFFER_MAX(4096);
     char hex[SHA256_HEX_LEN + 1];
 
-    (void)ctx;
     static const char text[] = "some text 1";
     if (!string_base64_encode(bytes_from_str(text), &base64, err))
         return false;
@@ -67,9 +65,8 @@ static bool use_strings(void *ctx, struct error *err)
     return true;
 }
 
-static void test_base(void **state)
+TEST_WITH(test_base, NULL, alloc_faults_teardown)
 {
-    (void)state;
     alloc_faults_run("buffers", use_buffers, NULL);
     alloc_faults_run("strings", use_strings, NULL);
 }
@@ -78,14 +75,12 @@ static bool render_metrics(void *ctx, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(1 << 20);
 
-    (void)ctx;
     metric_observe(METRIC_STAGE_DURATION, "stage=\"queue\"", 0.1);
     return metrics_render(&out, err);
 }
 
-static void test_metrics(void **state)
+TEST_WITH(test_metrics, NULL, alloc_faults_teardown)
 {
-    (void)state;
     /* a series that there is no memory for is dropped, and there from the next time on */
     alloc_arm(1, false);
     metric_add(METRIC_EVENTS, "outcome=\"one\"", 1);
@@ -100,16 +95,14 @@ static void test_metrics(void **state)
 
 static bool log_a_line(void *ctx, struct error *err)
 {
-    (void)ctx, (void)err;
     log_info("a line", F("name", "value"), F("n", 7), F("real", 0.5));
     /* once, so that there is something to fail */
     CLEANUP_FREE char *text = strdup("x");
     return text != NULL || error_oom(err);
 }
 
-static void test_log(void **state)
+TEST_WITH(test_log, NULL, alloc_faults_teardown)
 {
-    (void)state;
     log_init("test", LOG_WARNING, LOG_JSON);
     alloc_faults_run("log", log_a_line, NULL);
     assert_int_equal(alloc_faults.n, 2); /* the log takes no memory */
@@ -122,7 +115,6 @@ static bool make_replies(void *ctx, struct error *err)
     CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(65536);
     const struct error wrong = {ERROR_BAD_REQUEST, "wrong"};
 
-    (void)ctx;
     CLEANUP(reply_done)
     struct reply json = reply_json(200, json_pack("{s:s,s:[iii]}", "a", "b", "c", 1, 2, 3));
     CLEANUP(reply_done) struct reply text = reply_text(200, "text/plain", "some text");
@@ -143,7 +135,6 @@ static bool make_replies(void *ctx, struct error *err)
 
 static bool option(void *ctx, const char *name, const char *value, struct error *err)
 {
-    (void)ctx, (void)err;
     assert_string_equal(name, "width");
     assert_string_equal(value, "7");
     return true;
@@ -159,7 +150,6 @@ static bool read_upload(void *ctx, struct error *err)
         .headers = &type, .header_count = 1, .body = bytes_of(body, sizeof(body) - 1)};
     struct upload upload;
 
-    (void)ctx;
     CLEANUP_FREE char *one = strdup("x"); /* the upload itself takes no memory */
     if (one == NULL)
         return error_oom(err);
@@ -176,7 +166,6 @@ static bool code_bodies(void *ctx, struct error *err)
     CLEANUP(decoded_body_done) struct decoded_body body = {0};
     CLEANUP(reply_done) struct reply reply = reply_text(200, "text/plain", "some text");
 
-    (void)ctx;
     if (reply.error.code != ERROR_NONE) {
         *err = reply.error;
         return false;
@@ -197,9 +186,8 @@ static bool code_bodies(void *ctx, struct error *err)
     return true;
 }
 
-static void test_http(void **state)
+TEST_WITH(test_http, NULL, alloc_faults_teardown)
 {
-    (void)state;
     alloc_faults_run("encodings", code_bodies, NULL);
     alloc_faults_run("replies", make_replies, NULL);
     alloc_faults_run("upload", read_upload, NULL);
@@ -234,7 +222,7 @@ static bool read_key_set(void *ctx, struct error *err)
     return true;
 }
 
-static void test_tokens(void **state)
+TEST_WITH(test_tokens, NULL, alloc_faults_teardown)
 {
     CLEANUP_FREE char *claims =
         xasprintf("{\"iss\":\"https://issuer\",\"aud\":\"aud\",\"email\":\"a@b\","
@@ -245,7 +233,6 @@ static void test_tokens(void **state)
     CLEANUP_FREE char *two = make_jwk("two", key, "");
     CLEANUP_FREE char *set = xasprintf("{\"keys\":[%s,%s]}", one, two);
 
-    (void)state;
     alloc_faults_run("token", read_token, token);
     alloc_faults_run("key set", read_key_set, set);
 }
@@ -269,14 +256,13 @@ static bool sign_in(void *ctx, struct error *err)
     return token != NULL;
 }
 
-static void test_google_key(void **state)
+TEST_WITH(test_google_key, NULL, alloc_faults_teardown)
 {
     char path[] = "/tmp/test_alloc_faults.XXXXXX";
     FILE *file = fdopen(mkstemp(path), "w");
     BIO *bio = BIO_new(BIO_s_mem());
     char *pem;
 
-    (void)state;
     assert_int_equal(PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL), 1);
     long len = BIO_get_mem_data(bio, &pem);
     json_t *json = json_pack("{s:s,s:s%,s:s}", "client_email", "a@b", "private_key", pem,
@@ -365,9 +351,8 @@ static bool read_notification(void *ctx, struct error *err)
     return true;
 }
 
-static void test_notifications(void **state)
+TEST_WITH(test_notifications, NULL, alloc_faults_teardown)
 {
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(posted); i++) {
         struct posted p = posted[i];
         alloc_faults_run(p.name, read_notification, &p);
@@ -386,13 +371,12 @@ static bool write_envelope(void *ctx, struct error *err)
     return true;
 }
 
-static void test_envelope(void **state)
+TEST_WITH(test_envelope, NULL, alloc_faults_teardown)
 {
     char uri[] = "gs://b/k", type[] = "image/jpeg";
     struct outbox_row row = {
         .event_id = "e", .id = "i", .gcs_path = uri, .content_type = type, .attempts = 2};
 
-    (void)state;
     alloc_faults_run("envelope", write_envelope, &row);
 }
 
@@ -400,18 +384,16 @@ static void test_envelope(void **state)
 
 static bool forgets_to_look(void *ctx, struct error *err)
 {
-    (void)ctx, (void)err;
     CLEANUP_FREE char *text = strdup("x");
     return text != NULL; /* without saying why not */
 }
 
 /* A run with a fault, of which the failure is expected. */
-static void test_harness(void **state)
+TEST_WITH(test_harness, NULL, alloc_faults_teardown)
 {
     struct error err = {0};
     long before = alloc_faults.live_count;
 
-    (void)state;
     void *volatile x = strdup("x");
     assert_int_equal(alloc_faults.live_count, before + 1);
     void *volatile p = realloc(x, 100000);
@@ -437,7 +419,6 @@ static void test_harness(void **state)
 
 static int make_key(void **state)
 {
-    (void)state;
     alloc_faults_hook();
     key = EVP_RSA_gen(2048);
     return key == NULL;
@@ -445,18 +426,8 @@ static int make_key(void **state)
 
 static int free_key(void **state)
 {
-    (void)state;
     EVP_PKEY_free(key);
     return 0;
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        alloc_test(test_harness),    alloc_test(test_base),          alloc_test(test_metrics),
-        alloc_test(test_log),        alloc_test(test_http),          alloc_test(test_tokens),
-        alloc_test(test_google_key), alloc_test(test_notifications), alloc_test(test_envelope),
-    };
-
-    return cmocka_run_group_tests(tests, make_key, free_key);
-}
+TEST_MAIN(make_key, free_key)

@@ -44,7 +44,6 @@ static bool operate_once(void *ctx, struct error *err)
     CLEANUP(image_result_done) struct image_result result = {0};
     struct image_scratch *worker = image_scratch_new(err);
 
-    (void)ctx;
     if (worker == NULL)
         return false;
     for (size_t i = 0; i < ARRAY_SIZE(asked); i++)
@@ -63,7 +62,6 @@ static bool tensor_once(void *ctx, struct error *err)
     struct image_scratch *worker = image_scratch_new(err);
     struct image_input input = test_input(sample_bytes(picture));
 
-    (void)ctx;
     if (worker == NULL)
         return false;
     bool ok = image_to_pixels(worker, &input, &spec, pixels, &stages, err);
@@ -90,13 +88,12 @@ static bool resample_once(void *ctx, struct error *err)
     return ok;
 }
 
-static void test_images(void **state)
+TEST_WITH(test_images, NULL, alloc_faults_teardown)
 {
     struct error err = {0};
     struct resample kept = {0};
     struct image_scratch *worker = image_scratch_new(&err);
 
-    (void)state;
     assert_non_null(worker);
     alloc_faults_run("transform", transform_once, NULL);
     alloc_faults_run("operate", operate_once, NULL);
@@ -121,7 +118,6 @@ static void *state_new(void *ctx, struct error *err)
 {
     void *state = malloc(8);
 
-    (void)ctx;
     if (state == NULL)
         error_oom(err);
     return state;
@@ -129,8 +125,6 @@ static void *state_new(void *ctx, struct error *err)
 
 static bool do_job(void *state, void *arg, const atomic_bool *cancelled, struct error *err)
 {
-    (void)cancelled;
-    (void)err;
     assert_non_null(state);
     ++*(int *)arg;
     return true;
@@ -143,7 +137,6 @@ static bool use_pool(void *ctx, struct error *err)
         .workers = 3, .queue_max = 2, .state_new = state_new, .state_free = free};
     struct worker_pool *pool = worker_pool_new(&options, err);
 
-    (void)ctx;
     if (pool == NULL)
         return false;
     bool ok = worker_pool_run(pool, &(struct pool_job){.run = do_job, .arg = &jobs},
@@ -167,15 +160,13 @@ static bool serve(void *ctx, struct error *err)
                                            .ready = &ready};
     struct server *server = server_start(&options, err);
 
-    (void)ctx;
     assert_ptr_equal(ready, server); /* no pointer to one that did not start */
     server_stop(server);
     return server != NULL;
 }
 
-static void test_threads(void **state)
+TEST_WITH(test_threads, NULL, alloc_faults_teardown)
 {
-    (void)state;
     alloc_faults_run("worker pool", use_pool, NULL);
     alloc_faults_run("server", serve, NULL);
 }
@@ -203,7 +194,6 @@ static bool read_v2(void *ctx, struct error *err)
     struct inference_request v2 = {0};
     struct bytes image;
 
-    (void)ctx;
     if (!inference_request_read(&small, &req, &v2, err)) {
         assert_int_equal(budget.used, 0);
         return false;
@@ -220,9 +210,8 @@ static bool read_v2(void *ctx, struct error *err)
     return ok;
 }
 
-static void test_classify(void **state)
+TEST_WITH(test_classify, NULL, alloc_faults_teardown)
 {
-    (void)state;
     alloc_faults_run("inference request", read_v2, NULL);
 }
 
@@ -241,13 +230,4 @@ static int end(void **state)
     return stop_images(state);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        alloc_test(test_images),
-        alloc_test(test_threads),
-        alloc_test(test_classify),
-    };
-
-    return cmocka_run_group_tests(tests, begin, end);
-}
+TEST_MAIN(begin, end)

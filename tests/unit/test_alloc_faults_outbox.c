@@ -65,7 +65,6 @@ static bool open_and_close(void *ctx, struct error *err)
     sqlite3_int64 before = sqlite3_memory_used();
     struct outbox *o = open_it(err);
 
-    (void)ctx;
     outbox_close(o);
     assert_true(sqlite3_memory_used() <= before);
     assert_int_equal(test_folder_count(dir, "a/outbox.db.corrupt*"), 0);
@@ -112,7 +111,6 @@ static bool use(void *ctx, struct error *err)
     long left = alloc_faults.left;
     struct error later = {0};
 
-    (void)ctx;
     alloc_arm(0, alloc_faults.from_then_on);
     struct outbox *o = open_it(&later);
     assert_non_null(o);
@@ -142,7 +140,6 @@ static bool administer(void *ctx, struct error *err)
 {
     int64_t count = 0;
 
-    (void)ctx;
     return list(err) && outbox_admin_requeue(path, NULL, &count, err) &&
            outbox_admin_purge(path, NULL, &count, err);
 }
@@ -153,7 +150,6 @@ static bool recover(void *ctx, struct error *err)
     size_t descriptors = files_open();
     struct error first = {0};
 
-    (void)ctx;
     int64_t pending = 0;
     struct outbox *o = open_it(&first);
     if (o != NULL) {
@@ -201,24 +197,21 @@ static bool damage_and_recover(void *ctx, struct error *err)
 
 /* ---- tests */
 
-static void test_open(void **state)
+TEST_WITH(test_open, NULL, alloc_faults_teardown)
 {
-    (void)state;
     alloc_faults_run("create", create, NULL);
     alloc_faults_run("open", open_and_close, NULL);
 }
 
-static void test_use(void **state)
+TEST_WITH(test_use, NULL, alloc_faults_teardown)
 {
-    (void)state;
     remove_outbox();
     alloc_faults_run("add, take, settle", use, NULL);
     alloc_faults_run("operator's commands", administer, NULL);
 }
 
-static void test_recover(void **state)
+TEST_WITH(test_recover, NULL, alloc_faults_teardown)
 {
-    (void)state;
     alloc_faults_run("recover", damage_and_recover, NULL);
 }
 
@@ -238,11 +231,10 @@ static bool start_pushing(void *ctx, struct error *err)
     return true;
 }
 
-static void test_push(void **state)
+TEST_WITH(test_push, NULL, alloc_faults_teardown)
 {
     struct error err = {0};
 
-    (void)state;
     remove_outbox();
     struct outbox *o = open_it(&err);
     assert_non_null(o);
@@ -263,14 +255,13 @@ static bool publish(void *ctx, struct error *err)
     return refused.code == ERROR_DEADLINE || error_set(err, refused.code, "%s", refused.message);
 }
 
-static void test_pubsub(void **state)
+TEST_WITH(test_pubsub, NULL, alloc_faults_teardown)
 {
     const struct pubsub_options options = {
         .endpoint = "http://127.0.0.1:1", .topic = "projects/p/topics/t", .client = client};
     struct error err = {0};
     struct pubsub *pubsub = pubsub_new(&options, &err);
 
-    (void)state;
     assert_non_null(pubsub);
     alloc_faults_run("Pub/Sub", publish, pubsub);
     pubsub_free(pubsub);
@@ -280,7 +271,6 @@ static int begin(void **state)
 {
     struct error err = {0};
 
-    (void)state;
     alloc_faults_hook();
     client = http_client_new(&(struct http_client_options){0}, &err);
     assert_non_null(client);
@@ -291,17 +281,8 @@ static int begin(void **state)
 
 static int end(void **state)
 {
-    (void)state;
     http_client_free(client);
     return test_folder_remove(dir);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        alloc_test(test_open), alloc_test(test_use),    alloc_test(test_recover),
-        alloc_test(test_push), alloc_test(test_pubsub),
-    };
-
-    return cmocka_run_group_tests(tests, begin, end);
-}
+TEST_MAIN(begin, end)

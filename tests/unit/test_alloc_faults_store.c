@@ -12,8 +12,6 @@
 #include "test_folder.h"
 #include "test_http_server.h"
 
-#include <signal.h>
-
 /* ---- a server that has one object, in whatever bucket */
 
 static struct test_server server;
@@ -43,7 +41,6 @@ static void serve(struct test_server *s, int fd)
 {
     char request[8192];
 
-    (void)s;
     /* also when a test has failed and forgets a connection */
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){.tv_sec = 2}, sizeof(struct timeval));
     if (test_read_request(fd, request, sizeof(request)))
@@ -60,7 +57,6 @@ static int64_t soon(void)
 
 static bool see_element(void *ctx, const char *path, const char *text, struct error *err)
 {
-    (void)path, (void)text, (void)err;
     ++*(int *)ctx;
     return true;
 }
@@ -75,11 +71,10 @@ static bool read_xml(void *ctx, struct error *err)
     return true;
 }
 
-static void test_xml(void **state)
+TEST_WITH(test_xml, NULL, alloc_faults_teardown)
 {
     char document[] = "<a><b>some text</b><c>x &amp; y</c></a>";
 
-    (void)state;
     alloc_faults_run("XML", read_xml, document);
 }
 
@@ -112,11 +107,10 @@ static bool call(void *ctx, struct error *err)
     return true;
 }
 
-static void test_client(void **state)
+TEST_WITH(test_client, NULL, alloc_faults_teardown)
 {
     CLEANUP_FREE char *url = xasprintf("http://127.0.0.1:%d/x", server.port);
 
-    (void)state;
     alloc_faults_run("client", call, url);
 }
 
@@ -178,7 +172,6 @@ static bool open_and_use(void *ctx, struct error *err)
 static bool token(struct bearer *bearer, int64_t deadline_ms, char out[BEARER_MAX],
                   struct error *err)
 {
-    (void)bearer, (void)deadline_ms, (void)err;
     memcpy(out, "token", 6);
     return true;
 }
@@ -191,7 +184,7 @@ static void no_pause(struct store_options *o)
     assert_non_null(o->client);
 }
 
-static void test_buckets(void **state)
+TEST_WITH(test_buckets, NULL, alloc_faults_teardown)
 {
     CLEANUP_FREE char *endpoint = xasprintf("http://127.0.0.1:%d", server.port);
     struct store_options s3 = {
@@ -202,7 +195,6 @@ static void test_buckets(void **state)
     struct store_options gs = {.url = "gs://bucket",
                                .gcs = {.endpoint = endpoint, .bearer = &bearer}};
 
-    (void)state;
     no_pause(&s3);
     no_pause(&gs);
     alloc_faults_run("s3", open_and_use, &s3);
@@ -211,11 +203,10 @@ static void test_buckets(void **state)
     http_client_free(gs.client);
 }
 
-static void test_directory(void **state)
+TEST_WITH(test_directory, NULL, alloc_faults_teardown)
 {
     char dir[TEST_FOLDER_MAX];
 
-    (void)state;
     assert_int_equal(test_folder_make(dir), 0);
     CLEANUP_FREE char *url = xasprintf("file:%s/x", dir);
     struct store_options options = {.url = url};
@@ -225,8 +216,6 @@ static void test_directory(void **state)
 
 static int begin(void **state)
 {
-    (void)state;
-    signal(SIGPIPE, SIG_IGN);
     alloc_faults_hook();
     test_server_start(&server, serve, true, 0);
     return 0;
@@ -234,19 +223,8 @@ static int begin(void **state)
 
 static int end(void **state)
 {
-    (void)state;
     test_server_stop(&server);
     return 0;
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        alloc_test(test_xml),
-        alloc_test(test_client),
-        alloc_test(test_buckets),
-        alloc_test(test_directory),
-    };
-
-    return cmocka_run_group_tests(tests, begin, end);
-}
+TEST_MAIN(begin, end)

@@ -1,6 +1,5 @@
 /* A folder for the files of a test. */
-#ifndef DARKROOM_TESTS_FOLDER_H
-#define DARKROOM_TESTS_FOLDER_H
+#pragma once
 
 #include <ftw.h>
 #include <glob.h>
@@ -23,7 +22,6 @@ static inline int test_folder_make(char out[TEST_FOLDER_MAX])
 static inline int test_folder_entry(const char *name, const struct stat *st, int type,
                                     struct FTW *ftw)
 {
-    (void)st, (void)type, (void)ftw;
     return remove(name);
 }
 
@@ -46,5 +44,3 @@ static inline size_t test_folder_count(const char *folder, const char *pattern)
     globfree(&found);
     return count;
 }
-
-#endif

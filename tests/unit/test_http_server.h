@@ -1,9 +1,9 @@
 /* A scripted HTTP server on a free port of 127.0.0.1: it runs a function for every connection. */
-#ifndef DARKROOM_TESTS_HTTP_SERVER_H
-#define DARKROOM_TESTS_HTTP_SERVER_H
+#pragma once
 
 #include <arpa/inet.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -82,6 +82,7 @@ static inline void test_server_start(struct test_server *s,
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     socklen_t len = sizeof(a);
 
+    signal(SIGPIPE, SIG_IGN); /* of clients that leave */
     s->serve = serve;
     s->one_at_a_time = one_at_a_time;
     s->stop = false;
@@ -131,5 +132,3 @@ static inline bool test_read_request(int fd, char *text, size_t size)
             return true;
     }
 }
-
-#endif

@@ -6,21 +6,14 @@
 #include "base/xmalloc.h"
 #include "events/outbox/outbox.h"
 #include "store/store.h"
+#include "test_cases.h"
 #include "test_folder.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
-#include <string.h>
 #include <sys/stat.h>
 
 /* ---- faults */
@@ -96,13 +89,11 @@ static int64_t soon(void)
 
 static int begin(void **state)
 {
-    (void)state;
     return test_folder_make(dir);
 }
 
 static int end(void **state)
 {
-    (void)state;
     arm(0, 0);
     return test_folder_remove(dir);
 }
@@ -200,7 +191,6 @@ static bool delete_with_fault(struct store *store, int n, int number)
 
 static bool see(void *ctx, const char *key, uint64_t size)
 {
-    (void)key, (void)size;
     ++*(int *)ctx;
     return true;
 }
@@ -219,14 +209,13 @@ static bool list_with_fault(struct store *store, int n, int number)
     return faults.failed;
 }
 
-static void test_store(void **state)
+TEST_WITH(test_store, begin, end)
 {
     CLEANUP_FREE char *url = xasprintf("file:%s/objects", dir);
     struct error err = {0};
     struct store *store = store_open(&(struct store_options){.url = url}, &err);
     int most = 0;
 
-    (void)state;
     assert_non_null(store);
     for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
         for (int if_absent = 0; if_absent <= 1; if_absent++)
@@ -336,11 +325,10 @@ static bool use_with_fault(int n, int number, int *event, int *acknowledged)
     return failed;
 }
 
-static void test_outbox(void **state)
+TEST_WITH(test_outbox, begin, end)
 {
     int event = 0, acknowledged = 0, most = 0;
 
-    (void)state;
     replace_calls();
     /* one that was never completed is found empty: reconciling is asked for, nothing set aside */
     outbox_close(open_outbox());
@@ -351,12 +339,4 @@ static void test_outbox(void **state)
     assert_true(acknowledged > 0);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_store, begin, end),
-        cmocka_unit_test_setup_teardown(test_outbox, begin, end),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,7 +1,6 @@
 #include "events/notification/parts.h"
 
 #include "base/json.h"
-#include "base/json_cost.h"
 
 json_t *notification_parse(struct bytes text, const char *what, struct error *err)
 {

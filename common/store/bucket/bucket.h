@@ -1,7 +1,6 @@
 /* A bucket behind a REST API: what S3 and Google's XML API share. The two differ in a dialect:
  * how a request proves who sends it, and what some headers are called. Private to common/store. */
-#ifndef DARKROOM_STORE_BUCKET_BUCKET_H
-#define DARKROOM_STORE_BUCKET_BUCKET_H
+#pragma once
 
 #include "client/http_client.h"
 #include "store/bucket/sigv4.h"
@@ -90,5 +89,3 @@ int64_t bucket_http_date(const char *text);
 
 bool bucket_list(void *state, const char *prefix, int64_t deadline_ms, store_list_fn fn, void *ctx,
                  struct error *err) NODISCARD;
-
-#endif

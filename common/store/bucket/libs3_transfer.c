@@ -39,25 +39,14 @@ struct tm *libs3_gmtime(const time_t *time)
 /* For keys, in the URL and in what is signed. `out` holds 3 * max + 1 bytes. 0: too long. */
 int libs3_url_encode(char *out, const char *text, int max)
 {
-    static const char hex[] = "0123456789ABCDEF";
+    const size_t room = 3 * (size_t)max;
+    struct buffer encoded = {.data = (uint8_t *)out, .cap = room, .max = room};
+    struct error ignored;
 
-    *out = '\0';
-    if (text == NULL)
-        return 1;
-    if (strlen(text) > (size_t)max)
-        return 0;
-    for (; *text != '\0'; text++) {
-        unsigned char c = (unsigned char)*text;
-        if ((c < 0x80 && isalnum(c)) || strchr("-._~/", c) != NULL) {
-            *out++ = (char)c;
-        } else {
-            *out++ = '%';
-            *out++ = hex[c >> 4];
-            *out++ = hex[c & 15];
-        }
-    }
-    *out = '\0';
-    return 1;
+    bool ok = text == NULL ||
+              (strlen(text) <= (size_t)max && string_percent_encode(text, "/", &encoded, &ignored));
+    out[encoded.len] = '\0';
+    return ok;
 }
 
 static size_t on_send(char *out, size_t size, size_t count, void *ctx)

@@ -4,8 +4,7 @@
  * switch for any of these. It is therefore linked statically, from a copy in which four of its
  * calls are renamed to functions of this file (objcopy in the Makefile): libs3 composes and signs
  * the request, and everything from the socket on is done here. Private to common/store. */
-#ifndef DARKROOM_STORE_BUCKET_LIBS3_TRANSFER_H
-#define DARKROOM_STORE_BUCKET_LIBS3_TRANSFER_H
+#pragma once
 
 #include "client/http_client.h"
 
@@ -35,5 +34,3 @@ void libs3_transfer_wait(const struct libs3_transfer *t, int64_t ms);
 /* In libs3's complete callback: take over status and headers. True if the reply is complete;
  * otherwise t->err says why. */
 bool libs3_transfer_complete(struct libs3_transfer *t);
-
-#endif

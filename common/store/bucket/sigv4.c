@@ -34,14 +34,9 @@ struct signing {
     char date[SIGV4_DATE_LEN];
     char scope[SCOPE_MAX]; /* "20130524/us-east-1/s3/aws4_request" */
     struct pairs headers;
-    struct buffer header_names; /* "host;x-amz-date" */
+    struct buffer *header_names; /* "host;x-amz-date" */
     char signature[SHA256_HEX_LEN + 1];
 };
-
-static void signing_done(struct signing *s)
-{
-    buffer_done(&s->header_names);
-}
 
 void sigv4_date(int64_t time_s, char out[SIGV4_DATE_LEN])
 {
@@ -141,8 +136,8 @@ static bool name_headers(struct signing *s, struct error *err)
     const struct pairs *headers = &s->headers;
 
     for (size_t i = 0; i < headers->count; i++)
-        if (!repeats(headers, i) && ((i > 0 && !buffer_append(&s->header_names, ";", 1, err)) ||
-                                     !append_lower(headers->at[i].name, &s->header_names, err)))
+        if (!repeats(headers, i) && ((i > 0 && !buffer_append(s->header_names, ";", 1, err)) ||
+                                     !append_lower(headers->at[i].name, s->header_names, err)))
             return false;
     return true;
 }
@@ -208,7 +203,7 @@ static bool hash_request(const struct signing *s, char out[SHA256_HEX_LEN + 1], 
     if (!buffer_printf(&text, err, "%s\n%s\n", request->method, request->path) ||
         !append_query(request->query, &text, err) || !buffer_append(&text, "\n", 1, err) ||
         !append_headers(&s->headers, &text, err) || !buffer_append(&text, "\n", 1, err) ||
-        !buffer_append(&text, s->header_names.data, s->header_names.len, err) ||
+        !buffer_append(&text, s->header_names->data, s->header_names->len, err) ||
         !buffer_printf(&text, err, "\n%s", request->payload_sha256))
         return false;
     return string_sha256_hex(&(struct bytes){text.data, text.len}, 1, out, err);
@@ -288,8 +283,8 @@ static bool begin(struct signing *s, struct error *err)
 bool sigv4_authorization(const struct sigv4_key *key, const struct sigv4_request *request,
                          struct buffer *out, struct error *err)
 {
-    CLEANUP(signing_done)
-    struct signing s = {.key = key, .request = request, .header_names = BUFFER_MAX(TEXT_MAX)};
+    CLEANUP(buffer_done) struct buffer header_names = BUFFER_MAX(TEXT_MAX);
+    struct signing s = {.key = key, .request = request, .header_names = &header_names};
     const char *token = key->session_token != NULL ? key->session_token : "";
 
     if (!begin(&s, err) || !insert_header(&s, "x-amz-date", s.date, err) ||
@@ -298,7 +293,7 @@ bool sigv4_authorization(const struct sigv4_key *key, const struct sigv4_request
         (*token != '\0' && !insert_header(&s, "x-amz-security-token", token, err)) ||
         !name_headers(&s, err) || !sign(&s, err))
         return false;
-    const char *names = buffer_cstr(&s.header_names, err);
+    const char *names = buffer_cstr(&header_names, err);
     return names != NULL &&
            buffer_printf(out, err, "%s Credential=%s/%s, SignedHeaders=%s, Signature=%s", algorithm,
                          key->access_key, s.scope, names, s.signature);

@@ -1,8 +1,7 @@
 /* AWS Signature Version 4 in the Authorization header, as S3 wants it: the path is signed as it is
  * sent. Pure and thread-safe; no secret is kept or named in an error.
  * https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html */
-#ifndef DARKROOM_STORE_BUCKET_SIGV4_H
-#define DARKROOM_STORE_BUCKET_SIGV4_H
+#pragma once
 
 #include "base/bytes.h"
 
@@ -41,5 +40,3 @@ void sigv4_date(int64_t time_s, char out[SIGV4_DATE_LEN]);
  * (over 64 headers or parameters, or 64 KiB of them), ERROR_INTERNAL. */
 bool sigv4_authorization(const struct sigv4_key *key, const struct sigv4_request *request,
                          struct buffer *out, struct error *err) NODISCARD;
-
-#endif

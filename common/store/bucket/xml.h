@@ -1,7 +1,6 @@
 /* XML replies of object storage, read with Expat: elements and their text, no attributes; document
  * type declarations (and so entities) are refused. Private to common/store. */
-#ifndef DARKROOM_STORE_BUCKET_XML_H
-#define DARKROOM_STORE_BUCKET_XML_H
+#pragma once
 
 #include "base/bytes.h"
 
@@ -12,5 +11,3 @@ typedef bool (*xml_element_fn)(void *ctx, const char *path, const char *text, st
 /* True if the whole document was read. ERROR_UNAVAILABLE for what is no XML of moderate depth;
  * *err is untouched when `fn` stopped without an error. */
 bool xml_read(struct bytes document, xml_element_fn fn, void *ctx, struct error *err) NODISCARD;
-
-#endif

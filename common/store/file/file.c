@@ -113,9 +113,7 @@ bool file_open_parent(const struct file_store *fs, const char *key, bool create,
     CLEANUP_CLOSE int dir = -1;
     char segment[NAME_MAX + 1];
 
-    if (!check_segments(key, err))
-        return false;
-    if (!open_root(fs, &dir, err))
+    if (!check_segments(key, err) || !open_root(fs, &dir, err))
         return false;
     for (size_t len; key[len = strcspn(key, "/")] == '/'; key += len + 1) {
         snprintf(segment, sizeof(segment), "%.*s", (int)len, key);

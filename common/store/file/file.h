@@ -2,8 +2,7 @@
  *
  * Everything is reached from the root, segment by segment, without following symbolic
  * links: whatever is put into the directory, no call leaves it. */
-#ifndef DARKROOM_STORE_FILE_FILE_H
-#define DARKROOM_STORE_FILE_FILE_H
+#pragma once
 
 #include "store/driver.h"
 
@@ -38,5 +37,3 @@ bool file_list(void *state, const char *prefix, int64_t deadline_ms, store_list_
                struct error *err) NODISCARD;
 
 bool file_put(void *state, const struct store_put *put, bool *existed, struct error *err) NODISCARD;
-
-#endif

@@ -1,14 +1,9 @@
+#include "../test_cases.h"
 #include "app/cpu_count.h"
 #include "base/bytes.h"
 
 #include <sched.h>
 #include <sys/stat.h>
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 /* A made-up cgroup file system. */
 static char root[] = "/tmp/darkroom-cgroup-XXXXXX";
@@ -31,7 +26,6 @@ static void put(const char *name, const char *text)
 
 static int make_root(void **state)
 {
-    (void)state;
     strcpy(root + strlen(root) - 6, "XXXXXX");
     return mkdtemp(root) == NULL;
 }
@@ -40,12 +34,11 @@ static int remove_root(void **state)
 {
     char command[128];
 
-    (void)state;
     snprintf(command, sizeof(command), "rm -r %s", root);
     return system(command);
 }
 
-static void version_2(void **state)
+TEST_WITH(version_2, make_root, remove_root)
 {
     static const struct {
         const char *max;
@@ -69,7 +62,6 @@ static void version_2(void **state)
         {"150000 100000\n", 0, 1},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         put("app/cpu.max", table[i].max);
         int got = cpu_count_within(root, "0::/app\n", table[i].available);
@@ -78,9 +70,8 @@ static void version_2(void **state)
     }
 }
 
-static void the_least_on_the_way_up_counts(void **state)
+TEST_WITH(the_least_on_the_way_up_counts, make_root, remove_root)
 {
-    (void)state;
     put("slice/app/leaf/cpu.max", "400000 100000\n");
     put("slice/app/cpu.max", "max 100000\n");
     put("slice/cpu.max", "200000 100000\n");
@@ -93,11 +84,10 @@ static void the_least_on_the_way_up_counts(void **state)
     assert_int_equal(cpu_count_within(root, "0::/not/visible/here\n", 16), 1);
 }
 
-static void version_1(void **state)
+TEST_WITH(version_1, make_root, remove_root)
 {
     const char *self = "12:pids:/app\n4:cpu,cpuacct:/app\n3:cpuset:/other\n1:name=systemd:/app\n";
 
-    (void)state;
     assert_int_equal(cpu_count_within(root, self, 8), 8);
     put("cpu/app/cpu.cfs_quota_us", "-1\n");
     put("cpu/app/cpu.cfs_period_us", "100000\n");
@@ -112,16 +102,15 @@ static void version_1(void **state)
     assert_int_equal(cpu_count_within(root, self, 8), 1);
 }
 
-static void both_versions_together(void **state)
+TEST_WITH(both_versions_together, make_root, remove_root)
 {
-    (void)state;
     put("app/cpu.max", "300000 100000\n");
     put("cpu/app/cpu.cfs_quota_us", "200000\n");
     put("cpu/app/cpu.cfs_period_us", "100000\n");
     assert_int_equal(cpu_count_within(root, "4:cpu,cpuacct:/app\n0::/app\n", 8), 2);
 }
 
-static void malformed_descriptions(void **state)
+TEST_WITH(malformed_descriptions, make_root, remove_root)
 {
     static const char *const texts[] = {"",
                                         "\n",
@@ -135,30 +124,16 @@ static void malformed_descriptions(void **state)
                                         "0::no-slash\n",
                                         "0::/../../..\n"};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
         assert_int_equal(cpu_count_within(root, texts[i], 4), 4);
 }
 
-static void of_this_process(void **state)
+TEST(of_this_process)
 {
     cpu_set_t set;
 
-    (void)state;
     assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
     assert_in_range(cpu_count(), 1, CPU_COUNT(&set));
 }
 
-int main(void)
-{
-#define WITH_ROOT(test) cmocka_unit_test_setup_teardown(test, make_root, remove_root)
-    const struct CMUnitTest tests[] = {
-        WITH_ROOT(version_2),
-        WITH_ROOT(the_least_on_the_way_up_counts),
-        WITH_ROOT(version_1),
-        WITH_ROOT(both_versions_together),
-        WITH_ROOT(malformed_descriptions),
-        cmocka_unit_test(of_this_process),
-    };
-    return cmocka_run_group_tests_name("cpu_count", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,12 +1,7 @@
+#include "../test_cases.h"
 #include "app/readiness.h"
 #include "base/clock.h"
 #include "store/driver.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 /* A store whose answers are told. */
 static struct {
@@ -23,7 +18,6 @@ static bool answer(struct error *err)
 static bool fake_head(void *state, const char *key, int64_t deadline_ms, struct store_info *info,
                       struct error *err)
 {
-    (void)state, (void)key, (void)deadline_ms, (void)info;
     atomic_fetch_add(&fake.heads, 1);
     while (atomic_load(&fake.hang))
         usleep(1000);
@@ -32,7 +26,6 @@ static bool fake_head(void *state, const char *key, int64_t deadline_ms, struct 
 
 static bool fake_remove(void *state, const char *key, int64_t deadline_ms, struct error *err)
 {
-    (void)state, (void)key, (void)deadline_ms;
     return answer(err);
 }
 
@@ -107,7 +100,7 @@ static void wait_until_known(struct fixture *f, int64_t before_ms)
     }
 }
 
-static void ready_before_anything_is_known(void **state)
+TEST_WITH(ready_before_anything_is_known, begin, end)
 {
     struct fixture *f = *state;
 
@@ -115,7 +108,7 @@ static void ready_before_anything_is_known(void **state)
     wait_for_heads(1); /* and somebody looks */
 }
 
-static void three_failures_in_a_row(void **state)
+TEST_WITH(three_failures_in_a_row, begin, end)
 {
     struct fixture *f = *state;
 
@@ -135,7 +128,7 @@ static void three_failures_in_a_row(void **state)
     assert_int_equal(atomic_load(&fake.heads), 0); /* fresh: nobody needs to look */
 }
 
-static void recovers_by_itself(void **state)
+TEST_WITH(recovers_by_itself, begin, end)
 {
     struct fixture *f = *state;
 
@@ -153,7 +146,7 @@ static void recovers_by_itself(void **state)
     }
 }
 
-static void one_probe_at_a_time_that_nobody_waits_for(void **state)
+TEST_WITH(one_probe_at_a_time_that_nobody_waits_for, begin, end)
 {
     struct fixture *f = *state;
 
@@ -173,7 +166,7 @@ static void one_probe_at_a_time_that_nobody_waits_for(void **state)
     assert_int_equal(atomic_load(&fake.heads), 1);
 }
 
-static void freed_with_and_without_a_probe(void **state)
+TEST_WITH(freed_with_and_without_a_probe, begin, end)
 {
     struct fixture *f = *state;
     struct error err;
@@ -189,15 +182,4 @@ static void freed_with_and_without_a_probe(void **state)
     readiness_free(NULL);
 }
 
-int main(void)
-{
-#define TEST(test) cmocka_unit_test_setup_teardown(test, begin, end)
-    const struct CMUnitTest tests[] = {
-        TEST(ready_before_anything_is_known),
-        TEST(three_failures_in_a_row),
-        TEST(recovers_by_itself),
-        TEST(one_probe_at_a_time_that_nobody_waits_for),
-        TEST(freed_with_and_without_a_probe),
-    };
-    return cmocka_run_group_tests_name("readiness", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,13 +1,8 @@
+#include "../test_cases.h"
 #include "app/settings.h"
 
 #include "base/strings.h"
 #include "base/xmalloc.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 /* An empty environment, but for what tells cmocka where its report goes. */
 static int clear(void **state)
@@ -15,7 +10,6 @@ static int clear(void **state)
     static const char *const names[] = {"CMOCKA_MESSAGE_OUTPUT", "CMOCKA_XML_FILE"};
     char *values[ARRAY_SIZE(names)];
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         values[i] = getenv(names[i]) != NULL ? strdup(getenv(names[i])) : NULL;
     int status = clearenv();
@@ -58,9 +52,8 @@ static void set_all(const char *const pairs[][2], size_t count)
 static const char *const keys[][2] = {{"AWS_ACCESS_KEY_ID", "id"},
                                       {"AWS_SECRET_ACCESS_KEY", "secret"}};
 
-static void test_defaults(void **state)
+TEST_WITH(test_defaults, clear, NULL)
 {
-    (void)state;
     for (enum service_kind service = SERVICE_PREPROCESS; service <= SERVICE_CLASSIFY; service++) {
         CLEANUP(settings_done) struct settings s;
         CLEANUP_FREE char *text = load(service, &s);
@@ -87,7 +80,7 @@ static void test_defaults(void **state)
     }
 }
 
-static void test_storage(void **state)
+TEST_WITH(test_storage, clear, NULL)
 {
     static const char *const good[] = {"file:data", "file:///data", "s3://bucket", "s3://bucket/p",
                                        "gs://bucket"};
@@ -95,7 +88,6 @@ static void test_storage(void **state)
         "data",          "http://bucket", "s3:bucket",   "FILE:x",           "gs:/bucket",
         "file://host/x", "gs://b",        "s3://Bucket", "gs://bucket/../x", "s3://bucket/\n"};
 
-    (void)state;
     set_all(keys, ARRAY_SIZE(keys));
     for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
         setenv("STORAGE_URL", good[i], 1);
@@ -107,7 +99,7 @@ static void test_storage(void **state)
     }
 }
 
-static void test_bucket(void **state)
+TEST_WITH(test_bucket, clear, NULL)
 {
     static const struct {
         const char *url, *bucket;
@@ -119,7 +111,6 @@ static void test_bucket(void **state)
         {"gs://xxx/bbb", "bbb", false},
     };
 
-    (void)state;
     set_all(keys, ARRAY_SIZE(keys));
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         setenv("STORAGE_URL", cases[i].url, 1);
@@ -135,7 +126,7 @@ static void test_bucket(void **state)
     assert_told(SERVICE_BOTH, "BUCKET: not a bucket's name");
 }
 
-static void test_urls(void **state)
+TEST_WITH(test_urls, clear, NULL)
 {
     static const char *const good[] = {"push+http://h/pubsub", "push+https://h:1/x?y=z",
                                        "none:", "push+http://[::1]:80/",
@@ -146,7 +137,6 @@ static void test_urls(void **state)
                                       "push+ftp://h",   "none",
                                       "push+http://a b"};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
         setenv("EVENTS_URL", good[i], 1);
         assert_told(SERVICE_PREPROCESS, NULL);
@@ -166,9 +156,8 @@ static void test_urls(void **state)
     assert_told(SERVICE_PREPROCESS, "RESULTS_BASE_URL: ");
 }
 
-static void test_cloud_run(void **state)
+TEST_WITH(test_cloud_run, clear, NULL)
 {
-    (void)state;
     setenv("K_SERVICE", "x", 1);
     assert_told(SERVICE_PREPROCESS, "STORAGE_URL: ");
     assert_told(SERVICE_PREPROCESS, "EVENTS_URL: ");
@@ -184,11 +173,10 @@ static void test_cloud_run(void **state)
 }
 
 /* A mistake in a row does not hide one in the rules between rows. */
-static void test_together(void **state)
+TEST_WITH(test_together, clear, NULL)
 {
     CLEANUP(settings_done) struct settings s;
 
-    (void)state;
     setenv("PORT", "x", 1);
     setenv("STORAGE_URL", "s3://\xff", 1);
     setenv("EVENTS_URL", "x", 1);
@@ -204,9 +192,8 @@ static void test_together(void **state)
     assert_non_null(strstr(text, "RESULTS_BASE_URL: "));
 }
 
-static void test_retention(void **state)
+TEST_WITH(test_retention, clear, NULL)
 {
-    (void)state;
     setenv("RETENTION_DAYS", "30", 1);
     assert_told(SERVICE_PREPROCESS, NULL);
     assert_told(SERVICE_CLASSIFY, NULL);
@@ -216,9 +203,8 @@ static void test_retention(void **state)
     assert_told(SERVICE_PREPROCESS, NULL);
 }
 
-static void test_allowed_buckets(void **state)
+TEST_WITH(test_allowed_buckets, clear, NULL)
 {
-    (void)state;
     setenv("ALLOWED_BUCKETS", "a,b/c", 1);
     assert_told(SERVICE_CLASSIFY, "ALLOWED_BUCKETS: ");
     assert_told(SERVICE_PREPROCESS, NULL);
@@ -230,9 +216,8 @@ static void test_allowed_buckets(void **state)
     assert_told(SERVICE_CLASSIFY, NULL);
 }
 
-static void test_s3(void **state)
+TEST_WITH(test_s3, clear, NULL)
 {
-    (void)state;
     setenv("STORAGE_URL", "s3://bucket", 1);
     set_all(keys, ARRAY_SIZE(keys));
     setenv("S3_ENDPOINT", "http://host:9000/", 1);
@@ -246,11 +231,10 @@ static void test_s3(void **state)
 }
 
 /* What the store finds is in the one list, all of it, and without a secret. */
-static void test_store_mistakes(void **state)
+TEST_WITH(test_store_mistakes, clear, NULL)
 {
     char long_key[80] = {0};
 
-    (void)state;
     setenv("STORAGE_URL", "s3://bucket", 1);
     assert_told(SERVICE_BOTH, "STORAGE_URL: s3:// needs both");
     set_all(keys, ARRAY_SIZE(keys));
@@ -281,9 +265,8 @@ static void test_store_mistakes(void **state)
     assert_null(strstr(other, "needs both"));
 }
 
-static void test_gcs(void **state)
+TEST_WITH(test_gcs, clear, NULL)
 {
-    (void)state;
     setenv("BUCKET", "bucket", 1);
     setenv("STORAGE_EMULATOR_HOST", "localhost:4443", 1);
     CLEANUP(settings_done) struct settings s;
@@ -306,7 +289,7 @@ static void assert_events_url(const char *expected)
 }
 
 /* PREP_TOPIC is another name of EVENTS_URL=pubsub://…: both may be set, but not to two things. */
-static void test_prep_topic(void **state)
+TEST_WITH(test_prep_topic, clear, NULL)
 {
     static const struct {
         const char *events, *topic, *project;
@@ -324,7 +307,6 @@ static void test_prep_topic(void **state)
         {"none:", "img", "p", false},
     };
 
-    (void)state;
     setenv("PREP_TOPIC", "img-preprocessed", 1);
     assert_events_url("pubsub://img-preprocessed");
     assert_told(SERVICE_CLASSIFY, NULL);
@@ -345,9 +327,8 @@ static void test_prep_topic(void **state)
     }
 }
 
-static void test_pubsub(void **state)
+TEST_WITH(test_pubsub, clear, NULL)
 {
-    (void)state;
     setenv("PUBSUB_EMULATOR_HOST", "localhost:8085", 1);
     for (enum service_kind service = SERVICE_PREPROCESS; service <= SERVICE_CLASSIFY; service++) {
         CLEANUP(settings_done) struct settings s;
@@ -367,9 +348,8 @@ static void test_pubsub(void **state)
 }
 
 /* Both or neither: half of it would let everybody in, or nobody. */
-static void test_auth_pairs(void **state)
+TEST_WITH(test_auth_pairs, clear, NULL)
 {
-    (void)state;
     setenv("PUSH_AUDIENCE", "https://x", 1);
     assert_told(SERVICE_CLASSIFY, "PUSH_AUDIENCE, PUSH_SERVICE_ACCOUNT: set both");
     assert_told(SERVICE_PREPROCESS, NULL); /* not its business */
@@ -384,7 +364,7 @@ static void test_auth_pairs(void **state)
     assert_told(SERVICE_PREPROCESS, "AUTH_AUDIENCE, AUTH_EMAILS: set both");
 }
 
-static void test_auth_values(void **state)
+TEST_WITH(test_auth_values, clear, NULL)
 {
     static const char *const pairs[][2] = {{"PUSH_AUDIENCE", "x"},
                                            {"PUSH_SERVICE_ACCOUNT", "a@b"},
@@ -411,7 +391,6 @@ static void test_auth_values(void **state)
                                            "x",
                                            "http://"};
 
-    (void)state;
     set_all(pairs, ARRAY_SIZE(pairs));
     assert_told(SERVICE_CLASSIFY, NULL);
     for (size_t i = 0; i < ARRAY_SIZE(good_urls); i++) {
@@ -435,25 +414,4 @@ static void test_auth_values(void **state)
     assert_told(SERVICE_CLASSIFY, "AUTH_AUDIENCE: ");
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_auth_pairs, clear),
-        cmocka_unit_test_setup(test_auth_values, clear),
-        cmocka_unit_test_setup(test_defaults, clear),
-        cmocka_unit_test_setup(test_storage, clear),
-        cmocka_unit_test_setup(test_bucket, clear),
-        cmocka_unit_test_setup(test_urls, clear),
-        cmocka_unit_test_setup(test_cloud_run, clear),
-        cmocka_unit_test_setup(test_together, clear),
-        cmocka_unit_test_setup(test_retention, clear),
-        cmocka_unit_test_setup(test_allowed_buckets, clear),
-        cmocka_unit_test_setup(test_s3, clear),
-        cmocka_unit_test_setup(test_store_mistakes, clear),
-        cmocka_unit_test_setup(test_gcs, clear),
-        cmocka_unit_test_setup(test_prep_topic, clear),
-        cmocka_unit_test_setup(test_pubsub, clear),
-    };
-
-    return cmocka_run_group_tests_name("settings", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

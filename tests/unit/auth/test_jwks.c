@@ -1,5 +1,6 @@
 /* The issuer's keys: when they are fetched, how long they are good, and who waits. Against a
  * scripted server thread, on a clock of our own. */
+#include "../test_cases.h"
 #include "../test_http_server.h"
 #include "auth/jwks_cache.h"
 #include "base/clock.h"
@@ -7,14 +8,7 @@
 #include "client/http_client.h"
 #include "test_jwt_builders.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <poll.h>
-#include <signal.h>
 
 enum { KEYS = 4, THREADS = 16, MINUTE_MS = 60 * 1000, HOUR_MS = 60 * MINUTE_MS };
 
@@ -98,8 +92,6 @@ static int make_keys(void **state)
 {
     char kid[16];
 
-    (void)state;
-    signal(SIGPIPE, SIG_IGN);
     for (int i = 0; i < KEYS; i++) {
         keys[i] = EVP_RSA_gen(2048);
         snprintf(kid, sizeof(kid), "k%d", i);
@@ -112,7 +104,6 @@ static int make_keys(void **state)
 
 static int free_keys(void **state)
 {
-    (void)state;
     for (int i = 0; i < KEYS; i++) {
         EVP_PKEY_free(keys[i]);
         free(jwks[i]);
@@ -139,7 +130,7 @@ static enum error_code find(struct fixture *f, const char *kid)
 
 /* ---- tests ---- */
 
-static void test_lazy_and_cached(void **state)
+TEST_WITH(test_lazy_and_cached, begin, end)
 {
     struct fixture *f = *state;
 
@@ -155,7 +146,7 @@ static void test_lazy_and_cached(void **state)
     assert_int_equal(f->server.fetches, 2);
 }
 
-static void test_max_age(void **state)
+TEST_WITH(test_max_age, begin, end)
 {
     static const struct {
         const char *headers;
@@ -187,7 +178,7 @@ static void test_max_age(void **state)
     }
 }
 
-static void test_rotation(void **state)
+TEST_WITH(test_rotation, begin, end)
 {
     struct fixture *f = *state;
 
@@ -205,7 +196,7 @@ static void test_rotation(void **state)
     assert_int_equal(f->server.fetches, 3);
 }
 
-static void test_withdrawn_at_refresh(void **state)
+TEST_WITH(test_withdrawn_at_refresh, begin, end)
 {
     struct fixture *f = *state;
 
@@ -215,7 +206,7 @@ static void test_withdrawn_at_refresh(void **state)
     assert_int_equal(find(f, "k0"), ERROR_UNAUTHORIZED);
 }
 
-static void test_unknown_keys(void **state)
+TEST_WITH(test_unknown_keys, begin, end)
 {
     struct fixture *f = *state;
 
@@ -229,7 +220,7 @@ static void test_unknown_keys(void **state)
     assert_int_equal(f->server.fetches, 4); /* one every 30 s */
 }
 
-static void test_issuer_down(void **state)
+TEST_WITH(test_issuer_down, begin, end)
 {
     struct fixture *f = *state;
 
@@ -255,7 +246,7 @@ static void test_issuer_down(void **state)
 }
 
 /* As long as there are no keys at all, attempts are made sooner: 1, 2, 4, … 30 s. */
-static void test_down_from_the_start(void **state)
+TEST_WITH(test_down_from_the_start, begin, end)
 {
     struct fixture *f = *state;
     int64_t seconds = 0;
@@ -289,7 +280,7 @@ static void *find_once(void *ctx)
 }
 
 /* All wait for the one fetch, those with less time for less long. */
-static void test_waiters(void **state)
+TEST_WITH(test_waiters, begin, end)
 {
     struct fixture *f = *state;
     struct finder finders[THREADS];
@@ -333,7 +324,7 @@ static void *find_much(void *ctx)
 }
 
 /* Time flies, keys come and go, the issuer fails now and then, and 16 threads look on. */
-static void test_threads_while_keys_rotate(void **state)
+TEST_WITH(test_threads_while_keys_rotate, begin, end)
 {
     struct fixture *f = *state;
     struct finder finders[THREADS];
@@ -365,19 +356,4 @@ static void test_threads_while_keys_rotate(void **state)
                 210); /* no more than one for its age and one for an unknown id */
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_lazy_and_cached, begin, end),
-        cmocka_unit_test_setup_teardown(test_max_age, begin, end),
-        cmocka_unit_test_setup_teardown(test_rotation, begin, end),
-        cmocka_unit_test_setup_teardown(test_withdrawn_at_refresh, begin, end),
-        cmocka_unit_test_setup_teardown(test_unknown_keys, begin, end),
-        cmocka_unit_test_setup_teardown(test_issuer_down, begin, end),
-        cmocka_unit_test_setup_teardown(test_down_from_the_start, begin, end),
-        cmocka_unit_test_setup_teardown(test_waiters, begin, end),
-        cmocka_unit_test_setup_teardown(test_threads_while_keys_rotate, begin, end),
-    };
-
-    return cmocka_run_group_tests_name("jwks", tests, make_keys, free_keys);
-}
+TEST_MAIN(make_keys, free_keys)

@@ -1,23 +1,16 @@
 /* Tokens: their form, their signature, their claims. Keys are made here. */
+#include "../test_cases.h"
 #include "auth/jwks.h"
 #include "auth/oidc.h"
-#include "base/base64url.h"
 #include "base/clock.h"
+#include "base/strings.h"
 #include "base/xmalloc.h"
 #include "test_jwt_builders.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 static EVP_PKEY *key, *stranger;
 
 static int make_keys(void **state)
 {
-    (void)state;
     key = EVP_RSA_gen(2048);
     stranger = EVP_RSA_gen(2048);
     return key == NULL || stranger == NULL;
@@ -25,13 +18,12 @@ static int make_keys(void **state)
 
 static int free_keys(void **state)
 {
-    (void)state;
     EVP_PKEY_free(key);
     EVP_PKEY_free(stranger);
     return 0;
 }
 
-static void test_base64url(void **state)
+TEST(test_base64url)
 {
     static const struct {
         const char *text, *data; /* NULL: refused */
@@ -45,7 +37,6 @@ static void test_base64url(void **state)
     };
     struct error err = {0};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(100);
         bool ok = base64url_decode(bytes_from_str(cases[i].text), &out, &err);
@@ -70,7 +61,7 @@ static enum error_code verify(const char *header, const char *claims, EVP_PKEY *
     return err.code;
 }
 
-static void test_headers(void **state)
+TEST(test_headers)
 {
     static const char *const bad[] = {
         "{}",
@@ -92,7 +83,6 @@ static void test_headers(void **state)
         "]]]]]]]]]}",
     };
 
-    (void)state;
     assert_int_equal(verify(HEADER, "{}", key), ERROR_NONE);
     assert_int_equal(verify("{\"alg\":\"RS256\",\"kid\":\"k\"}", "{}", key), ERROR_NONE);
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
@@ -104,12 +94,11 @@ static void test_headers(void **state)
 }
 
 /* Any one character of a good token changed, left out or doubled: refused. */
-static void test_mutations(void **state)
+TEST(test_mutations)
 {
     CLEANUP_FREE char *token = make_token(HEADER, "{\"a\":\"bcdefgh\"}", key);
     size_t len = strlen(token);
 
-    (void)state;
     for (size_t i = 0; i < len; i++) {
         for (int kind = 0; kind < 3; kind++) {
             CLEANUP_FREE char *changed = calloc(1, len + 2);
@@ -125,18 +114,17 @@ static void test_mutations(void **state)
                 changed[i] = token[i];
                 memcpy(changed + i + 1, token + i, len - i);
             }
-            assert_false(jwt_read(changed, &jwt, &err) && jwt_verify(&jwt, key, &err));
-            assert_int_equal(err.code, ERROR_UNAUTHORIZED);
+            assert_fails(err, ERROR_UNAUTHORIZED,
+                         jwt_read(changed, &jwt, &err) && jwt_verify(&jwt, key, &err));
         }
     }
 }
 
-static void test_length(void **state)
+TEST(test_length)
 {
     CLEANUP_FREE char *text = malloc(JWT_MAX + 2);
     struct error err = {0};
 
-    (void)state;
     memset(text, 'A', JWT_MAX + 1);
     text[JWT_MAX + 1] = '\0';
     CLEANUP(jwt_done) struct jwt jwt = {0};
@@ -149,7 +137,7 @@ static void test_length(void **state)
 #define ACCOUNT "\"email\":\"a@b\",\"email_verified\":true"
 #define ISSUER "\"iss\":\"https://accounts.google.com\""
 
-static void test_claims(void **state)
+TEST(test_claims)
 {
     static const struct {
         const char *claims;
@@ -182,7 +170,6 @@ static void test_claims(void **state)
     };
     const struct oidc_guests guests = {.audience = "x", .emails = "a@b, c@d,"};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         CLEANUP_FREE char *text = xasprintf("{%s}", cases[i].claims);
         json_t *claims = json_loads(text, 0, NULL);
@@ -209,7 +196,7 @@ static size_t usable(const char *json)
     return count;
 }
 
-static void test_key_sets(void **state)
+TEST(test_key_sets)
 {
     CLEANUP_FREE char *good = make_jwk("k", key, "");
     CLEANUP_FREE char *other = make_jwk("l", stranger, "");
@@ -237,7 +224,6 @@ static void test_key_sets(void **state)
         {xasprintf("{\"keys\":[{\"kty\":\"oct\",\"kid\":\"k\",\"k\":\"AAAA\"}]}"), 0},
     };
 
-    (void)state;
     EVP_PKEY_free(weak);
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         assert_int_equal(usable(cases[i].json), cases[i].count);
@@ -246,13 +232,12 @@ static void test_key_sets(void **state)
 }
 
 /* The budget is 1 ms; ThreadSanitizer and others are given more. */
-static void test_speed(void **state)
+TEST(test_speed)
 {
     enum { TIMES = 200 };
     CLEANUP_FREE char *token = make_token(HEADER, "{}", key);
     int64_t best = INT64_MAX;
 
-    (void)state;
     for (int round = 0; round < 5; round++) {
         int64_t begin = clock_monotonic_ms();
         for (int i = 0; i < TIMES; i++) {
@@ -271,14 +256,4 @@ static void test_speed(void **state)
 #endif
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_base64url), cmocka_unit_test(test_headers),
-        cmocka_unit_test(test_mutations), cmocka_unit_test(test_length),
-        cmocka_unit_test(test_claims),    cmocka_unit_test(test_key_sets),
-        cmocka_unit_test(test_speed),
-    };
-
-    return cmocka_run_group_tests_name("jwt", tests, make_keys, free_keys);
-}
+TEST_MAIN(make_keys, free_keys)

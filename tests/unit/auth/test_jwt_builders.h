@@ -1,6 +1,5 @@
 /* Tokens and key sets for the tests, by OpenSSL. */
-#ifndef DARKROOM_TESTS_JWT_BUILDERS_H
-#define DARKROOM_TESTS_JWT_BUILDERS_H
+#pragma once
 
 #include "base/strings.h"
 #include "base/xmalloc.h"
@@ -59,5 +58,3 @@ static inline char *make_jwk(const char *kid, EVP_PKEY *key, const char *more)
     return xasprintf("{\"kty\":\"RSA\",\"kid\":\"%s\",\"n\":\"%s\",\"e\":\"AQAB\"%s}", kid, modulus,
                      more);
 }
-
-#endif

@@ -1,10 +1,5 @@
+#include "../test_cases.h"
 #include "base/bytes.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 /* So that the sanitizers' malloc fails like any other. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -20,12 +15,11 @@ const char *__tsan_default_options(void)
 }
 #endif
 
-static void views(void **state)
+TEST(views)
 {
     struct bytes abc = bytes_from_str("abc");
     struct bytes empty = {0};
 
-    (void)state;
     assert_int_equal(abc.len, 3);
     assert_true(bytes_equal(abc, bytes_of("abcd", 3)));
     assert_false(bytes_equal(abc, bytes_of("abd", 3)));
@@ -40,12 +34,11 @@ static void views(void **state)
     assert_false(bytes_starts_with(empty, "a", 1));
 }
 
-static void grows_to_its_maximum_and_no_further(void **state)
+TEST(grows_to_its_maximum_and_no_further)
 {
     CLEANUP(buffer_done) struct buffer b = BUFFER_MAX(1000);
     struct error err = {0};
 
-    (void)state;
     for (int i = 0; i < 1000; i++) {
         uint8_t c = (uint8_t)i;
         assert_true(buffer_append(&b, &c, 1, &err));
@@ -54,34 +47,30 @@ static void grows_to_its_maximum_and_no_further(void **state)
     assert_int_equal(b.len, 1000);
     for (int i = 0; i < 1000; i++)
         assert_int_equal(b.data[i], (uint8_t)i);
-    assert_false(buffer_append(&b, "x", 1, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, buffer_append(&b, "x", 1, &err));
     assert_int_equal(b.len, 1000);
     assert_true(buffer_append(&b, "x", 0, &err));
     assert_true(buffer_append(&b, NULL, 0, &err));
 }
 
-static void sizes_do_not_overflow(void **state)
+TEST(sizes_do_not_overflow)
 {
     static const size_t huge[] = {SIZE_MAX, SIZE_MAX - 1, SIZE_MAX / 2 + 1, 91};
     struct error err;
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(huge); i++) {
         CLEANUP(buffer_done) struct buffer b = BUFFER_MAX(100);
         assert_true(buffer_append_str(&b, "0123456789", &err));
-        assert_false(buffer_reserve(&b, huge[i], &err));
-        assert_int_equal(err.code, ERROR_TOO_LARGE);
+        assert_fails(err, ERROR_TOO_LARGE, buffer_reserve(&b, huge[i], &err));
         assert_true(buffer_reserve(&b, 90, &err));
     }
 }
 
-static void memory_may_run_out(void **state)
+TEST(memory_may_run_out)
 {
     CLEANUP(buffer_done) struct buffer b = BUFFER_MAX(SIZE_MAX);
     struct error err = {0};
 
-    (void)state;
     assert_true(buffer_append_str(&b, "kept", &err));
     assert_false(buffer_reserve(&b, (size_t)PTRDIFF_MAX, &err)); /* more than malloc ever gives */
     assert_int_equal(err.code, ERROR_OVERLOADED);
@@ -89,48 +78,33 @@ static void memory_may_run_out(void **state)
     assert_memory_equal(b.data, "kept", 4);
 }
 
-static void no_maximum_means_nothing_fits(void **state)
+TEST(no_maximum_means_nothing_fits)
 {
     struct buffer b = {0};
     struct error err = {0};
 
-    (void)state;
-    assert_false(buffer_append(&b, "x", 1, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, buffer_append(&b, "x", 1, &err));
     assert_null(b.data);
     assert_string_equal(buffer_cstr(&b, &err), "");
     buffer_done(&b);
     buffer_done(&b);
 }
 
-static void prints_exactly_to_the_maximum(void **state)
+TEST(prints_exactly_to_the_maximum)
 {
     CLEANUP(buffer_done) struct buffer b = BUFFER_MAX(10);
     struct error err = {0};
 
-    (void)state;
     assert_true(buffer_printf(&b, &err, "%s-%d", "abc", 12));
     assert_int_equal(b.len, 6);
     assert_true(buffer_printf(&b, &err, "%s", "wxyz"));
     assert_int_equal(b.len, 10);
     assert_int_equal(b.max, 10);
-    assert_false(buffer_printf(&b, &err, "!"));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, buffer_printf(&b, &err, "!"));
     assert_non_null(strstr(err.message, "10"));
     assert_string_equal(buffer_cstr(&b, &err), "abc-12wxyz");
     assert_int_equal(b.len, 10);
     assert_int_equal(b.max, 10);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(views),
-        cmocka_unit_test(grows_to_its_maximum_and_no_further),
-        cmocka_unit_test(sizes_do_not_overflow),
-        cmocka_unit_test(memory_may_run_out),
-        cmocka_unit_test(no_maximum_means_nothing_fits),
-        cmocka_unit_test(prints_exactly_to_the_maximum),
-    };
-    return cmocka_run_group_tests_name("bytes", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

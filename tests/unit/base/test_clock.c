@@ -1,13 +1,8 @@
+#include "../test_cases.h"
 #include "base/clock.h"
 #include "base/threads.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
-
-static void written_as_rfc3339(void **state)
+TEST(written_as_rfc3339)
 {
     static const struct {
         int64_t ms;
@@ -26,19 +21,17 @@ static void written_as_rfc3339(void **state)
     };
     char out[CLOCK_RFC3339_LEN];
 
-    (void)state;
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         clock_rfc3339(table[i].ms, out);
         assert_string_equal(out, table[i].text);
     }
 }
 
-static void monotonic_never_goes_back(void **state)
+TEST(monotonic_never_goes_back)
 {
     int64_t last_ms = clock_monotonic_ms();
     double last_s = clock_monotonic_s();
 
-    (void)state;
     for (int i = 0; i < 100000; i++) {
         int64_t ms = clock_monotonic_ms();
         double s = clock_monotonic_s();
@@ -49,11 +42,10 @@ static void monotonic_never_goes_back(void **state)
     }
 }
 
-static void deadlines(void **state)
+TEST(deadlines)
 {
     int64_t now = clock_monotonic_ms();
 
-    (void)state;
     assert_int_equal(clock_left_ms(now - 1000), 0);
     assert_int_equal(clock_left_ms(0), 0);
     int64_t left = clock_left_ms(now + 60000);
@@ -63,21 +55,19 @@ static void deadlines(void **state)
     assert_int_equal(ts.tv_nsec, 345000000);
 }
 
-static void wall_clock(void **state)
+TEST(wall_clock)
 {
-    (void)state;
     int64_t before = (int64_t)time(NULL);
     int64_t now = clock_wall_ms() / 1000;
     assert_true(now >= before - 1 && now <= before + 60);
 }
 
-static void test_ahead(void **state)
+TEST(test_ahead)
 {
     pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     pthread_cond_t never;
     const int64_t began_ms = clock_monotonic_ms(), wall_ms = clock_wall_ms();
 
-    (void)state;
     clock_set_ahead(3600000);
     assert_in_range(clock_monotonic_ms() - began_ms, 3600000, 3700000);
     assert_in_range(clock_wall_ms() - wall_ms, 3600000, 3700000);
@@ -98,12 +88,4 @@ static void test_ahead(void **state)
     assert_in_range(clock_monotonic_ms() - began_ms, 39, 100000);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(written_as_rfc3339), cmocka_unit_test(monotonic_never_goes_back),
-        cmocka_unit_test(deadlines),          cmocka_unit_test(wall_clock),
-        cmocka_unit_test(test_ahead),
-    };
-    return cmocka_run_group_tests_name("clock", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

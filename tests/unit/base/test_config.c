@@ -1,10 +1,5 @@
+#include "../test_cases.h"
 #include "base/config.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 struct fields {
     char *text;
@@ -30,7 +25,6 @@ static const struct setting table[] = {
 
 static int unset_all(void **state)
 {
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(table); i++)
         unsetenv(table[i].name);
     return 0;
@@ -59,12 +53,11 @@ static void assert_mistake(const char *name, const char *value)
     unsetenv(name);
 }
 
-static void test_defaults(void **state)
+TEST_WITH(test_defaults, unset_all, NULL)
 {
     CLEANUP(buffer_done) struct buffer mistakes = BUFFER_MAX(4096);
     struct fields fields;
 
-    (void)state;
     for (int empty = 0; empty < 2; empty++) { /* an empty variable is an unset one */
         assert_true(read_all(&fields, &mistakes));
         assert_string_equal(fields.text, "usual");
@@ -81,14 +74,13 @@ static void test_defaults(void **state)
     assert_int_equal(mistakes.len, 0);
 }
 
-static void test_values(void **state)
+TEST_WITH(test_values, unset_all, NULL)
 {
     static const char *const on[] = {"on", "true", "1", "yes"};
     static const char *const off[] = {"off", "false", "0", "no"};
     CLEANUP(buffer_done) struct buffer mistakes = BUFFER_MAX(4096);
     struct fields fields;
 
-    (void)state;
     setenv("T_TEXT", "caf\xc3\xa9 = x", 1);
     setenv("T_NUMBER", "-3", 1);
     setenv("T_CHOICE", "gr", 1);
@@ -104,9 +96,8 @@ static void test_values(void **state)
     }
 }
 
-static void test_mistakes(void **state)
+TEST_WITH(test_mistakes, unset_all, NULL)
 {
-    (void)state;
     assert_mistake("T_NUMBER", "-4");
     assert_mistake("T_NUMBER", "10");
     assert_mistake("T_NUMBER", "5x");
@@ -121,13 +112,12 @@ static void test_mistakes(void **state)
     assert_mistake("T_SECRET", "a\rb");
 }
 
-static void test_all_mistakes_at_once(void **state)
+TEST_WITH(test_all_mistakes_at_once, unset_all, NULL)
 {
     CLEANUP(buffer_done) struct buffer mistakes = BUFFER_MAX(4096);
     struct fields fields;
     struct error err = {0};
 
-    (void)state;
     setenv("T_NUMBER", "x", 1);
     setenv("T_ON", "x", 1);
     setenv("T_CHOICE", "x", 1);
@@ -142,12 +132,11 @@ static void test_all_mistakes_at_once(void **state)
     assert_null(strstr(text, "T_OTHER"));
 }
 
-static void test_full_buffer_keeps_the_first(void **state)
+TEST_WITH(test_full_buffer_keeps_the_first, unset_all, NULL)
 {
     CLEANUP(buffer_done) struct buffer mistakes = BUFFER_MAX(64);
     struct error err = {0};
 
-    (void)state;
     for (int i = 0; i < 100; i++)
         assert_false(config_mistake(&mistakes, "mistake %d", i));
     const char *text = buffer_cstr(&mistakes, &err);
@@ -155,12 +144,11 @@ static void test_full_buffer_keeps_the_first(void **state)
     assert_true(text == NULL || strstr(text, "mistake 0\n") == text);
 }
 
-static void test_help(void **state)
+TEST_WITH(test_help, unset_all, NULL)
 {
     char text[2048] = "";
     FILE *f = fmemopen(text, sizeof(text) - 1, "w");
 
-    (void)state;
     assert_non_null(f);
     setenv("T_SECRET", "hidden", 1);
     config_print_help(table, ARRAY_SIZE(table), 1, f);
@@ -173,16 +161,4 @@ static void test_help(void **state)
     assert_non_null(strstr(text, "hush (secret)"));
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_defaults, unset_all),
-        cmocka_unit_test_setup(test_values, unset_all),
-        cmocka_unit_test_setup(test_mistakes, unset_all),
-        cmocka_unit_test_setup(test_all_mistakes_at_once, unset_all),
-        cmocka_unit_test_setup(test_full_buffer_keeps_the_first, unset_all),
-        cmocka_unit_test_setup(test_help, unset_all),
-    };
-
-    return cmocka_run_group_tests_name("config", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,6 +1,5 @@
 /* Memory functions for json_set_alloc_funcs that count what is held. */
-#ifndef DARKROOM_TEST_COUNTED_MALLOC_H
-#define DARKROOM_TEST_COUNTED_MALLOC_H
+#pragma once
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -27,5 +26,3 @@ static inline void count_free(void *data)
     held -= *block + 16;
     free(block);
 }
-
-#endif

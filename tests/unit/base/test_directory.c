@@ -1,32 +1,26 @@
+#include "../test_cases.h"
 #include "base/directory.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <sys/stat.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 static char root[] = "/tmp/darkroom-directory-XXXXXX";
 
 static int make_root(void **state)
 {
-    (void)state;
     return mkdtemp(root) == NULL || chdir(root) != 0;
 }
 
 static int remove_root(void **state)
 {
-    (void)state;
     return unlink("file") | rmdir("a/b/c") | rmdir("a/b") | rmdir("a") | chdir("/") | rmdir(root);
 }
 
-static void made(void **state)
+TEST(made)
 {
     struct stat st;
 
-    (void)state;
     assert_true(directory_make("a//b/"));
     assert_true(directory_make("./a/b/c"));
     assert_true(directory_make("a/b/c")); /* there already */
@@ -38,9 +32,8 @@ static void made(void **state)
     assert_true(directory_sync(AT_FDCWD, "a/b"));
 }
 
-static void not_made(void **state)
+TEST(not_made)
 {
-    (void)state;
     int fd = open("file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     assert_true(fd >= 0);
     close(fd);
@@ -53,12 +46,4 @@ static void not_made(void **state)
     assert_int_equal(errno, ENOENT);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(made),
-        cmocka_unit_test(not_made),
-    };
-
-    return cmocka_run_group_tests(tests, make_root, remove_root);
-}
+TEST_MAIN(make_root, remove_root)

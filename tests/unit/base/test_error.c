@@ -1,13 +1,8 @@
+#include "../test_cases.h"
 #include "base/error.h"
 #include "base/strings.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
-
-static void every_code_is_described(void **state)
+TEST(every_code_is_described)
 {
     static const struct {
         enum error_code code;
@@ -18,7 +13,6 @@ static void every_code_is_described(void **state)
 #undef X
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         assert_int_equal(error_http_status(table[i].code), table[i].status);
         assert_true(strlen(error_slug(table[i].code)) > 0);
@@ -32,27 +26,24 @@ static void every_code_is_described(void **state)
     }
 }
 
-static void set_and_wrapped(void **state)
+TEST(set_and_wrapped)
 {
     struct error err = {0};
 
-    (void)state;
-    assert_false(error_set(&err, ERROR_NOT_FOUND, "no %s number %d", "object", 7));
-    assert_int_equal(err.code, ERROR_NOT_FOUND);
+    assert_fails(err, ERROR_NOT_FOUND,
+                 error_set(&err, ERROR_NOT_FOUND, "no %s number %d", "object", 7));
     assert_string_equal(err.message, "no object number 7");
-    assert_false(error_wrap(&err, "while %s", "looking"));
-    assert_int_equal(err.code, ERROR_NOT_FOUND);
+    assert_fails(err, ERROR_NOT_FOUND, error_wrap(&err, "while %s", "looking"));
     assert_string_equal(err.message, "while looking: no object number 7");
     assert_false(error_oom(&err));
     assert_true(error_is_passing(err.code));
 }
 
-static void long_messages_are_cut(void **state)
+TEST(long_messages_are_cut)
 {
     char text[1000];
     struct error err = {0};
 
-    (void)state;
     memset(text, 'x', sizeof(text) - 1);
     text[sizeof(text) - 1] = '\0';
     error_set(&err, ERROR_INTERNAL, "%s", text);
@@ -65,13 +56,12 @@ static void long_messages_are_cut(void **state)
 }
 
 /* Wherever the cut falls, with characters of two, three and four bytes. */
-static void a_cut_message_is_still_utf8(void **state)
+TEST(a_cut_message_is_still_utf8)
 {
     static const char *const characters[] = {"\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x93\xB7"};
     char text[600];
     struct error err;
 
-    (void)state;
     for (size_t c = 0; c < ARRAY_SIZE(characters); c++) {
         for (size_t shift = 0; shift < 4; shift++) {
             size_t width = strlen(characters[c]), len = shift;
@@ -88,12 +78,11 @@ static void a_cut_message_is_still_utf8(void **state)
     }
 }
 
-static void bytes_that_are_no_text_are_shown_as_such(void **state)
+TEST(bytes_that_are_no_text_are_shown_as_such)
 {
     char text[600], marks[sizeof(((struct error *)NULL)->message)];
     struct error err;
 
-    (void)state;
     memset(text, 0x80, sizeof(text) - 1);
     text[sizeof(text) - 1] = '\0';
     error_set(&err, ERROR_BAD_REQUEST, "%s", text);
@@ -107,14 +96,4 @@ static void bytes_that_are_no_text_are_shown_as_such(void **state)
     assert_string_equal(err.message, "?: b");
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_code_is_described),
-        cmocka_unit_test(set_and_wrapped),
-        cmocka_unit_test(long_messages_are_cut),
-        cmocka_unit_test(a_cut_message_is_still_utf8),
-        cmocka_unit_test(bytes_that_are_no_text_are_shown_as_such),
-    };
-    return cmocka_run_group_tests_name("error", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

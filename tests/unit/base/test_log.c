@@ -1,15 +1,10 @@
+#include "../test_cases.h"
 #include "base/log.h"
 #include "base/strings.h"
 
 #include <fcntl.h>
 #include <jansson.h>
 #include <pthread.h>
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 enum { OUTPUT_MAX = 64 * 1024 * 1024, THREADS = 16, LINES = 200 };
 
@@ -85,11 +80,10 @@ static const char *string_of(const json_t *json, const char *key)
     return s;
 }
 
-static void fields_are_typed(void **state)
+TEST(fields_are_typed)
 {
     CLEANUP(capture_done) struct capture c;
 
-    (void)state;
     log_init("some-service", LOG_INFO, LOG_JSON);
     capture_begin(&c);
     log_warning("a message", F("text", "value"), F("int", -5), F("long", INT64_MIN),
@@ -117,11 +111,10 @@ static void fields_are_typed(void **state)
     json_decref(line);
 }
 
-static void levels(void **state)
+TEST(levels)
 {
     CLEANUP(capture_done) struct capture c;
 
-    (void)state;
     log_init("s", LOG_WARNING, LOG_JSON);
     capture_begin(&c);
     log_debug("debug");
@@ -164,7 +157,6 @@ static const char *const hostile[] = {
 
 static int make_hostile(void **state)
 {
-    (void)state;
     for (int i = 1; i < 256; i++)
         every_byte[i - 1] = (char)i;
     memset(long_controls, 1, sizeof(long_controls) - 1);
@@ -176,9 +168,8 @@ static int make_hostile(void **state)
     return 0;
 }
 
-static void hostile_values_in_json(void **state)
+TEST(hostile_values_in_json)
 {
-    (void)state;
     log_init("s", LOG_INFO, LOG_JSON);
     for (size_t i = 0; i < ARRAY_SIZE(hostile); i++) {
         CLEANUP(capture_done) struct capture c;
@@ -200,9 +191,8 @@ static void hostile_values_in_json(void **state)
 }
 
 /* Each value is a JSON string there too, and the message cannot leave its line. */
-static void hostile_values_in_text(void **state)
+TEST(hostile_values_in_text)
 {
-    (void)state;
     log_init("s", LOG_INFO, LOG_TEXT);
     for (size_t i = 0; i < ARRAY_SIZE(hostile); i++) {
         CLEANUP(capture_done) struct capture c;
@@ -225,12 +215,11 @@ static void hostile_values_in_text(void **state)
 }
 
 /* More than a line holds: whole fields are left out, the line is still one. */
-static void too_many_fields(void **state)
+TEST(too_many_fields)
 {
     static const enum log_format formats[] = {LOG_JSON, LOG_TEXT};
     struct log_field fields[12] = {{0}};
 
-    (void)state;
     for (size_t i = 0; i < 10; i++) {
         static const char *const keys[] = {"f0", "f1", "f2", "f3", "f4",
                                            "f5", "f6", "f7", "f8", "f9"};
@@ -270,13 +259,12 @@ static void *log_many(void *arg)
 }
 
 /* Lines longer than a pipe takes at once, from many threads, to a slow reader. */
-static void lines_are_never_interleaved(void **state)
+TEST(lines_are_never_interleaved)
 {
     CLEANUP(capture_done) struct capture c;
     pthread_t threads[THREADS];
     int numbers[THREADS], next[THREADS] = {0};
 
-    (void)state;
     log_init("s", LOG_INFO, LOG_JSON);
     capture_begin(&c);
     for (int i = 0; i < THREADS; i++) {
@@ -296,12 +284,4 @@ static void lines_are_never_interleaved(void **state)
     assert_string_equal(text, "");
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fields_are_typed),       cmocka_unit_test(levels),
-        cmocka_unit_test(hostile_values_in_json), cmocka_unit_test(hostile_values_in_text),
-        cmocka_unit_test(too_many_fields),        cmocka_unit_test(lines_are_never_interleaved),
-    };
-    return cmocka_run_group_tests_name("log", tests, make_hostile, NULL);
-}
+TEST_MAIN(make_hostile, NULL)

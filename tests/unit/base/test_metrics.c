@@ -1,12 +1,7 @@
-#include "../test_skip.h"
+#include "../test_cases.h"
 #include "base/metrics.h"
 
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 enum { TEXT_MAX = 1024 * 1024 };
 
@@ -30,9 +25,8 @@ static void assert_line(const char *text, const char *line)
     fail_msg("no line %s in\n%s", line, text);
 }
 
-static void counters_add_up(void **state)
+TEST(counters_add_up)
 {
-    (void)state;
     metric_add(METRIC_EVENTS, "outcome=\"delivered\"", 1);
     metric_add(METRIC_EVENTS, "outcome=\"delivered\"", 2);
     metric_add(METRIC_EVENTS, "outcome=\"dead\"", 1);
@@ -47,11 +41,10 @@ static double eleven(void *ctx)
     return *(int *)ctx;
 }
 
-static void gauges_are_read(void **state)
+TEST(gauges_are_read)
 {
     int value = 11;
 
-    (void)state;
     metric_gauge_source(METRIC_CONNECTIONS, eleven, &value);
     CLEANUP_FREE char *with = rendered();
     assert_line(with, "connections 11");
@@ -60,11 +53,10 @@ static void gauges_are_read(void **state)
     assert_null(strstr(without, "\nconnections "));
 }
 
-static void histograms_are_cumulative(void **state)
+TEST(histograms_are_cumulative)
 {
     static const char labels[] = "stage=\"decode\"";
 
-    (void)state;
     metric_observe(METRIC_STAGE_DURATION, labels, 0.001); /* bounds are inclusive */
     metric_observe(METRIC_STAGE_DURATION, labels, 0.002);
     metric_observe(METRIC_STAGE_DURATION, labels, 100);
@@ -78,21 +70,19 @@ static void histograms_are_cumulative(void **state)
     assert_line(text, "stage_duration_seconds_sum{stage=\"decode\"} 100.003");
 }
 
-static void large_counts_stay_exact(void **state)
+TEST(large_counts_stay_exact)
 {
-    (void)state;
     metric_add(METRIC_EVENTS, "outcome=\"large\"", 123456789012345.0);
     metric_add(METRIC_EVENTS, "outcome=\"large\"", 1);
     CLEANUP_FREE char *text = rendered();
     assert_line(text, "events_total{outcome=\"large\"} 123456789012346");
 }
 
-static void series_are_bounded(void **state)
+TEST(series_are_bounded)
 {
     char labels[METRIC_LABELS_MAX + 8];
     size_t lines = 0;
 
-    (void)state;
     for (int i = 0; i < METRIC_SERIES_MAX + 50; i++) {
         snprintf(labels, sizeof(labels), "route=\"r%d\",code=\"200\"", i);
         metric_add(METRIC_HTTP_REQUESTS, labels, 1);
@@ -108,11 +98,10 @@ static void series_are_bounded(void **state)
     assert_null(strstr(text, "xxx"));
 }
 
-static void the_process_is_told_of(void **state)
+TEST(the_process_is_told_of)
 {
     double value = 0;
 
-    (void)state;
     SKIP_WITHOUT_PROC();
     CLEANUP_FREE char *text = rendered();
     const char *rss = strstr(text, "\nprocess_resident_memory_bytes ");
@@ -126,19 +115,16 @@ static void the_process_is_told_of(void **state)
     assert_non_null(strstr(text, "\nprocess_cpu_seconds_total "));
 }
 
-static void no_room_is_an_error(void **state)
+TEST(no_room_is_an_error)
 {
     CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(100);
     struct error err = {0};
 
-    (void)state;
-    assert_false(metrics_render(&out, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, metrics_render(&out, &err));
 }
 
 static void *add_many(void *arg)
 {
-    (void)arg;
     for (int i = 0; i < 10000; i++) {
         metric_add(METRIC_EVENTS, "outcome=\"many\"", 1);
         metric_observe(METRIC_HTTP_DURATION, "route=\"/many\"", 0.01);
@@ -146,11 +132,10 @@ static void *add_many(void *arg)
     return NULL;
 }
 
-static void threads_lose_nothing(void **state)
+TEST(threads_lose_nothing)
 {
     pthread_t threads[4];
 
-    (void)state;
     for (size_t i = 0; i < 4; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, add_many, NULL), 0);
     for (int i = 0; i < 20; i++)
@@ -162,13 +147,4 @@ static void threads_lose_nothing(void **state)
     assert_line(text, "http_request_duration_seconds_count{route=\"/many\"} 40000");
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(counters_add_up),           cmocka_unit_test(gauges_are_read),
-        cmocka_unit_test(histograms_are_cumulative), cmocka_unit_test(large_counts_stay_exact),
-        cmocka_unit_test(series_are_bounded),        cmocka_unit_test(the_process_is_told_of),
-        cmocka_unit_test(no_room_is_an_error),       cmocka_unit_test(threads_lose_nothing),
-    };
-    return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

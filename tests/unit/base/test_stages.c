@@ -1,15 +1,7 @@
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
+#include "../test_cases.h"
 #include "base/bytes.h"
 #include "base/metrics.h"
 #include "base/stages.h"
-
-#include <string.h>
 
 static void assert_text(const struct stages *stages, const char *should)
 {
@@ -19,12 +11,24 @@ static void assert_text(const struct stages *stages, const char *should)
     assert_string_equal(text, should);
 }
 
+/* Without a request it is counted all the same. */
+TEST(test_metric)
+{
+    CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(1 << 20);
+    struct error err = {0};
+
+    stage_took(NULL, STAGE_FETCH, 0.5);
+    assert_true(metrics_render(&out, &err));
+    const char *text = buffer_cstr(&out, &err);
+    assert_non_null(text);
+    assert_non_null(strstr(text, "stage_duration_seconds_count{stage=\"fetch\"} 1\n"));
+}
+
 /* In the order of a request, whatever the order in which they ended; what is done twice adds up. */
-static void test_text(void **state)
+TEST(test_text)
 {
     struct stages s = {0};
 
-    (void)state;
     assert_text(&s, "");
     stage_took(&s, STAGE_DECODE, 0.0012);
     assert_text(&s, "decode;dur=1.2");
@@ -35,12 +39,11 @@ static void test_text(void **state)
 }
 
 /* A header's value has an end: whole stages are left out, never half of one. */
-static void test_it_fits(void **state)
+TEST(test_it_fits)
 {
     struct stages s = {0};
     char text[STAGES_TEXT_MAX];
 
-    (void)state;
     for (int i = 0; i < STAGES; i++)
         stage_took(&s, (enum stage)i, 1e9);
     stages_text(&s, text);
@@ -48,27 +51,4 @@ static void test_it_fits(void **state)
     assert_string_equal(text + strlen(text) - 2, ".0");
 }
 
-/* Without a request it is counted all the same. */
-static void test_metric(void **state)
-{
-    CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(1 << 20);
-    struct error err = {0};
-
-    (void)state;
-    stage_took(NULL, STAGE_FETCH, 0.5);
-    assert_true(metrics_render(&out, &err));
-    const char *text = buffer_cstr(&out, &err);
-    assert_non_null(text);
-    assert_non_null(strstr(text, "stage_duration_seconds_count{stage=\"fetch\"} 1\n"));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_metric), /* first: it counts */
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_it_fits),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

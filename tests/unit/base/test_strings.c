@@ -1,27 +1,20 @@
+#include "../test_cases.h"
 #include "base/strings.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
-
-static void hex(void **state)
+TEST(hex)
 {
     char out[2 * 4 + 1];
 
-    (void)state;
     string_hex(bytes_of("\x00\x0f\xa5\xff", 4), out);
     assert_string_equal(out, "000fa5ff");
     string_hex(bytes_of(NULL, 0), out);
     assert_string_equal(out, "");
 }
 
-static void sha256_hex(void **state)
+TEST(sha256_hex)
 {
     char text[70];
 
-    (void)state;
     memset(text, 'a', sizeof(text));
     text[64] = '\0';
     assert_true(string_is_sha256_hex(text));
@@ -37,7 +30,7 @@ static void sha256_hex(void **state)
     assert_false(string_is_sha256_hex(""));
 }
 
-static void numbers(void **state)
+TEST(numbers)
 {
     static const struct {
         const char *text;
@@ -70,7 +63,6 @@ static void numbers(void **state)
         {"\xD9\xA1", 0, 10, false, 0}, /* a digit, but an Arabic one */
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         int64_t value = -77;
         bool ok = string_to_int64(table[i].text, table[i].min, table[i].max, &value);
@@ -80,7 +72,7 @@ static void numbers(void **state)
 }
 
 /* RFC 4648, section 10 */
-static void base64(void **state)
+TEST(base64)
 {
     static const char *const table[][2] = {
         {"", ""},
@@ -93,7 +85,6 @@ static void base64(void **state)
     };
     struct error err = {0};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(100);
         CLEANUP(buffer_done) struct buffer data = BUFFER_MAX(100);
@@ -105,14 +96,13 @@ static void base64(void **state)
     }
 }
 
-static void base64_of_every_byte(void **state)
+TEST(base64_of_every_byte)
 {
     CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(1000);
     CLEANUP(buffer_done) struct buffer back = BUFFER_MAX(1000);
     uint8_t all[256];
     struct error err = {0};
 
-    (void)state;
     for (size_t i = 0; i < sizeof(all); i++)
         all[i] = (uint8_t)i;
     for (size_t len = 0; len <= sizeof(all); len++) {
@@ -123,7 +113,7 @@ static void base64_of_every_byte(void **state)
     }
 }
 
-static void base64_that_is_none(void **state)
+TEST(base64_that_is_none)
 {
     static const char *const table[] = {"Z",
                                         "Zg",
@@ -144,7 +134,6 @@ static void base64_that_is_none(void **state)
                                         "abc",
                                         "Zm9vZm9"};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(100);
         struct error err = {0};
@@ -154,21 +143,17 @@ static void base64_that_is_none(void **state)
     }
 }
 
-static void base64_beyond_the_maximum(void **state)
+TEST(base64_beyond_the_maximum)
 {
     CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(5);
     struct error err = {0};
 
-    (void)state;
-    assert_false(string_base64_encode(bytes_from_str("foobar"), &out, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
-    assert_false(string_base64_decode("Zm9vYmFy", &out, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
-    assert_false(string_base64_encode(bytes_of("", SIZE_MAX), &out, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, string_base64_encode(bytes_from_str("foobar"), &out, &err));
+    assert_fails(err, ERROR_TOO_LARGE, string_base64_decode("Zm9vYmFy", &out, &err));
+    assert_fails(err, ERROR_TOO_LARGE, string_base64_encode(bytes_of("", SIZE_MAX), &out, &err));
 }
 
-static void percent_encoding(void **state)
+TEST(percent_encoding)
 {
     static const char *const table[][3] = {
         {"", "", ""},
@@ -182,7 +167,6 @@ static void percent_encoding(void **state)
     };
     struct error err = {0};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(100);
         CLEANUP(buffer_done) struct buffer back = BUFFER_MAX(100);
@@ -193,7 +177,7 @@ static void percent_encoding(void **state)
     }
 }
 
-static void percent_decoding(void **state)
+TEST(percent_decoding)
 {
     static const char *const good[][2] = {
         {"%41%61%4a%4A", "AaJJ"}, {"%2541", "%41"}, {"a+b", "a+b"}, {"%2e%2E%2f", "../"}};
@@ -201,7 +185,6 @@ static void percent_decoding(void **state)
                                       "%00", "a%00b", "%-1", "% 1", "%4\xFF"};
     struct error err = {0};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
         CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(100);
         assert_true(string_percent_decode(good[i][0], &out, &err));
@@ -214,13 +197,11 @@ static void percent_decoding(void **state)
         assert_int_equal(err.code, ERROR_BAD_REQUEST);
     }
     CLEANUP(buffer_done) struct buffer small = BUFFER_MAX(2);
-    assert_false(string_percent_decode("abc", &small, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
-    assert_false(string_percent_encode("/", "", &small, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, string_percent_decode("abc", &small, &err));
+    assert_fails(err, ERROR_TOO_LARGE, string_percent_encode("/", "", &small, &err));
 }
 
-static void utf8(void **state)
+TEST(utf8)
 {
 #define TEXT(s)                                                                                    \
     {                                                                                              \
@@ -267,7 +248,6 @@ static void utf8(void **state)
                TEXT("\xE2\x28\xAC"),
                TEXT("ok\xE2\x82\xAC\xE2")};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(good); i++)
         if (!string_is_utf8(bytes_of(good[i].data, good[i].len)))
             fail_msg("good %zu", i);
@@ -284,9 +264,8 @@ static void utf8(void **state)
     }
 }
 
-static void prefixes_and_suffixes(void **state)
+TEST(prefixes_and_suffixes)
 {
-    (void)state;
     assert_true(string_starts_with("file:///x", "file:"));
     assert_true(string_starts_with("x", ""));
     assert_false(string_starts_with("fil", "file:"));
@@ -298,7 +277,7 @@ static void prefixes_and_suffixes(void **state)
     assert_false(string_ends_with("a.json.", ".json"));
 }
 
-static void secrets(void **state)
+TEST(secrets)
 {
     static const struct {
         const char *a, *b;
@@ -316,16 +295,14 @@ static void secrets(void **state)
         {"long and longer", "l", false},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(table); i++)
         assert_int_equal(string_equal_constant_time(table[i].a, table[i].b), table[i].equal);
 }
 
-static void uuids(void **state)
+TEST(uuids)
 {
     char a[UUID_LEN + 1], b[UUID_LEN + 1];
 
-    (void)state;
     for (int i = 0; i < 1000; i++) {
         assert_true(string_uuid(a) && string_uuid(b));
         assert_int_equal(strlen(a), UUID_LEN);
@@ -339,22 +316,4 @@ static void uuids(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hex),
-        cmocka_unit_test(sha256_hex),
-        cmocka_unit_test(numbers),
-        cmocka_unit_test(base64),
-        cmocka_unit_test(base64_of_every_byte),
-        cmocka_unit_test(base64_that_is_none),
-        cmocka_unit_test(base64_beyond_the_maximum),
-        cmocka_unit_test(percent_encoding),
-        cmocka_unit_test(percent_decoding),
-        cmocka_unit_test(utf8),
-        cmocka_unit_test(prefixes_and_suffixes),
-        cmocka_unit_test(secrets),
-        cmocka_unit_test(uuids),
-    };
-    return cmocka_run_group_tests_name("strings", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

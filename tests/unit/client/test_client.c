@@ -1,19 +1,12 @@
 /* http/client against a scripted server: a thread that runs one function per connection. */
+#include "../test_cases.h"
 #include "../test_http_server.h"
 #include "base/clock.h"
 #include "client/http_client.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
-#include <signal.h>
-#include <string.h>
 
 struct server;
 typedef void (*serve_fn)(struct server *s, int fd, int connection);
@@ -82,7 +75,6 @@ static void reset(int fd)
 
 static void serve_ok(struct server *s, int fd, int connection)
 {
-    (void)connection;
     while (read_request(s, fd))
         say(fd,
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-One:  a b \r\nETAG: \"q\"\r\nX-None:\r\n\r\n"
@@ -138,9 +130,8 @@ static void expect_error(struct fixture *f, struct http_call c, enum error_code 
         fail_msg("%s: %s", error_slug(f->err.code), f->err.message);
 }
 
-static void test_request_and_reply(void **state)
+TEST(test_request_and_reply)
 {
-    (void)state;
     struct fixture f;
     const char *headers[] = {"Authorization: x  y", "X-Empty:", "Content-Type: image/png", NULL};
     char value[8] = "";
@@ -173,9 +164,8 @@ static void test_request_and_reply(void **state)
     end(&f);
 }
 
-static void test_methods(void **state)
+TEST(test_methods)
 {
-    (void)state;
     struct fixture f;
 
     begin(&f, serve_ok, "/");
@@ -194,14 +184,12 @@ static void test_methods(void **state)
 
 static void serve_head(struct server *s, int fd, int connection)
 {
-    (void)connection;
     while (read_request(s, fd))
         say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 123456789\r\n\r\n");
 }
 
-static void test_head(void **state)
+TEST(test_head)
 {
-    (void)state;
     struct fixture f;
     char value[16];
 
@@ -215,9 +203,8 @@ static void test_head(void **state)
     end(&f);
 }
 
-static void test_connections_are_reused(void **state)
+TEST(test_connections_are_reused)
 {
-    (void)state;
     struct fixture f;
 
     begin(&f, serve_ok, "/");
@@ -229,7 +216,6 @@ static void test_connections_are_reused(void **state)
 
 static void serve_once_each(struct server *s, int fd, int connection)
 {
-    (void)connection;
     if (read_request(s, fd))
         say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
 }
@@ -248,9 +234,8 @@ static void serve_then_reset(struct server *s, int fd, int connection)
         reset(fd);
 }
 
-static void test_dead_connection_is_replaced(void **state)
+TEST(test_dead_connection_is_replaced)
 {
-    (void)state;
     struct fixture f;
     static char megabytes[8 << 20];
 
@@ -280,14 +265,12 @@ static void test_dead_connection_is_replaced(void **state)
 
 static void serve_reset(struct server *s, int fd, int connection)
 {
-    (void)connection;
     read_request(s, fd);
     reset(fd);
 }
 
-static void test_reset_and_refused(void **state)
+TEST(test_reset_and_refused)
 {
-    (void)state;
     struct fixture f;
 
     begin(&f, serve_reset, "/");
@@ -302,23 +285,20 @@ static void serve_silence(struct server *s, int fd, int connection)
 {
     char c;
 
-    (void)connection;
     read_request(s, fd);
     recv(fd, &c, 1, 0);
 }
 
 static void serve_drip(struct server *s, int fd, int connection)
 {
-    (void)connection;
     read_request(s, fd);
     say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
     while (!s->http.stop && send(fd, "x", 1, MSG_NOSIGNAL) == 1)
         usleep(10000);
 }
 
-static void test_deadline(void **state)
+TEST(test_deadline)
 {
-    (void)state;
     serve_fn slow[] = {serve_silence, serve_drip};
 
     for (size_t i = 0; i < ARRAY_SIZE(slow); i++) {
@@ -352,14 +332,12 @@ static _Atomic(const char *) scripted_reply;
 
 static void serve_scripted(struct server *s, int fd, int connection)
 {
-    (void)connection;
     if (read_request(s, fd))
         say(fd, scripted_reply);
 }
 
-static void test_truncated_is_never_success(void **state)
+TEST(test_truncated_is_never_success)
 {
-    (void)state;
     struct fixture f;
 
     begin(&f, serve_scripted, "/");
@@ -373,9 +351,8 @@ static void test_truncated_is_never_success(void **state)
     end(&f);
 }
 
-static void test_unusual_but_complete(void **state)
+TEST(test_unusual_but_complete)
 {
-    (void)state;
     struct fixture f;
     char value[16];
 
@@ -404,9 +381,8 @@ static void test_unusual_but_complete(void **state)
     end(&f);
 }
 
-static void test_redirect_is_not_followed(void **state)
+TEST(test_redirect_is_not_followed)
 {
-    (void)state;
     struct fixture f;
 
     begin(&f, serve_scripted, "/");
@@ -421,7 +397,6 @@ static void serve_endless(struct server *s, int fd, int connection)
 {
     static char chunk[65536];
 
-    (void)connection;
     memset(chunk, 'x', sizeof(chunk));
     read_request(s, fd);
     say(fd, "HTTP/1.1 200 OK\r\n\r\n");
@@ -431,7 +406,6 @@ static void serve_endless(struct server *s, int fd, int connection)
 
 static void serve_endless_headers(struct server *s, int fd, int connection)
 {
-    (void)connection;
     read_request(s, fd);
     say(fd, "HTTP/1.1 200 OK\r\n");
     while (send(fd, "a: b\r\n", 6, MSG_NOSIGNAL) > 0)
@@ -442,7 +416,6 @@ static void serve_huge_headers(struct server *s, int fd, int connection)
 {
     static char line[10001];
 
-    (void)connection;
     read_request(s, fd);
     say(fd, "HTTP/1.1 200 OK\r\n");
     memset(line, 'x', sizeof(line) - 1);
@@ -453,9 +426,8 @@ static void serve_huge_headers(struct server *s, int fd, int connection)
     send(fd, "\r\n", 2, MSG_NOSIGNAL);
 }
 
-static void test_bounds(void **state)
+TEST(test_bounds)
 {
-    (void)state;
     struct fixture f;
 
     begin(&f, serve_ok, "/");
@@ -473,9 +445,8 @@ static void test_bounds(void **state)
     end(&f);
 }
 
-static void test_refused_before_sending(void **state)
+TEST(test_refused_before_sending)
 {
-    (void)state;
     struct fixture f;
     static const char *const bad_headers[] = {
         "X: a\r\nY: b", "X: a\nY", "X: a\rb", "X\r\n: a",          "no colon",
@@ -507,9 +478,8 @@ static void test_refused_before_sending(void **state)
     end(&f);
 }
 
-static void test_messages_hold_no_secrets(void **state)
+TEST(test_messages_hold_no_secrets)
 {
-    (void)state;
     struct fixture f;
     char url[128];
 
@@ -530,9 +500,8 @@ static void test_messages_hold_no_secrets(void **state)
     end(&f);
 }
 
-static void test_proxy(void **state)
+TEST(test_proxy)
 {
-    (void)state;
     struct fixture f;
     char proxy[64];
 
@@ -571,9 +540,8 @@ static void *call_repeatedly(void *ctx)
     return (void *)ok;
 }
 
-static void test_many_threads(void **state)
+TEST(test_many_threads)
 {
-    (void)state;
     struct fixture f;
     pthread_t threads[8];
 
@@ -593,7 +561,6 @@ static void serve_tls(struct server *s, int fd, int connection)
     SSL *ssl = SSL_new(s->tls);
     char request[4096];
 
-    (void)connection;
     SSL_set_fd(ssl, fd);
     if (SSL_accept(ssl) == 1 && SSL_read(ssl, request, sizeof(request)) > 0) {
         static const char reply[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -654,17 +621,15 @@ static void tls_call(const char *san, bool trusted, enum error_code expected)
     unlink(path);
 }
 
-static void test_tls_is_verified(void **state)
+TEST(test_tls_is_verified)
 {
-    (void)state;
     tls_call("IP:127.0.0.1", false, ERROR_UNAVAILABLE);
     tls_call("IP:127.0.0.1", true, ERROR_NONE);
     tls_call("IP:127.0.0.2", true, ERROR_UNAVAILABLE);
 }
 
-static void test_ca_file_is_checked_at_start(void **state)
+TEST(test_ca_file_is_checked_at_start)
 {
-    (void)state;
     struct error err = {0};
 
     assert_null(
@@ -674,28 +639,4 @@ static void test_ca_file_is_checked_at_start(void **state)
     http_client_free(NULL);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_request_and_reply),
-        cmocka_unit_test(test_methods),
-        cmocka_unit_test(test_head),
-        cmocka_unit_test(test_connections_are_reused),
-        cmocka_unit_test(test_dead_connection_is_replaced),
-        cmocka_unit_test(test_reset_and_refused),
-        cmocka_unit_test(test_deadline),
-        cmocka_unit_test(test_truncated_is_never_success),
-        cmocka_unit_test(test_unusual_but_complete),
-        cmocka_unit_test(test_redirect_is_not_followed),
-        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_refused_before_sending),
-        cmocka_unit_test(test_messages_hold_no_secrets),
-        cmocka_unit_test(test_proxy),
-        cmocka_unit_test(test_many_threads),
-        cmocka_unit_test(test_tls_is_verified),
-        cmocka_unit_test(test_ca_file_is_checked_at_start),
-    };
-
-    signal(SIGPIPE, SIG_IGN);
-    return cmocka_run_group_tests_name("client", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

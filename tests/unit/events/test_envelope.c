@@ -1,12 +1,8 @@
+#include "../test_cases.h"
 #include "events/notification/notification.h"
 #include "events/outbox/envelope.h"
 
 #include <jansson.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 static struct outbox_row sample_row(void)
 {
@@ -39,7 +35,7 @@ static const char *string_at(const json_t *object, const char *key)
     return json_string_value(json_object_get(object, key));
 }
 
-static void test_written_as_pubsub_does(void **state)
+TEST(test_written_as_pubsub_does)
 {
     CLEANUP(outbox_row_done) struct outbox_row row = sample_row();
     CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(ENVELOPE_MAX);
@@ -47,7 +43,6 @@ static void test_written_as_pubsub_does(void **state)
     const json_t *message = json_object_get(json, "message");
     const json_t *attributes = json_object_get(message, "attributes");
 
-    (void)state;
     assert_string_equal(string_at(json, "subscription"),
                         "projects/darkroom/subscriptions/embedded-outbox");
     assert_null(json_object_get(json, "deliveryAttempt"));
@@ -63,12 +58,11 @@ static void test_written_as_pubsub_does(void **state)
     json_decref(json);
 }
 
-static void test_optional_parts(void **state)
+TEST(test_optional_parts)
 {
     CLEANUP(outbox_row_done) struct outbox_row row = sample_row();
     CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(ENVELOPE_MAX);
 
-    (void)state;
     row.traceparent[0] = '\0';
     row.attempts = 4;
     json_t *json = write_and_parse(&row, &out);
@@ -78,14 +72,13 @@ static void test_optional_parts(void **state)
     json_decref(json);
 }
 
-static void test_round_trip(void **state)
+TEST(test_round_trip)
 {
     CLEANUP(outbox_row_done) struct outbox_row row = sample_row();
     CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(ENVELOPE_MAX);
     CLEANUP(notification_done) struct notification told = {0};
     struct error err = {0};
 
-    (void)state;
     assert_true(envelope_write(&row, &out, &err));
     const struct request request = {.body = buffer_view(&out)};
     assert_true(notification_read(&request, &told, &err));
@@ -97,26 +90,14 @@ static void test_round_trip(void **state)
     assert_string_equal(told.events[0].traceparent, row.traceparent);
 }
 
-static void test_row_that_is_not_utf8(void **state)
+TEST(test_row_that_is_not_utf8)
 {
     CLEANUP(outbox_row_done) struct outbox_row row = sample_row();
     CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(ENVELOPE_MAX);
     struct error err = {0};
 
-    (void)state;
     row.gcs_path[3] = '\xff';
-    assert_false(envelope_write(&row, &out, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, envelope_write(&row, &out, &err));
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_written_as_pubsub_does),
-        cmocka_unit_test(test_optional_parts),
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_row_that_is_not_utf8),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

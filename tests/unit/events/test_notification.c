@@ -1,12 +1,7 @@
+#include "../test_cases.h"
 #include "base/strings.h"
 #include "base/xmalloc.h"
 #include "events/notification/notification.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 /* `headers`: "name: value" lines. */
 static bool read_it(const char *headers, const char *body, struct notification *ret,
@@ -139,9 +134,8 @@ static const struct {
      "{\"Service\":\"Amazon S3\",\"Event\":\"s3:TestEvent\",\"Bucket\":\"b\"}", NULL, "", ""},
 };
 
-static void test_accepted(void **state)
+TEST(test_accepted)
 {
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(accepted); i++) {
         CLEANUP(notification_done) struct notification told = {0};
         struct error err = {0};
@@ -161,7 +155,7 @@ static void test_accepted(void **state)
 }
 
 /* Messages that are well-formed and name no object: never to be sent again. */
-static void test_attributes_only(void **state)
+TEST(test_attributes_only)
 {
     static const struct {
         const char *headers, *body;
@@ -171,7 +165,6 @@ static void test_attributes_only(void **state)
         {"x-goog-pubsub-message-id: 8\na: b\n", ""},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(messages); i++) {
         CLEANUP(notification_done) struct notification told = {0};
         struct error err = {0};
@@ -262,9 +255,8 @@ static const struct {
     {"", "{\"Event\":\"s3:Other\"}"},
 };
 
-static void test_refused(void **state)
+TEST(test_refused)
 {
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
         struct notification told = {0};
         struct error err = {0};
@@ -277,7 +269,7 @@ static void test_refused(void **state)
     }
 }
 
-static void test_media_types_of_cloudevents(void **state)
+TEST(test_media_types_of_cloudevents)
 {
     static const char *const types[] = {
         "application/cloudevents-batch+json",
@@ -287,18 +279,16 @@ static void test_media_types_of_cloudevents(void **state)
         "application/cloudevents+jsonl",
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
         CLEANUP_FREE char *header = xasprintf("Content-Type: %s\n", types[i]);
         struct notification told = {0};
         struct error err = {0};
 
-        assert_false(read_it(header, "[]", &told, &err));
-        assert_int_equal(err.code, ERROR_UNSUPPORTED_MEDIA);
+        assert_fails(err, ERROR_UNSUPPORTED_MEDIA, read_it(header, "[]", &told, &err));
     }
 }
 
-static void test_attributes(void **state)
+TEST(test_attributes)
 {
     static const char *const headers[] = {
         "", "x-goog-pubsub-message-id: 1\norigin: classify-service\ntraceparent: 00-a\n"};
@@ -307,7 +297,6 @@ static void test_attributes(void **state)
                                          "\"traceparent\":\"00-a\"}}}",
                                          OURS};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(bodies); i++) {
         CLEANUP(notification_done) struct notification told = {0};
         struct error err = {0};
@@ -330,7 +319,7 @@ static void write_records(size_t count, struct buffer *out)
     assert_true(buffer_append_str(out, "]}", &err));
 }
 
-static void test_records(void **state)
+TEST(test_records)
 {
     CLEANUP(buffer_done) struct buffer hundred = BUFFER_MAX(NOTIFICATION_BYTES_MAX);
     CLEANUP(buffer_done) struct buffer more = BUFFER_MAX(NOTIFICATION_BYTES_MAX);
@@ -339,7 +328,6 @@ static void test_records(void **state)
     struct error err = {0};
     char uri[64];
 
-    (void)state;
     write_records(100, &hundred);
     assert_true(read_it("", buffer_cstr(&hundred, &err), &told, &err));
     assert_int_equal(told.count, 100);
@@ -351,17 +339,15 @@ static void test_records(void **state)
             assert_string_equal(told.events[i].uri, uri);
     }
     write_records(101, &more);
-    assert_false(read_it("", buffer_cstr(&more, &err), &none, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, read_it("", buffer_cstr(&more, &err), &none, &err));
 }
 
-static void test_bounds(void **state)
+TEST(test_bounds)
 {
     CLEANUP(buffer_done) struct buffer body = BUFFER_MAX(NOTIFICATION_BYTES_MAX * 2);
     struct notification told = {0};
     struct error err = {0};
 
-    (void)state;
     for (int i = 0; i < 20000; i++) { /* more than the parser goes down, then more than it may */
         assert_true(buffer_append_str(&body, "[", &err));
         if (i % 4000 != 0 && i != 19999)
@@ -371,21 +357,7 @@ static void test_bounds(void **state)
     }
     while (body.len <= NOTIFICATION_BYTES_MAX)
         assert_true(buffer_append_str(&body, " ", &err));
-    assert_false(read_it("", buffer_cstr(&body, &err), &told, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, read_it("", buffer_cstr(&body, &err), &told, &err));
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_accepted),
-        cmocka_unit_test(test_attributes_only),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_attributes),
-        cmocka_unit_test(test_media_types_of_cloudevents),
-        cmocka_unit_test(test_records),
-        cmocka_unit_test(test_bounds),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

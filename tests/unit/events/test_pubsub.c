@@ -1,4 +1,5 @@
 /* events/pubsub against a scripted HTTP server: a thread that answers by a function. */
+#include "../test_cases.h"
 #include "../test_http_server.h"
 #include "base/clock.h"
 #include "base/xmalloc.h"
@@ -7,11 +8,6 @@
 #include "events/pubsub/pubsub.h"
 #include "events/pubsub/pubsub_call.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-
-#include <cmocka.h>
 #include <jansson.h>
 
 enum {
@@ -22,11 +18,6 @@ enum {
 };
 
 static const char topic[] = "projects/p/topics/img";
-
-static void sleep_ms(int64_t ms)
-{
-    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
-}
 
 /* ---- the server */
 
@@ -123,7 +114,6 @@ static void serve(struct test_server *s, int fd)
 {
     CLEANUP_FREE char *text = xmalloc(REQUEST_MAX);
 
-    (void)s;
     while (test_read_request(fd, text, REQUEST_MAX) && answer_request(fd, text))
         ;
 }
@@ -138,7 +128,6 @@ static int setup(void **state)
 {
     struct error err = {0};
 
-    (void)state;
     clock_set_ahead(0);
     clock_cut_set(&cut, 0);
     server.hold = false;
@@ -153,7 +142,6 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    (void)state;
     server.hold = false;
     pubsub_free(pubsub);
     pubsub = NULL;
@@ -273,17 +261,14 @@ enum { AT_ONCE = 4 };
 
 static int answer_200(int n, const char *body)
 {
-    (void)n;
-    (void)body;
     return 200;
 }
 
-static void test_request(void **state)
+TEST_WITH(test_request, setup, teardown)
 {
     char id[MESSAGE_ID_MAX];
     struct error err = {0};
 
-    (void)state;
     open_topic(answer_200);
     assert_true(publish("hello", 5000, id, &err));
     assert_string_equal(id, "id-hello");
@@ -297,7 +282,7 @@ static void test_request(void **state)
                         "{\"origin\":\"test\",\"about\":\"hello\"}}]}");
 }
 
-static void test_url(void **state)
+TEST(test_url)
 {
     static const struct {
         const char *endpoint, *topic, *url;
@@ -308,7 +293,6 @@ static void test_url(void **state)
         {"http://h/", "projects/p/topics/a%+~b", "http://h/v1/projects/p/topics/a%25%2B~b:publish"},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct error err = {0};
         CLEANUP_FREE char *url = pubsub_url(
@@ -317,13 +301,12 @@ static void test_url(void **state)
     }
 }
 
-static void test_event(void **state)
+TEST_WITH(test_event, setup, teardown)
 {
     char endpoint[64], id[MESSAGE_ID_MAX];
     struct error err = {0};
     const struct event event = {"gs://b/x.jpg", "abc", "image/jpeg", "00-1-2-03", NULL, NULL};
 
-    (void)state;
     server.answer = answer_200;
     snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%d", server.http.port);
     struct publisher *publisher = pubsub_publisher_new(
@@ -344,19 +327,18 @@ static void test_event(void **state)
         clock_monotonic_ms() + 5000, id, &err));
     assert_int_equal(err.code, ERROR_UNAVAILABLE);
     publisher->stop(publisher, clock_monotonic_ms() + 1000);
-    assert_false(publisher->publish(publisher, &event, clock_monotonic_ms() + 5000, id, &err));
-    assert_int_equal(err.code, ERROR_SHUTTING_DOWN);
+    assert_fails(err, ERROR_SHUTTING_DOWN,
+                 publisher->publish(publisher, &event, clock_monotonic_ms() + 5000, id, &err));
     publisher->free(publisher);
     assert_int_equal(server.calls, 1);
 }
 
 /* Those who come while calls are in progress go out together; nobody gets another one's id. */
-static void test_batches(void **state)
+TEST_WITH(test_batches, setup, teardown)
 {
     struct sender first[AT_ONCE], rest[150];
     size_t most = 0, total = 0;
 
-    (void)state;
     open_topic(answer_200);
     occupy(first, AT_ONCE);
     begun = 0;
@@ -395,11 +377,10 @@ static void *large_main(void *arg)
     return NULL;
 }
 
-static void test_batch_bytes(void **state)
+TEST_WITH(test_batch_bytes, setup, teardown)
 {
     struct sender first[AT_ONCE], large[LARGE_COUNT];
 
-    (void)state;
     open_topic(answer_200);
     occupy(first, AT_ONCE);
     for (int i = 0; i < LARGE_COUNT; i++) {
@@ -426,18 +407,15 @@ static int status_under_test;
 
 static int answer_status_then_200(int n, const char *body)
 {
-    (void)body;
     return n == 0 ? status_under_test : 200;
 }
 
 static int answer_status(int n, const char *body)
 {
-    (void)n;
-    (void)body;
     return status_under_test;
 }
 
-static void test_statuses(void **state)
+TEST_WITH(test_statuses, setup, teardown)
 {
     static const struct {
         int status;
@@ -463,7 +441,6 @@ static void test_statuses(void **state)
         {413, false, "413"},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         char id[MESSAGE_ID_MAX];
         struct error err = {0};
@@ -485,11 +462,10 @@ static void test_statuses(void **state)
     assert_int_equal(server.again, 9); /* each the same as the first: or abort() */
 }
 
-static void test_attempts_end(void **state)
+TEST_WITH(test_attempts_end, setup, teardown)
 {
     struct sender sender;
 
-    (void)state;
     status_under_test = 503;
     clock_set_ahead(1);
     open_topic(answer_status);
@@ -498,42 +474,36 @@ static void test_attempts_end(void **state)
         clock_set_ahead(ahead_ms);
         sleep_ms(1);
     }
-    assert_false(sender.ok);
-    assert_int_equal(sender.err.code, ERROR_UNAVAILABLE);
+    assert_fails(sender.err, ERROR_UNAVAILABLE, sender.ok);
     assert_non_null(strstr(sender.err.message, "503 MADE_UP"));
     assert_int_equal(server.calls, 6);
 }
 
-static void test_nobody_listens(void **state)
+TEST_WITH(test_nobody_listens, setup, teardown)
 {
     char id[MESSAGE_ID_MAX];
     struct error err = {0};
 
-    (void)state;
     pubsub = pubsub_new(&(struct pubsub_options){.endpoint = "http://127.0.0.1:1",
                                                  .topic = topic,
                                                  .client = client},
                         &err);
-    assert_false(publish("hello", 300, id, &err));
-    assert_int_equal(err.code, ERROR_UNAVAILABLE);
+    assert_fails(err, ERROR_UNAVAILABLE, publish("hello", 300, id, &err));
     assert_non_null(strstr(err.message, "127.0.0.1:1"));
 }
 
 static int answer_mangled_then_200(int n, const char *body)
 {
-    (void)body;
     return n == 0 ? MANGLED : 200;
 }
 
 static int answer_mangled(int n, const char *body)
 {
-    (void)n;
-    (void)body;
     return MANGLED;
 }
 
 /* A 200 without an id for every message confirms nothing. */
-static void test_partial_ids(void **state)
+TEST_WITH(test_partial_ids, setup, teardown)
 {
     static const char *const bodies[] = {
         "",
@@ -550,7 +520,6 @@ static void test_partial_ids(void **state)
     char id[MESSAGE_ID_MAX];
     struct error err = {0};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(bodies); i++) {
         server.mangled = bodies[i];
         server.calls = 0;
@@ -561,22 +530,19 @@ static void test_partial_ids(void **state)
         pubsub_free(pubsub);
     }
     open_topic(answer_mangled);
-    assert_false(publish("hello", 2000, id, &err));
-    assert_int_equal(err.code, ERROR_UNAVAILABLE);
+    assert_fails(err, ERROR_UNAVAILABLE, publish("hello", 2000, id, &err));
 }
 
 static int answer_400_for_7(int n, const char *body)
 {
-    (void)n;
     return strstr(body, "bWVzc2FnZSA3\"") != NULL ? 400 : 200; /* "message 7" */
 }
 
 /* One that Pub/Sub refuses takes nobody with it. */
-static void test_refused_in_a_batch(void **state)
+TEST_WITH(test_refused_in_a_batch, setup, teardown)
 {
     struct sender first[AT_ONCE], rest[12];
 
-    (void)state;
     open_topic(answer_400_for_7);
     occupy(first, AT_ONCE);
     begun = 0;
@@ -592,8 +558,7 @@ static void test_refused_in_a_batch(void **state)
             continue;
         }
         pthread_join(rest[i].thread, NULL);
-        assert_false(rest[i].ok);
-        assert_int_equal(rest[i].err.code, ERROR_UNAVAILABLE);
+        assert_fails(rest[i].err, ERROR_UNAVAILABLE, rest[i].ok);
         assert_null(json_object_get(server.taken, rest[i].data));
     }
 }
@@ -601,11 +566,10 @@ static void test_refused_in_a_batch(void **state)
 /* ---- deadlines */
 
 /* Whoever has less time than the others in a batch leaves it in time; they are not disturbed. */
-static void test_own_deadlines(void **state)
+TEST_WITH(test_own_deadlines, setup, teardown)
 {
     struct sender first[AT_ONCE], patient[3], hasty[3];
 
-    (void)state;
     open_topic(answer_200);
     occupy(first, AT_ONCE);
     for (int i = 0; i < 3; i++) {
@@ -614,8 +578,7 @@ static void test_own_deadlines(void **state)
     }
     for (int i = 0; i < 3; i++) {
         pthread_join(hasty[i].thread, NULL);
-        assert_false(hasty[i].ok);
-        assert_int_equal(hasty[i].err.code, ERROR_DEADLINE);
+        assert_fails(hasty[i].err, ERROR_DEADLINE, hasty[i].ok);
         assert_true(hasty[i].took_ms >= 590 && hasty[i].took_ms < 5000);
     }
     server.hold = false;
@@ -630,18 +593,16 @@ static atomic_bool hold_later;
 /* Calls after the first ones wait as well: those who waited for them are then in a batch. */
 static int answer_hold_later(int n, const char *body)
 {
-    (void)body;
     while (n >= AT_ONCE && hold_later)
         sleep_ms(1);
     return 200;
 }
 
 /* The same once they are in a batch, whose caller may be one of the hasty. */
-static void test_own_deadlines_in_a_batch(void **state)
+TEST_WITH(test_own_deadlines_in_a_batch, setup, teardown)
 {
     struct sender first[AT_ONCE], patient[3], hasty[3];
 
-    (void)state;
     hold_later = true;
     clock_set_ahead(1);
     open_topic(answer_hold_later);
@@ -657,8 +618,7 @@ static void test_own_deadlines_in_a_batch(void **state)
     clock_set_ahead(1000);
     for (int i = 0; i < 3; i++) {
         pthread_join(hasty[i].thread, NULL);
-        assert_false(hasty[i].ok);
-        assert_int_equal(hasty[i].err.code, ERROR_DEADLINE);
+        assert_fails(hasty[i].err, ERROR_DEADLINE, hasty[i].ok);
         assert_true(hasty[i].took_ms >= 1400 && hasty[i].took_ms < 6000);
     }
     hold_later = false;
@@ -668,20 +628,18 @@ static void test_own_deadlines_in_a_batch(void **state)
 
 static int answer_late_first(int n, const char *body)
 {
-    (void)body;
     if (n == 0)
         sleep_ms(1500);
     return 200;
 }
 
 /* A call that hangs is given up for another one. */
-static void test_attempt_time(void **state)
+TEST_WITH(test_attempt_time, setup, teardown)
 {
     char id[MESSAGE_ID_MAX];
     struct error err = {0};
     int64_t start_ms = clock_monotonic_ms();
 
-    (void)state;
     open_with(answer_late_first, &(struct pubsub_options){.attempt_ms = 300});
     assert_true(publish("hello", 10000, id, &err));
     assert_true(clock_monotonic_ms() - start_ms < 1500);
@@ -695,14 +653,13 @@ static void *stop_main(void *arg)
 }
 
 /* Shutdown: what waits or hangs fails at the deadline at the latest; nothing new is begun. */
-static void test_stop(void **state)
+TEST_WITH(test_stop, setup, teardown)
 {
     struct sender senders[12];
     pthread_t thread;
     char id[MESSAGE_ID_MAX];
     struct error err = {0};
 
-    (void)state;
     open_topic(answer_200);
     server.hold = true;
     senders_start(senders, ARRAY_SIZE(senders));
@@ -717,18 +674,16 @@ static void test_stop(void **state)
         assert_true(senders[i].took_ms < 5000);
     }
     pthread_join(thread, NULL);
-    assert_false(publish("late", 5000, id, &err));
-    assert_int_equal(err.code, ERROR_SHUTTING_DOWN);
+    assert_fails(err, ERROR_SHUTTING_DOWN, publish("late", 5000, id, &err));
     server.hold = false;
 }
 
-static void test_stop_waits(void **state)
+TEST_WITH(test_stop_waits, setup, teardown)
 {
     struct sender senders[12];
     pthread_t thread;
     int64_t deadline_ms = clock_monotonic_ms() + 20000;
 
-    (void)state;
     open_topic(answer_200);
     server.hold = true;
     begun = 0;
@@ -784,24 +739,22 @@ static void open_with_tokens(answer_fn answer, int fail, enum error_code code)
     open_with(answer, &(struct pubsub_options){.bearer = &tokens.bearer});
 }
 
-static void test_token(void **state)
+TEST_WITH(test_token, setup, teardown)
 {
     char id[MESSAGE_ID_MAX];
     struct error err = {0};
 
-    (void)state;
     open_with_tokens(answer_200, 0, ERROR_NONE);
     assert_true(publish("hello", 5000, id, &err));
     assert_non_null(strstr(server.last, "\r\nAuthorization: Bearer token-0\r\n"));
     assert_string_equal(tokens.expired, "");
 }
 
-static void test_refused_token(void **state)
+TEST_WITH(test_refused_token, setup, teardown)
 {
     char id[MESSAGE_ID_MAX];
     struct error err = {0};
 
-    (void)state;
     status_under_test = 401;
     open_with_tokens(answer_status_then_200, 0, ERROR_NONE);
     assert_true(publish("hello", 5000, id, &err));
@@ -810,26 +763,23 @@ static void test_refused_token(void **state)
     pubsub_free(pubsub);
     server.calls = 0;
     open_with_tokens(answer_status, 0, ERROR_NONE);
-    assert_false(publish("hello", 5000, id, &err));
-    assert_int_equal(err.code, ERROR_UNAVAILABLE);
+    assert_fails(err, ERROR_UNAVAILABLE, publish("hello", 5000, id, &err));
     assert_null(strstr(err.message, "token-"));
     assert_int_equal(server.calls, 2);
 }
 
-static void test_no_token(void **state)
+TEST_WITH(test_no_token, setup, teardown)
 {
     char id[MESSAGE_ID_MAX];
     struct error err = {0};
 
-    (void)state;
     open_with_tokens(answer_200, 2, ERROR_UNAVAILABLE);
     assert_true(publish("hello", 10000, id, &err));
     assert_int_equal(server.calls, 1);
     pubsub_free(pubsub);
     open_with_tokens(answer_200, 99,
                      ERROR_FORBIDDEN); /* whatever it is, a client is not to blame */
-    assert_false(publish("hello", 10000, id, &err));
-    assert_int_equal(err.code, ERROR_UNAVAILABLE);
+    assert_fails(err, ERROR_UNAVAILABLE, publish("hello", 10000, id, &err));
     assert_non_null(strstr(err.message, "no token today"));
     assert_int_equal(tokens.asked, 1);
 }
@@ -840,7 +790,6 @@ enum { THREADS = 16, EACH = 40 };
 
 static int answer_badly(int n, const char *body)
 {
-    (void)body;
     return n % 5 == 1 ? 503 : n % 7 == 2 ? LOST : 200;
 }
 
@@ -862,11 +811,10 @@ static void *many_main(void *arg)
 
 /* A fifth of the calls fail and a seventh of the answers are lost: every message arrives, each
  * caller gets its own id. */
-static void test_many(void **state)
+TEST_WITH(test_many, setup, teardown)
 {
     pthread_t threads[THREADS];
 
-    (void)state;
     open_topic(answer_badly);
     for (intptr_t i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, many_main, (void *)i), 0);
@@ -880,21 +828,4 @@ static void test_many(void **state)
     assert_true(server.again > 0);
 }
 
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(test_request),       cmocka_unit_test(test_url),
-        TEST(test_event),         TEST(test_batches),
-        TEST(test_batch_bytes),   TEST(test_statuses),
-        TEST(test_attempts_end),  TEST(test_nobody_listens),
-        TEST(test_partial_ids),   TEST(test_refused_in_a_batch),
-        TEST(test_own_deadlines), TEST(test_own_deadlines_in_a_batch),
-        TEST(test_attempt_time),  TEST(test_stop),
-        TEST(test_stop_waits),    TEST(test_token),
-        TEST(test_refused_token), TEST(test_no_token),
-        TEST(test_many),
-    };
-
-    return cmocka_run_group_tests_name("pubsub", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

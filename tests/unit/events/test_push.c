@@ -1,4 +1,5 @@
 /* events/push against a scripted HTTP server: a thread that answers by a function. */
+#include "../test_cases.h"
 #include "../test_folder.h"
 #include "../test_http_server.h"
 #include "base/clock.h"
@@ -6,19 +7,7 @@
 #include "events/notification/notification.h"
 #include "events/outbox/push.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-
-#include <cmocka.h>
-#include <signal.h>
-
 enum { REQUEST_MAX = 16384 };
-
-static void sleep_ms(int64_t ms)
-{
-    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
-}
 
 /* ---- the endpoint */
 
@@ -33,7 +22,7 @@ static struct endpoint {
     atomic_int delay_ms;
     pthread_mutex_t lock;
     char last[REQUEST_MAX];
-} endpoint;
+} endpoint = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static bool answer_request(int fd, const char *text)
 {
@@ -60,7 +49,6 @@ static void serve(struct test_server *s, int fd)
 {
     char text[REQUEST_MAX];
 
-    (void)s;
     while (test_read_request(fd, text, sizeof(text)) && answer_request(fd, text))
         ;
 }
@@ -87,7 +75,6 @@ static int setup(void **state)
 {
     struct error err = {0};
 
-    (void)state;
     publisher = NULL;
     clock_set_ahead(0);
     if (test_folder_make(dir) != 0)
@@ -109,7 +96,6 @@ static void publisher_end(void)
 
 static int teardown(void **state)
 {
-    (void)state;
     publisher_end();
     http_client_free(client);
     outbox_close(outbox);
@@ -181,29 +167,25 @@ static void wait_for_requests(int count)
 
 static int answer_200(int n)
 {
-    (void)n;
     return 200;
 }
 
 static int answer_503(int n)
 {
-    (void)n;
     return 503;
 }
 
 static int answer_400(int n)
 {
-    (void)n;
     return 400;
 }
 
-static void test_request(void **state)
+TEST_WITH(test_request, setup, teardown)
 {
     char message_id[MESSAGE_ID_MAX];
     CLEANUP(notification_done) struct notification told = {0};
     struct error err = {0};
 
-    (void)state;
     endpoint_start(answer_200);
     publisher_start(3, 50);
     publish(1, message_id);
@@ -229,7 +211,7 @@ static int answer_status_then_200(int n)
     return n == 0 ? status_under_test : 200;
 }
 
-static void test_statuses(void **state)
+TEST_WITH(test_statuses, setup, teardown)
 {
     static const struct {
         int status;
@@ -258,11 +240,10 @@ static void test_statuses(void **state)
     }
 }
 
-static void test_refusals_add_up_to_a_dead_letter(void **state)
+TEST_WITH(test_refusals_add_up_to_a_dead_letter, setup, teardown)
 {
     char message_id[MESSAGE_ID_MAX];
 
-    (void)state;
     endpoint_start(answer_400);
     publisher_start(4, 20);
     publish(1, message_id);
@@ -273,11 +254,10 @@ static void test_refusals_add_up_to_a_dead_letter(void **state)
     assert_non_null(strstr(endpoint.last, "\"deliveryAttempt\":4"));
 }
 
-static void test_refused_then_accepted(void **state)
+TEST_WITH(test_refused_then_accepted, setup, teardown)
 {
     char message_id[MESSAGE_ID_MAX];
 
-    (void)state;
     status_under_test = 404;
     endpoint_start(answer_status_then_200);
     publisher_start(20, 20);
@@ -287,9 +267,8 @@ static void test_refused_then_accepted(void **state)
     test_server_stop(&endpoint.server);
 }
 
-static void test_an_endpoint_that_fails_counts_against_nobody(void **state)
+TEST_WITH(test_an_endpoint_that_fails_counts_against_nobody, setup, teardown)
 {
-    (void)state;
     endpoint_start(answer_503);
     publisher_start(2, 30);
     publish_many(20);
@@ -301,9 +280,8 @@ static void test_an_endpoint_that_fails_counts_against_nobody(void **state)
     test_server_stop(&endpoint.server);
 }
 
-static void test_backing_off(void **state)
+TEST_WITH(test_backing_off, setup, teardown)
 {
-    (void)state;
     endpoint_start(answer_503);
     clock_set_ahead(1);
     publisher_start(2, 60000);
@@ -319,9 +297,8 @@ static void test_backing_off(void **state)
     test_server_stop(&endpoint.server);
 }
 
-static void test_one_probe_at_a_time(void **state)
+TEST_WITH(test_one_probe_at_a_time, setup, teardown)
 {
-    (void)state;
     endpoint_start(answer_503);
     publisher_start(2, 10);
     publish_many(20);
@@ -337,9 +314,8 @@ static void test_one_probe_at_a_time(void **state)
     test_server_stop(&endpoint.server);
 }
 
-static void test_down_then_up(void **state)
+TEST_WITH(test_down_then_up, setup, teardown)
 {
-    (void)state;
     endpoint_start(answer_200);
     int port = endpoint.server.port;
     test_server_stop(&endpoint.server);
@@ -354,9 +330,8 @@ static void test_down_then_up(void **state)
     test_server_stop(&endpoint.server);
 }
 
-static void test_stop_in_time(void **state)
+TEST_WITH(test_stop_in_time, setup, teardown)
 {
-    (void)state;
     endpoint_start(answer_200);
     endpoint.delay_ms = 2000; /* longer than the stop may take */
     publisher_start(3, 50);
@@ -379,9 +354,8 @@ static void test_stop_in_time(void **state)
     assert_int_equal(outbox_pending(outbox), 10); /* delivered again by the next */
 }
 
-static void test_stop_waits_for_deliveries(void **state)
+TEST_WITH(test_stop_waits_for_deliveries, setup, teardown)
 {
-    (void)state;
     endpoint_start(answer_200);
     endpoint.delay_ms = 300;
     publisher_start(3, 50);
@@ -395,13 +369,12 @@ static void test_stop_waits_for_deliveries(void **state)
     test_server_stop(&endpoint.server);
 }
 
-static void test_none(void **state)
+TEST_WITH(test_none, setup, teardown)
 {
     struct error err = {0};
     char message_id[MESSAGE_ID_MAX] = "x";
     struct publisher *none = publisher_none_new();
 
-    (void)state;
     assert_non_null(none);
     assert_true(
         none->publish(none, &(struct event){"", "", "", "", NULL, NULL}, 0, message_id, &err));
@@ -410,25 +383,4 @@ static void test_none(void **state)
     none->free(none);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        TEST(test_request),
-        TEST(test_statuses),
-        TEST(test_refusals_add_up_to_a_dead_letter),
-        TEST(test_refused_then_accepted),
-        TEST(test_an_endpoint_that_fails_counts_against_nobody),
-        TEST(test_backing_off),
-        TEST(test_one_probe_at_a_time),
-        TEST(test_down_then_up),
-        TEST(test_stop_in_time),
-        TEST(test_stop_waits_for_deliveries),
-        TEST(test_none),
-#undef TEST
-    };
-
-    signal(SIGPIPE, SIG_IGN);
-    pthread_mutex_init(&endpoint.lock, NULL);
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,3 +1,4 @@
+#include "../test_cases.h"
 #include "http/connections.h"
 
 #include "base/clock.h"
@@ -6,12 +7,7 @@
 
 #include <arpa/inet.h>
 #include <poll.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
 #include <sys/socket.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 enum { STEP = 65536, BODY_MAX = 8 * STEP, STALL_MS = 10000, MIN_RATE = 1024 };
 
@@ -84,14 +80,13 @@ static void fixture_open(struct fixture *f, int64_t max_connections, int64_t bud
 
 static const char chunk[STEP];
 
-static void a_body_is_collected_and_given_back(void **state)
+TEST(a_body_is_collected_and_given_back)
 {
     struct fixture f;
     struct pair pair = pair_new();
     struct error err = {0};
     struct bytes body;
 
-    (void)state;
     fixture_open(&f, 4, BODY_MAX);
     struct connection *c = connections_add(f.all, pair.server);
     assert_non_null(c);
@@ -119,7 +114,7 @@ static void a_body_is_collected_and_given_back(void **state)
     pair_done(&pair);
 }
 
-static void a_body_over_the_limit_is_refused_on_the_wire(void **state)
+TEST(a_body_over_the_limit_is_refused_on_the_wire)
 {
     struct fixture f;
     struct pair pair = pair_new();
@@ -127,7 +122,6 @@ static void a_body_over_the_limit_is_refused_on_the_wire(void **state)
     struct bytes body;
     char text[4096];
 
-    (void)state;
     fixture_open(&f, 4, 4 * BODY_MAX);
     struct connection *c = connections_add(f.all, pair.server);
     connection_begin_body(c, "the-id", 0);
@@ -149,14 +143,13 @@ static void a_body_over_the_limit_is_refused_on_the_wire(void **state)
     pair_done(&pair);
 }
 
-static void a_full_budget_ends_the_slowest(void **state)
+TEST(a_full_budget_ends_the_slowest)
 {
     struct fixture f;
     struct pair slow_pair = pair_new(), quick_pair = pair_new();
     struct error err = {0};
     char text[4096];
 
-    (void)state;
     fixture_open(&f, 4, 4 * STEP);
     struct connection *slow = connections_add(f.all, slow_pair.server);
     struct connection *quick = connections_add(f.all, quick_pair.server);
@@ -180,13 +173,12 @@ static void a_full_budget_ends_the_slowest(void **state)
     pair_done(&quick_pair);
 }
 
-static void a_budget_that_others_hold_refuses(void **state)
+TEST(a_budget_that_others_hold_refuses)
 {
     struct fixture f;
     struct pair pair = pair_new();
     struct error err = {0};
 
-    (void)state;
     fixture_open(&f, 4, 2 * STEP);
     assert_true(byte_budget_take(&f.budget, 2 * STEP)); /* say, replies on their way */
     struct connection *c = connections_add(f.all, pair.server);
@@ -200,13 +192,12 @@ static void a_budget_that_others_hold_refuses(void **state)
     pair_done(&pair);
 }
 
-static void the_longest_idle_makes_room(void **state)
+TEST(the_longest_idle_makes_room)
 {
     struct fixture f;
     struct pair pairs[4];
     struct connection *c[4];
 
-    (void)state;
     fixture_open(&f, 2, BODY_MAX);
     for (int i = 0; i < 4; i++)
         pairs[i] = pair_new();
@@ -234,13 +225,12 @@ static void the_longest_idle_makes_room(void **state)
     connections_free(f.all);
 }
 
-static void spare_places_are_given_back(void **state)
+TEST(spare_places_are_given_back)
 {
     struct fixture f;
     struct pair pairs[5];
     struct connection *c[5];
 
-    (void)state;
     fixture_open(&f, 2, BODY_MAX);
     for (int i = 0; i < 5; i++)
         pairs[i] = pair_new();
@@ -261,14 +251,13 @@ static void spare_places_are_given_back(void **state)
     connections_free(f.all);
 }
 
-static void a_closed_connection_is_never_handled(void **state)
+TEST(a_closed_connection_is_never_handled)
 {
     struct fixture f;
     struct pair first = pair_new(), second = pair_new();
     struct error err = {0};
     struct bytes body;
 
-    (void)state;
     fixture_open(&f, 1, BODY_MAX);
     struct connection *c = connections_add(f.all, first.server);
     struct connection *other = connections_add(f.all, second.server); /* evicts the first */
@@ -282,7 +271,7 @@ static void a_closed_connection_is_never_handled(void **state)
     pair_done(&second);
 }
 
-static void bodies_are_cut_at_the_deadline(void **state)
+TEST(bodies_are_cut_at_the_deadline)
 {
     struct fixture f;
     struct pair pairs[2] = {pair_new(), pair_new()};
@@ -290,7 +279,6 @@ static void bodies_are_cut_at_the_deadline(void **state)
     struct bytes body;
     char text[4096];
 
-    (void)state;
     fixture_open(&f, 4, BODY_MAX);
     struct connection *sending = connections_add(f.all, pairs[0].server);
     struct connection *handled = connections_add(f.all, pairs[1].server);
@@ -319,13 +307,12 @@ static void bodies_are_cut_at_the_deadline(void **state)
     pair_done(&pairs[1]);
 }
 
-static void lingering_reads_what_comes(void **state)
+TEST(lingering_reads_what_comes)
 {
     struct fixture f;
     struct pair pair = pair_new();
     char text[16];
 
-    (void)state;
     fixture_open(&f, 4, BODY_MAX);
     struct connection *c = connections_add(f.all, pair.server);
     for (int i = 0; i < 3; i++)
@@ -388,12 +375,11 @@ static bool goes_on(struct sender *s, int64_t pause_ms, size_t bytes)
 }
 
 /* 8 KB/s, pauses of 4 s in between, and one at the beginning. */
-static void a_phone_gets_through(void **state)
+TEST(a_phone_gets_through)
 {
     struct sender s;
     struct bytes body;
 
-    (void)state;
     sender_open(&s);
     assert_true(goes_on(&s, 4000, 4096));
     for (int i = 0; i < 40; i++)
@@ -403,12 +389,11 @@ static void a_phone_gets_through(void **state)
     sender_done(&s);
 }
 
-static void a_body_that_stops_is_ended(void **state)
+TEST(a_body_that_stops_is_ended)
 {
     struct sender s;
     char text[4096];
 
-    (void)state;
     sender_open(&s);
     assert_true(goes_on(&s, 100, STEP)); /* enough for the rate of a minute */
     assert_true(goes_on(&s, STALL_MS - 1000, 1));
@@ -419,13 +404,13 @@ static void a_body_that_stops_is_ended(void **state)
     sender_done(&s);
 }
 
-/* Half the rate ends with the grace, and not before. The steps leave the test some 2 s of real time. */
-static void a_slow_loris_ends(void **state)
+/* Half the rate ends with the grace, and not before. The steps leave the test some 2 s of real
+ * time. */
+TEST(a_slow_loris_ends)
 {
     struct sender s;
     char text[4096];
 
-    (void)state;
     sender_open(&s);
     assert_true(goes_on(&s, CONNECTION_BODY_GRACE_MS * 6 / 10, MIN_RATE * 3 / 2));
     assert_false(goes_on(&s, CONNECTION_BODY_GRACE_MS * 6 / 10, MIN_RATE * 3 / 2));
@@ -436,21 +421,19 @@ static void a_slow_loris_ends(void **state)
 }
 
 /* With all places taken, a body under 16 KiB/s is ended for a newcomer; a quicker one is not. */
-static void a_slow_body_gives_its_place(void **state)
+TEST(a_slow_body_gives_its_place)
 {
     const struct server_options options = {.max_inflight = 1, .max_connections = 4};
     struct counted first = {0}, second = {0}, third = {0};
     struct sender s;
     struct error err = {0};
 
-    (void)state;
     sender_open(&s);
     struct admission admission = {.options = &options, .connections = s.f.all};
     assert_true(admission_begin(&admission, &first, false, &err));
     for (int i = 0; i < 6; i++)
         assert_true(goes_on(&s, 1000, 20000));
-    assert_false(admission_begin(&admission, &second, false, &err));
-    assert_int_equal(err.code, ERROR_OVERLOADED);
+    assert_fails(err, ERROR_OVERLOADED, admission_begin(&admission, &second, false, &err));
     admission_end(&admission, &second);
     assert_true(goes_on(&s, 9000, 1));
     assert_true(admission_begin(&admission, &third, false, &err));
@@ -460,22 +443,4 @@ static void a_slow_body_gives_its_place(void **state)
     sender_done(&s);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_body_is_collected_and_given_back),
-        cmocka_unit_test(a_body_over_the_limit_is_refused_on_the_wire),
-        cmocka_unit_test(a_full_budget_ends_the_slowest),
-        cmocka_unit_test(a_budget_that_others_hold_refuses),
-        cmocka_unit_test(the_longest_idle_makes_room),
-        cmocka_unit_test(spare_places_are_given_back),
-        cmocka_unit_test(a_closed_connection_is_never_handled),
-        cmocka_unit_test(bodies_are_cut_at_the_deadline),
-        cmocka_unit_test(lingering_reads_what_comes),
-        cmocka_unit_test(a_phone_gets_through),
-        cmocka_unit_test(a_body_that_stops_is_ended),
-        cmocka_unit_test(a_slow_loris_ends),
-        cmocka_unit_test(a_slow_body_gives_its_place),
-    };
-    return cmocka_run_group_tests_name("connections", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,10 +1,5 @@
+#include "../test_cases.h"
 #include "http/cors.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 /* The header lines for a request from `origin` (NULL: without the header). */
 static const char *lines(const char *origins, const char *origin)
@@ -23,11 +18,10 @@ static const char *lines(const char *origins, const char *origin)
 #define ALLOW(origin) "Access-Control-Allow-Origin: " origin "\r\n" EXPOSE
 #define VARY "Vary: Origin\r\n"
 
-static void only_configured_origins_are_allowed(void **state)
+TEST(only_configured_origins_are_allowed)
 {
     const char *two = "https://a.example, https://b.example";
 
-    (void)state;
     assert_string_equal(lines("", "https://a.example"), "");
     assert_string_equal(lines("*", "https://a.example"), ALLOW("*"));
     assert_string_equal(lines("*", NULL), "");
@@ -42,11 +36,10 @@ static void only_configured_origins_are_allowed(void **state)
     assert_string_equal(lines(two, "https://a.example.evil"), VARY);
 }
 
-static void the_longest_origin_fits(void **state)
+TEST(the_longest_origin_fits)
 {
     char origin[REPLY_HEADER_VALUE_MAX + 1];
 
-    (void)state;
     memset(origin, 'a', sizeof(origin));
     origin[REPLY_HEADER_VALUE_MAX] = '\0';
     assert_string_equal(lines(origin, origin), VARY);
@@ -65,9 +58,8 @@ static const char *header(const struct reply *reply, const char *name)
     return NULL;
 }
 
-static void preflights(void **state)
+TEST(preflights)
 {
-    (void)state;
     struct reply reply = cors_preflight("*", "POST, OPTIONS");
     assert_int_equal(reply.status, 204);
     assert_string_equal(header(&reply, "Allow"), "POST, OPTIONS");
@@ -88,13 +80,4 @@ static void preflights(void **state)
     assert_int_equal(reply.error.code, ERROR_NOT_FOUND);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(only_configured_origins_are_allowed),
-        cmocka_unit_test(the_longest_origin_fits),
-        cmocka_unit_test(preflights),
-    };
-
-    return cmocka_run_group_tests_name("cors", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

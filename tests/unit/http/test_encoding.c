@@ -1,12 +1,7 @@
+#include "../test_cases.h"
 #include "http/encoding.h"
 
 #include "base/strings.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 enum { BUDGET = 4 << 20 };
 
@@ -31,7 +26,7 @@ static bool decode(const char *coding, struct bytes body, size_t max, struct byt
 
 #define BYTES(array) bytes_of(array, sizeof(array))
 
-static void known_codings(void **state)
+TEST(known_codings)
 {
     const struct {
         const char *coding;
@@ -42,7 +37,6 @@ static void known_codings(void **state)
         {NULL, bytes_of("hello", 5)},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct byte_budget budget = {.max = BUDGET};
         struct decoded_body body = {0};
@@ -55,7 +49,7 @@ static void known_codings(void **state)
     }
 }
 
-static void what_is_refused(void **state)
+TEST(what_is_refused)
 {
     const struct {
         const char *coding;
@@ -73,7 +67,6 @@ static void what_is_refused(void **state)
         {"deflate", bytes_of("hello", 5), 5, ERROR_BAD_REQUEST},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct byte_budget budget = {.max = BUDGET};
         struct decoded_body body = {0};
@@ -85,7 +78,7 @@ static void what_is_refused(void **state)
     }
 }
 
-static void two_codings_are_refused(void **state)
+TEST(two_codings_are_refused)
 {
     const struct http_field headers[] = {{"Content-Encoding", "gzip"},
                                          {"Content-Encoding", "gzip"}};
@@ -93,10 +86,8 @@ static void two_codings_are_refused(void **state)
     struct decoded_body body;
     struct error err = {0};
 
-    (void)state;
     assert_false(encoding_is_identity(&req));
-    assert_false(body_decode(&req, 5, &body, &err));
-    assert_int_equal(err.code, ERROR_UNSUPPORTED_MEDIA);
+    assert_fails(err, ERROR_UNSUPPORTED_MEDIA, body_decode(&req, 5, &body, &err));
 }
 
 static struct reply zeros(size_t len)
@@ -111,7 +102,7 @@ static struct reply zeros(size_t len)
 }
 
 /* A megabyte in a kilobyte: it costs no more memory than it may, and counts while it is held. */
-static void bombs(void **state)
+TEST(bombs)
 {
     const size_t len = 1 << 20;
     struct reply bomb = zeros(len);
@@ -119,15 +110,14 @@ static void bombs(void **state)
     struct decoded_body body = {0};
     struct error err = {0};
 
-    (void)state;
     assert_true(reply_encode(&bomb, CODING_GZIP, &err));
     assert_string_equal(bomb.headers[0].value, "gzip");
     assert_true(bomb.body.len < len / 100);
-    assert_false(decode("gzip", buffer_view(&bomb.body), len - 1, &budget, &body, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE,
+                 decode("gzip", buffer_view(&bomb.body), len - 1, &budget, &body, &err));
     assert_int_equal(budget.used, 0);
-    assert_false(decode("gzip", buffer_view(&bomb.body), len, &small, &body, &err));
-    assert_int_equal(err.code, ERROR_OVERLOADED);
+    assert_fails(err, ERROR_OVERLOADED,
+                 decode("gzip", buffer_view(&bomb.body), len, &small, &body, &err));
     assert_int_equal(small.used, 0);
     assert_true(decode("gzip", buffer_view(&bomb.body), len, &budget, &body, &err));
     assert_int_equal(body.bytes.len, len);
@@ -137,11 +127,10 @@ static void bombs(void **state)
     reply_done(&bomb);
 }
 
-static void round_trips(void **state)
+TEST(round_trips)
 {
     const enum coding codings[] = {CODING_GZIP, CODING_DEFLATE};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(codings); i++) {
         struct byte_budget budget = {.max = BUDGET};
         struct reply reply = reply_text(200, "text/plain", "some text");
@@ -156,7 +145,7 @@ static void round_trips(void **state)
     }
 }
 
-static void what_replies_may_be(void **state)
+TEST(what_replies_may_be)
 {
     static const struct {
         const char *accept;
@@ -179,7 +168,6 @@ static void what_replies_may_be(void **state)
         {"gzip;q=0 , identity", CODING_IDENTITY},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         const struct http_field header = {"accept-encoding", cases[i].accept};
         const struct request req = {.headers = &header, .header_count = cases[i].accept != NULL};
@@ -188,15 +176,4 @@ static void what_replies_may_be(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(known_codings),
-        cmocka_unit_test(what_is_refused),
-        cmocka_unit_test(two_codings_are_refused),
-        cmocka_unit_test(bombs),
-        cmocka_unit_test(round_trips),
-        cmocka_unit_test(what_replies_may_be),
-    };
-    return cmocka_run_group_tests_name("encoding", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

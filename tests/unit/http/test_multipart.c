@@ -1,10 +1,5 @@
+#include "../test_cases.h"
 #include "http/multipart.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 static const char content_type[] = "multipart/form-data; boundary=XX";
 
@@ -24,7 +19,7 @@ static void assert_part(const struct multipart *m, size_t i, const char *name, b
     assert_memory_equal(part->content.data, content, strlen(content));
 }
 
-static void a_form_has_its_parts(void **state)
+TEST(a_form_has_its_parts)
 {
     static const char text[] =
         "preamble\r\n--XX\r\n"
@@ -38,7 +33,6 @@ static void a_form_has_its_parts(void **state)
     struct multipart m;
     struct error err = {0};
 
-    (void)state;
     assert_true(parse(&m, text, strlen(text), &err));
     assert_int_equal(m.part_count, 3);
     assert_part(&m, 0, "width", false, "100");
@@ -46,34 +40,31 @@ static void a_form_has_its_parts(void **state)
     assert_part(&m, 2, "empty", false, "");
 }
 
-static void a_delimiter_may_open_the_body(void **state)
+TEST(a_delimiter_may_open_the_body)
 {
     static const char text[] = "--XX\r\nContent-Disposition: form-data; name=\"file\"; "
                                "filename*=UTF-8''a.jpg\r\n\r\nDATA\r\n--XX--";
     struct multipart m;
     struct error err = {0};
 
-    (void)state;
     assert_true(parse(&m, text, strlen(text), &err));
     assert_int_equal(m.part_count, 1);
     assert_part(&m, 0, "file", true, "DATA");
 }
 
-static void truncation_anywhere_is_an_error(void **state)
+TEST(truncation_anywhere_is_an_error)
 {
     static const char text[] =
         "--XX\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\nDATA\r\n--XX--";
     struct multipart m;
     struct error err = {0};
 
-    (void)state;
     for (size_t len = 0; len < strlen(text); len++) {
-        assert_false(parse(&m, text, len, &err));
-        assert_int_equal(err.code, ERROR_BAD_REQUEST);
+        assert_fails(err, ERROR_BAD_REQUEST, parse(&m, text, len, &err));
     }
 }
 
-static void malformed_forms_are_refused(void **state)
+TEST(malformed_forms_are_refused)
 {
     static const char *const bad[] = {
         "--XX\r\n\r\nno headers\r\n--XX--",
@@ -91,7 +82,6 @@ static void malformed_forms_are_refused(void **state)
     };
     struct multipart m;
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         struct error err = {0};
         if (parse(&m, bad[i], strlen(bad[i]), &err))
@@ -100,14 +90,13 @@ static void malformed_forms_are_refused(void **state)
     }
 }
 
-static void limits_are_hard(void **state)
+TEST(limits_are_hard)
 {
     static char text[200000];
     struct multipart m;
     struct error err = {0};
     size_t len = 0;
 
-    (void)state;
     for (int i = 0; i <= MULTIPART_PARTS_MAX; i++)
         len += (size_t)sprintf(
             text + len, "--XX\r\nContent-Disposition: form-data; name=\"p%d\"\r\n\r\n\r\n", i);
@@ -126,7 +115,7 @@ static void limits_are_hard(void **state)
     assert_non_null(strstr(err.message, "64 bytes"));
 }
 
-static void boundaries(void **state)
+TEST(boundaries)
 {
     static const struct {
         const char *type, *boundary; /* NULL: it is refused */
@@ -149,7 +138,6 @@ static void boundaries(void **state)
     struct multipart m;
     char body[128];
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         struct error err = {0};
         bool valid = table[i].boundary != NULL;
@@ -160,15 +148,4 @@ static void boundaries(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_form_has_its_parts),
-        cmocka_unit_test(a_delimiter_may_open_the_body),
-        cmocka_unit_test(truncation_anywhere_is_an_error),
-        cmocka_unit_test(malformed_forms_are_refused),
-        cmocka_unit_test(limits_are_hard),
-        cmocka_unit_test(boundaries),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

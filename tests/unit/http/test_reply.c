@@ -1,10 +1,5 @@
+#include "../test_cases.h"
 #include "http/reply.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 static json_t *problem_of(enum error_code code, const char *message)
 {
@@ -31,11 +26,10 @@ static void assert_detail(enum error_code code, const char *message, const char 
     json_decref(json);
 }
 
-static void details_of_4xx_are_shown(void **state)
+TEST(details_of_4xx_are_shown)
 {
     char full[sizeof(((struct error *)NULL)->message)];
 
-    (void)state;
     assert_detail(ERROR_BAD_REQUEST, "width: not a number", "width: not a number");
     assert_detail(ERROR_NOT_FOUND, "\"quoted\" \\ </script>\r\n\t\x01",
                   "\"quoted\" \\ </script>\r\n\t\x01");
@@ -57,12 +51,11 @@ static void details_of_4xx_are_shown(void **state)
     assert_detail(ERROR_TOO_LARGE, full, full);
 }
 
-static void details_of_5xx_are_not(void **state)
+TEST(details_of_5xx_are_not)
 {
     static const enum error_code codes[] = {ERROR_INTERNAL,    ERROR_OVERLOADED,    ERROR_DEADLINE,
                                             ERROR_UNAVAILABLE, ERROR_SHUTTING_DOWN, ERROR_CONFIG};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
         json_t *json = problem_of(codes[i], "/srv/secret: key AKIA123");
         const char *detail = json_string_value(json_object_get(json, "detail"));
@@ -72,7 +65,7 @@ static void details_of_5xx_are_not(void **state)
     }
 }
 
-static void problem_on_the_wire(void **state)
+TEST(problem_on_the_wire)
 {
     static const struct {
         enum error_code code;
@@ -85,7 +78,6 @@ static void problem_on_the_wire(void **state)
         {ERROR_SHUTTING_DOWN, "HTTP/1.1 503 Service Unavailable\r\n", true},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(8192);
         struct error err, oom = {0};
@@ -104,12 +96,11 @@ static void problem_on_the_wire(void **state)
     }
 }
 
-static void replies_own_their_body(void **state)
+TEST(replies_own_their_body)
 {
     struct error err = {0};
     struct buffer text = BUFFER_MAX(100);
 
-    (void)state;
     struct reply json = reply_json(201, json_pack("{s:f}", "confidence", 0.93));
     assert_int_equal(json.status, 201);
     assert_int_equal(json.body.len, strlen("{\"confidence\":0.93}\n"));
@@ -130,11 +121,10 @@ static void replies_own_their_body(void **state)
     reply_done(&nothing);
 }
 
-static void headers_are_bounded(void **state)
+TEST(headers_are_bounded)
 {
     struct reply reply = reply_empty(200);
 
-    (void)state;
     for (int i = 0; i < REPLY_HEADERS_MAX + 3; i++)
         reply_add_header(&reply, "X", "%0*d", 2 * REPLY_HEADER_VALUE_MAX, i);
     assert_int_equal(reply.header_count, REPLY_HEADERS_MAX);
@@ -142,9 +132,8 @@ static void headers_are_bounded(void **state)
     reply_done(&reply);
 }
 
-static void every_503_says_when_to_come_back(void **state)
+TEST(every_503_says_when_to_come_back)
 {
-    (void)state;
     for (int code = ERROR_BAD_REQUEST; code <= ERROR_CONFIG; code++) {
         const struct error err = {.code = (enum error_code)code};
         struct reply reply = reply_error(&err);
@@ -156,15 +145,4 @@ static void every_503_says_when_to_come_back(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(details_of_4xx_are_shown),
-        cmocka_unit_test(details_of_5xx_are_not),
-        cmocka_unit_test(problem_on_the_wire),
-        cmocka_unit_test(replies_own_their_body),
-        cmocka_unit_test(headers_are_bounded),
-        cmocka_unit_test(every_503_says_when_to_come_back),
-    };
-    return cmocka_run_group_tests_name("reply", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

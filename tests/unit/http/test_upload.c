@@ -1,10 +1,5 @@
+#include "../test_cases.h"
 #include "http/upload.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 #define FORM "multipart/form-data; boundary=B"
 #define FIELD(name, value)                                                                         \
@@ -23,7 +18,7 @@ static bool read_upload(const char *type, const char *body, size_t len, struct u
     return upload_read(&req, upload, err);
 }
 
-static void uploads(void **state)
+TEST(uploads)
 {
     static const struct {
         const char *type, *body;
@@ -53,7 +48,6 @@ static void uploads(void **state)
         {"multipart/form-data", FILE_PART("a") END, ERROR_BAD_REQUEST, NULL, 0},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct upload upload;
         struct error err = {0};
@@ -68,16 +62,14 @@ static void uploads(void **state)
     }
 }
 
-static void values_are_short_text(void **state)
+TEST(values_are_short_text)
 {
     static const char nul[] = FIELD("width", "1\0002") FILE_PART("x") END;
     char body[1024], value[UPLOAD_VALUE_MAX + 2];
     struct upload upload;
     struct error err = {0};
 
-    (void)state;
-    assert_false(read_upload(FORM, nul, sizeof(nul) - 1, &upload, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, read_upload(FORM, nul, sizeof(nul) - 1, &upload, &err));
     for (size_t len = UPLOAD_VALUE_MAX; len <= UPLOAD_VALUE_MAX + 1; len++) {
         memset(value, 'v', len);
         value[len] = '\0';
@@ -90,24 +82,23 @@ static void values_are_short_text(void **state)
     assert_non_null(strstr(err.message, "width"));
 }
 
-static void a_form_without_file_names_its_fields(void **state)
+TEST(a_form_without_file_names_its_fields)
 {
     static const char two[] = FIELD("image", "1") FIELD("width", "2") END;
     char body[4096], *end = body;
     struct upload upload;
     struct error err = {0};
 
-    (void)state;
     assert_false(read_upload(FORM, two, sizeof(two) - 1, &upload, &err));
     assert_non_null(strstr(err.message, "only image, width;"));
     for (int i = 0; i < MULTIPART_PARTS_MAX; i++)
         end += sprintf(end, FIELD("a-name-of-some-length-%d", "1"), i);
     end += sprintf(end, END);
-    assert_false(read_upload(FORM, body, (size_t)(end - body), &upload, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST,
+                 read_upload(FORM, body, (size_t)(end - body), &upload, &err));
 }
 
-static void packed_images_are_refused(void **state)
+TEST(packed_images_are_refused)
 {
     const struct http_field headers[] = {{"Content-Type", "image/png"},
                                          {"Content-Encoding", "gzip"}};
@@ -115,9 +106,7 @@ static void packed_images_are_refused(void **state)
     struct upload upload;
     struct error err = {0};
 
-    (void)state;
-    assert_false(upload_read(&req, &upload, &err));
-    assert_int_equal(err.code, ERROR_UNSUPPORTED_MEDIA);
+    assert_fails(err, ERROR_UNSUPPORTED_MEDIA, upload_read(&req, &upload, &err));
 }
 
 struct seen {
@@ -137,7 +126,7 @@ static bool set(void *ctx, const char *name, const char *value, struct error *er
     return true;
 }
 
-static void options_come_from_query_and_form(void **state)
+TEST(options_come_from_query_and_form)
 {
     static const struct {
         struct http_field query[3];
@@ -158,7 +147,6 @@ static void options_come_from_query_and_form(void **state)
         {{{"a", "bad"}}, {{0}}, ERROR_TOO_LARGE, "a:"},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct request req = {.query = cases[i].query};
         struct upload upload = {0};
@@ -181,30 +169,18 @@ static void options_come_from_query_and_form(void **state)
     }
 }
 
-static void options_are_bounded(void **state)
+TEST(options_are_bounded)
 {
     static struct http_field query[200];
     struct upload upload = {0};
     struct seen seen = {{0}};
     struct error err = {0};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(query); i++)
         query[i] = (struct http_field){"x", ""};
-    assert_false(upload_options(&(struct request){.query = query, .query_count = 200}, &upload, set,
+    assert_fails(err, ERROR_BAD_REQUEST,
+                 upload_options(&(struct request){.query = query, .query_count = 200}, &upload, set,
                                 &seen, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(uploads),
-        cmocka_unit_test(values_are_short_text),
-        cmocka_unit_test(a_form_without_file_names_its_fields),
-        cmocka_unit_test(packed_images_are_refused),
-        cmocka_unit_test(options_come_from_query_and_form),
-        cmocka_unit_test(options_are_bounded),
-    };
-    return cmocka_run_group_tests_name("upload", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

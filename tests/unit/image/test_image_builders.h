@@ -1,6 +1,5 @@
 /* Headers of image files made by hand: what a decoder would never write. */
-#ifndef DARKROOM_TEST_IMAGE_BUILDERS_H
-#define DARKROOM_TEST_IMAGE_BUILDERS_H
+#pragma once
 
 #include "test_image_samples.h"
 
@@ -122,5 +121,3 @@ static inline void build_tiff(struct builder *b, uint32_t width, uint32_t height
         put_number(b, i == pages ? 0 : b->len + 4, 4, big_endian);
     }
 }
-
-#endif

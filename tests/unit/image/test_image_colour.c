@@ -48,13 +48,12 @@ static VipsImage *draw_turned(int orientation)
     return with_exif(out);
 }
 
-static void test_orientation(void **state)
+TEST(test_orientation)
 {
     static const char *const suffixes[] = {".jpg[Q=95,subsample_mode=off]", ".tif", ".webp",
                                            ".png"};
     struct image_options o = options_of(60, 40, IMAGE_FILL, IMAGE_PNG);
 
-    (void)state;
     for (int i = 0; i < 8 * 4; i++) {
         SAMPLE s = save_sample(draw_turned(1 + i % 8), suffixes[i / 8]);
         assert_near(transformed_pixel(s, o, 3, 3), RED, 8);
@@ -65,13 +64,12 @@ static void test_orientation(void **state)
 }
 
 /* The missing dimension follows from the upright picture, and cropping is done on it. */
-static void test_orientation_comes_first(void **state)
+TEST(test_orientation_comes_first)
 {
     SAMPLE s = save_sample(draw_turned(6), ".jpg");
     struct image_options o = options_of(60, 0, IMAGE_COVER, IMAGE_PNG);
     CLEANUP(image_result_done) struct image_result r = {0};
 
-    (void)state;
     transform_ok(s, &o, &r);
     assert_int_equal(r.width, 60);
     assert_int_equal(r.height, 40);
@@ -105,13 +103,12 @@ static VipsImage *draw_half_transparent(void)
     return copy;
 }
 
-static void test_alpha(void **state)
+TEST(test_alpha)
 {
     static const char *const suffixes[] = {".png", ".webp[lossless]", ".gif",
                                            ".tif", ".png[interlace]", ".avif[Q=90]"};
     struct image_options o = options_of(100, 60, IMAGE_FILL, IMAGE_PNG);
 
-    (void)state;
     o.background = 0x0080ff;
     for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
         SAMPLE s = save_sample(draw_half_transparent(), suffixes[i]);
@@ -122,11 +119,10 @@ static void test_alpha(void **state)
 }
 
 /* Shrinking must not let the colour of transparent pixels shine through. */
-static void test_alpha_in_every_output(void **state)
+TEST(test_alpha_in_every_output)
 {
     static const enum image_format formats[] = {IMAGE_JPEG, IMAGE_PNG, IMAGE_WEBP, IMAGE_AVIF};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
         SAMPLE s = save_sample(draw_half_transparent(), ".png");
         struct image_options o = options_of(10, 6, IMAGE_CONTAIN, formats[i]);
@@ -137,14 +133,13 @@ static void test_alpha_in_every_output(void **state)
     }
 }
 
-static void test_grey_and_sixteen_bits(void **state)
+TEST(test_grey_and_sixteen_bits)
 {
     static const VipsInterpretation kinds[] = {VIPS_INTERPRETATION_B_W, VIPS_INTERPRETATION_GREY16,
                                                VIPS_INTERPRETATION_RGB16};
     static const char *const suffixes[] = {".png", ".tif"};
     struct image_options o = options_of(20, 20, IMAGE_COVER, IMAGE_PNG);
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(kinds) * ARRAY_SIZE(suffixes); i++) {
         VipsImage *grey = draw_plain(50, 40, GREY), *out;
 
@@ -155,12 +150,11 @@ static void test_grey_and_sixteen_bits(void **state)
     }
 }
 
-static void test_sixteen_bits_with_alpha(void **state)
+TEST(test_sixteen_bits_with_alpha)
 {
     VipsImage *half = draw_half_transparent(), *out;
     struct image_options o = options_of(50, 30, IMAGE_COVER, IMAGE_PNG);
 
-    (void)state;
     assert_int_equal(vips_colourspace(half, &out, VIPS_INTERPRETATION_RGB16, NULL), 0);
     g_object_unref(half);
     SAMPLE s = save_sample(out, ".png");
@@ -169,12 +163,11 @@ static void test_sixteen_bits_with_alpha(void **state)
     assert_near(transformed_pixel(s, o, 45, 15), RED, 2);
 }
 
-static void test_cmyk(void **state)
+TEST(test_cmyk)
 {
     static const char *const suffixes[] = {".jpg", ".jpg[strip]", ".tif", ".tif[strip]"};
     struct image_options o = options_of(50, 30, IMAGE_FILL, IMAGE_PNG);
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
         VipsImage *quarters = draw_quarters(100, 60), *cmyk;
 
@@ -201,13 +194,12 @@ static VipsImage *with_profile(VipsImage *image, const char *profile)
 }
 
 /* Wide-gamut numbers are not sRGB numbers: without its profile this red would be pale. */
-static void test_profile(void **state)
+TEST(test_profile)
 {
     static const char *const suffixes[] = {".jpg[Q=95,subsample_mode=off]", ".png", ".webp[Q=95]",
                                            ".tif", ".avif[Q=95]"};
     struct image_options o = options_of(50, 30, IMAGE_FILL, IMAGE_PNG);
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
         VipsImage *p3 = with_profile(draw_quarters(100, 60), "p3");
         double *v;
@@ -223,23 +215,21 @@ static void test_profile(void **state)
 }
 
 /* The colour beside the transparency is converted, the background is not. */
-static void test_profile_and_alpha(void **state)
+TEST(test_profile_and_alpha)
 {
     SAMPLE s = save_sample(with_profile(draw_half_transparent(), "p3"), ".png");
     struct image_options o = options_of(50, 30, IMAGE_FILL, IMAGE_PNG);
 
-    (void)state;
     o.background = 0xff0000;
     assert_near(transformed_pixel(s, o, 5, 15), RED, 0);
     assert_near(transformed_pixel(s, o, 45, 15), RED, 4);
 }
 
-static void test_broken_profile_is_ignored(void **state)
+TEST(test_broken_profile_is_ignored)
 {
     VipsImage *image = draw_quarters(100, 60);
     struct image_options o = options_of(50, 30, IMAGE_FILL, IMAGE_PNG);
 
-    (void)state;
     vips_image_set_blob_copy(image, VIPS_META_ICC_NAME, "not a profile at all, just some text", 36);
     SAMPLE s = save_sample(image, ".jpg[Q=95]");
     assert_near(transformed_pixel(s, o, 5, 5), RED, 8);
@@ -254,13 +244,12 @@ static struct bytes profile_of(VipsImage *image)
     return bytes_of(data, len);
 }
 
-static void test_srgb_profile_is_known(void **state)
+TEST(test_srgb_profile_is_known)
 {
     VipsImage *srgb = with_profile(draw_plain(8, 8, RED), "srgb");
     VipsImage *p3 = with_profile(draw_plain(8, 8, RED), "p3");
     struct bytes profile = profile_of(srgb);
 
-    (void)state;
     assert_true(icc_is_srgb(profile));
     assert_false(icc_is_srgb(profile_of(p3)));
     for (size_t len = 0; len < 1000 && len < profile.len; len++) {
@@ -273,14 +262,13 @@ static void test_srgb_profile_is_known(void **state)
     g_object_unref(p3);
 }
 
-static void test_metadata_gone(void **state)
+TEST(test_metadata_gone)
 {
     static const enum image_format formats[] = {IMAGE_JPEG, IMAGE_PNG, IMAGE_WEBP, IMAGE_AVIF};
     static const char *const forbidden[] = {"SECRET", "Exif", "EXIF", "eXIf", "xpacket",   "XMP ",
                                             "ICC_",   "iCCP", "ICCP", "prof", "Photoshop", "tEXt",
                                             "zTXt",   "iTXt", "tIME", "rICC"};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(formats) * 2; i++) {
         VipsImage *image = with_profile(draw_quarters(64, 64), "p3");
 
@@ -302,21 +290,4 @@ static void test_metadata_gone(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_orientation),
-        cmocka_unit_test(test_orientation_comes_first),
-        cmocka_unit_test(test_alpha),
-        cmocka_unit_test(test_alpha_in_every_output),
-        cmocka_unit_test(test_grey_and_sixteen_bits),
-        cmocka_unit_test(test_sixteen_bits_with_alpha),
-        cmocka_unit_test(test_cmyk),
-        cmocka_unit_test(test_profile),
-        cmocka_unit_test(test_profile_and_alpha),
-        cmocka_unit_test(test_broken_profile_is_ignored),
-        cmocka_unit_test(test_srgb_profile_is_known),
-        cmocka_unit_test(test_metadata_gone),
-    };
-    return cmocka_run_group_tests_name("image_colour", tests, start_images, stop_images);
-}
+TEST_MAIN(start_images, stop_images)

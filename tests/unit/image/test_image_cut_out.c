@@ -71,20 +71,18 @@ static void cut_out(struct sample s, const struct image_options *o, const uint8_
         fail_msg("%s", err.message);
 }
 
-static void test_option(void **state)
+TEST(test_option)
 {
     struct image_options o = image_options_default();
     struct error err = {0};
     char text[IMAGE_OPTIONS_TEXT_MAX];
 
-    (void)state;
     assert_true(image_options_set(&o, "remove_background", "1", &err));
     assert_true(image_options_set(&o, "rotate", "90", &err));
     assert_true(image_options_cut_out(&o));
     image_options_text(&o, text);
     assert_non_null(strstr(text, "background=ffffff\nrotate=90\nremove_background=1\n"));
-    assert_false(image_options_set(&o, "remove_background", "yes", &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, image_options_set(&o, "remove_background", "yes", &err));
     assert_memory_equal(err.message, "remove_background: ", 19);
     assert_true(image_options_cut_out(&o));
     assert_true(image_options_set(&o, "remove_background", "0", &err));
@@ -96,26 +94,24 @@ static void test_option(void **state)
 }
 
 /* It sees all of the picture, stretched. */
-static void test_what_the_model_sees(void **state)
+TEST(test_what_the_model_sees)
 {
     SAMPLE s = save_sample(draw_quarters(300, 100), ".png");
     const struct image_options o = cut_options(40, 40, IMAGE_COVER, IMAGE_PNG);
     uint8_t rgb[3 * SIDE * SIDE];
     const struct rgb corners[] = {RED, GREEN, BLUE};
 
-    (void)state;
     begin(s, &o, rgb);
     const uint8_t *at[] = {rgb, rgb + 3 * (SIDE - 1), rgb + 3 * SIDE * (SIDE - 1)};
     for (size_t i = 0; i < ARRAY_SIZE(at); i++)
         assert_near((struct rgb){at[i][0], at[i][1], at[i][2]}, corners[i], 2);
 }
 
-static void test_alpha(void **state)
+TEST(test_alpha)
 {
     static const enum image_format formats[] = {IMAGE_PNG, IMAGE_WEBP, IMAGE_AVIF};
     SAMPLE s = save_sample(draw_plain(160, 80, RED), ".png");
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
         CLEANUP(image_result_done) struct image_result r = {0};
         const struct image_options o = cut_options(0, 0, IMAGE_NONE, formats[i]);
@@ -134,14 +130,13 @@ static void test_alpha(void **state)
 }
 
 /* Nothing of the background is left in the file, and an edge has the subject's colour. */
-static void test_colours_are_straight(void **state)
+TEST(test_colours_are_straight)
 {
     SAMPLE s = save_sample(draw_plain(80, 80, RED), ".png");
     const struct image_options whole = cut_options(0, 0, IMAGE_NONE, IMAGE_PNG);
     const struct image_options small = cut_options(20, 20, IMAGE_COVER, IMAGE_PNG);
     CLEANUP(image_result_done) struct image_result a = {0}, b = {0}, c = {0};
 
-    (void)state;
     cut_out(s, &whole, half_through, &a);
     assert_rgba(&a, 40, 40, RED, 128);
     cut_out(s, &small, half_through, &b);
@@ -151,13 +146,12 @@ static void test_colours_are_straight(void **state)
     assert_rgba(&c, 2, 10, RED, 255);
 }
 
-static void test_jpeg_has_the_background(void **state)
+TEST(test_jpeg_has_the_background)
 {
     SAMPLE s = save_sample(draw_plain(160, 80, RED), ".png");
     struct image_options o = cut_options(80, 40, IMAGE_COVER, IMAGE_JPEG);
     CLEANUP(image_result_done) struct image_result r = {0}, through = {0};
 
-    (void)state;
     o.background = 0x0000ff;
     cut_out(s, &o, left_half, &r);
     assert_near(pixel_at(r.data, r.len, 10, 20), RED, 4);
@@ -167,7 +161,7 @@ static void test_jpeg_has_the_background(void **state)
 }
 
 /* The mask is of the whole picture, wherever the fit puts it. */
-static void test_fit_follows(void **state)
+TEST(test_fit_follows)
 {
     SAMPLE s = save_sample(draw_plain(400, 200, RED), ".png");
     const struct image_options cover = cut_options(40, 40, IMAGE_COVER, IMAGE_PNG);
@@ -175,7 +169,6 @@ static void test_fit_follows(void **state)
     const struct image_options inside = cut_options(100, 0, IMAGE_INSIDE, IMAGE_PNG);
     CLEANUP(image_result_done) struct image_result a = {0}, b = {0}, c = {0};
 
-    (void)state;
     cut_out(s, &cover, left_half, &a);
     assert_rgba(&a, 10, 20, RED, 255);
     assert_int_equal(rgba_at(&a, 30, 20).alpha, 0);
@@ -190,12 +183,11 @@ static void test_fit_follows(void **state)
 }
 
 /* A large picture is worked on as small as serves, which must not show in the result's size. */
-static void test_sizes_are_those_without(void **state)
+TEST(test_sizes_are_those_without)
 {
     static const int sides[][2] = {{1999, 1333}, {1001, 7}, {97, 1997}};
     struct image_options o = options_of(0, 77, IMAGE_FILL, IMAGE_PNG);
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(sides); i++) {
         SAMPLE s = save_sample(draw_quarters(sides[i][0], sides[i][1]), ".jpg");
         const struct image_options cut = cut_options(0, 77, IMAGE_FILL, IMAGE_PNG);
@@ -209,14 +201,13 @@ static void test_sizes_are_those_without(void **state)
     }
 }
 
-static void test_operations_come_before(void **state)
+TEST(test_operations_come_before)
 {
     SAMPLE s = save_sample(draw_quarters(120, 60), ".png");
     struct image_options o = cut_options(0, 0, IMAGE_NONE, IMAGE_PNG);
     CLEANUP(image_result_done) struct image_result r = {0};
     struct error err = {0};
 
-    (void)state;
     assert_true(image_options_set(&o, "rotate", "90", &err));
     cut_out(s, &o, left_half, &r);
     assert_int_equal(r.width, 60);
@@ -231,13 +222,12 @@ static void assert_gone(const struct image_options *o)
     struct image_result r = {0};
     struct error err = {0};
 
-    assert_false(image_cut_finish(test_scratch, &mask, o, NULL, &r, &err));
-    assert_int_equal(err.code, ERROR_UNAVAILABLE);
+    assert_fails(err, ERROR_UNAVAILABLE, image_cut_finish(test_scratch, &mask, o, NULL, &r, &err));
     assert_null(r.data);
 }
 
 /* No mask ever meets another's picture. */
-static void test_steps_belong_together(void **state)
+TEST(test_steps_belong_together)
 {
     SAMPLE s = save_sample(draw_plain(40, 40, RED), ".png");
     const struct image_options o = cut_options(0, 0, IMAGE_NONE, IMAGE_PNG);
@@ -248,7 +238,6 @@ static void test_steps_belong_together(void **state)
     struct error err = {0};
     uint8_t rgb[3 * SIDE * SIDE];
 
-    (void)state;
     assert_gone(&o);
     cut_out(s, &o, left_half, &r);
     assert_gone(&o);
@@ -258,18 +247,16 @@ static void test_steps_belong_together(void **state)
     begin(s, &o, rgb);
     assert_false(image_cut_begin(test_scratch, &broken, &o, looked_at, rgb, &stages, &err));
     assert_gone(&o);
-    assert_false(transform(sample_bytes(s), &o, &none, &err));
-    assert_int_equal(err.code, ERROR_INTERNAL);
+    assert_fails(err, ERROR_INTERNAL, transform(sample_bytes(s), &o, &none, &err));
 }
 
-static void test_precheck(void **state)
+TEST(test_precheck)
 {
     struct image_options o = cut_options(64, 64, IMAGE_COVER, IMAGE_PNG);
     struct builder b = {.len = 0};
     struct error err = {0};
     struct image_cost cost;
 
-    (void)state;
     build_png(&b, 8000, 6000, 8, 2);
     /* it is worked on smaller; it takes long, whatever its size */
     assert_true(image_precheck(bytes_of(b.data, b.len), &o, &test_limits, &cost, &err));
@@ -279,20 +266,19 @@ static void test_precheck(void **state)
     assert_true(cost.large);
 }
 
-static void test_memory_is_given_back(void **state)
+TEST(test_memory_is_given_back)
 {
     SAMPLE s = save_sample(draw_noise(1200, 1000), ".jpg");
     const struct image_options o = cut_options(0, 0, IMAGE_NONE, IMAGE_WEBP);
     CLEANUP(image_result_done) struct image_result r = {0};
 
-    (void)state;
     cut_out(s, &o, left_half, &r);
     assert_int_equal(test_scratch->full[0].size, 0);
     assert_int_equal(test_scratch->full[1].size, 0);
     assert_int_equal(test_scratch->work.size, 0);
 }
 
-static void test_cancelled(void **state)
+TEST(test_cancelled)
 {
     static const atomic_bool cancelled = true;
     SAMPLE s = save_sample(draw_noise(50, 50), ".png");
@@ -302,31 +288,15 @@ static void test_cancelled(void **state)
     struct error err = {0};
     uint8_t rgb[3 * SIDE * SIDE];
 
-    (void)state;
     begin(s, &o, rgb);
-    assert_false(image_cut_finish(test_scratch, &mask, &o, &cancelled, &r, &err));
-    assert_int_equal(err.code, ERROR_DEADLINE);
+    assert_fails(err, ERROR_DEADLINE,
+                 image_cut_finish(test_scratch, &mask, &o, &cancelled, &r, &err));
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_option),
-        cmocka_unit_test(test_what_the_model_sees),
-        cmocka_unit_test(test_alpha),
-        cmocka_unit_test(test_colours_are_straight),
-        cmocka_unit_test(test_jpeg_has_the_background),
-        cmocka_unit_test(test_fit_follows),
-        cmocka_unit_test(test_sizes_are_those_without),
-        cmocka_unit_test(test_operations_come_before),
-        cmocka_unit_test(test_steps_belong_together),
-        cmocka_unit_test(test_precheck),
-        cmocka_unit_test(test_memory_is_given_back),
-        cmocka_unit_test(test_cancelled),
-    };
-
     memset(half_through, 128, sizeof(half_through));
     for (int i = 0; i < SIDE * SIDE; i++)
         left_half[i] = i % SIDE < SIDE / 2 ? 255 : 0;
-    return cmocka_run_group_tests(tests, start_images, stop_images);
+    return cmocka_run_group_tests(test_cases, start_images, stop_images);
 }

@@ -1,7 +1,7 @@
 /* Files that are not whole, calls that are cut short, calls at the same time. */
+#include "../test_cases.h"
 #include "test_image_samples.h"
 
-#include "../test_skip.h"
 #include "base/clock.h"
 
 #include <dirent.h>
@@ -57,11 +57,10 @@ static void assert_cut_is_refused(struct sample s, size_t len, const char *what)
 
 /* Tall and wide: a centre crop does not need the tail. Large: JPEG shrinks on load. Each is cut at
  * places of its own. */
-static void test_truncated(void **state)
+TEST(test_truncated)
 {
     static const int sizes[][2] = {{80, 400}, {400, 80}, {700, 500}};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(suffixes) * ARRAY_SIZE(sizes); i++) {
         const int *size = sizes[i / ARRAY_SIZE(suffixes)];
         const char *suffix = suffixes[i % ARRAY_SIZE(suffixes)];
@@ -78,12 +77,11 @@ static void test_truncated(void **state)
     }
 }
 
-static void test_cut_near_the_end(void **state)
+TEST(test_cut_near_the_end)
 {
     static const char *const formats[] = {".jpg[Q=90,strip]", ".jpg[interlace,strip]", ".webp",
                                           ".webp[lossless]"};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
         SAMPLE s = save_sample(draw_noise(80, 300), formats[i]);
 
@@ -93,11 +91,10 @@ static void test_cut_near_the_end(void **state)
 }
 
 /* What a repair tool does to a truncated JPEG: an end marker makes it look whole. */
-static void test_truncated_jpeg_with_end_marker(void **state)
+TEST(test_truncated_jpeg_with_end_marker)
 {
     static const char *const formats[] = {".jpg[Q=90]", ".jpg[Q=90,interlace]"};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
         SAMPLE s = save_sample(draw_noise(700, 500), formats[i]);
 
@@ -115,11 +112,10 @@ static void test_truncated_jpeg_with_end_marker(void **state)
 }
 
 /* Other bytes where data was: checksums notice, or a Huffman code that does not exist. */
-static void test_corrupt(void **state)
+TEST(test_corrupt)
 {
     static const char *const formats[] = {".jpg[Q=90]", ".png", ".tif[compression=deflate]"};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
         for (size_t percent = 30; percent < 80; percent += 10) {
             SAMPLE s = save_sample(draw_noise(200, 300), formats[i]);
@@ -135,11 +131,10 @@ static void test_corrupt(void **state)
 }
 
 /* Bytes after the end of a JPEG are somebody else's (cameras put previews and films there). */
-static void test_trailing_bytes(void **state)
+TEST(test_trailing_bytes)
 {
     static const char *const formats[] = {".jpg", ".jpg[interlace]", ".png"};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
         SAMPLE s = save_sample(draw_noise(100, 100), formats[i]);
         CLEANUP_FREE uint8_t *copy = calloc(1, s.len + 5000);
@@ -165,13 +160,12 @@ static void assert_photo_decodes(const char *folder, const char *name)
     g_free(data);
 }
 
-static void test_photographs(void **state)
+TEST(test_photographs)
 {
     const char *folder = "../shared/photos";
     DIR *dir = opendir(folder);
     int count = 0;
 
-    (void)state;
     if (dir == NULL)
         SKIP("no photographs");
     for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
@@ -184,7 +178,7 @@ static void test_photographs(void **state)
     assert_true(count > 10);
 }
 
-static void test_cancelled_before(void **state)
+TEST(test_cancelled_before)
 {
     SAMPLE s = save_sample(draw_noise(100, 100), ".jpg");
     struct image_options o = image_options_default();
@@ -193,15 +187,13 @@ static void test_cancelled_before(void **state)
     atomic_bool cancelled = true;
     uint8_t pixels[3 * 32 * 32];
     struct image_stages stages;
-    struct image_input input = {sample_bytes(s), &test_limits, &cancelled};
+    struct image_input input = {sample_bytes(s), &test_limits, &cancelled, 0};
 
-    (void)state;
-    assert_false(image_transform(test_scratch, &input, &o, &r, &err));
-    assert_int_equal(err.code, ERROR_DEADLINE);
+    assert_fails(err, ERROR_DEADLINE, image_transform(test_scratch, &input, &o, &r, &err));
     assert_null(r.data);
     err.code = ERROR_NONE;
-    assert_false(image_to_pixels(test_scratch, &input, &test_spec, pixels, &stages, &err));
-    assert_int_equal(err.code, ERROR_DEADLINE);
+    assert_fails(err, ERROR_DEADLINE,
+                 image_to_pixels(test_scratch, &input, &test_spec, pixels, &stages, &err));
 }
 
 struct later {
@@ -228,22 +220,20 @@ static void *cancel_later(void *arg)
 }
 
 /* 16 megapixels of PNG out take seconds; cancelled in any phase it takes far less. */
-static void test_cancelled_during(void **state)
+TEST(test_cancelled_during)
 {
     static const unsigned moments[] = {5, 30, 100, 300, 600};
     SAMPLE s = save_sample(draw_noise(1000, 1000), ".png");
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(moments); i++) {
         struct image_options o = options_of(4000, 4000, IMAGE_FILL, IMAGE_PNG);
         struct later later = {.after_ms = moments[i]};
-        struct image_input input = {sample_bytes(s), &test_limits, &later.cancelled};
+        struct image_input input = {sample_bytes(s), &test_limits, &later.cancelled, 0};
         struct image_result r = {0};
         struct error err = {0};
 
         assert_int_equal(pthread_create(&later.thread, NULL, cancel_later, &later), 0);
-        assert_false(image_transform(test_scratch, &input, &o, &r, &err));
-        assert_int_equal(err.code, ERROR_DEADLINE);
+        assert_fails(err, ERROR_DEADLINE, image_transform(test_scratch, &input, &o, &r, &err));
         pthread_join(later.thread, NULL);
         assert_true(worked_ms() - later.worked_ms < 500);
     }
@@ -275,7 +265,7 @@ static void *transform_often(void *arg)
     return NULL;
 }
 
-static void test_eight_threads(void **state)
+TEST(test_eight_threads)
 {
     static const char *const formats[] = {".jpg", ".jpg[interlace]", ".png", ".webp"};
     struct sample samples[4];
@@ -284,7 +274,6 @@ static void test_eight_threads(void **state)
     pthread_t threads[8];
     struct image_options o = image_options_default();
 
-    (void)state;
     for (int i = 0; i < 4; i++) {
         samples[i] = save_sample(draw_noise(300 + 50 * i, 400), formats[i]);
         transform_ok(samples[i], &o, &expected[i]);
@@ -303,18 +292,4 @@ static void test_eight_threads(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_cut_near_the_end),
-        cmocka_unit_test(test_truncated_jpeg_with_end_marker),
-        cmocka_unit_test(test_corrupt),
-        cmocka_unit_test(test_trailing_bytes),
-        cmocka_unit_test(test_photographs),
-        cmocka_unit_test(test_cancelled_before),
-        cmocka_unit_test(test_cancelled_during),
-        cmocka_unit_test(test_eight_threads),
-    };
-    return cmocka_run_group_tests_name("image_damage", tests, start_images, stop_images);
-}
+TEST_MAIN(start_images, stop_images)

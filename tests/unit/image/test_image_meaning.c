@@ -77,9 +77,8 @@ static void build_heif(struct builder *b, int version)
     end_box(b, meta);
 }
 
-static void test_heif_item(void **state)
+TEST(test_heif_item)
 {
-    (void)state;
     for (int version = 0; version < 2; version++) {
         struct builder b = {0};
         struct heif_item item;
@@ -94,11 +93,10 @@ static void test_heif_item(void **state)
 }
 
 /* Whatever is cut or changed: it returns, and reads nothing outside (AddressSanitizer). */
-static void test_broken_heif(void **state)
+TEST(test_broken_heif)
 {
     struct builder b = {0};
 
-    (void)state;
     build_heif(&b, 1);
     for (size_t i = 0; i < b.len; i++) {
         uint8_t *copy = malloc(b.len), byte = b.data[i];
@@ -116,14 +114,13 @@ static void test_broken_heif(void **state)
 
 /* --- code points --- */
 
-static void test_png_cicp(void **state)
+TEST(test_png_cicp)
 {
     static const char head[] = "\x89PNG\r\n\x1a\n\0\0\0\0IHDR0000",
                       cicp[] = "\0\0\0\4cICP\x0c\x10\0\0crcc", pixels[] = "\0\0\0\0IDAT0000";
     char file[64], late[64];
     struct cicp c;
 
-    (void)state;
     memcpy(file, head, 20);
     memcpy(file + 20, cicp, 16);
     c = png_cicp_read(bytes_of(file, 36));
@@ -135,7 +132,7 @@ static void test_png_cicp(void **state)
     assert_int_equal(png_cicp_read(bytes_of(late, 48)).primaries, 0);
 }
 
-static void test_what_differs(void **state)
+TEST(test_what_differs)
 {
     static const struct {
         struct cicp cicp;
@@ -148,7 +145,6 @@ static void test_what_differs(void **state)
         {{65535, 7, false}, false},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
         assert_int_equal(cicp_differs(&cases[i].cicp), cases[i].differs);
 }
@@ -174,7 +170,7 @@ static void through_profile(const struct cicp *c, bool grey, const uint8_t *in, 
 
 /* Known pairs: what was (234, 51, 35) in Display P3 is sRGB's red; half of linear light is 188;
  * narrow grey; PQ's 58 % is 203 cd/m2 (BT.2408), which leaves 52 % of the light. */
-static void test_profiles(void **state)
+TEST(test_profiles)
 {
     static const struct {
         struct cicp cicp;
@@ -190,7 +186,6 @@ static void test_profiles(void **state)
         {{9, 16, false}, false, {255, 255, 255}, {255, 255, 255}},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         uint8_t out[3];
 
@@ -200,13 +195,4 @@ static void test_profiles(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_heif_item), cmocka_unit_test(test_broken_heif),
-        cmocka_unit_test(test_png_cicp),  cmocka_unit_test(test_what_differs),
-        cmocka_unit_test(test_profiles),
-    };
-
-    return cmocka_run_group_tests_name("image_meaning", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -26,7 +26,7 @@ static void assert_text_ends(const struct image_options *o, const char *end)
 }
 
 /* In the order of application, whatever the order in which they are asked for. */
-static void test_text(void **state)
+TEST(test_text)
 {
     static const char *const turns[][2] = {{"0", ""},
                                            {"360", ""},
@@ -39,7 +39,6 @@ static void test_text(void **state)
     struct image_options o = image_options_default();
     struct error err = {0};
 
-    (void)state;
     assert_text_ends(&o, "");
     for (size_t i = 0; i < ARRAY_SIZE(turns); i++) {
         o = options_with("rotate", turns[i][0]);
@@ -52,26 +51,23 @@ static void test_text(void **state)
     assert_text_ends(&o, "median=15\nmean=31\nrotate=359\n");
 }
 
-static void test_none_takes_no_size(void **state)
+TEST(test_none_takes_no_size)
 {
     struct image_options o = options_of(0, 10, IMAGE_NONE, IMAGE_JPEG);
     struct error err = {0};
 
-    (void)state;
-    assert_false(image_options_check(&o, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, image_options_check(&o, &err));
     assert_memory_equal(err.message, "height: ", 8);
     o.height = 0;
     assert_true(image_options_check(&o, &err));
 }
 
-static void test_none_keeps_the_size(void **state)
+TEST(test_none_keeps_the_size)
 {
     SAMPLE s = save_sample(draw_quarters(300, 200), ".png");
     struct image_options o = options_of(0, 0, IMAGE_NONE, IMAGE_PNG);
     CLEANUP(image_result_done) struct image_result r = {0};
 
-    (void)state;
     transform_ok(s, &o, &r);
     assert_int_equal(r.width, 300);
     assert_int_equal(r.height, 200);
@@ -80,16 +76,14 @@ static void test_none_keeps_the_size(void **state)
 }
 
 /* A photograph for its size: more than a result may have, named after what asked for it. */
-static void test_none_has_the_same_limits(void **state)
+TEST(test_none_has_the_same_limits)
 {
     SAMPLE s = save_sample(draw_plain(4100, 4000, GREY), ".jpg");
     struct image_options o = options_with("median", "3");
     CLEANUP(image_result_done) struct image_result r = {0};
     struct error err = {0};
 
-    (void)state;
-    assert_false(transform(sample_bytes(s), &o, &r, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, transform(sample_bytes(s), &o, &r, &err));
     assert_memory_equal(err.message, "fit: ", 5);
 }
 
@@ -118,14 +112,13 @@ static VipsImage *oriented(VipsImage *image, int orientation)
 }
 
 /* After EXIF orientation, by both ways of decoding, with and without another operation. */
-static void test_rotate_the_upright_picture(void **state)
+TEST(test_rotate_the_upright_picture)
 {
     static const char *const suffixes[] = {".jpg[Q=100,subsample-mode=off]", ".png",
                                            ".webp[lossless]"};
     struct image_options o = options_with("rotate", "90");
     struct error err = {0};
 
-    (void)state;
     for (int pass = 0; pass < 4; pass++) {
         test_scratch->only_libvips = pass % 2 == 1;
         for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
@@ -146,12 +139,11 @@ static void test_rotate_the_upright_picture(void **state)
 }
 
 /* The side that orientation exchanges is exchanged before. */
-static void test_orientation_that_swaps(void **state)
+TEST(test_orientation_that_swaps)
 {
     VipsImage *quarters = draw_quarters(60, 40), *turned = NULL;
     struct image_options o = options_with("rotate", "90");
 
-    (void)state;
     assert_int_equal(vips_rot(quarters, &turned, VIPS_ANGLE_D270, NULL), 0);
     g_object_unref(quarters);
     SAMPLE s = save_sample(oriented(turned, 6), ".jpg[Q=100,subsample-mode=off]");
@@ -159,13 +151,12 @@ static void test_orientation_that_swaps(void **state)
 }
 
 /* Before the fit: what is asked for is the size of the turned picture. */
-static void test_fit_follows(void **state)
+TEST(test_fit_follows)
 {
     SAMPLE s = save_sample(draw_quarters(600, 400), ".jpg[Q=100,subsample-mode=off]");
     struct image_options o = options_with("rotate", "90");
     CLEANUP(image_result_done) struct image_result r = {0};
 
-    (void)state;
     o.fit = IMAGE_INSIDE;
     o.width = 40;
     o.height = 60;
@@ -177,14 +168,13 @@ static void test_fit_follows(void **state)
 }
 
 /* A speck in one pixel goes away at full resolution; a mean of it would stay. */
-static void test_median_before_the_fit(void **state)
+TEST(test_median_before_the_fit)
 {
     uint8_t pixels[64 * 64 * 3];
     struct image_options o = options_of(16, 16, IMAGE_FILL, IMAGE_PNG);
     struct error err = {0};
     VipsImage *image;
 
-    (void)state;
     memset(pixels, 100, sizeof(pixels));
     memset(pixels + (32 * 64 + 32) * 3, 255, 3);
     image = vips_image_new_from_memory_copy(pixels, sizeof(pixels), 64, 64, 3, VIPS_FORMAT_UCHAR);
@@ -196,13 +186,12 @@ static void test_median_before_the_fit(void **state)
 
 /* Transparency is laid on the background first, as without operations; the corners of a turned
  * picture show the background, too. */
-static void test_background(void **state)
+TEST(test_background)
 {
     VipsImage *plain = draw_plain(100, 100, RED), *half = NULL;
     struct image_options o = options_with("rotate", "45");
     CLEANUP(image_result_done) struct image_result r = {0};
 
-    (void)state;
     assert_int_equal(vips_bandjoin_const1(plain, &half, 0, NULL), 0);
     g_object_unref(plain);
     SAMPLE clear = save_sample(half, ".png");
@@ -227,16 +216,14 @@ static void check_refused(const struct builder *b, const struct image_options *o
     struct error err = {0};
     struct image_cost cost;
 
-    assert_false(image_precheck(input.data, o, &limits, &cost, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, image_precheck(input.data, o, &limits, &cost, &err));
     assert_memory_equal(err.message, names, strlen(names));
     err = (struct error){0};
-    assert_false(image_transform(test_scratch, &input, o, &r, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, image_transform(test_scratch, &input, o, &r, &err));
     assert_memory_equal(err.message, names, strlen(names));
 }
 
-static void test_limits_of_pixels(void **state)
+TEST(test_limits_of_pixels)
 {
     const struct image_limits roomy = {test_limits.max_pixels, 1 << 30};
     struct builder wide = {0}, long_side = {0};
@@ -244,7 +231,6 @@ static void test_limits_of_pixels(void **state)
     struct error err = {0};
     struct image_cost cost;
 
-    (void)state;
     build_png(&wide, 30000, 1000, 8, 2); /* 30 million; turned by 45 degrees, 480 */
     check_refused(&wide, &o, 1 << 30, "rotate: ");
     o = options_with("rotate", "90");
@@ -258,7 +244,7 @@ static void test_limits_of_pixels(void **state)
 }
 
 /* The decoder's estimate, 3 bytes a pixel, and two pictures of 3 bytes each. */
-static void test_limits_of_memory(void **state)
+TEST(test_limits_of_memory)
 {
     struct builder b = {0};
     struct image_options o = options_with("mean", "3");
@@ -266,7 +252,6 @@ static void test_limits_of_memory(void **state)
     struct error err = {0};
     struct image_cost cost;
 
-    (void)state;
     build_png(&b, 1000, 1000, 8, 2);
     assert_true(image_precheck(bytes_of(b.data, b.len), &o, &limits, &cost, &err));
     check_refused(&b, &o, limits.max_decode_bytes - 1, "operations on the whole image");
@@ -276,14 +261,13 @@ static void test_limits_of_memory(void **state)
 }
 
 /* What an operation takes counts where thumbnails are told from what takes long. */
-static void test_operations_take_long(void **state)
+TEST(test_operations_take_long)
 {
     struct builder b = {0};
     struct image_options o = options_of(0, 0, IMAGE_COVER, IMAGE_JPEG);
     struct error err = {0};
     struct image_cost cost;
 
-    (void)state;
     build_png(&b, 600, 600, 8, 2);
     assert_true(image_precheck(bytes_of(b.data, b.len), &o, &test_limits, &cost, &err));
     assert_false(cost.large);
@@ -292,19 +276,18 @@ static void test_operations_take_long(void **state)
     assert_true(cost.large);
 }
 
-static void test_memory_is_given_back(void **state)
+TEST(test_memory_is_given_back)
 {
     SAMPLE s = save_sample(draw_noise(1500, 1000), ".jpg");
     struct image_options o = options_with("rotate", "30");
     CLEANUP(image_result_done) struct image_result r = {0};
 
-    (void)state;
     transform_ok(s, &o, &r);
     assert_int_equal(test_scratch->full[0].size, 0);
     assert_int_equal(test_scratch->full[1].size, 0);
 }
 
-static void test_cancelled(void **state)
+TEST(test_cancelled)
 {
     static const atomic_bool cancelled = true;
     SAMPLE s = save_sample(draw_noise(50, 50), ".png");
@@ -313,30 +296,8 @@ static void test_cancelled(void **state)
     struct image_result r = {0};
     struct error err = {0};
 
-    (void)state;
     input.cancelled = &cancelled;
-    assert_false(image_transform(test_scratch, &input, &o, &r, &err));
-    assert_int_equal(err.code, ERROR_DEADLINE);
+    assert_fails(err, ERROR_DEADLINE, image_transform(test_scratch, &input, &o, &r, &err));
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_none_takes_no_size),
-        cmocka_unit_test(test_none_keeps_the_size),
-        cmocka_unit_test(test_none_has_the_same_limits),
-        cmocka_unit_test(test_rotate_the_upright_picture),
-        cmocka_unit_test(test_orientation_that_swaps),
-        cmocka_unit_test(test_fit_follows),
-        cmocka_unit_test(test_median_before_the_fit),
-        cmocka_unit_test(test_background),
-        cmocka_unit_test(test_limits_of_pixels),
-        cmocka_unit_test(test_limits_of_memory),
-        cmocka_unit_test(test_operations_take_long),
-        cmocka_unit_test(test_memory_is_given_back),
-        cmocka_unit_test(test_cancelled),
-    };
-
-    return cmocka_run_group_tests(tests, start_images, stop_images);
-}
+TEST_MAIN(start_images, stop_images)

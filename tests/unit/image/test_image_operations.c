@@ -126,11 +126,10 @@ static void assert_operated(const struct operation *o, int value, const uint8_t 
     }
 }
 
-static void test_exact(void **state)
+TEST(test_exact)
 {
     const int w = CASE_WIDTH, h = CASE_HEIGHT;
 
-    (void)state;
     assert_operated(&operation_rotate, 90, case_rgb, 3, h, w, case_rgb_90);
     assert_operated(&operation_rotate, 90, case_grey, 1, h, w, case_grey_90);
     assert_operated(&operation_rotate, 180, case_rgb, 3, w, h, case_rgb_180);
@@ -142,14 +141,13 @@ static void test_exact(void **state)
     assert_operated(&operation_median, 5, case_rgb, 3, w, h, case_rgb_median);
 }
 
-static void test_one_after_the_other(void **state)
+TEST(test_one_after_the_other)
 {
     CANVAS in = canvas_of(case_rgb, CASE_WIDTH, CASE_HEIGHT, 3);
     CANVAS should = canvas_of(case_rgb_270_mean, CASE_HEIGHT, CASE_WIDTH, 3);
     CANVAS turned = operate(&operation_rotate, 270, &in, false);
     CANVAS is = operate(&operation_mean, 3, &turned, false);
 
-    (void)state;
     assert_same(&is, &should);
 }
 
@@ -223,9 +221,8 @@ static void assert_like(const struct operation *o, int k, const struct canvas *i
                              reference(in, k, x, y, band));
 }
 
-static void test_median_like_sorting(void **state)
+TEST(test_median_like_sorting)
 {
-    (void)state;
     for (int k = 3; k <= 15; k += 2)
         for (int i = 0; i < 12; i++) {
             CANVAS in = any_canvas(i);
@@ -233,9 +230,8 @@ static void test_median_like_sorting(void **state)
         }
 }
 
-static void test_mean_like_dividing(void **state)
+TEST(test_mean_like_dividing)
 {
-    (void)state;
     for (int k = 3; k <= 31; k += 2)
         for (int i = 0; i < 12; i++) {
             CANVAS in = any_canvas(i);
@@ -244,12 +240,11 @@ static void test_mean_like_dividing(void **state)
 }
 
 /* Histograms are kept for strips of columns; sums are largest on white. */
-static void test_wide_and_white(void **state)
+TEST(test_wide_and_white)
 {
     CANVAS wide = canvas_of_noise(600, 9, 3);
     CANVAS white = canvas_new(80, 70, 3);
 
-    (void)state;
     assert_like(&operation_median, 7, &wide, median_at);
     assert_like(&operation_median, 15, &wide, median_at);
     memset(white.pixels, 255, canvas_bytes(&white));
@@ -259,12 +254,11 @@ static void test_wide_and_white(void **state)
     }
 }
 
-static void test_quarters_move_pixels(void **state)
+TEST(test_quarters_move_pixels)
 {
     static const int sizes[][2] = {{1, 1},   {1, 300}, {300, 1}, {8, 8},     {9, 8},    {8, 9},
                                    {64, 64}, {65, 63}, {5, 200}, {131, 197}, {200, 130}};
 
-    (void)state;
     for (size_t i = 0; i < 4 * ARRAY_SIZE(sizes); i++) {
         const int *size = sizes[i / 4];
         CANVAS in = canvas_of_noise(size[0], size[1], 1 + (int)i % 4);
@@ -289,12 +283,11 @@ static void test_quarters_move_pixels(void **state)
     }
 }
 
-static void test_any_angle(void **state)
+TEST(test_any_angle)
 {
     CANVAS in = canvas_new(200, 100, 3);
     const uint8_t beside[] = {0x10, 0x20, 0x30}, inside[] = {200, 100, 50};
 
-    (void)state;
     for (size_t i = 0; i < canvas_bytes(&in); i++)
         in.pixels[i] = inside[i % 3];
     for (int degrees = 1; degrees < 360; degrees++) {
@@ -315,11 +308,10 @@ static void test_any_angle(void **state)
 }
 
 /* Clockwise: what was at the right is at the bottom right after 45 degrees. */
-static void test_direction(void **state)
+TEST(test_direction)
 {
     CANVAS in = canvas_new(101, 101, 1);
 
-    (void)state;
     memset(in.pixels, 0, canvas_bytes(&in));
     for (int y = 45; y < 56; y++)
         memset(at(&in, 80, y, 0), 255, 11);
@@ -330,11 +322,10 @@ static void test_direction(void **state)
 }
 
 /* A fourth byte is a channel like the others; beside the picture it is transparent. */
-static void test_alpha(void **state)
+TEST(test_alpha)
 {
     CANVAS in = canvas_new(40, 40, 4);
 
-    (void)state;
     memset(in.pixels, 255, canvas_bytes(&in));
     CANVAS out = operate(&operation_rotate, 45, &in, false);
     assert_memory_equal(at(&out, 0, 0, 0), "\x10\x20\x30\0", 4);
@@ -354,11 +345,10 @@ static void assert_strips(const struct operation *o, int value, const struct can
 }
 
 /* Strips of any height, each made for itself: what threads do. */
-static void test_strips(void **state)
+TEST(test_strips)
 {
     static const int degrees[] = {1, 90, 135, 180, 270, 300};
 
-    (void)state;
     for (int i = 0; i < 12; i++) {
         CANVAS in = any_canvas(i);
 
@@ -376,7 +366,6 @@ static atomic_int threads_seen;
 /* Notes rows and threads: each row is made once, by however many threads. */
 static bool note(const struct operation_run *run, struct error *err)
 {
-    (void)err;
     atomic_fetch_add(&threads_seen, 1);
     for (int y = run->top; y < run->bottom; y++)
         run->out[y]++;
@@ -388,7 +377,7 @@ static double ten_ms(int value)
     return value;
 }
 
-static void test_threads(void **state)
+TEST(test_threads)
 {
     static const struct operation noting = {.apply = note, .cost_ns = ten_ms};
     static const struct {
@@ -396,7 +385,6 @@ static void test_threads(void **state)
     } cases[] = {{1000, 100, 1, 1}, {1000, 100, 0, 1}, {1000, 100, 3, 3}, {1000, 9, 4, 1},
                  {1000, 11, 4, 2},  {10, 100, 4, 1},   {65, 100, 8, 2},   {10000, 1000, 99, 16}};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         CLEANUP(scratch_buffer_done) struct scratch_buffer work = {0};
         CANVAS out = canvas_new(1, cases[i].height, 1);
@@ -417,13 +405,12 @@ static void test_threads(void **state)
     }
 }
 
-static void test_cancelled(void **state)
+TEST(test_cancelled)
 {
     static const atomic_bool cancelled = true;
     static const int values[][2] = {{0, 3}, {0, 9}, {1, 3}, {2, 90}, {2, 30}};
     CANVAS in = canvas_of_noise(10, 10, 3);
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
         CLEANUP(scratch_buffer_done) struct scratch_buffer work = {0};
         CANVAS out = canvas_new(50, 50, 3);
@@ -438,27 +425,8 @@ static void test_cancelled(void **state)
                                     .cancelled = &cancelled};
         struct error err = {0};
 
-        assert_false(all[values[i][0]]->apply(&run, &err));
-        assert_int_equal(err.code, ERROR_DEADLINE);
+        assert_fails(err, ERROR_DEADLINE, all[values[i][0]]->apply(&run, &err));
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exact),
-        cmocka_unit_test(test_one_after_the_other),
-        cmocka_unit_test(test_median_like_sorting),
-        cmocka_unit_test(test_mean_like_dividing),
-        cmocka_unit_test(test_wide_and_white),
-        cmocka_unit_test(test_quarters_move_pixels),
-        cmocka_unit_test(test_any_angle),
-        cmocka_unit_test(test_direction),
-        cmocka_unit_test(test_alpha),
-        cmocka_unit_test(test_strips),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_cancelled),
-    };
-
-    return cmocka_run_group_tests(tests, start_images, stop_images);
-}
+TEST_MAIN(start_images, stop_images)

@@ -2,18 +2,17 @@
 
 #include <string.h>
 
-static void test_defaults_text(void **state)
+TEST(test_defaults_text)
 {
     struct image_options o = image_options_default();
     char text[IMAGE_OPTIONS_TEXT_MAX];
 
-    (void)state;
     image_options_text(&o, text);
     assert_string_equal(text, "darkroom-4\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\n"
                               "quality=94\nbackground=ffffff\n");
 }
 
-static void test_all_set(void **state)
+TEST(test_all_set)
 {
     static const char *const pairs[][2] = {{"width", "65535"},
                                            {"fit", "inside"},
@@ -24,7 +23,6 @@ static void test_all_set(void **state)
     struct error err = {0};
     char text[IMAGE_OPTIONS_TEXT_MAX];
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(pairs); i++)
         assert_true(image_options_set(&o, pairs[i][0], pairs[i][1], &err));
     image_options_text(&o, text);
@@ -38,7 +36,7 @@ static void test_all_set(void **state)
     assert_non_null(strstr(text, "background=00ff0a\n"));
 }
 
-static void test_errors_name_the_option(void **state)
+TEST(test_errors_name_the_option)
 {
     static const char *const wrong[][2] = {
         {"width", "0"},
@@ -77,29 +75,25 @@ static void test_errors_name_the_option(void **state)
         {"rotate", "99999999999999999999"},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
         struct image_options o = image_options_default(), before = o;
         struct error err = {0};
 
-        assert_false(image_options_set(&o, wrong[i][0], wrong[i][1], &err));
-        assert_int_equal(err.code, ERROR_BAD_REQUEST);
+        assert_fails(err, ERROR_BAD_REQUEST, image_options_set(&o, wrong[i][0], wrong[i][1], &err));
         assert_memory_equal(err.message, wrong[i][0], strlen(wrong[i][0]));
         assert_memory_equal(&o, &before, sizeof(o));
     }
 }
 
-static void test_unknown_option(void **state)
+TEST(test_unknown_option)
 {
     struct image_options o = image_options_default();
     struct error err = {0};
 
-    (void)state;
-    assert_false(image_options_set(&o, "Width", "10", &err));
-    assert_int_equal(err.code, ERROR_NOT_FOUND);
+    assert_fails(err, ERROR_NOT_FOUND, image_options_set(&o, "Width", "10", &err));
 }
 
-static void test_check(void **state)
+TEST(test_check)
 {
     static const struct {
         int width, height;
@@ -120,7 +114,6 @@ static void test_check(void **state)
         {65535, 1, IMAGE_PNG, NULL},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct image_options o =
             options_of(cases[i].width, cases[i].height, IMAGE_COVER, cases[i].format);
@@ -137,9 +130,8 @@ static void test_check(void **state)
     }
 }
 
-static void test_formats(void **state)
+TEST(test_formats)
 {
-    (void)state;
     struct image_options o = {.format = IMAGE_PNG};
     struct error err = {0};
     assert_true(image_options_set(&o, "format", "jpg", &err));
@@ -154,7 +146,7 @@ static void test_formats(void **state)
     assert_int_equal(image_format_of_extension(""), IMAGE_UNKNOWN);
 }
 
-static void test_sniff(void **state)
+TEST(test_sniff)
 {
 #define T(s, f)                                                                                    \
     {                                                                                              \
@@ -210,7 +202,6 @@ static void test_sniff(void **state)
     };
 #undef T
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct bytes data = bytes_of(cases[i].data, cases[i].len);
         struct image_header header;
@@ -224,16 +215,4 @@ static void test_sniff(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults_text),
-        cmocka_unit_test(test_all_set),
-        cmocka_unit_test(test_errors_name_the_option),
-        cmocka_unit_test(test_unknown_option),
-        cmocka_unit_test(test_check),
-        cmocka_unit_test(test_formats),
-        cmocka_unit_test(test_sniff),
-    };
-    return cmocka_run_group_tests_name("image_options", tests, start_images, stop_images);
-}
+TEST_MAIN(start_images, stop_images)

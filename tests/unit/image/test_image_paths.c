@@ -181,11 +181,10 @@ static void assert_kind(const struct jpeg_kind *kind, int width, int height)
     }
 }
 
-static void test_samplings(void **state)
+TEST(test_samplings)
 {
     static const int sizes[][2] = {{176, 328}, {424, 120}, {640, 480}};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(kinds) * ARRAY_SIZE(sizes); i++) {
         const int *size = sizes[i % ARRAY_SIZE(sizes)];
 
@@ -193,11 +192,10 @@ static void test_samplings(void **state)
     }
 }
 
-static void test_odd_sizes(void **state)
+TEST(test_odd_sizes)
 {
     struct image_options o = options_of(16, 12, IMAGE_COVER, IMAGE_PNG);
 
-    (void)state;
     for (int n = 1; n <= 40; n++) {
         const struct jpeg_kind *kind = &kinds[(size_t)n % ARRAY_SIZE(kinds)];
         SAMPLE a = make_jpeg(kind, n, 41 - n), b = make_jpeg(&kinds[2], n, n);
@@ -209,9 +207,8 @@ static void test_odd_sizes(void **state)
 
 /* The window, wherever it is cut out, is what the whole picture has there: skipping rows and
  * columns changes nothing. A panorama's middle at full size, against libvips, which skips none. */
-static void test_windows_are_exact(void **state)
+TEST(test_windows_are_exact)
 {
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
         for (int n = 16; n < 120; n += 13) {
             struct image_options o = options_of(n, n, IMAGE_COVER, IMAGE_PNG);
@@ -223,9 +220,8 @@ static void test_windows_are_exact(void **state)
     }
 }
 
-static void test_orientations(void **state)
+TEST(test_orientations)
 {
-    (void)state;
     for (int i = 0; i <= 9; i++) { /* 0 and 9 mean nothing */
         struct jpeg_kind kind = kinds[2];
 
@@ -271,13 +267,12 @@ static struct bytes grey_profile(void)
 
 /* Each on its own kind of picture, and on the wrong one, where it counts for nothing; one after
  * the other, so that a transform that is kept for the wrong one shows. */
-static void test_profiles(void **state)
+TEST(test_profiles)
 {
     struct bytes profiles[] = {wide_profile(), grey_profile(),
                                saved_profile(cmsCreate_sRGBProfile()),
                                bytes_of(strdup("no profile at all"), 17)};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(profiles) * 4; i++) {
         static const int on[] = {0, 5, 9, 7};
         struct jpeg_kind kind = kinds[on[i % 4]];
@@ -293,14 +288,13 @@ static void test_profiles(void **state)
 }
 
 /* What a profile does must show, or the test above proves nothing. */
-static void test_profile_counts(void **state)
+TEST(test_profile_counts)
 {
     struct jpeg_kind plain = kinds[0], wide = plain;
     struct image_options o = options_of(60, 60, IMAGE_COVER, IMAGE_PNG);
     CLEANUP(image_result_done) struct image_result a = {0}, b = {0};
     struct error err = {0};
 
-    (void)state;
     wide.profile = wide_profile();
     SAMPLE s = make_jpeg(&plain, 100, 100), t = make_jpeg(&wide, 100, 100);
     assert_true(run(false, sample_bytes(s), &o, &a, &err));
@@ -311,13 +305,12 @@ static void test_profile_counts(void **state)
 
 /* Other bytes anywhere: both ways refuse the same with the same code; what both take gives the
  * same. */
-static void test_damage(void **state)
+TEST(test_damage)
 {
     struct image_options o = options_of(24, 24, IMAGE_COVER, IMAGE_PNG);
     uint32_t seed = 1;
     int refused = 0, taken = 0;
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(kinds) * 30; i++) {
         SAMPLE s = make_jpeg(&kinds[i / 30], 120, 80);
         CLEANUP(image_result_done) struct image_result a = {0}, b = {0};
@@ -377,7 +370,7 @@ static void assert_still(struct sample s, struct sample with, const char *kind, 
 }
 
 /* What stands between segments and in fields of no meaning is none of the pixels'. */
-static void test_oddities_are_no_damage(void **state)
+TEST(test_oddities_are_no_damage)
 {
     static const struct {
         const char *what;
@@ -394,7 +387,6 @@ static void test_oddities_are_no_damage(void **state)
         {"fill", 0xd9, "\xff\xff\xff", 3},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(kinds) * ARRAY_SIZE(cases); i++) {
         const struct jpeg_kind *kind = &kinds[i % ARRAY_SIZE(kinds)];
         SAMPLE s = make_jpeg(kind, 300, 200);
@@ -408,9 +400,8 @@ static void test_oddities_are_no_damage(void **state)
     }
 }
 
-static void test_odd_scan_headers_and_restarts(void **state)
+TEST(test_odd_scan_headers_and_restarts)
 {
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
         SAMPLE s = make_jpeg(&kinds[i], 300, 200);
         size_t scan = place_of(s, 0xda), components = ((uint8_t *)s.data)[scan + 4];
@@ -440,9 +431,8 @@ static void assert_refused(struct sample s, const char *kind, const char *what)
 }
 
 /* What is left over of a damaged scan, a scan that is missing, a restart interval, codes. */
-static void test_missing_data(void **state)
+TEST(test_missing_data)
 {
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
         const struct jpeg_kind *kind = &kinds[i];
         SAMPLE s = make_jpeg(kind, 300, 200);
@@ -472,7 +462,7 @@ static void test_missing_data(void **state)
 
 /* Nothing of one image shows in another: a file without its own tables does not get those of the
  * file before. */
-static void test_no_state_is_left(void **state)
+TEST(test_no_state_is_left)
 {
     struct image_options o = options_of(24, 24, IMAGE_COVER, IMAGE_PNG);
     SAMPLE s = make_jpeg(&kinds[0], 60, 40);
@@ -480,7 +470,6 @@ static void test_no_state_is_left(void **state)
     CLEANUP(image_result_done) struct image_result r = {0};
     struct error err = {0};
 
-    (void)state;
     transform_ok(s, &o, &r);
     assert_non_null(p);
     p[1] = 0xe5; /* its quantisation tables become a segment that nobody reads */
@@ -488,24 +477,7 @@ static void test_no_state_is_left(void **state)
     if (p != NULL)
         p[1] = 0xe5;
     CLEANUP(image_result_done) struct image_result t = {0};
-    assert_false(run(false, sample_bytes(s), &o, &t, &err));
-    assert_int_equal(err.code, ERROR_BAD_IMAGE);
+    assert_fails(err, ERROR_BAD_IMAGE, run(false, sample_bytes(s), &o, &t, &err));
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_samplings),
-        cmocka_unit_test(test_odd_sizes),
-        cmocka_unit_test(test_windows_are_exact),
-        cmocka_unit_test(test_orientations),
-        cmocka_unit_test(test_profiles),
-        cmocka_unit_test(test_profile_counts),
-        cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_oddities_are_no_damage),
-        cmocka_unit_test(test_odd_scan_headers_and_restarts),
-        cmocka_unit_test(test_missing_data),
-        cmocka_unit_test(test_no_state_is_left),
-    };
-    return cmocka_run_group_tests_name("image_paths", tests, start_images, stop_images);
-}
+TEST_MAIN(start_images, stop_images)

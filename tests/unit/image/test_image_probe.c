@@ -16,14 +16,13 @@ static enum error_code probe(const struct builder *b, struct image_header *ret)
 
 /* --- tests --- */
 
-static void test_empty(void **state)
+TEST(test_empty)
 {
     struct image_header h;
     struct error err = {0};
 
-    (void)state;
-    assert_false(image_probe(bytes_of(NULL, 0), &test_limits, &h, &err));
-    assert_int_equal(err.code, ERROR_UNSUPPORTED_MEDIA);
+    assert_fails(err, ERROR_UNSUPPORTED_MEDIA,
+                 image_probe(bytes_of(NULL, 0), &test_limits, &h, &err));
     assert_non_null(strstr(err.message, "0 bytes"));
 }
 
@@ -55,9 +54,8 @@ static void build_bomb(struct builder *b, int kind, int side)
     }
 }
 
-static void test_bombs(void **state)
+TEST(test_bombs)
 {
-    (void)state;
     for (int kind = 0; kind < 6; kind++) {
         struct builder bomb = {0}, fine = {0};
         struct image_header h;
@@ -75,24 +73,22 @@ static void test_bombs(void **state)
     }
 }
 
-static void test_pixel_limit_is_exact(void **state)
+TEST(test_pixel_limit_is_exact)
 {
     struct image_header h;
     struct builder fits = {0}, over = {0};
 
-    (void)state;
     build_png(&fits, 10000, 5000, 8, 2);
     build_png(&over, 10000, 5001, 8, 2);
     assert_int_equal(probe(&fits, &h), ERROR_NONE);
     assert_int_equal(probe(&over, &h), ERROR_TOO_LARGE);
 }
 
-static void test_huge_numbers_do_not_wrap(void **state)
+TEST(test_huge_numbers_do_not_wrap)
 {
     struct image_header h;
     struct builder png = {0}, tiff = {0}, zero = {0};
 
-    (void)state;
     build_png(&png, 0x7fffffff, 0x7fffffff, 16, 6);
     assert_int_equal(probe(&png, &h), ERROR_TOO_LARGE);
     build_tiff(&tiff, 0x7fffffff, 0x7fffffff, 5, 20, false);
@@ -102,12 +98,11 @@ static void test_huge_numbers_do_not_wrap(void **state)
 }
 
 /* Limits are for what is decoded: the first of them. */
-static void test_pages_cost_nothing(void **state)
+TEST(test_pages_cost_nothing)
 {
     struct image_header h;
     struct builder gif = {0}, tiff = {0};
 
-    (void)state;
     build_gif(&gif, 1000, 1000, 51);
     assert_int_equal(probe(&gif, &h), ERROR_NONE);
     assert_int_equal(h.pages, 51);
@@ -116,12 +111,11 @@ static void test_pages_cost_nothing(void **state)
     assert_int_equal(h.pages, 7);
 }
 
-static void test_tiff_loop_and_bands(void **state)
+TEST(test_tiff_loop_and_bands)
 {
     struct image_header h;
     struct builder loop = {0}, bands = {0}, five = {0}, short_file = {0};
 
-    (void)state;
     build_tiff(&loop, 10, 10, 3, 1, false);
     loop.data[loop.len - 4] = 8; /* the next directory is the first one */
     assert_int_equal(probe(&loop, &h), ERROR_NONE);
@@ -134,12 +128,11 @@ static void test_tiff_loop_and_bands(void **state)
     assert_int_equal(probe(&short_file, &h), ERROR_BAD_IMAGE);
 }
 
-static void test_jpeg_scans(void **state)
+TEST(test_jpeg_scans)
 {
     struct image_header h;
     struct builder most = {0}, over = {0}, none = {0};
 
-    (void)state;
     build_jpeg(&most, 0xc2, 100, 80, 3, true);
     build_jpeg_scans(&most, 3, 100);
     assert_int_equal(probe(&most, &h), ERROR_NONE);
@@ -154,7 +147,7 @@ static void test_jpeg_scans(void **state)
     assert_int_equal(probe(&none, &h), ERROR_BAD_IMAGE);
 }
 
-static void test_jpeg_variants(void **state)
+TEST(test_jpeg_variants)
 {
     static const struct {
         int marker, components;
@@ -165,7 +158,6 @@ static void test_jpeg_variants(void **state)
         {0xcb, 3, ERROR_BAD_IMAGE},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct builder b = {0};
         struct image_header h;
@@ -180,7 +172,7 @@ static void test_jpeg_variants(void **state)
 
 /* 256 MiB: a baseline JPEG within the pixels is fine; progressive 4:2:0 costs 3 bytes a pixel,
  * 4:4:4 6 bytes, CMYK 7. Several scans of one component each need the coefficients as well. */
-static void test_jpeg_memory(void **state)
+TEST(test_jpeg_memory)
 {
     static const struct {
         int marker, height, components, scan_components;
@@ -194,7 +186,6 @@ static void test_jpeg_memory(void **state)
     };
     const struct image_limits limits = {110000000, 268435456};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct builder b = {0};
         struct image_header h;
@@ -210,7 +201,7 @@ static void test_jpeg_memory(void **state)
 }
 
 /* What a decode takes of the budget, for which it waits before anything is decoded. */
-static void test_share(void **state)
+TEST(test_share)
 {
     static const struct {
         const char *suffix;
@@ -226,7 +217,6 @@ static void test_share(void **state)
     struct image_cost cost;
     struct error err = {0};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         SAMPLE s = save_sample(draw_quarters(200, 100), cases[i].suffix);
 
@@ -238,12 +228,11 @@ static void test_share(void **state)
     assert_int_equal(cost.memory, test_limits.max_decode_bytes);
 }
 
-static void test_png_memory(void **state)
+TEST(test_png_memory)
 {
     struct image_header h;
     struct builder eight = {0}, sixteen = {0};
 
-    (void)state;
     build_png(&eight, 7000, 7000, 8, 6);
     assert_int_equal(probe(&eight, &h), ERROR_NONE);
     assert_int_equal(h.bands, 4);
@@ -252,13 +241,12 @@ static void test_png_memory(void **state)
 }
 
 /* Every cut of real files: the parsers stay inside (asan) and never invent a larger picture. */
-static void test_cut_anywhere(void **state)
+TEST(test_cut_anywhere)
 {
     static const char *const suffixes[] = {".jpg", ".jpg[interlace]", ".png",
                                            ".gif", ".webp",           ".webp[lossless]",
                                            ".tif", ".tif[bigtiff]",   ".avif"};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
         SAMPLE s = save_sample(draw_quarters(40, 24), suffixes[i]);
         size_t step = s.len > 2000 ? 7 : 1;
@@ -279,7 +267,7 @@ static void test_cut_anywhere(void **state)
     }
 }
 
-static void test_real_headers(void **state)
+TEST(test_real_headers)
 {
     static const struct {
         const char *suffix;
@@ -294,7 +282,6 @@ static void test_real_headers(void **state)
         {".heic", IMAGE_HEIC, 3, false}, {".avif", IMAGE_AVIF, 3, false},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         if (!can_make(cases[i].suffix))
             continue;
@@ -314,7 +301,7 @@ static void test_real_headers(void **state)
 }
 
 /* The size of an AVIF is in its `ispe` box. */
-static void test_avif_bomb(void **state)
+TEST(test_avif_bomb)
 {
     SAMPLE s = save_sample(draw_quarters(66, 34), ".avif");
     uint8_t *ispe = memmem(s.data, s.len, "ispe", 4);
@@ -322,12 +309,10 @@ static void test_avif_bomb(void **state)
     struct error err = {0};
     double start;
 
-    (void)state;
     assert_non_null(ispe);
     memcpy(ispe + 8, "\0\0\x40\0\0\0\x40\0", 8); /* 16384 x 16384 */
     start = clock_monotonic_s();
-    assert_false(image_probe(sample_bytes(s), &test_limits, &h, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, image_probe(sample_bytes(s), &test_limits, &h, &err));
     assert_true(clock_monotonic_s() - start < 0.010);
 
     memcpy(ispe + 8, "\0\0\xea\x60\0\0\xea\x60", 8); /* libheif itself refuses this one */
@@ -346,11 +331,10 @@ static bool is_large(const char *suffix, int side, const struct image_options *o
     return cost.large;
 }
 
-static void test_what_takes_long(void **state)
+TEST(test_what_takes_long)
 {
     struct image_options o = image_options_default();
 
-    (void)state;
     assert_false(is_large(".jpg", 500, &o));
     assert_false(is_large(".png", 500, &o));
     assert_false(is_large(".jpg", 1500, NULL));
@@ -369,24 +353,4 @@ static void test_what_takes_long(void **state)
     assert_true(is_large(".jpg", 500, &o));
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_empty),
-        cmocka_unit_test(test_bombs),
-        cmocka_unit_test(test_pixel_limit_is_exact),
-        cmocka_unit_test(test_huge_numbers_do_not_wrap),
-        cmocka_unit_test(test_pages_cost_nothing),
-        cmocka_unit_test(test_tiff_loop_and_bands),
-        cmocka_unit_test(test_jpeg_scans),
-        cmocka_unit_test(test_jpeg_variants),
-        cmocka_unit_test(test_jpeg_memory),
-        cmocka_unit_test(test_share),
-        cmocka_unit_test(test_png_memory),
-        cmocka_unit_test(test_cut_anywhere),
-        cmocka_unit_test(test_real_headers),
-        cmocka_unit_test(test_avif_bomb),
-        cmocka_unit_test(test_what_takes_long),
-    };
-    return cmocka_run_group_tests_name("image_probe", tests, start_images, stop_images);
-}
+TEST_MAIN(start_images, stop_images)

@@ -2,7 +2,7 @@
 #include "test_resample_reference.h"
 
 /* Every form of the inner loops gives the same. */
-static void test_kernels_agree(void **state)
+TEST(test_kernels_agree)
 {
     enum { CELLS = 41, OUT = 29 };
     CLEANUP(resample_done) struct resample r = {0};
@@ -11,7 +11,6 @@ static void test_kernels_agree(void **state)
     uint8_t out[OUT * 3], plain[OUT * 3];
     struct error err = {0};
 
-    (void)state;
     for (int out_width = 1; out_width <= OUT; out_width++) {
         struct resample_axis wanted = {.src = CELLS, .out = out_width, .length = CELLS};
         struct resample_column column = {0};
@@ -38,11 +37,10 @@ static const int geometries[][4] = {
     {3, 1000, 50, 101},   {7, 7, 1000, 1},      {3, 2, 1, 1500},   {128, 128, 64, 64},
 };
 
-static void test_like_reference(void **state)
+TEST(test_like_reference)
 {
     CLEANUP(resample_done) struct resample r = {0};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(geometries); i++) {
         const int *g = geometries[i];
         PICTURE noisy = draw_noise(g[0], g[1]);
@@ -60,11 +58,10 @@ static double fraction(void)
 }
 
 /* Pixels beside the window are neighbours, and tables are remade whenever they must be. */
-static void test_windows(void **state)
+TEST(test_windows)
 {
     CLEANUP(resample_done) struct resample r = {0};
 
-    (void)state;
     for (int i = 0; i < 250; i++) {
         PICTURE p = draw_noise(1 + (int)(noise() % 90), 1 + (int)(noise() % 90));
         struct resample_plan plan = whole(&p, 1 + (int)(noise() % 60), 1 + (int)(noise() % 60));
@@ -80,14 +77,13 @@ static void test_windows(void **state)
 
 /* Averages of boxes come first: nearly the same (noise is the hardest), but at the edges, where it
  * is the outermost box that is repeated. */
-static void test_large_factors(void **state)
+TEST(test_large_factors)
 {
     static const int sizes[][4] = {
         {600, 500, 20, 20}, {1201, 330, 100, 31}, {333, 1201, 31, 100}, {1900, 50, 17, 50}};
     static const struct tolerance boxes = {.most = 4, .mean = 0.6, .margin = 3};
     CLEANUP(resample_done) struct resample r = {0};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
         PICTURE p = draw_noise(sizes[i][0], sizes[i][1]);
         struct resample_plan plan = whole(&p, sizes[i][2], sizes[i][3]);
@@ -96,7 +92,7 @@ static void test_large_factors(void **state)
     }
 }
 
-static void test_plain_stays_plain(void **state)
+TEST(test_plain_stays_plain)
 {
     static const int sizes[][4] = {{65535, 1, 1, 1},   {1, 65535, 1, 1},    {65535, 3, 999, 5},
                                    {1, 1, 65535, 1},   {1, 1, 1, 65535},    {2, 2, 1, 65535},
@@ -105,7 +101,6 @@ static void test_plain_stays_plain(void **state)
     static const uint8_t colours[][3] = {{255, 255, 255}, {0, 128, 255}, {1, 254, 127}};
     CLEANUP(resample_done) struct resample r = {0};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(sizes) * ARRAY_SIZE(colours); i++) {
         const int *s = sizes[i % ARRAY_SIZE(sizes)];
         const uint8_t *rgb = colours[i / ARRAY_SIZE(sizes)];
@@ -119,12 +114,11 @@ static void test_plain_stays_plain(void **state)
     }
 }
 
-static void test_same_size_is_a_copy(void **state)
+TEST(test_same_size_is_a_copy)
 {
     PICTURE p = draw_noise(67, 41);
     struct resample_plan plan = whole(&p, 30, 20);
 
-    (void)state;
     plan.left = 11;
     plan.top = 7;
     plan.width = 30;
@@ -138,12 +132,11 @@ static void test_same_size_is_a_copy(void **state)
 }
 
 /* A ramp of 65535 pixels: output i is the value in the middle of what it stands for. */
-static void test_ramp(void **state)
+TEST(test_ramp)
 {
     static const int widths[] = {1000, 256, 17, 3, 1};
     PICTURE p = draw(65535, 2);
 
-    (void)state;
     for (int i = 0; i < 2 * p.width; i++)
         memset(p.rgbx + (size_t)i * 4, i % p.width / 257, 4);
     for (size_t i = 0; i < ARRAY_SIZE(widths); i++) {
@@ -160,12 +153,11 @@ static void test_ramp(void **state)
     }
 }
 
-static void test_impulse_is_symmetric(void **state)
+TEST(test_impulse_is_symmetric)
 {
     static const int widths[] = {7, 31, 40, 62, 63, 100, 301};
     PICTURE p = draw(63, 63);
 
-    (void)state;
     memset(pixel(&p, 31, 31), 255, 4);
     for (size_t i = 0; i < ARRAY_SIZE(widths); i++) {
         int side = widths[i], most = 0;
@@ -187,7 +179,7 @@ static void test_impulse_is_symmetric(void **state)
 }
 
 /* What a decoder may skip. */
-static void test_only_the_window_is_asked_for(void **state)
+TEST(test_only_the_window_is_asked_for)
 {
     CLEANUP(resample_done) struct resample r = {0};
     struct error err = {0};
@@ -203,7 +195,6 @@ static void test_only_the_window_is_asked_for(void **state)
                                  .out = out,
                                  .out_stride = 150};
 
-    (void)state;
     assert_true(resample_begin(&r, &plan, &err));
     assert_in_range(r.first_col, 393, 396);
     assert_in_range(r.last_col, 504, 507);
@@ -211,7 +202,7 @@ static void test_only_the_window_is_asked_for(void **state)
     assert_int_equal(r.last_row, 800);
 }
 
-static void test_rows_come_as_soon_as_they_can(void **state)
+TEST(test_rows_come_as_soon_as_they_can)
 {
     CLEANUP(resample_done) struct resample r = {0};
     struct error err = {0};
@@ -219,7 +210,6 @@ static void test_rows_come_as_soon_as_they_can(void **state)
     PICTURE p = draw(16, 16);
     struct resample_plan plan = whole(&p, 16, 16);
 
-    (void)state;
     plan.out = out;
     plan.out_stride = 48;
     assert_true(resample_begin(&r, &plan, &err));
@@ -234,7 +224,7 @@ static void test_rows_come_as_soon_as_they_can(void **state)
     assert_int_equal(resample_rows_done(&r), 0);
 }
 
-static void test_bad_plans(void **state)
+TEST(test_bad_plans)
 {
     uint8_t out[3];
     const struct resample_plan good = {.src_width = 9,
@@ -249,7 +239,6 @@ static void test_bad_plans(void **state)
     CLEANUP(resample_done) struct resample r = {0};
     struct error err = {0};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
         bad[i] = good;
     bad[0].src_width = 0;
@@ -276,13 +265,12 @@ static void test_bad_plans(void **state)
 }
 
 /* A window that leaves the source a little, by someone's rounding. */
-static void test_window_rounded_out(void **state)
+TEST(test_window_rounded_out)
 {
     CLEANUP(resample_done) struct resample r = {0};
     PICTURE p = draw_noise(50, 50);
     struct resample_plan plan = whole(&p, 33, 70);
 
-    (void)state;
     plan.left = -0.9;
     plan.width = 51.8;
     plan.top = 49.5;
@@ -296,14 +284,13 @@ static void test_window_rounded_out(void **state)
     assert_like_reference(&r, &p, &plan, exact);
 }
 
-static void test_memory_is_given_back(void **state)
+TEST(test_memory_is_given_back)
 {
     CLEANUP(resample_done) struct resample r = {0};
     PICTURE small = draw_noise(20, 20);
     PICTURE large = draw_noise(3000, 40);
     struct resample_plan plan = whole(&small, 10, 10);
 
-    (void)state;
     free(resize_with(&r, &small, plan));
     resample_trim(&r, 100 * 1024);
     assert_non_null(r.ring.data);
@@ -315,23 +302,4 @@ static void test_memory_is_given_back(void **state)
     assert_like_reference(&r, &small, &plan, exact);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kernels_agree),
-        cmocka_unit_test(test_like_reference),
-        cmocka_unit_test(test_windows),
-        cmocka_unit_test(test_large_factors),
-        cmocka_unit_test(test_plain_stays_plain),
-        cmocka_unit_test(test_same_size_is_a_copy),
-        cmocka_unit_test(test_ramp),
-        cmocka_unit_test(test_impulse_is_symmetric),
-        cmocka_unit_test(test_only_the_window_is_asked_for),
-        cmocka_unit_test(test_rows_come_as_soon_as_they_can),
-        cmocka_unit_test(test_bad_plans),
-        cmocka_unit_test(test_window_rounded_out),
-        cmocka_unit_test(test_memory_is_given_back),
-    };
-
-    return cmocka_run_group_tests_name("image_resample", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

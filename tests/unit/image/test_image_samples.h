@@ -1,14 +1,7 @@
 /* Pictures drawn for the image tests, and a look at what came out. */
-#ifndef DARKROOM_TEST_IMAGE_SAMPLES_H
-#define DARKROOM_TEST_IMAGE_SAMPLES_H
+#pragma once
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
+#include "../test_cases.h"
 #include "image/read/colours.h"
 #include "image/read/jpeg.h"
 #include "image/scratch.h"
@@ -199,7 +192,6 @@ static inline int start_images(void **state)
 {
     struct error err = {0};
 
-    (void)state;
     if (!image_start(&err))
         return -1;
     image_can_decode(IMAGE_AVIF); /* the tests' own libvips calls want the module, too */
@@ -209,10 +201,7 @@ static inline int start_images(void **state)
 
 static inline int stop_images(void **state)
 {
-    (void)state;
     image_scratch_free(test_scratch);
     image_stop();
     return 0;
 }
-
-#endif

@@ -45,11 +45,10 @@ static void assert_value(float is, float should)
         fail_msg("%f is not %f", (double)is, (double)should);
 }
 
-static void test_channels_and_scale(void **state)
+TEST(test_channels_and_scale)
 {
     SAMPLE s = save_sample(draw_plain(300, 400, (struct rgb){255, 0, 51}), ".png");
 
-    (void)state;
     to_tensor(s, &imagenet);
     for (int i = 0; i < PLANE; i += 97) {
         assert_value(tensor[i], 1);
@@ -58,12 +57,11 @@ static void test_channels_and_scale(void **state)
     }
 }
 
-static void test_mean_and_std_of_each_channel(void **state)
+TEST(test_mean_and_std_of_each_channel)
 {
     struct image_tensor_spec spec = imagenet;
     SAMPLE s = save_sample(draw_plain(224, 224, (struct rgb){100, 50, 20}), ".png");
 
-    (void)state;
     memcpy(spec.mean, (float[]){0, 10, 20}, sizeof(spec.mean));
     memcpy(spec.std, (float[]){100, 20, 5}, sizeof(spec.std));
     to_tensor(s, &spec);
@@ -95,26 +93,23 @@ static void assert_is_crop(int width, int height, int dx, int dy)
     }
 }
 
-static void test_exact_size_is_not_resampled(void **state)
+TEST(test_exact_size_is_not_resampled)
 {
-    (void)state;
     assert_is_crop(SIDE, SIDE, 0, 0);
 }
 
-static void test_short_side_is_only_cropped(void **state)
+TEST(test_short_side_is_only_cropped)
 {
-    (void)state;
     assert_is_crop(256, 256, 16, 16);
     assert_is_crop(400, 256, 88, 16);
     assert_is_crop(240, 300, 8, 38); /* covers, though smaller than the short side */
 }
 
 /* Quarters show the centre: 512 x 1024 becomes 256 x 512, of which the middle is taken. */
-static void test_larger_is_scaled_and_cropped(void **state)
+TEST(test_larger_is_scaled_and_cropped)
 {
     static const int sizes[][2] = {{512, 1024}, {1024, 512}, {2600, 2600}, {300, 300}};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
         SAMPLE s = save_sample(draw_quarters(sizes[i][0], sizes[i][1]), ".jpg[Q=95]");
 
@@ -128,11 +123,10 @@ static void test_larger_is_scaled_and_cropped(void **state)
 }
 
 /* Scaling to the short side decides how much is seen, not the tensor's size. */
-static void test_margin_is_cropped_away(void **state)
+TEST(test_margin_is_cropped_away)
 {
     VipsImage *inner = draw_plain(448, 448, RED), *framed;
 
-    (void)state;
     assert_int_equal(vips_embed(inner, &framed, 32, 32, 512, 512, NULL), 0);
     g_object_unref(inner);
     SAMPLE s = save_sample(framed, ".png");
@@ -141,11 +135,10 @@ static void test_margin_is_cropped_away(void **state)
     assert_near(at(220, 220), RED, 4);
 }
 
-static void test_smaller_is_enlarged(void **state)
+TEST(test_smaller_is_enlarged)
 {
     static const int sizes[][2] = {{100, 50}, {2, 2}, {300, 100}, {20, 600}};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
         SAMPLE s = save_sample(draw_quarters(sizes[i][0], sizes[i][1]), ".png");
 
@@ -157,12 +150,11 @@ static void test_smaller_is_enlarged(void **state)
     }
 }
 
-static void test_orientation_and_alpha(void **state)
+TEST(test_orientation_and_alpha)
 {
     VipsImage *turned = NULL, *quarters = draw_quarters(300, 400), *alpha, *out;
     double zero = 0;
 
-    (void)state;
     assert_int_equal(vips_rot(quarters, &turned, VIPS_ANGLE_D270, NULL), 0);
     g_object_unref(quarters);
     vips_image_set_int(turned, VIPS_META_ORIENTATION, 6);
@@ -179,34 +171,19 @@ static void test_orientation_and_alpha(void **state)
     assert_near(at(100, 100), WHITE, 0);
 }
 
-static void test_errors(void **state)
+TEST(test_errors)
 {
     struct image_limits small = {.max_pixels = 1000, .max_decode_bytes = 1 << 20};
     SAMPLE s = save_sample(draw_plain(100, 100, RED), ".png");
-    struct image_input input = {sample_bytes(s), &small, NULL};
+    struct image_input input = {sample_bytes(s), &small, NULL, 0};
     struct image_stages stages;
     struct error err = {0};
 
-    (void)state;
-    assert_false(image_to_pixels(test_scratch, &input, &plain, pixels, &stages, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE,
+                 image_to_pixels(test_scratch, &input, &plain, pixels, &stages, &err));
     input.data = bytes_of("text", 4);
-    assert_false(image_to_pixels(test_scratch, &input, &plain, pixels, &stages, &err));
-    assert_int_equal(err.code, ERROR_UNSUPPORTED_MEDIA);
+    assert_fails(err, ERROR_UNSUPPORTED_MEDIA,
+                 image_to_pixels(test_scratch, &input, &plain, pixels, &stages, &err));
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_channels_and_scale),
-        cmocka_unit_test(test_mean_and_std_of_each_channel),
-        cmocka_unit_test(test_exact_size_is_not_resampled),
-        cmocka_unit_test(test_short_side_is_only_cropped),
-        cmocka_unit_test(test_larger_is_scaled_and_cropped),
-        cmocka_unit_test(test_margin_is_cropped_away),
-        cmocka_unit_test(test_smaller_is_enlarged),
-        cmocka_unit_test(test_orientation_and_alpha),
-        cmocka_unit_test(test_errors),
-    };
-    return cmocka_run_group_tests_name("image_tensor", tests, start_images, stop_images);
-}
+TEST_MAIN(start_images, stop_images)

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static void test_sizes(void **state)
+TEST(test_sizes)
 {
     static const struct {
         int source_width, source_height, width, height;
@@ -42,7 +42,6 @@ static void test_sizes(void **state)
         {20, 66000, 64, 64, IMAGE_FILL, 64, 64},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct image_options o =
             options_of(cases[i].width, cases[i].height, cases[i].fit, IMAGE_JPEG);
@@ -62,12 +61,11 @@ static void test_sizes(void **state)
     }
 }
 
-static void test_one_pixel(void **state)
+TEST(test_one_pixel)
 {
     static const enum image_fit fits[] = {IMAGE_COVER, IMAGE_CONTAIN, IMAGE_FILL, IMAGE_INSIDE};
     static const int sizes[][2] = {{1, 1}, {1, 20000}, {20000, 1}};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(fits) * ARRAY_SIZE(sizes); i++) {
         const int *size = sizes[i / ARRAY_SIZE(fits)];
         struct image_options o = options_of(256, 256, fits[i % ARRAY_SIZE(fits)], IMAGE_PNG);
@@ -79,16 +77,14 @@ static void test_one_pixel(void **state)
     }
 }
 
-static void test_derived_size_is_checked(void **state)
+TEST(test_derived_size_is_checked)
 {
     SAMPLE s = save_sample(draw_plain(2, 20000, RED), ".png");
     struct image_options o = options_of(256, 0, IMAGE_COVER, IMAGE_PNG);
     struct image_result r = {0};
     struct error err = {0};
 
-    (void)state;
-    assert_false(transform(sample_bytes(s), &o, &r, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, transform(sample_bytes(s), &o, &r, &err));
     assert_memory_equal(err.message, "width:", 6);
     assert_null(r.data);
     o.fit = IMAGE_INSIDE; /* never enlarges */
@@ -97,26 +93,23 @@ static void test_derived_size_is_checked(void **state)
     image_result_done(&r);
 }
 
-static void test_webp_dimension(void **state)
+TEST(test_webp_dimension)
 {
     SAMPLE s = save_sample(draw_plain(2, 20000, RED), ".png");
     struct image_options o = options_of(2, 0, IMAGE_COVER, IMAGE_WEBP);
     struct image_result r = {0};
     struct error err = {0};
 
-    (void)state;
-    assert_false(transform(sample_bytes(s), &o, &r, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, transform(sample_bytes(s), &o, &r, &err));
     assert_memory_equal(err.message, "width:", 6);
 }
 
 /* Where the quarters land says what was cropped, padded or stretched. */
-static void test_fits(void **state)
+TEST(test_fits)
 {
     SAMPLE s = save_sample(draw_quarters(200, 100), ".png");
     struct image_options o = options_of(100, 100, IMAGE_COVER, IMAGE_PNG);
 
-    (void)state;
     for (int i = 0; i < 2; i++) { /* cropping, and enlarging at the same time */
         int n = o.width;
 
@@ -140,12 +133,11 @@ static void test_fits(void **state)
 }
 
 /* Two pixels: cropping to whole source pixels would lose one of them. */
-static void test_tiny_source_is_centred(void **state)
+TEST(test_tiny_source_is_centred)
 {
     VipsImage *parts[] = {draw_plain(1, 1, RED), draw_plain(1, 1, BLUE)}, *both;
     struct image_options o = options_of(100, 100, IMAGE_COVER, IMAGE_PNG);
 
-    (void)state;
     assert_int_equal(vips_arrayjoin(parts, &both, 2, NULL), 0);
     g_object_unref(parts[0]);
     g_object_unref(parts[1]);
@@ -155,11 +147,10 @@ static void test_tiny_source_is_centred(void **state)
 }
 
 /* Something small at the very bottom right of a large picture survives a strong reduction. */
-static void test_strong_reduction(void **state)
+TEST(test_strong_reduction)
 {
     static const char *const suffixes[] = {".jpg[Q=95]", ".png", ".tif", ".webp"};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
         SAMPLE s = save_sample(draw_quarters(3998, 2002), suffixes[i]);
         struct image_options o = options_of(40, 20, IMAGE_FILL, IMAGE_PNG);
@@ -172,12 +163,11 @@ static void test_strong_reduction(void **state)
     }
 }
 
-static void test_red_stays_red(void **state)
+TEST(test_red_stays_red)
 {
     static const enum image_format formats[] = {IMAGE_JPEG, IMAGE_PNG, IMAGE_WEBP, IMAGE_AVIF};
     static const char *const magic[] = {"\xff\xd8\xff", "\x89PNG", "RIFF", "ftypavif"};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
         SAMPLE s = save_sample(draw_plain(300, 200, RED), ".png");
         struct image_options o = options_of(64, 64, IMAGE_COVER, formats[i]);
@@ -192,7 +182,7 @@ static void test_red_stays_red(void **state)
     }
 }
 
-static void test_input_formats(void **state)
+TEST(test_input_formats)
 {
     static const char *const suffixes[] = {
         ".jpg",
@@ -212,7 +202,6 @@ static void test_input_formats(void **state)
     };
     struct image_options o = options_of(50, 50, IMAGE_FILL, IMAGE_PNG);
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
         if (!can_make(suffixes[i]))
             continue;
@@ -225,11 +214,10 @@ static void test_input_formats(void **state)
     }
 }
 
-static void test_first_frame(void **state)
+TEST(test_first_frame)
 {
     static const char *const suffixes[] = {".gif", ".webp", ".tif"};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
         VipsImage *frames[] = {draw_plain(20, 20, RED), draw_plain(20, 20, BLUE)}, *roll, *copy;
         char suffix[64];
@@ -263,11 +251,10 @@ static void assert_same_bytes(struct sample s, const struct image_options *o,
     assert_memory_equal(again.data, r->data, r->len);
 }
 
-static void test_deterministic(void **state)
+TEST(test_deterministic)
 {
     static const enum image_format formats[] = {IMAGE_JPEG, IMAGE_PNG, IMAGE_WEBP, IMAGE_AVIF};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
         SAMPLE s = save_sample(draw_noise(300, 200), ".jpg");
         struct image_options o = options_of(0, 0, IMAGE_COVER, formats[i]);
@@ -279,11 +266,10 @@ static void test_deterministic(void **state)
     }
 }
 
-static void test_quality(void **state)
+TEST(test_quality)
 {
     static const enum image_format formats[] = {IMAGE_JPEG, IMAGE_WEBP, IMAGE_AVIF};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
         SAMPLE s = save_sample(draw_noise(100, 100), ".png");
         size_t len[3];
@@ -300,21 +286,4 @@ static void test_quality(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_one_pixel),
-        cmocka_unit_test(test_derived_size_is_checked),
-        cmocka_unit_test(test_webp_dimension),
-        cmocka_unit_test(test_fits),
-        cmocka_unit_test(test_tiny_source_is_centred),
-        cmocka_unit_test(test_strong_reduction),
-        cmocka_unit_test(test_red_stays_red),
-        cmocka_unit_test(test_input_formats),
-        cmocka_unit_test(test_first_frame),
-        cmocka_unit_test(test_deterministic),
-        cmocka_unit_test(test_quality),
-    };
-    return cmocka_run_group_tests_name("image_transform", tests, start_images, stop_images);
-}
+TEST_MAIN(start_images, stop_images)

@@ -2,16 +2,11 @@
 #ifndef TEST_RESAMPLE_REFERENCE_H
 #define TEST_RESAMPLE_REFERENCE_H
 
+#include "../test_cases.h"
 #include "image/resample/resample.h"
 #include "image/resample/resample_kernels.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 enum { GUARD = 0xa5 };
 

@@ -1,10 +1,5 @@
+#include "../test_cases.h"
 #include "model/labels.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 static char lines[][32] = {"tench, Tinca tinca", "goldfish", "a, b, c", "",
                            "caf\xc3\xa9, x",     "six"};
@@ -23,49 +18,45 @@ static void assert_order(const float *scores, size_t k, const size_t *expected, 
     }
 }
 
-static void test_best_first(void **state)
+TEST(test_best_first)
 {
     const float scores[] = {0.1F, 0.3F, 0.05F, 0.2F, 0.25F, 0.1F};
     const size_t all[] = {1, 4, 3, 0, 5, 2};
 
-    (void)state;
     for (size_t k = 1; k <= 6; k++)
         assert_order(scores, k, all, k);
     assert_order(scores, TOP_K_MAX, all, 6);
 }
 
-static void test_equal_ones_by_index(void **state)
+TEST(test_equal_ones_by_index)
 {
     const float flat[] = {0.5F, 0.5F, 0.5F, 0.5F, 0.5F, 0.5F};
     const float late[] = {0, 0.5F, 0, 0.5F, 0, 1};
     const size_t in_order[] = {0, 1, 2, 3, 4, 5}, mixed[] = {5, 1, 3, 0, 2, 4};
 
-    (void)state;
     for (size_t k = 1; k <= 6; k++) {
         assert_order(flat, k, in_order, k);
         assert_order(late, k, mixed, k);
     }
 }
 
-static void test_sorted_both_ways(void **state)
+TEST(test_sorted_both_ways)
 {
     const float rising[] = {1, 2, 3, 4, 5, 6}, falling[] = {6, 5, 4, 3, 2, 1};
     const size_t down[] = {5, 4, 3, 2, 1, 0}, up[] = {0, 1, 2, 3, 4, 5};
 
-    (void)state;
     for (size_t k = 1; k <= 6; k++) {
         assert_order(rising, k, down, k);
         assert_order(falling, k, up, k);
     }
 }
 
-static void test_json(void **state)
+TEST(test_json)
 {
     static const char *const expected[] = {"tench", "goldfish", "a", "", "caf\xc3\xa9", "six"};
     const float scores[] = {0.6F, 0.5F, 0.4F, 0.3F, 0.2F, 0.0000004F};
     struct labels labels;
 
-    (void)state;
     labels_pick(&six, scores, 6, &labels);
     json_t *json = labels_to_json(&six, &labels);
     assert_non_null(json);
@@ -87,26 +78,16 @@ static void test_json(void **state)
     json_decref(json);
 }
 
-static void test_large_scores(void **state)
+TEST(test_large_scores)
 {
     /* logits that nobody has put through softmax */
     const float scores[] = {1e9F, -1e9F, 3e9F, 0, 1, 2};
     struct labels labels;
 
-    (void)state;
     labels_pick(&six, scores, 1, &labels);
     json_t *json = labels_to_json(&six, &labels);
     assert_true(json_real_value(json_object_get(json, "confidence")) == 3e9);
     json_decref(json);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_best_first),       cmocka_unit_test(test_equal_ones_by_index),
-        cmocka_unit_test(test_sorted_both_ways), cmocka_unit_test(test_json),
-        cmocka_unit_test(test_large_scores),
-    };
-
-    return cmocka_run_group_tests_name("labels", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

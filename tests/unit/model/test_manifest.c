@@ -1,12 +1,8 @@
+#include "../test_cases.h"
 #include "model/manifest.h"
 
 #include <jansson.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
 #include <sys/stat.h>
-
-#include <cmocka.h>
 
 static char folder[] = "/tmp/test_manifest.XXXXXX";
 static char path[64];
@@ -80,7 +76,6 @@ static void assert_refused(const char *what)
 
 static int setup(void **state)
 {
-    (void)state;
     if (mkdtemp(folder) == NULL)
         return -1;
     snprintf(path, sizeof(path), "%s/m.json", folder);
@@ -91,7 +86,6 @@ static int teardown(void **state)
 {
     char full[128];
 
-    (void)state;
     unlink(path);
     snprintf(full, sizeof(full), "%s/labels.txt", folder);
     unlink(full);
@@ -100,18 +94,16 @@ static int teardown(void **state)
 
 static int good_labels(void **state)
 {
-    (void)state;
     write_file("labels.txt", "background\ntench, Tinca tinca\r\ngoldfish\n\nlast without newline");
     return 0;
 }
 
-static void test_read(void **state)
+TEST_WITH(test_read, good_labels, NULL)
 {
     CLEANUP(manifest_done) struct manifest m;
     struct error err = {0};
     char file[128];
 
-    (void)state;
     write_manifest(NULL, NULL);
     assert_true(manifest_read(path, MANIFEST_CLASSIFIER, &m, &err));
     assert_string_equal(m.name, "tiny");
@@ -133,7 +125,7 @@ static void test_read(void **state)
     assert_string_equal(m.labels[3], "last without newline");
 }
 
-static void test_mistakes(void **state)
+TEST_WITH(test_mistakes, good_labels, NULL)
 {
     static const struct {
         const char *from, *to, *told;
@@ -170,7 +162,6 @@ static void test_mistakes(void **state)
         {"{'name'", "[{'name'", "m.json"},
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         write_manifest(cases[i].from, cases[i].to);
         assert_refused(cases[i].told);
@@ -181,9 +172,8 @@ static void test_mistakes(void **state)
     assert_refused("make model");
 }
 
-static void test_labels_that_are_not_text(void **state)
+TEST(test_labels_that_are_not_text)
 {
-    (void)state;
     write_manifest(NULL, NULL);
     write_file("labels.txt", "background\n\xff\xfe\n");
     assert_refused("UTF-8");
@@ -191,12 +181,11 @@ static void test_labels_that_are_not_text(void **state)
     assert_refused("no labels");
 }
 
-static void test_mask(void **state)
+TEST(test_mask)
 {
     CLEANUP(manifest_done) struct manifest m;
     struct error err = {0};
 
-    (void)state;
     write_changed(good_mask, NULL, NULL);
     assert_true(manifest_read(path, MANIFEST_MASK, &m, &err));
     assert_int_equal(manifest_input_count(&m), 45);
@@ -211,14 +200,4 @@ static void test_mask(void **state)
     assert_kind_refused(MANIFEST_MASK, "stretch");
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_read, good_labels),
-        cmocka_unit_test_setup(test_mistakes, good_labels),
-        cmocka_unit_test(test_labels_that_are_not_text),
-        cmocka_unit_test(test_mask),
-    };
-
-    return cmocka_run_group_tests_name("manifest", tests, setup, teardown);
-}
+TEST_MAIN(setup, teardown)

@@ -1,34 +1,28 @@
+#include "../test_cases.h"
 #include "model/mask.h"
 
 #include "base/cleanup.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdbool.h>
-#include <string.h>
 
-#include <cmocka.h>
-
-static void test_stretched(void **state)
+TEST(test_stretched)
 {
     const float map[] = {0, 0.1F, 0.2F, 0.5F, 0.8F, 0.95F, 1};
     const uint8_t should[] = {0, 0, 0, 128, 255, 255, 255};
     uint8_t mask[sizeof(should)];
 
-    (void)state;
     mask_from_map(map, sizeof(should), mask);
     for (size_t i = 0; i < sizeof(should); i++)
         assert_in_range(mask[i], should[i] > 0 ? should[i] - 1 : 0, should[i]);
 }
 
 /* A model that is not quite sure still gives a whole subject. */
-static void test_smallest_and_largest_count(void **state)
+TEST(test_smallest_and_largest_count)
 {
     const float map[] = {0.2F, 0.5F, 0.8F};
     uint8_t mask[3];
 
-    (void)state;
     mask_from_map(map, 3, mask);
     assert_int_equal(mask[0], 0);
     assert_in_range(mask[1], 127, 128);
@@ -36,22 +30,20 @@ static void test_smallest_and_largest_count(void **state)
 }
 
 /* Divided by its own largest number, noise would be a subject. */
-static void test_nothing_stays_nothing(void **state)
+TEST(test_nothing_stays_nothing)
 {
     const float map[] = {0.001F, 0.05F, 0.06F, 0.02F};
     uint8_t mask[4], none[4] = {0};
 
-    (void)state;
     mask_from_map(map, 4, mask);
     assert_memory_equal(mask, none, 4);
 }
 
-static void test_what_is_no_number(void **state)
+TEST(test_what_is_no_number)
 {
     const float map[] = {NAN, 1, 0, INFINITY};
     uint8_t mask[4];
 
-    (void)state;
     mask_from_map(map, 3, mask);
     assert_int_equal(mask[1], 255);
     assert_int_equal(mask[2], 0);
@@ -59,14 +51,4 @@ static void test_what_is_no_number(void **state)
     mask_from_map(map + 3, 1, mask);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stretched),
-        cmocka_unit_test(test_smallest_and_largest_count),
-        cmocka_unit_test(test_nothing_stays_nothing),
-        cmocka_unit_test(test_what_is_no_number),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

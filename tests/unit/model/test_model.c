@@ -1,15 +1,11 @@
-#include "../test_skip.h"
+#include "../test_cases.h"
 #include "base/xmalloc.h"
 #include "model/labels.h"
 #include "model/model.h"
 
 #include <math.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
 
-#include <cmocka.h>
 #include <jansson.h>
 
 /* `make model` makes it; the test runs in the repository's root. */
@@ -21,7 +17,6 @@ static int setup(void **state)
 {
     struct error err = {0};
 
-    (void)state;
     if (access(manifest_path, R_OK) != 0) {
         fprintf(stderr, "SKIPPED: %s is missing: `make model` makes it\n", manifest_path);
         return 0;
@@ -34,7 +29,6 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    (void)state;
     model_free(model);
     return 0;
 }
@@ -61,9 +55,8 @@ static void fill(struct model_tensors *tensors, int seed)
         input[i] = sinf((float)(i % 977) * 0.01F * (float)(seed + 1));
 }
 
-static void test_manifest(void **state)
+TEST(test_manifest)
 {
-    (void)state;
     need_model();
     const struct manifest *m = model_manifest(model);
     json_t *made = json_load_file(manifest_path, 0, NULL); /* whichever model that was */
@@ -77,13 +70,12 @@ static void test_manifest(void **state)
     assert_int_equal(m->input.short_side, 256);
 }
 
-static void test_scores_are_probabilities(void **state)
+TEST(test_scores_are_probabilities)
 {
     struct error err = {0};
     const float *scores;
     double sum = 0;
 
-    (void)state;
     need_model();
     CLEANUP_FREE float *first = calloc(1000, sizeof(float));
     struct model_tensors *tensors = model_tensors_new(model, &err);
@@ -136,11 +128,10 @@ static void *run_many(void *arg)
 }
 
 /* One session, a run per thread. */
-static void test_threads_share_the_model(void **state)
+TEST(test_threads_share_the_model)
 {
     struct work work[THREADS + 1] = {0};
 
-    (void)state;
     need_model();
     run_many(&work[THREADS]);
     assert_true(work[THREADS].ok);
@@ -191,14 +182,13 @@ static void assert_refused(const char *sha256, const char *told)
         fail_msg("\"%s\" does not say %s", err.message, told);
 }
 
-static void test_refused(void **state)
+TEST(test_refused)
 {
     static const char *const files[] = {"m.json", "x.onnx", "x.txt"};
     /* printf 'no model' | sha256sum */
     static const char real[] = "f62c7d17e241fe5c5c0c64d2e32ab6e3bd10547a9c02977cc126acc0fe6e6554";
     struct error err = {0};
 
-    (void)state;
     assert_non_null(mkdtemp(folder));
     write_file("x.txt", "one\ntwo\n");
     assert_refused(real, "make model"); /* no x.onnx yet */
@@ -214,14 +204,4 @@ static void test_refused(void **state)
     rmdir(folder);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_manifest),
-        cmocka_unit_test(test_scores_are_probabilities),
-        cmocka_unit_test(test_threads_share_the_model),
-        cmocka_unit_test(test_refused),
-    };
-
-    return cmocka_run_group_tests_name("model", tests, setup, teardown);
-}
+TEST_MAIN(setup, teardown)

@@ -1,14 +1,9 @@
+#include "../test_cases.h"
 #include "objects/object_name.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #define ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-static void test_names(void **state)
+TEST(test_names)
 {
     static const struct {
         const char *text;
@@ -19,7 +14,6 @@ static void test_names(void **state)
     };
     struct object_name name;
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
         assert_true(object_name_parse(good[i].text, &name));
         assert_string_equal(name.id, ID);
@@ -27,7 +21,7 @@ static void test_names(void **state)
     }
 }
 
-static void test_no_names(void **state)
+TEST(test_no_names)
 {
     static const char *const bad[] = {
         "",
@@ -51,35 +45,32 @@ static void test_no_names(void **state)
     };
     struct object_name name;
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
         if (object_name_parse(bad[i], &name))
             fail_msg("taken for a name: %s", bad[i]);
 }
 
-static void test_keys(void **state)
+TEST(test_keys)
 {
     char key[128];
     struct error err = {0};
 
-    (void)state;
     assert_true(object_key("", ID, IMAGE_JPEG, key, sizeof(key), &err));
     assert_string_equal(key, ID ".jpg");
     assert_true(object_key("some/prefix/", ID, IMAGE_AVIF, key, sizeof(key), &err));
     assert_string_equal(key, "some/prefix/" ID ".avif");
     assert_true(object_key("", ID, IMAGE_JPEG, key, sizeof(ID ".jpg"), &err));
-    assert_false(object_key("", ID, IMAGE_JPEG, key, sizeof(ID ".jpg") - 1, &err));
-    assert_int_equal(err.code, ERROR_INTERNAL);
+    assert_fails(err, ERROR_INTERNAL,
+                 object_key("", ID, IMAGE_JPEG, key, sizeof(ID ".jpg") - 1, &err));
 }
 
 /* What object_key makes, object_name_parse reads. */
-static void test_round_trip(void **state)
+TEST(test_round_trip)
 {
     char key[128];
     struct object_name name;
     struct error err = {0};
 
-    (void)state;
     for (size_t i = 0; i < OBJECT_FORMATS; i++) {
         assert_true(object_key("", ID, object_formats[i], key, sizeof(key), &err));
         assert_true(object_name_parse(key, &name));
@@ -89,14 +80,63 @@ static void test_round_trip(void **state)
     }
 }
 
-int main(void)
+static void assert_id(const struct image_options *options, const char *data, const char *expected)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_no_names),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_round_trip),
-    };
+    char id[SHA256_HEX_LEN + 1];
+    struct error err = {0};
 
-    return cmocka_run_group_tests_name("object_name", tests, NULL, NULL);
+    assert_true(content_id(options, bytes_from_str(data), id, &err));
+    assert_string_equal(id, expected);
 }
+
+/* Expected values: printf 'darkroom-4\nwidth=...\n...hello' | sha256sum */
+TEST(test_known_ids)
+{
+    struct image_options o = image_options_default();
+
+    assert_id(&o, "hello", "8790d82887b00ed0eeac988b723a5a59f82c4d6d2fab9cca653e3b29b1a4b95c");
+    assert_id(&o, "", "a56c77edf6677b36b7de606305f4d5db60cc1920f66c75e748212c9f1186b740");
+    o.width = 256;
+    o.height = 256; /* the default, spelled out */
+    assert_id(&o, "hello", "8790d82887b00ed0eeac988b723a5a59f82c4d6d2fab9cca653e3b29b1a4b95c");
+    o.height = 0; /* from the aspect ratio: something else */
+    assert_id(&o, "hello", "d93e035f358ca9881cc817fa6ad3074c64ed1803d1a620be6c6eef48cc542c84");
+    o = image_options_default();
+    o.quality = 94; /* JPEG's default, spelled out */
+    assert_id(&o, "hello", "8790d82887b00ed0eeac988b723a5a59f82c4d6d2fab9cca653e3b29b1a4b95c");
+    o.format = IMAGE_WEBP;
+    o.quality = 0;
+    assert_id(&o, "hello", "56802a7247ffbcac9da5c8aef9d2914374c225e0d44ad95fb3770f0bdfd88eae");
+    o = (struct image_options){.width = 5,
+                               .height = 7,
+                               .fit = IMAGE_CONTAIN,
+                               .format = IMAGE_AVIF,
+                               .quality = 1,
+                               .background = 0x00abcd};
+    assert_id(&o, "hello", "d95fbd0774c9c0d2c43fcb9db7d064b8981cab78d1fc2b0299463e9edb095693");
+}
+
+TEST(test_every_option_counts)
+{
+    struct image_options base = image_options_default(), variants[8];
+    char ids[ARRAY_SIZE(variants)][SHA256_HEX_LEN + 1];
+    struct error err = {0};
+
+    for (size_t i = 0; i < ARRAY_SIZE(variants); i++)
+        variants[i] = base;
+    variants[1].width = 255;
+    variants[2].height = 255;
+    variants[3].fit = IMAGE_FILL;
+    variants[4].format = IMAGE_PNG;
+    variants[5].quality = 89;
+    variants[6].background = 0xfffffe;
+    variants[7].width = variants[7].height = 255;
+    for (size_t i = 0; i < ARRAY_SIZE(variants); i++) {
+        assert_true(content_id(&variants[i], bytes_of("x\0y", 3), ids[i], &err));
+        assert_true(string_is_sha256_hex(ids[i]));
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(ids[i], ids[j]);
+    }
+}
+
+TEST_MAIN(NULL, NULL)

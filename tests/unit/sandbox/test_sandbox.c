@@ -58,13 +58,12 @@ static int field_of(pid_t pid, const char *name)
     return value;
 }
 
-static void answers_and_outputs(void **state)
+TEST(answers_and_outputs)
 {
     struct sandbox_process *worker = worker_of(sandbox, 1 << 20);
     struct sandbox_reply reply = {.output = BUFFER_MAX(1 << 20)};
     struct error err = {0};
 
-    (void)state;
     for (int i = 0; i < 100; i++)
         assert_works(worker);
     assert_true(call(worker, "threads", &reply, &err));
@@ -76,13 +75,12 @@ static void answers_and_outputs(void **state)
     sandbox_process_free(worker);
 }
 
-static void keeps_its_state(void **state)
+TEST(keeps_its_state)
 {
     struct sandbox_process *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {0};
     struct error err = {0};
 
-    (void)state;
     for (int i = 1; i <= 3; i++) {
         assert_true(call(worker, "count", &reply, &err));
         assert_int_equal(reply.answer[0], i);
@@ -93,7 +91,7 @@ static void keeps_its_state(void **state)
     sandbox_process_free(worker);
 }
 
-static void all_sizes(void **state)
+TEST(all_sizes)
 {
     static const size_t sizes[] = {0,         1,       4095,          4096,    4097,
                                    1048575,   1048576, 1048577,       3000001, 16 << 20,
@@ -105,7 +103,6 @@ static void all_sizes(void **state)
     struct sandbox_request job = {.options = bytes_from_str("echo"),
                                   .deadline_ms = clock_monotonic_ms() + FAR_MS};
 
-    (void)state;
     for (size_t i = 0; i < INPUT_MAX; i++)
         data[i] = (uint8_t)(i * 31 + i / 4096);
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
@@ -114,39 +111,33 @@ static void all_sizes(void **state)
         assert_true(bytes_equal(buffer_view(&reply.output), job.input));
     }
     job.input = bytes_of(data, INPUT_MAX + 1);
-    assert_false(sandbox_call(worker, &job, &reply, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, sandbox_call(worker, &job, &reply, &err));
     assert_works(worker);
     buffer_done(&reply.output);
     sandbox_process_free(worker);
     free(data);
 }
 
-static void errors_are_the_jobs(void **state)
+TEST(errors_are_the_jobs)
 {
     struct sandbox_process *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {0};
     struct error err = {0};
     char request[SANDBOX_OPTIONS_MAX + 2];
 
-    (void)state;
-    assert_false(call(worker, "fail", &reply, &err));
-    assert_int_equal(err.code, ERROR_BAD_IMAGE);
+    assert_fails(err, ERROR_BAD_IMAGE, call(worker, "fail", &reply, &err));
     assert_string_equal(err.message, "bad?image ?");
     assert_int_equal(reply.loss.reason, SANDBOX_KEPT);
-    assert_false(call(worker, "what?", &reply, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, call(worker, "what?", &reply, &err));
     memset(request, 'x', sizeof(request) - 1);
     request[sizeof(request) - 1] = '\0';
-    assert_false(call(worker, request, &reply, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, call(worker, request, &reply, &err));
     /* more than the caller takes */
-    assert_false(call(worker, "echo", &reply, &err));
-    assert_int_equal(err.code, ERROR_TOO_LARGE);
+    assert_fails(err, ERROR_TOO_LARGE, call(worker, "echo", &reply, &err));
     sandbox_process_free(worker);
 }
 
-static void nothing_is_left_to_use(void **state)
+TEST(nothing_is_left_to_use)
 {
     SKIP_WITHOUT_PROC();
     struct sandbox_process *worker = worker_of(sandbox, 4096);
@@ -155,7 +146,6 @@ static void nothing_is_left_to_use(void **state)
     pid_t pid = sandbox_process_pid(worker);
     char path[64];
 
-    (void)state;
     assert_true(call(worker, "look_around", &reply, &err));
     assert_int_equal(reply.answer[0], 0);
     assert_int_equal(reply.answer[1], 0);
@@ -178,7 +168,7 @@ static void nothing_is_left_to_use(void **state)
     sandbox_process_free(worker);
 }
 
-static void the_deadline(void **state)
+TEST(the_deadline)
 {
     static const char *const names[] = {"spin", "sleep"};
     struct sandbox_process *worker = worker_of(sandbox, 4096);
@@ -188,9 +178,7 @@ static void the_deadline(void **state)
     struct sandbox_request job = {.options = bytes_from_str("spin_politely"),
                                   .deadline_ms = clock_monotonic_ms() + 50};
 
-    (void)state;
-    assert_false(sandbox_call(worker, &job, &reply, &err));
-    assert_int_equal(err.code, ERROR_DEADLINE);
+    assert_fails(err, ERROR_DEADLINE, sandbox_call(worker, &job, &reply, &err));
     assert_int_equal(reply.loss.reason, SANDBOX_KEPT);
     assert_int_equal(sandbox_process_pid(worker), pid);
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
@@ -212,7 +200,7 @@ static void *cancel_soon(void *flag)
     return NULL;
 }
 
-static void cancelling(void **state)
+TEST(cancelling)
 {
     static const char *const names[] = {"spin_politely", "spin"};
     struct sandbox_process *worker = worker_of(sandbox, 4096);
@@ -222,13 +210,11 @@ static void cancelling(void **state)
     pthread_t thread;
     struct sandbox_request job = {.cancelled = &flag, .deadline_ms = clock_monotonic_ms() + FAR_MS};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         atomic_init(&flag, false);
         job.options = bytes_from_str(names[i]);
         assert_int_equal(pthread_create(&thread, NULL, cancel_soon, &flag), 0);
-        assert_false(sandbox_call(worker, &job, &reply, &err));
-        assert_int_equal(err.code, ERROR_DEADLINE);
+        assert_fails(err, ERROR_DEADLINE, sandbox_call(worker, &job, &reply, &err));
         assert_int_equal(reply.loss.reason, i == 0 ? SANDBOX_KEPT : SANDBOX_TIMED_OUT);
         pthread_join(thread, NULL);
     }
@@ -250,7 +236,7 @@ static int threads_of(pid_t pid)
     return n;
 }
 
-static void lost_while_idle(void **state)
+TEST(lost_while_idle)
 {
     SKIP_WITHOUT_PROC();
     int threads;
@@ -258,7 +244,6 @@ static void lost_while_idle(void **state)
     struct sandbox_reply reply = {.output = BUFFER_MAX(4096)};
     struct error err = {0};
 
-    (void)state;
     kill(sandbox_process_pid(worker), SIGKILL);
     assert_gone(sandbox_process_pid(worker));
     assert_true(call(worker, "echo", &reply, &err));
@@ -281,7 +266,7 @@ static void lost_while_idle(void **state)
     sandbox_process_free(worker);
 }
 
-static void a_thousand_crashes_leave_nothing(void **state)
+TEST(a_thousand_crashes_leave_nothing)
 {
     SKIP_WITHOUT_PROC();
     static const char *const names[] = {"crash", "exit", "exec", "bad_length"};
@@ -290,10 +275,8 @@ static void a_thousand_crashes_leave_nothing(void **state)
     struct error err = {0};
     int before = descriptors();
 
-    (void)state;
     for (int i = 0; i < (SANDBOX_SANITIZED ? 200 : 1000); i++) {
-        assert_false(call(worker, names[i % 4], &reply, &err));
-        assert_int_equal(err.code, ERROR_BAD_IMAGE);
+        assert_fails(err, ERROR_BAD_IMAGE, call(worker, names[i % 4], &reply, &err));
         assert_int_not_equal(reply.loss.reason, SANDBOX_KEPT);
     }
     assert_works(worker);
@@ -302,13 +285,12 @@ static void a_thousand_crashes_leave_nothing(void **state)
     sandbox_process_free(worker);
 }
 
-static void sixty_four_workers(void **state)
+TEST(sixty_four_workers)
 {
     SKIP_WITHOUT_PROC();
     struct sandbox_process *workers[64];
     int before = descriptors();
 
-    (void)state;
     for (int i = 0; i < 64; i++)
         workers[i] = worker_of(sandbox, 1 << 20);
     int zygote = field_of(sandbox_process_pid(workers[0]), "PPid");
@@ -323,18 +305,6 @@ static void sixty_four_workers(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(answers_and_outputs),
-        cmocka_unit_test(keeps_its_state),
-        cmocka_unit_test(all_sizes),
-        cmocka_unit_test(errors_are_the_jobs),
-        cmocka_unit_test(nothing_is_left_to_use),
-        cmocka_unit_test(the_deadline),
-        cmocka_unit_test(cancelling),
-        cmocka_unit_test(lost_while_idle),
-        cmocka_unit_test(a_thousand_crashes_leave_nothing),
-        cmocka_unit_test(sixty_four_workers),
-    };
     struct error err = {0};
 
     setenv("AWS_SECRET_ACCESS_KEY", "hush", 1);
@@ -343,7 +313,7 @@ int main(void)
     sandbox = sandbox_start(&job_code, &err);
     if (sandbox == NULL)
         return 1;
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(test_cases, NULL, NULL);
     sandbox_stop(sandbox);
     return failed;
 }

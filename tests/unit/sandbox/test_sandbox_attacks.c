@@ -112,13 +112,41 @@ static void *neighbour_main(void *arg)
     return NULL;
 }
 
-static void neighbours_do_not_notice(void **state)
+/* As another user, when root: what a service in a container is. First, because it forks. */
+TEST(without_privileges)
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) {
+        struct error err = {0};
+
+        if (geteuid() == 0 && (setgid(4711) != 0 || setuid(4711) != 0))
+            _exit(10);
+        job_parent = getpid();
+        sandbox = sandbox_start(&job_code, &err);
+        if (sandbox == NULL)
+            _exit(11);
+        struct sandbox_process *worker = worker_of(sandbox, 4096);
+        for (size_t i = 0; i < ARRAY_SIZE(attacks); i++) {
+            attack_with(worker, &attacks[i]);
+            assert_works(worker);
+        }
+        sandbox_process_free(worker);
+        sandbox_stop(sandbox);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+TEST(neighbours_do_not_notice)
 {
     struct neighbour neighbours[NEIGHBOURS] = {0};
     struct sandbox_process *victim = worker_of(sandbox, 1 << 20);
     atomic_bool stop = false;
 
-    (void)state;
     for (int i = 0; i < NEIGHBOURS; i++) {
         neighbours[i].worker = worker_of(sandbox, 1 << 20);
         neighbours[i].stop = &stop;
@@ -143,14 +171,13 @@ static void neighbours_do_not_notice(void **state)
 
 #if !SANDBOX_SANITIZED
 /* Every page that it can get: no more than the limit. */
-static void memory_has_a_limit(void **state)
+TEST(memory_has_a_limit)
 {
     struct sandbox_process *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {0};
     struct error err = {0};
     int pieces;
 
-    (void)state;
     assert_true(call(worker, "allocate_all", &reply, &err));
     memcpy(&pieces, reply.answer, sizeof(pieces));
     assert_in_range(pieces, MEMORY_MAX / 2 >> 20, MEMORY_MAX >> 20);
@@ -158,53 +185,15 @@ static void memory_has_a_limit(void **state)
 }
 #endif
 
-/* As another user, when root: what a service in a container is. */
-static void without_privileges(void **state)
-{
-    pid_t pid = fork();
-    int status;
-
-    (void)state;
-    if (pid == 0) {
-        struct error err = {0};
-
-        if (geteuid() == 0 && (setgid(4711) != 0 || setuid(4711) != 0))
-            _exit(10);
-        job_parent = getpid();
-        sandbox = sandbox_start(&job_code, &err);
-        if (sandbox == NULL)
-            _exit(11);
-        struct sandbox_process *worker = worker_of(sandbox, 4096);
-        for (size_t i = 0; i < ARRAY_SIZE(attacks); i++) {
-            attack_with(worker, &attacks[i]);
-            assert_works(worker);
-        }
-        sandbox_process_free(worker);
-        sandbox_stop(sandbox);
-        _exit(0);
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 0);
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        /* first: forks */
-        cmocka_unit_test(without_privileges),
-        cmocka_unit_test(neighbours_do_not_notice),
-#if !SANDBOX_SANITIZED
-        cmocka_unit_test(memory_has_a_limit),
-#endif
-    };
     struct error err = {0};
 
     job_parent = getpid();
     sandbox = sandbox_start(&job_code, &err);
     if (sandbox == NULL)
         return 1;
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(test_cases, NULL, NULL);
     sandbox_stop(sandbox);
     return failed;
 }

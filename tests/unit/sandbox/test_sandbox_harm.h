@@ -1,7 +1,7 @@
 /* The bad things that a worker of the tests can do: attacks, losses, nonsense. */
-#ifndef DARKROOM_TEST_SANDBOX_HARM_H
-#define DARKROOM_TEST_SANDBOX_HARM_H
+#pragma once
 
+#include "../test_cases.h"
 #include "base/clock.h"
 #include "sandbox/sandbox.h"
 #include "sandbox/sandbox_internal.h"
@@ -11,10 +11,7 @@
 #include <linux/capability.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -24,8 +21,6 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 enum { FAR_MS = 60000, INPUT_MAX = 64 << 20, MEMORY_MAX = 512 << 20 };
 
@@ -188,7 +183,6 @@ static bool job_allocate_all(struct job_call *c)
 
 static bool job_spin(struct job_call *c)
 {
-    (void)c;
     for (volatile int i = 0;; i++)
         ;
     return false;
@@ -203,7 +197,6 @@ static bool job_spin_politely(struct job_call *c)
 
 static bool job_sleep(struct job_call *c)
 {
-    (void)c;
     for (;;)
         sleep(100);
     return false;
@@ -211,26 +204,22 @@ static bool job_sleep(struct job_call *c)
 
 static bool job_crash(struct job_call *c)
 {
-    (void)c;
     raise(SIGSEGV); /* a sanitizer would make something else of the real thing */
     return false;
 }
 
 static bool job_abort(struct job_call *c)
 {
-    (void)c;
     abort();
 }
 
 static bool job_trap(struct job_call *c)
 {
-    (void)c;
     __builtin_trap();
 }
 
 static bool job_exit(struct job_call *c)
 {
-    (void)c;
     _exit(3);
 }
 
@@ -263,7 +252,6 @@ static bool job_bad_answer(struct job_call *c)
 
 static bool job_short_message(struct job_call *c)
 {
-    (void)c;
     (void)!write(SANDBOX_FD, "hello", 5);
     return true;
 }
@@ -272,7 +260,6 @@ static bool job_long_message(struct job_call *c)
 {
     static const char text[8192];
 
-    (void)c;
     (void)!write(SANDBOX_FD, text, sizeof(text));
     return true;
 }
@@ -282,7 +269,6 @@ static bool job_reply_twice(struct job_call *c)
 {
     struct sandbox_reply_message early = {.sequence = 77};
 
-    (void)c;
     (void)!write(SANDBOX_FD, &early, sizeof(early));
     return true;
 }
@@ -291,7 +277,6 @@ static void *unasked(void *ignored)
 {
     struct sandbox_reply_message late = {.sequence = 2};
 
-    (void)ignored;
     usleep(20000);
     (void)!write(SANDBOX_FD, &late, sizeof(late));
     return NULL;
@@ -301,13 +286,11 @@ static bool job_reply_later(struct job_call *c)
 {
     pthread_t thread;
 
-    (void)c;
     return pthread_create(&thread, NULL, unasked, NULL) == 0;
 }
 
 static void *die(void *ignored)
 {
-    (void)ignored;
     usleep(20000);
     /* ThreadSanitizer's _exit waits a second for others */
     syscall(SYS_exit_group, 4);
@@ -318,7 +301,6 @@ static bool job_die_later(struct job_call *c)
 {
     pthread_t thread;
 
-    (void)c;
     return pthread_create(&thread, NULL, die, NULL) == 0;
 }
 
@@ -337,5 +319,3 @@ static bool job_flood(struct job_call *c)
         written = write(SANDBOX_SANITIZED ? 1 : 2, text, sizeof(text)) > 0;
     return answer_errno(c, written);
 }
-
-#endif

@@ -1,8 +1,7 @@
 /* What the sandbox processes of the tests do. The request is a job's name, the input its data. */
-#ifndef DARKROOM_TEST_SANDBOX_JOBS_H
-#define DARKROOM_TEST_SANDBOX_JOBS_H
+#pragma once
 
-#include "../test_skip.h"
+#include "../test_cases.h"
 #include "test_sandbox_harm.h"
 
 static bool job_echo(struct job_call *c)
@@ -145,7 +144,6 @@ static bool run_job(void *state, const struct sandbox_request *request, struct s
 {
     struct job_call call = {request, reply, err};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(jobs); i++) {
         if (bytes_equal(request->options, bytes_from_str(jobs[i].name)))
             return jobs[i].run(&call);
@@ -219,4 +217,49 @@ static inline void assert_gone(pid_t pid)
     assert_false(is_running(pid));
 }
 
-#endif
+/* ---- a service's process in miniature, for tests of its death and of its surroundings */
+
+/* Run `body` in a process of its own, as a service would be: one thread, one sandbox. */
+static inline int status_of(void (*body)(int fd), int *pid_fd)
+{
+    int fds[2], status;
+
+    assert_int_equal(pipe(fds), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(fds[0]);
+        body(fds[1]);
+        _exit(0);
+    }
+    close(fds[1]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (pid_fd != NULL)
+        *pid_fd = fds[0];
+    else
+        close(fds[0]);
+    return status;
+}
+
+static inline struct sandbox *started(const struct sandbox_code *code)
+{
+    struct error err = {0};
+    struct sandbox *sandbox = sandbox_start(code, &err);
+
+    if (sandbox == NULL)
+        _exit(20);
+    return sandbox;
+}
+
+static inline pid_t zygote_of(struct sandbox_process *worker)
+{
+    char path[64], text[512];
+    int ppid = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", sandbox_process_pid(worker));
+    FILE *file = fopen(path, "r");
+    if (file == NULL || fgets(text, sizeof(text), file) == NULL ||
+        sscanf(strrchr(text, ')'), ") %*c %d", &ppid) != 1)
+        _exit(21);
+    fclose(file);
+    return ppid;
+}

@@ -1,5 +1,5 @@
 /* What is left when anybody dies. */
-#include "test_sandbox_process.h"
+#include "test_sandbox_jobs.h"
 
 static void *spin_main(void *worker)
 {
@@ -30,12 +30,11 @@ static void die_suddenly(int fd)
     kill(getpid(), SIGKILL);
 }
 
-static void nothing_outlives_the_parent(void **state)
+TEST(nothing_outlives_the_parent)
 {
     pid_t pids[5];
     int fd, status = status_of(die_suddenly, &fd);
 
-    (void)state;
     SKIP_WITHOUT_PROC();
     assert_true(WIFSIGNALED(status));
     assert_int_equal(read(fd, pids, sizeof(pids)), sizeof(pids));
@@ -61,7 +60,6 @@ static void lose_the_zygote(int fd)
     pthread_t thread;
     struct error err = {0};
 
-    (void)fd;
     if (!sandbox_alive(sandbox))
         _exit(1);
     pthread_create(&thread, NULL, kill_soon, &zygote);
@@ -81,9 +79,8 @@ static void lose_the_zygote(int fd)
     sandbox_stop(sandbox);
 }
 
-static void a_lost_zygote_is_noticed(void **state)
+TEST(a_lost_zygote_is_noticed)
 {
-    (void)state;
     SKIP_WITHOUT_PROC();
     assert_int_equal(status_of(lose_the_zygote, NULL), 0);
 }
@@ -95,7 +92,6 @@ static void get_signals(int fd)
     struct sandbox_process *worker = worker_of(sandbox, 4096);
     pid_t pid = sandbox_process_pid(worker);
 
-    (void)fd;
     kill(zygote_of(worker), SIGTERM);
     kill(zygote_of(worker), SIGINT);
     kill(pid, SIGTERM);
@@ -108,9 +104,8 @@ static void get_signals(int fd)
     sandbox_stop(sandbox);
 }
 
-static void a_groups_signals_are_the_parents(void **state)
+TEST(a_groups_signals_are_the_parents)
 {
-    (void)state;
     SKIP_WITHOUT_PROC();
     assert_int_equal(status_of(get_signals, NULL), 0);
 }
@@ -126,12 +121,11 @@ static void stop_with_workers(int fd)
     (void)!write(fd, pids, sizeof(pids));
 }
 
-static void stopping_ends_all(void **state)
+TEST(stopping_ends_all)
 {
     pid_t pids[2];
     int fd;
 
-    (void)state;
     SKIP_WITHOUT_PROC();
     assert_int_equal(status_of(stop_with_workers, &fd) & ~0xff00, 0);
     assert_int_equal(read(fd, pids, sizeof(pids)), sizeof(pids));
@@ -140,14 +134,4 @@ static void stopping_ends_all(void **state)
     assert_gone(pids[1]);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_outlives_the_parent),
-        cmocka_unit_test(a_lost_zygote_is_noticed),
-        cmocka_unit_test(a_groups_signals_are_the_parents),
-        cmocka_unit_test(stopping_ends_all),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,5 +1,5 @@
 /* Where a sandbox starts, where it does not, and that it says why. */
-#include "test_sandbox_process.h"
+#include "test_sandbox_jobs.h"
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -12,7 +12,6 @@ static bool preload_fails(struct error *err)
 
 static bool preload_crashes(struct error *err)
 {
-    (void)err;
     abort();
 }
 
@@ -27,19 +26,16 @@ static bool preload_leaves_a_thread(struct error *err)
 {
     pthread_t thread;
 
-    (void)err;
     return pthread_create(&thread, NULL, wait_for_ever, NULL) == 0;
 }
 
 static bool state_fails(void **state, struct error *err)
 {
-    (void)state;
     return error_set(err, ERROR_INTERNAL, "no state");
 }
 
 static bool state_is_forbidden(void **state, struct error *err)
 {
-    (void)state;
     return socket(AF_INET, SOCK_STREAM, 0) >= 0 || error_set(err, ERROR_INTERNAL, "no socket");
 }
 
@@ -51,7 +47,6 @@ static void fail_to_start(int fd)
     struct sandbox *sandbox = started(code_to_try);
     struct error err = {0};
 
-    (void)fd;
     for (int i = 0; i < 2; i++) {
         if (sandbox_process_new(sandbox, &(struct sandbox_limits){1, 1, MEMORY_MAX}, &err) != NULL)
             _exit(1);
@@ -63,7 +58,7 @@ static void fail_to_start(int fd)
     sandbox_stop(sandbox);
 }
 
-static void what_does_not_start_says_why(void **state)
+TEST(what_does_not_start_says_why)
 {
     static const struct {
         struct sandbox_code code;
@@ -78,7 +73,6 @@ static void what_does_not_start_says_why(void **state)
         {{.state_new = state_is_forbidden, .run = run_job}, "forbidden"},
     };
 
-    (void)state;
     SKIP_WITHOUT_PROC();
     (void)preload_leaves_a_thread;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -153,20 +147,17 @@ static void live_among_restrictions(bool no_seccomp_call)
 
 static void live_in_a_container(int fd)
 {
-    (void)fd;
     live_among_restrictions(false);
 }
 
 /* systemd's @system-service has prctl only. */
 static void live_in_a_unit(int fd)
 {
-    (void)fd;
     live_among_restrictions(true);
 }
 
-static void it_works_among_restrictions(void **state)
+TEST(it_works_among_restrictions)
 {
-    (void)state;
     assert_int_equal(status_of(live_in_a_container, NULL), 0);
     assert_int_equal(status_of(live_in_a_unit, NULL), 0);
 }
@@ -188,9 +179,8 @@ static void live_without_seccomp(int fd)
     fail_to_start(fd);
 }
 
-static void without_seccomp_nothing_starts(void **state)
+TEST(without_seccomp_nothing_starts)
 {
-    (void)state;
     assert_int_equal(status_of(live_without_seccomp, NULL), 0);
 }
 
@@ -201,7 +191,6 @@ static struct {
 
 static bool preload_after_the_start(struct error *err)
 {
-    (void)err;
     while (!progress->started)
         usleep(1000);
     usleep(50000);
@@ -213,7 +202,6 @@ static void start_slowly(int fd)
 {
     static const struct sandbox_code code = {.preload = preload_after_the_start, .run = run_job};
 
-    (void)fd;
     progress =
         mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     struct sandbox *sandbox = started(&code); /* would never end if it waited */
@@ -226,16 +214,13 @@ static void start_slowly(int fd)
     sandbox_stop(sandbox);
 }
 
-static void the_parent_does_not_wait_for_preload(void **state)
+TEST(the_parent_does_not_wait_for_preload)
 {
-    (void)state;
     assert_int_equal(status_of(start_slowly, NULL), 0);
 }
 
 static bool state_takes_its_time(void **state, struct error *err)
 {
-    (void)state;
-    (void)err;
     usleep(50000);
     return true;
 }
@@ -248,7 +233,6 @@ static void kill_what_starts(int fd)
     struct sandbox_reply reply = {.output = BUFFER_MAX(4096)};
     struct error err = {0};
 
-    (void)fd;
     for (int i = 0; i < 5; i++) {
         if (call(worker, "crash", &reply, &err)) /* the next one is being started */
             _exit(1);
@@ -264,21 +248,9 @@ static void kill_what_starts(int fd)
 }
 
 /* By whomever: the next call gets another one. */
-static void killed_before_it_is_ready(void **state)
+TEST(killed_before_it_is_ready)
 {
-    (void)state;
     assert_int_equal(status_of(kill_what_starts, NULL), 0);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_does_not_start_says_why),
-        cmocka_unit_test(it_works_among_restrictions),
-        cmocka_unit_test(without_seccomp_nothing_starts),
-        cmocka_unit_test(the_parent_does_not_wait_for_preload),
-        cmocka_unit_test(killed_before_it_is_ready),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,20 +1,12 @@
 /* store/libs3 against a scripted server, which checks every signature by itself. */
+#include "../test_cases.h"
 #include "../test_http_server.h"
-#include "../test_skip.h"
 #include "base/strings.h"
 #include "store/store.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <fcntl.h>
 #include <openssl/hmac.h>
 #include <poll.h>
-#include <signal.h>
-#include <string.h>
 #include <sys/resource.h>
 
 #define OK_HEAD "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nLast-Modified: Tue, 03 Mar 2026 10:00:00 GMT\r\n"
@@ -247,12 +239,11 @@ static bool get(struct store *store, const char *key, int64_t deadline_ms, struc
     return ok;
 }
 
-static void puts_are_signed(void **state)
+TEST(puts_are_signed)
 {
     struct fixture *f = begin(OK_HEAD "Content-Length: 0\r\n\r\n");
     char text[256];
 
-    (void)state;
     assert_true(put(f->store, "some/key.png", NULL, &f->err));
     assert_memory_equal(f->server.head, "PUT /bucket/some/key.png HTTP/1.1\r\n", 35);
     header(f->server.head, "content-type", text, sizeof(text));
@@ -265,7 +256,7 @@ static void puts_are_signed(void **state)
     end(f);
 }
 
-static void keys_are_encoded_as_rfc_3986_has_it(void **state)
+TEST(keys_are_encoded_as_rfc_3986_has_it)
 {
     static const char *const keys[][2] = {
         {"a b", "a%20b"},
@@ -279,7 +270,6 @@ static void keys_are_encoded_as_rfc_3986_has_it(void **state)
     };
     struct fixture *f = begin(OK_HELLO);
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
         char line[128];
         assert_true(get(f->store, keys[i][0], in_ms(5 * SECOND_MS), &f->err));
@@ -289,24 +279,22 @@ static void keys_are_encoded_as_rfc_3986_has_it(void **state)
     end(f);
 }
 
-static void longest_keys_fit(void **state)
+TEST(longest_keys_fit)
 {
     struct fixture *f = begin(OK_HELLO);
     char key[STORE_KEY_MAX + 1];
 
-    (void)state;
     for (size_t i = 0; i < STORE_KEY_MAX; i += 2)
         memcpy(key + i, "\xc3\xbc", 3);
     assert_true(get(f->store, key, in_ms(5 * SECOND_MS), &f->err));
     end(f);
 }
 
-static void virtual_addressing(void **state)
+TEST(virtual_addressing)
 {
     struct fixture *f = begin(OK_HELLO);
     char text[128], expected[64];
 
-    (void)state;
     store_free(f->store);
     f->server.bucket = "bucket";
     snprintf(f->endpoint, sizeof(f->endpoint), "http://localhost:%d", f->server.http.port);
@@ -320,12 +308,11 @@ static void virtual_addressing(void **state)
     end(f);
 }
 
-static void if_absent_asks_first(void **state)
+TEST(if_absent_asks_first)
 {
     struct fixture *f = begin(OK_HELLO);
     bool existed = false;
 
-    (void)state;
     assert_true(put(f->store, "key", &existed, &f->err));
     assert_true(existed);
     assert_int_equal(f->server.requests, 1);
@@ -338,7 +325,7 @@ static void if_absent_asks_first(void **state)
     end(f);
 }
 
-static void ranges_are_asked_for(void **state)
+TEST(ranges_are_asked_for)
 {
     struct fixture *f = begin("HTTP/1.1 206 Partial Content\r\nETag: \"e\"\r\nContent-Length: 3\r\n"
                               "Content-Range: bytes 2-4/9\r\n\r\nllo");
@@ -347,7 +334,6 @@ static void ranges_are_asked_for(void **state)
     struct store_get range = {.key = "key", .offset = 2, .length = 3, .max_bytes = 3};
     char text[64];
 
-    (void)state;
     range.deadline_ms = in_ms(5 * SECOND_MS);
     assert_true(store_get(f->store, &range, &data, &info, &f->err));
     assert_true(bytes_equal(buffer_view(&data), bytes_from_str("llo")));
@@ -367,7 +353,7 @@ static bool count(void *ctx, const char *key, uint64_t size)
     return true;
 }
 
-static void listing(void **state)
+TEST(listing)
 {
     struct fixture *f =
         begin("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9C\r\n"
@@ -376,7 +362,6 @@ static void listing(void **state)
               "\r\n0\r\n\r\n");
     int n = 0;
 
-    (void)state;
     assert_true(store_list(f->store, "p/a b", in_ms(5 * SECOND_MS), count, &n, &f->err));
     assert_int_equal(n, 1);
     assert_memory_equal(f->server.head, "GET /bucket/?", 13);
@@ -385,7 +370,7 @@ static void listing(void **state)
 }
 
 /* What is not wholly there is not there at all. */
-static void faults_end_in_the_right_error(void **state)
+TEST(faults_end_in_the_right_error)
 {
     static const struct {
         const char *answer;
@@ -420,7 +405,6 @@ static void faults_end_in_the_right_error(void **state)
          ERROR_TOO_LARGE, 1, false},
     };
 
-    (void)state;
     clock_set_ahead(1); /* pauses before other attempts take no time */
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct fixture *f = begin(cases[i].answer);
@@ -436,29 +420,26 @@ static void faults_end_in_the_right_error(void **state)
     clock_set_ahead(0);
 }
 
-static void redirects_are_not_followed(void **state)
+TEST(redirects_are_not_followed)
 {
     struct fixture *other = begin(OK_HELLO);
     char answer[256];
 
-    (void)state;
     snprintf(answer, sizeof(answer),
              "HTTP/1.1 307 Elsewhere\r\nLocation: %s/bucket/key\r\nContent-Length: 0\r\n\r\n",
              other->endpoint);
     struct fixture *f = begin(answer);
-    assert_false(get(f->store, "key", in_ms(5 * SECOND_MS), &f->err));
-    assert_int_equal(f->err.code, ERROR_UNAVAILABLE);
+    assert_fails(f->err, ERROR_UNAVAILABLE, get(f->store, "key", in_ms(5 * SECOND_MS), &f->err));
     assert_int_equal(f->server.requests, 1);
     assert_int_equal(other->server.requests, 0);
     end(f);
     end(other);
 }
 
-static void no_proxy_from_the_environment(void **state)
+TEST(no_proxy_from_the_environment)
 {
     struct fixture *f = begin(OK_HELLO);
 
-    (void)state;
     setenv("http_proxy", "http://127.0.0.1:9", 1);
     assert_true(get(f->store, "key", in_ms(5 * SECOND_MS), &f->err));
     unsetenv("http_proxy");
@@ -466,14 +447,13 @@ static void no_proxy_from_the_environment(void **state)
 }
 
 /* More than libs3 has room for. */
-static void replies_with_many_parts(void **state)
+TEST(replies_with_many_parts)
 {
     CLEANUP(buffer_done) struct buffer headers = BUFFER_MAX(65536);
     CLEANUP(buffer_done) struct buffer elements = BUFFER_MAX(65536);
     struct error err = {0};
     const char *texts[2];
 
-    (void)state;
     assert_true(
         buffer_append_str(&headers, OK_HEAD, &err) &&
         buffer_append_str(&elements, "HTTP/1.1 403 No\r\nConnection: close\r\n\r\n<Error>", &err));
@@ -486,18 +466,17 @@ static void replies_with_many_parts(void **state)
     texts[1] = buffer_cstr(&elements, &err);
     for (size_t i = 0; i < 2; i++) {
         struct fixture *f = begin(texts[i]);
-        assert_false(get(f->store, "key", in_ms(5 * SECOND_MS), &f->err));
-        assert_int_equal(f->err.code, ERROR_UNAVAILABLE);
+        assert_fails(f->err, ERROR_UNAVAILABLE,
+                     get(f->store, "key", in_ms(5 * SECOND_MS), &f->err));
         end(f);
     }
 }
 
-static void what_libs3_cannot_hold_is_refused(void **state)
+TEST(what_libs3_cannot_hold_is_refused)
 {
     struct fixture *f = begin(OK_HELLO);
     char type[121];
 
-    (void)state;
     memset(type, 't', sizeof(type));
     type[120] = '\0';
     struct store_put puts[] = {
@@ -507,8 +486,7 @@ static void what_libs3_cannot_hold_is_refused(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(puts); i++) {
         puts[i].key = "key";
         puts[i].deadline_ms = in_ms(5 * SECOND_MS);
-        assert_false(store_put(f->store, &puts[i], NULL, &f->err));
-        assert_int_equal(f->err.code, ERROR_BAD_REQUEST);
+        assert_fails(f->err, ERROR_BAD_REQUEST, store_put(f->store, &puts[i], NULL, &f->err));
     }
     assert_int_equal(f->server.requests, 0);
     end(f);
@@ -521,30 +499,26 @@ static void *cut_soon(void *ctx)
     return NULL;
 }
 
-static void silence_ends_at_the_deadline_or_the_cut(void **state)
+TEST(silence_ends_at_the_deadline_or_the_cut)
 {
     struct fixture *f = begin(NULL);
     pthread_t thread;
     int64_t began_ms = clock_monotonic_ms();
 
-    (void)state;
-    assert_false(get(f->store, "key", in_ms(300), &f->err));
-    assert_int_equal(f->err.code, ERROR_DEADLINE);
+    assert_fails(f->err, ERROR_DEADLINE, get(f->store, "key", in_ms(300), &f->err));
     assert_in_range(clock_monotonic_ms() - began_ms, 300, 800);
     began_ms = clock_monotonic_ms();
     assert_int_equal(pthread_create(&thread, NULL, cut_soon, &f->cut), 0);
-    assert_false(put(f->store, "key", NULL, &f->err));
-    assert_int_equal(f->err.code, ERROR_DEADLINE);
+    assert_fails(f->err, ERROR_DEADLINE, put(f->store, "key", NULL, &f->err));
     assert_in_range(clock_monotonic_ms() - began_ms, 150, 1500);
     pthread_join(thread, NULL);
     end(f);
 }
 
-static void a_kept_connection_that_was_closed_is_replaced(void **state)
+TEST(a_kept_connection_that_was_closed_is_replaced)
 {
     struct fixture *f = begin(OK_HELLO);
 
-    (void)state;
     f->server.close = true;
     for (int i = 0; i < 5; i++) {
         assert_true(get(f->store, "key", in_ms(5 * SECOND_MS), &f->err));
@@ -554,11 +528,10 @@ static void a_kept_connection_that_was_closed_is_replaced(void **state)
     end(f);
 }
 
-static void connections_are_kept(void **state)
+TEST(connections_are_kept)
 {
     struct fixture *f = begin(OK_HELLO);
 
-    (void)state;
     for (int i = 0; i < 5; i++)
         assert_true(get(f->store, "key", in_ms(5 * SECOND_MS), &f->err));
     assert_int_equal(f->server.connections, 1);
@@ -566,12 +539,11 @@ static void connections_are_kept(void **state)
 }
 
 /* select() and its sets end at 1,024. */
-static void descriptors_of_any_number(void **state)
+TEST(descriptors_of_any_number)
 {
     struct rlimit limit;
     int fds[1100];
 
-    (void)state;
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
     struct rlimit more = limit;
     more.rlim_cur = 2048 < limit.rlim_max ? 2048 : limit.rlim_max;
@@ -603,13 +575,12 @@ static void *work(void *ctx)
     return (void *)failures;
 }
 
-static void many_threads_at_once(void **state)
+TEST(many_threads_at_once)
 {
     struct fixture *f = begin(OK_HELLO);
     pthread_t threads[16];
     void *failures;
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
         assert_int_equal(pthread_create(&threads[i], NULL, work, f), 0);
     for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
@@ -620,7 +591,7 @@ static void many_threads_at_once(void **state)
     end(f); /* which checks all signatures */
 }
 
-static void what_libs3_cannot_do_is_refused_at_start(void **state)
+TEST(what_libs3_cannot_do_is_refused_at_start)
 {
     static const char long_text[] =
         "0123456789012345678901234567890123456789012345678901234567890123456789012345";
@@ -640,7 +611,6 @@ static void what_libs3_cannot_do_is_refused_at_start(void **state)
     };
     struct fixture *f = begin(OK_HELLO);
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         f->err = (struct error){0};
         assert_null(open_store(f, cases[i].options));
@@ -651,29 +621,4 @@ static void what_libs3_cannot_do_is_refused_at_start(void **state)
     end(f);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(puts_are_signed),
-        cmocka_unit_test(keys_are_encoded_as_rfc_3986_has_it),
-        cmocka_unit_test(longest_keys_fit),
-        cmocka_unit_test(virtual_addressing),
-        cmocka_unit_test(if_absent_asks_first),
-        cmocka_unit_test(ranges_are_asked_for),
-        cmocka_unit_test(listing),
-        cmocka_unit_test(faults_end_in_the_right_error),
-        cmocka_unit_test(redirects_are_not_followed),
-        cmocka_unit_test(no_proxy_from_the_environment),
-        cmocka_unit_test(replies_with_many_parts),
-        cmocka_unit_test(what_libs3_cannot_hold_is_refused),
-        cmocka_unit_test(silence_ends_at_the_deadline_or_the_cut),
-        cmocka_unit_test(a_kept_connection_that_was_closed_is_replaced),
-        cmocka_unit_test(connections_are_kept),
-        cmocka_unit_test(descriptors_of_any_number),
-        cmocka_unit_test(many_threads_at_once),
-        cmocka_unit_test(what_libs3_cannot_do_is_refused_at_start),
-    };
-
-    signal(SIGPIPE, SIG_IGN);
-    return cmocka_run_group_tests_name("libs3", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,13 +1,8 @@
 /* store/sigv4 against the signatures that AWS published, and against botocore's where those say
  * nothing about S3's paths. */
+#include "../test_cases.h"
 #include "base/strings.h"
 #include "store/bucket/sigv4.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 enum { HEADERS_MAX = 5 };
 
@@ -266,24 +261,21 @@ static void check_vector(const struct origin *o, const struct vector *v)
     buffer_done(&authorization);
 }
 
-static void test_s3_manual(void **state)
+TEST(test_s3_manual)
 {
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(s3_manual_vectors); i++)
         check_vector(&s3_manual, &s3_manual_vectors[i]);
 }
 
-static void test_general_suite(void **state)
+TEST(test_general_suite)
 {
-    (void)state;
     assert_int_equal(ARRAY_SIZE(suite_vectors), 31);
     for (size_t i = 0; i < ARRAY_SIZE(suite_vectors); i++)
         check_vector(&suite, &suite_vectors[i]);
 }
 
-static void test_botocore(void **state)
+TEST(test_botocore)
 {
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(botocore_vectors); i++)
         check_vector(&botocore, &botocore_vectors[i]);
 }
@@ -297,9 +289,8 @@ static const struct sigv4_request get_object = {
     .time_s = 1369353600,
 };
 
-static void test_whole_text(void **state)
+TEST(test_whole_text)
 {
-    (void)state;
     struct error err = {0};
     struct buffer out = BUFFER_MAX(4096);
     struct sigv4_request r = get_object;
@@ -319,9 +310,8 @@ static void test_whole_text(void **state)
     buffer_done(&out);
 }
 
-static void test_dates(void **state)
+TEST(test_dates)
 {
-    (void)state;
     static const struct {
         int64_t time_s;
         const char *text;
@@ -366,9 +356,8 @@ static char *filled(size_t len)
     return s;
 }
 
-static void test_too_large(void **state)
+TEST(test_too_large)
 {
-    (void)state;
     struct sigv4_header headers[65];
     struct sigv4_request r = get_object;
     struct sigv4_key key = s3_manual.key;
@@ -407,9 +396,8 @@ static void test_too_large(void **state)
     free(huge);
 }
 
-static void test_what_fits(void **state)
+TEST(test_what_fits)
 {
-    (void)state;
     struct error err = {0};
     struct sigv4_header headers[60];
     struct sigv4_request r = get_object;
@@ -432,9 +420,8 @@ static void test_what_fits(void **state)
     free(large);
 }
 
-static void test_malformed(void **state)
+TEST(test_malformed)
 {
-    (void)state;
     static const char *const names[] = {"", "a b", "a:b", "a\nb", "\xC3\xBC"};
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
@@ -458,14 +445,4 @@ static void test_malformed(void **state)
     expect_refusal(&key, &r, ERROR_BAD_REQUEST);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_s3_manual), cmocka_unit_test(test_general_suite),
-        cmocka_unit_test(test_botocore),  cmocka_unit_test(test_whole_text),
-        cmocka_unit_test(test_dates),     cmocka_unit_test(test_too_large),
-        cmocka_unit_test(test_what_fits), cmocka_unit_test(test_malformed),
-    };
-
-    return cmocka_run_group_tests_name("sigv4", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,18 +1,12 @@
 /* The store interface on a directory: what it keeps, what it refuses, and what happens when the
  * disk is full, read-only, or the process is killed. */
+#include "../test_cases.h"
 #include "../test_folder.h"
-#include "../test_skip.h"
 #include "base/clock.h"
 #include "base/strings.h"
 #include "base/xmalloc.h"
 #include "store/store.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -20,7 +14,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -100,8 +93,7 @@ static void expect_absent(struct fixture *f, const char *key)
 {
     CLEANUP(buffer_done) struct buffer data = {0};
 
-    assert_false(get(f, key, &data));
-    assert_int_equal(f->err.code, ERROR_NOT_FOUND);
+    assert_fails(f->err, ERROR_NOT_FOUND, get(f, key, &data));
 }
 
 static const char *path_of(const struct fixture *f, const char *name)
@@ -139,9 +131,8 @@ static void end(struct fixture *f)
     store_free(f->store);
 }
 
-static void test_round_trip(void **state)
+TEST(test_round_trip)
 {
-    (void)state;
     static const char *const keys[] = {
         "a.jpg", "in/the/deep.jpg", "a b", "100%", "ü?#+&\\", "..a", "-rf", "*", "tmp", ".tmpx"};
     struct fixture f;
@@ -166,9 +157,8 @@ static void test_round_trip(void **state)
     end(&f);
 }
 
-static void test_if_absent_keeps_and_put_replaces(void **state)
+TEST(test_if_absent_keeps_and_put_replaces)
 {
-    (void)state;
     struct fixture f;
     struct store_info before = {0};
     struct store_info after = {0};
@@ -191,9 +181,8 @@ static void test_if_absent_keeps_and_put_replaces(void **state)
     end(&f);
 }
 
-static void test_invalid_types(void **state)
+TEST(test_invalid_types)
 {
-    (void)state;
     static const char *const types[] = {"", "a\r\nb", "ü"};
     struct fixture f;
     struct store_put p = {.key = "k", .content_type = "a/b", .deadline_ms = soon()};
@@ -202,16 +191,14 @@ static void test_invalid_types(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
         f.err.code = ERROR_NONE;
         p.content_type = types[i];
-        assert_false(store_put(f.store, &p, NULL, &f.err));
-        assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
+        assert_fails(f.err, ERROR_BAD_REQUEST, store_put(f.store, &p, NULL, &f.err));
     }
     expect_absent(&f, "k");
     end(&f);
 }
 
-static void test_ranges_and_limits(void **state)
+TEST(test_ranges_and_limits)
 {
-    (void)state;
     static const struct {
         uint64_t offset, length;
         size_t max_bytes;
@@ -253,14 +240,12 @@ static void test_ranges_and_limits(void **state)
     assert_int_equal(data.len, 13);
     struct store_get bounded = {.key = "k", .max_bytes = 9, .deadline_ms = soon()};
     CLEANUP(buffer_done) struct buffer roomy = BUFFER_MAX(1000);
-    assert_false(store_get(f.store, &bounded, &roomy, NULL, &f.err));
-    assert_int_equal(f.err.code, ERROR_TOO_LARGE);
+    assert_fails(f.err, ERROR_TOO_LARGE, store_get(f.store, &bounded, &roomy, NULL, &f.err));
     end(&f);
 }
 
-static void test_refused_keys(void **state)
+TEST(test_refused_keys)
 {
-    (void)state;
     char long_segment[300] = "";
     char deep[200] = "";
     struct fixture f;
@@ -279,12 +264,9 @@ static void test_refused_keys(void **state)
         if (put(&f, bad[i], "x"))
             fail_msg("put '%s'", bad[i]);
         assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
-        assert_false(get(&f, bad[i], &data));
-        assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
-        assert_false(store_head(f.store, bad[i], soon(), &info, &f.err));
-        assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
-        assert_false(store_delete(f.store, bad[i], soon(), &f.err));
-        assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
+        assert_fails(f.err, ERROR_BAD_REQUEST, get(&f, bad[i], &data));
+        assert_fails(f.err, ERROR_BAD_REQUEST, store_head(f.store, bad[i], soon(), &info, &f.err));
+        assert_fails(f.err, ERROR_BAD_REQUEST, store_delete(f.store, bad[i], soon(), &f.err));
     }
     assert_int_equal(entries_in(f.root), 1); /* .tmp */
     assert_true(put(&f, long_segment + 1, "255"));
@@ -293,21 +275,17 @@ static void test_refused_keys(void **state)
     end(&f);
 }
 
-static void test_conflicting_keys(void **state)
+TEST(test_conflicting_keys)
 {
-    (void)state;
     struct fixture f;
     bool existed;
 
     begin(&f);
     assert_true(put(&f, "a", "1"));
-    assert_false(put(&f, "a/b", "2"));
-    assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
+    assert_fails(f.err, ERROR_BAD_REQUEST, put(&f, "a/b", "2"));
     assert_true(put(&f, "d/e", "3"));
-    assert_false(put(&f, "d", "4"));
-    assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
-    assert_false(put_bytes(&f, "d", bytes_from_str("4"), true, &existed));
-    assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
+    assert_fails(f.err, ERROR_BAD_REQUEST, put(&f, "d", "4"));
+    assert_fails(f.err, ERROR_BAD_REQUEST, put_bytes(&f, "d", bytes_from_str("4"), true, &existed));
     expect_absent(&f, "d");
     expect_absent(&f, "a/b");
     assert_true(store_delete(f.store, "d", soon(), &f.err)); /* no object: nothing happens */
@@ -319,15 +297,12 @@ static void test_conflicting_keys(void **state)
 
 static bool note_any(void *ctx, const char *key, uint64_t size)
 {
-    (void)key;
-    (void)size;
     *(bool *)ctx = true;
     return true;
 }
 
-static void test_links_lead_nowhere(void **state)
+TEST(test_links_lead_nowhere)
 {
-    (void)state;
     static const char *const links[] = {"out.jpg", "dir/secret", "dangling", "inside",
                                         "loop",    "pipe",       "dir/new"};
     struct fixture f;
@@ -347,8 +322,8 @@ static void test_links_lead_nowhere(void **state)
     assert_int_equal(mkfifo(path_of(&f, "pipe"), 0666), 0);
     for (size_t i = 0; i < ARRAY_SIZE(links); i++) {
         expect_absent(&f, links[i]);
-        assert_false(put_bytes(&f, links[i], bytes_from_str("x"), true, &existed));
-        assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
+        assert_fails(f.err, ERROR_BAD_REQUEST,
+                     put_bytes(&f, links[i], bytes_from_str("x"), true, &existed));
         assert_true(store_delete(f.store, links[i], soon(), &f.err));
     }
     assert_true(store_list(f.store, "", soon(), note_any, &any, &f.err));
@@ -385,9 +360,8 @@ static void *race_main(void *ctx)
     return NULL;
 }
 
-static void test_if_absent_has_one_winner(void **state)
+TEST(test_if_absent_has_one_winner)
 {
-    (void)state;
     enum { RACERS = 16 };
 
     for (int round = 0; round < 5; round++) {
@@ -443,9 +417,8 @@ static void *read_main(void *ctx)
     return NULL;
 }
 
-static void test_replacing_is_atomic(void **state)
+TEST(test_replacing_is_atomic)
 {
-    (void)state;
     static uint8_t bytes[MIX_SIZE];
     struct fixture f;
     struct reader reader = {.f = &f};
@@ -468,7 +441,6 @@ static void test_replacing_is_atomic(void **state)
 
 static bool check_whole(void *ctx, const char *key, uint64_t size)
 {
-    (void)key;
     if (size != MIX_SIZE)
         fail_msg("a partial object of %llu bytes", (unsigned long long)size);
     *(int *)ctx += 1;
@@ -488,10 +460,8 @@ static void put_until_killed(struct fixture *f, int report)
     }
 }
 
-static void test_kill_leaves_whole_objects(void **state)
+TEST(test_kill_leaves_whole_objects)
 {
-    (void)state;
-
     for (int round = 0; round < 15; round++) {
         struct fixture f;
         int channel[2];
@@ -520,9 +490,8 @@ static void test_kill_leaves_whole_objects(void **state)
     }
 }
 
-static void test_stale_temporaries_are_removed(void **state)
+TEST(test_stale_temporaries_are_removed)
 {
-    (void)state;
     struct fixture f;
     struct timespec old[2] = {{.tv_sec = time(NULL) - 3700}, {.tv_sec = time(NULL) - 3700}};
 
@@ -558,9 +527,8 @@ static void expect_unavailable(struct fixture *f, bool if_absent, size_t size, c
     assert_int_equal(entries_in(path_of(f, ".tmp")), 0);
 }
 
-static void test_file_size_limit(void **state)
+TEST(test_file_size_limit)
 {
-    (void)state;
     struct fixture f;
     struct rlimit old;
 
@@ -582,9 +550,8 @@ static void mount_or_skip(const char *path, const char *options)
     SKIP("cannot mount a tmpfs");
 }
 
-static void test_disk_full(void **state)
+TEST(test_disk_full)
 {
-    (void)state;
     static uint8_t half[600000];
     struct fixture f;
     bool existed = false;
@@ -607,9 +574,8 @@ static void test_disk_full(void **state)
     umount2(f.root, MNT_DETACH);
 }
 
-static void test_read_only(void **state)
+TEST(test_read_only)
 {
-    (void)state;
     struct fixture f;
     CLEANUP_FREE char *url = NULL;
 
@@ -621,8 +587,7 @@ static void test_read_only(void **state)
     assert_int_equal(mount(NULL, f.root, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
     expect_unavailable(&f, true, 10, "Read-only");
     expect_unavailable(&f, false, 10, "Read-only");
-    assert_false(store_delete(f.store, "k", soon(), &f.err));
-    assert_int_equal(f.err.code, ERROR_UNAVAILABLE);
+    assert_fails(f.err, ERROR_UNAVAILABLE, store_delete(f.store, "k", soon(), &f.err));
     expect_text(&f, "k", "kept");
     end(&f);
     umount2(f.root, MNT_DETACH);
@@ -665,9 +630,8 @@ static int list_count(struct fixture *f, const char *prefix, int stop_after)
     return s.count;
 }
 
-static void test_listing(void **state)
+TEST(test_listing)
 {
-    (void)state;
     static const char *const keys[] = {"a1", "a2", "a/3", "a/4", "a/b/5", "ab/6", "b 7", "ü/8"};
     struct fixture f;
     bool any = false;
@@ -690,17 +654,16 @@ static void test_listing(void **state)
     assert_int_equal(list_count(&f, "none/at/all", 0), 0);
     assert_int_equal(list_count(&f, "ü", 0), 1);
     assert_int_equal(list_count(&f, "a/b/", 1), 1);
-    assert_false(store_list(f.store, "a/../", soon(), note_any, &any, &f.err));
-    assert_int_equal(f.err.code, ERROR_BAD_REQUEST);
+    assert_fails(f.err, ERROR_BAD_REQUEST,
+                 store_list(f.store, "a/../", soon(), note_any, &any, &f.err));
     assert_false(store_list(f.store, ".tmp/", soon(), note_any, &any, &f.err));
     assert_false(any);
     assert_int_equal(unlink(path_of(&f, ".tmp/9")), 0);
     end(&f);
 }
 
-static void test_deleting(void **state)
+TEST(test_deleting)
 {
-    (void)state;
     struct fixture f;
 
     begin(&f);
@@ -714,9 +677,8 @@ static void test_deleting(void **state)
     end(&f);
 }
 
-static void test_deadline(void **state)
+TEST(test_deadline)
 {
-    (void)state;
     struct fixture f;
     struct store_put p = {.key = "k", .content_type = "a/b", .deadline_ms = clock_monotonic_ms()};
     bool any = false;
@@ -724,10 +686,9 @@ static void test_deadline(void **state)
     int64_t known_ms;
 
     begin(&f);
-    assert_false(store_put(f.store, &p, NULL, &f.err));
-    assert_int_equal(f.err.code, ERROR_DEADLINE);
-    assert_false(store_list(f.store, "", p.deadline_ms, note_any, &any, &f.err));
-    assert_int_equal(f.err.code, ERROR_DEADLINE);
+    assert_fails(f.err, ERROR_DEADLINE, store_put(f.store, &p, NULL, &f.err));
+    assert_fails(f.err, ERROR_DEADLINE,
+                 store_list(f.store, "", p.deadline_ms, note_any, &any, &f.err));
     store_health(f.store, &failures, &known_ms);
     assert_int_equal(failures, 0); /* the caller was late, not the storage */
     assert_int_equal(known_ms, 0);
@@ -735,9 +696,8 @@ static void test_deadline(void **state)
     end(&f);
 }
 
-static void test_health(void **state)
+TEST(test_health)
 {
-    (void)state;
     struct fixture f;
     struct rlimit old;
     unsigned failures;
@@ -773,39 +733,13 @@ static int set_up(void **state)
 {
     char name[TEST_FOLDER_MAX];
 
-    (void)state;
     may_mount = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
     return test_folder_make(name) != 0 || realpath(name, folder) == NULL;
 }
 
 static int tear_down(void **state)
 {
-    (void)state;
     return test_folder_remove(folder);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_if_absent_keeps_and_put_replaces),
-        cmocka_unit_test(test_invalid_types),
-        cmocka_unit_test(test_ranges_and_limits),
-        cmocka_unit_test(test_refused_keys),
-        cmocka_unit_test(test_conflicting_keys),
-        cmocka_unit_test(test_links_lead_nowhere),
-        cmocka_unit_test(test_if_absent_has_one_winner),
-        cmocka_unit_test(test_replacing_is_atomic),
-        cmocka_unit_test(test_kill_leaves_whole_objects),
-        cmocka_unit_test(test_stale_temporaries_are_removed),
-        cmocka_unit_test(test_file_size_limit),
-        cmocka_unit_test(test_disk_full),
-        cmocka_unit_test(test_read_only),
-        cmocka_unit_test(test_listing),
-        cmocka_unit_test(test_deleting),
-        cmocka_unit_test(test_deadline),
-        cmocka_unit_test(test_health),
-    };
-
-    return cmocka_run_group_tests_name("store_file", tests, set_up, tear_down);
-}
+TEST_MAIN(set_up, tear_down)

@@ -1,17 +1,10 @@
 /* Keys and object URIs of every kind of store, and what STORAGE_URL may say. */
+#include "../test_cases.h"
 #include "../test_folder.h"
 #include "store/driver.h"
 #include "store/store.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <limits.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 
 static char folder[PATH_MAX];
@@ -34,9 +27,8 @@ static const char *repeat(char c, size_t n)
     return text;
 }
 
-static void test_keys(void **state)
+TEST(test_keys)
 {
-    (void)state;
     static const char *const good[] = {
         "a",    "a/b.jpg", "...", ".a",       "a/..b",  "a/b..",
         "a//b", "/a",      "a/",  "%2e%2e/x", "ü ?#+%", "a\\..\\b",
@@ -78,9 +70,8 @@ static void test_keys(void **state)
     assert_false(store_key_check(repeat('k', STORE_KEY_MAX + 1), &err));
 }
 
-static void test_round_trips(void **state)
+TEST(test_round_trips)
 {
-    (void)state;
     static const char *const keys[] = {
         "a.jpg", "a b/c",        "100%",        "%41",  "a+b",  "grün/日本", "who?", "#1",
         "a?b#c", "&=;,@:!$'()*", "\"<>\\^`{|}", "~._-", "a//b", "a/",        "/a",   "[x]",
@@ -107,9 +98,8 @@ static void test_round_trips(void **state)
     }
 }
 
-static void test_formatting(void **state)
+TEST(test_formatting)
 {
-    (void)state;
     struct store file = fake(STORE_SCHEME_FILE, "/data/my objects", "");
     char uri[STORE_URI_MAX];
     struct error err = {0};
@@ -119,10 +109,8 @@ static void test_formatting(void **state)
     struct store s3 = fake(STORE_SCHEME_S3, "bucket", "in/");
     assert_true(store_uri(&s3, "in/a b/ü%+?#.jpg", uri, &err));
     assert_string_equal(uri, "s3://bucket/in/a b/ü%+?#.jpg"); /* raw: never encoded */
-    assert_false(store_uri(&s3, "out/a", uri, &err));
-    assert_int_equal(err.code, ERROR_FORBIDDEN);
-    assert_false(store_uri(&s3, "in/../out/a", uri, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_FORBIDDEN, store_uri(&s3, "out/a", uri, &err));
+    assert_fails(err, ERROR_BAD_REQUEST, store_uri(&s3, "in/../out/a", uri, &err));
     struct store longest = fake(STORE_SCHEME_FILE, "/r", "");
     assert_true(store_uri(&longest, repeat(' ', STORE_KEY_MAX), uri, &err));
     assert_int_equal(strlen(uri), strlen("file:///r/") + 3 * STORE_KEY_MAX);
@@ -147,9 +135,8 @@ static void check_parsing(const struct store *store, const struct parsed *cases,
     }
 }
 
-static void test_parsing_file_uris(void **state)
+TEST(test_parsing_file_uris)
 {
-    (void)state;
     struct store store = fake(STORE_SCHEME_FILE, "/srv/o b", "");
     static const struct parsed cases[] = {
         {"file:///srv/o%20b/a.jpg", ERROR_NONE, "a.jpg"},
@@ -190,13 +177,11 @@ static void test_parsing_file_uris(void **state)
     assert_false(store_key_of_uri(&store, repeat('a', STORE_URI_MAX), key, &err));
     char uri[9000];
     snprintf(uri, sizeof(uri), "file:///srv/o%%20b/%s", repeat('k', STORE_KEY_MAX + 1));
-    assert_false(store_key_of_uri(&store, uri, key, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, store_key_of_uri(&store, uri, key, &err));
 }
 
-static void test_parsing_bucket_uris(void **state)
+TEST(test_parsing_bucket_uris)
 {
-    (void)state;
     struct store store = fake(STORE_SCHEME_S3, "bucket", "in/");
     static const struct parsed cases[] = {
         {"s3://bucket/in/a", ERROR_NONE, "in/a"},
@@ -248,9 +233,8 @@ static void expect_opens(const char *url, const char *uri_of_k)
     store_free(store);
 }
 
-static void test_storage_urls(void **state)
+TEST(test_storage_urls)
 {
-    (void)state;
     char url[PATH_MAX + 64];
     char uri[PATH_MAX + 64];
 
@@ -296,26 +280,12 @@ static int make_folder(void **state)
 {
     char name[TEST_FOLDER_MAX];
 
-    (void)state;
     return test_folder_make(name) != 0 || realpath(name, folder) == NULL;
 }
 
 static int remove_folder(void **state)
 {
-    (void)state;
     return chdir("/") != 0 || test_folder_remove(folder);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_round_trips),
-        cmocka_unit_test(test_formatting),
-        cmocka_unit_test(test_parsing_file_uris),
-        cmocka_unit_test(test_parsing_bucket_uris),
-        cmocka_unit_test(test_storage_urls),
-    };
-
-    return cmocka_run_group_tests_name("store_uri", tests, make_folder, remove_folder);
-}
+TEST_MAIN(make_folder, remove_folder)

@@ -1,11 +1,5 @@
+#include "../test_cases.h"
 #include "store/bucket/xml.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 struct seen {
     char text[4096];
@@ -26,12 +20,11 @@ static bool note(void *ctx, const char *path, const char *text, struct error *er
     return false;
 }
 
-static void test_elements_and_their_text(void **state)
+TEST(test_elements_and_their_text)
 {
     struct seen seen = {0};
     struct error err = {0};
 
-    (void)state;
     assert_true(
         xml_read(bytes_from_str("<?xml version='1.0'?>\n<A xmlns='urn:x'><B x='y'>one &amp; "
                                 "&#252;</B><C><B/>\n</C><![CDATA[<&]]></A>"),
@@ -39,19 +32,16 @@ static void test_elements_and_their_text(void **state)
     assert_string_equal(seen.text, "A/B=one & \xc3\xbc\nA/C/B=\nA/C=\n\nA=<&\n");
 }
 
-static void test_the_visitor_stops(void **state)
+TEST(test_the_visitor_stops)
 {
     const char *document = "<A><B>1</B><C>2</C></A>";
     struct seen seen = {.stop_at = "A/B"};
     struct error err = {0};
 
-    (void)state;
-    assert_false(xml_read(bytes_from_str(document), note, &seen, &err));
-    assert_int_equal(err.code, ERROR_NONE);
+    assert_fails(err, ERROR_NONE, xml_read(bytes_from_str(document), note, &seen, &err));
     assert_string_equal(seen.text, "A/B=1\n");
     seen.fail = true;
-    assert_false(xml_read(bytes_from_str(document), note, &seen, &err));
-    assert_int_equal(err.code, ERROR_BAD_REQUEST);
+    assert_fails(err, ERROR_BAD_REQUEST, xml_read(bytes_from_str(document), note, &seen, &err));
 }
 
 static void assert_refused(const char *document)
@@ -64,7 +54,7 @@ static void assert_refused(const char *document)
     assert_int_equal(err.code, ERROR_UNAVAILABLE);
 }
 
-static void test_what_is_refused(void **state)
+TEST(test_what_is_refused)
 {
     static char deep[20000], wide[20000];
     static const char *const bad[] = {
@@ -79,7 +69,6 @@ static void test_what_is_refused(void **state)
         "<!DOCTYPE A SYSTEM 'file:///etc/passwd'><A/>",
     };
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
         assert_refused(bad[i]);
     for (size_t i = 0; i < 1000; i++)
@@ -92,28 +81,16 @@ static void test_what_is_refused(void **state)
 }
 
 /* Expat ends an empty element that we have stopped at. */
-static void test_an_element_with_too_long_a_name(void **state)
+TEST(test_an_element_with_too_long_a_name)
 {
     char document[700] = "<A><";
     struct seen seen = {0};
     struct error err = {0};
 
-    (void)state;
     memset(document + 4, 'x', 600);
     strcat(document, "/></A>");
-    assert_false(xml_read(bytes_from_str(document), note, &seen, &err));
-    assert_int_equal(err.code, ERROR_UNAVAILABLE);
+    assert_fails(err, ERROR_UNAVAILABLE, xml_read(bytes_from_str(document), note, &seen, &err));
     assert_string_equal(seen.text, "");
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_elements_and_their_text),
-        cmocka_unit_test(test_the_visitor_stops),
-        cmocka_unit_test(test_what_is_refused),
-        cmocka_unit_test(test_an_element_with_too_long_a_name),
-    };
-
-    return cmocka_run_group_tests_name("xml", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,15 +1,11 @@
 /* Image work in a process that says what it likes: one that was taken over. */
+#include "../test_cases.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "workers/image_worker.h"
 
 #include <math.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 enum { SIDE = 8, TENSOR = 3 * SIDE * SIDE };
 
@@ -33,8 +29,6 @@ static bool run_script(void *state, const struct sandbox_request *request,
 {
     struct script script;
 
-    (void)state;
-    (void)err;
     calls++;
     memcpy(&script, request->input.data, sizeof(script));
     if (script.exit_memory)
@@ -101,13 +95,12 @@ static bool transform(const struct script *script, const void *output, struct im
     return image_worker_transform(worker, &job, ret, err);
 }
 
-static void an_honest_answer_is_taken(void **state)
+TEST(an_honest_answer_is_taken)
 {
     struct script script = good_transform();
     struct image_result result = {0};
     struct error err = {0};
 
-    (void)state;
     if (!transform(&script, jpeg, &result, &err))
         fail_msg("%s", err.message);
     assert_int_equal(result.width, 10);
@@ -122,20 +115,18 @@ static void expect_rejection(const struct script *script, const void *output)
     struct image_result result = {0};
     struct error err = {0};
 
-    assert_false(transform(script, output, &result, &err));
-    assert_int_equal(err.code, ERROR_BAD_IMAGE);
+    assert_fails(err, ERROR_BAD_IMAGE, transform(script, output, &result, &err));
     assert_null(result.data);
     an_honest_answer_is_taken(NULL);
 }
 
-static void what_cannot_be_is_refused(void **state)
+TEST(what_cannot_be_is_refused)
 {
     static const int sizes[][2] = {
         {0, 1}, {1, 0}, {-1, -1}, {65536, 1}, {1, 65536}, {65535, 65535}, {4001, 4000}, {-5, 3},
     };
     struct script script;
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
         script = good_transform();
         script.answer.width = sizes[i][0];
@@ -163,12 +154,11 @@ static void what_cannot_be_is_refused(void **state)
     expect_rejection(&script, jpeg);
 }
 
-static void stages_are_seconds_of_the_call(void **state)
+TEST(stages_are_seconds_of_the_call)
 {
     static const double said[] = {NAN, INFINITY, -INFINITY, 1e300, -5};
     struct script script = good_transform();
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(said); i++) {
         struct image_result result = {0};
         struct error err = {0};
@@ -182,14 +172,13 @@ static void stages_are_seconds_of_the_call(void **state)
     }
 }
 
-static void a_tensor_is_whole_or_none(void **state)
+TEST(a_tensor_is_whole_or_none)
 {
     static uint8_t space[sizeof(struct script) + TENSOR];
     static uint8_t sent[TENSOR];
     static float values[TENSOR + 1];
     struct image_tensor tensor = {.values = values};
 
-    (void)state;
     for (int i = 0; i < TENSOR; i++)
         sent[i] = (uint8_t)i;
     values[TENSOR] = 4711;
@@ -209,12 +198,11 @@ static void a_tensor_is_whole_or_none(void **state)
 }
 
 /* One that was taken over is not there for ever. */
-static void a_process_serves_so_many_calls(void **state)
+TEST(a_process_serves_so_many_calls)
 {
     struct script script = good_transform();
     int most = 0, last = 0;
 
-    (void)state;
     script.answer.width = -1;
     for (int i = 0; i < 10050 && last >= most; i++) {
         struct image_result result = {0};
@@ -232,13 +220,6 @@ static void a_process_serves_so_many_calls(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_honest_answer_is_taken),
-        cmocka_unit_test(what_cannot_be_is_refused),
-        cmocka_unit_test(stages_are_seconds_of_the_call),
-        cmocka_unit_test(a_tensor_is_whole_or_none),
-        cmocka_unit_test(a_process_serves_so_many_calls),
-    };
     struct error err = {0};
 
     options.sandbox = sandbox_start(&code, &err);
@@ -247,7 +228,7 @@ int main(void)
         return 1;
     }
     log_init("test", LOG_ERROR, LOG_TEXT);
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(test_cases, NULL, NULL);
     image_worker_free(worker);
     sandbox_stop(options.sandbox);
     return failed;

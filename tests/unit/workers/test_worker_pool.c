@@ -1,15 +1,11 @@
+#include "../test_cases.h"
 #include "base/clock.h"
 #include "workers/worker_pool.h"
 
 #include <pthread.h>
 #include <semaphore.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 enum { FAR_MS = 60000, CALLERS_MAX = 16 };
 
@@ -40,8 +36,6 @@ static bool hold(void *state, void *arg, const atomic_bool *cancelled, struct er
 {
     struct held *held = arg;
 
-    (void)state;
-    (void)err;
     sem_post(&held->running);
     while (sem_trywait(&held->go) != 0 && !(held->cancelled = atomic_load(cancelled)))
         usleep(1000);
@@ -93,20 +87,16 @@ static void wait_for_depth(struct worker_pool *pool, int depth)
 
 static bool add_one(void *state, void *arg, const atomic_bool *cancelled, struct error *err)
 {
-    (void)state;
-    (void)err;
-    (void)cancelled;
     atomic_fetch_add((atomic_int *)arg, 1);
     return true;
 }
 
-static void jobs_run(void **state)
+TEST(jobs_run)
 {
     struct worker_pool *pool = pool_of(2, 1);
     struct error err = {0};
     atomic_int count = 0;
 
-    (void)state;
     for (int i = 0; i < 1000; i++)
         assert_true(worker_pool_run(pool, &(struct pool_job){.run = add_one, .arg = &count},
                                     clock_monotonic_ms() + FAR_MS, &err));
@@ -116,7 +106,7 @@ static void jobs_run(void **state)
     worker_pool_free(pool);
 }
 
-static void the_queue_is_bounded(void **state)
+TEST(the_queue_is_bounded)
 {
     struct worker_pool *pool = pool_of(1, 2);
     struct caller callers[3];
@@ -124,7 +114,6 @@ static void the_queue_is_bounded(void **state)
     struct error err = {0};
     int64_t deadline = clock_monotonic_ms() + FAR_MS;
 
-    (void)state;
     for (size_t i = 0; i < 3; i++) {
         held_init(&held[i]);
         call(&callers[i], pool, hold, &held[i], deadline);
@@ -134,9 +123,9 @@ static void the_queue_is_bounded(void **state)
     }
     assert_true(worker_pool_is_full(pool));
     assert_int_equal(worker_pool_busy(pool), 1);
-    assert_false(
+    assert_fails(
+        err, ERROR_OVERLOADED,
         worker_pool_run(pool, &(struct pool_job){.run = hold, .arg = &held[0]}, deadline, &err));
-    assert_int_equal(err.code, ERROR_OVERLOADED);
     for (size_t i = 0; i < 3; i++)
         sem_post(&held[i].go);
     for (size_t i = 0; i < 3; i++) {
@@ -148,13 +137,12 @@ static void the_queue_is_bounded(void **state)
     worker_pool_free(pool);
 }
 
-static void idle_workers_take_a_burst_beyond_the_queue(void **state)
+TEST(idle_workers_take_a_burst_beyond_the_queue)
 {
     struct worker_pool *pool = pool_of(4, 1);
     struct caller callers[5];
     struct held held[5];
 
-    (void)state;
     for (size_t i = 0; i < 5; i++) {
         held_init(&held[i]);
         call(&callers[i], pool, hold, &held[i], clock_monotonic_ms() + FAR_MS);
@@ -171,7 +159,7 @@ static void idle_workers_take_a_burst_beyond_the_queue(void **state)
     worker_pool_free(pool);
 }
 
-static void a_deadline_in_the_queue_withdraws_the_job(void **state)
+TEST(a_deadline_in_the_queue_withdraws_the_job)
 {
     struct worker_pool *pool = pool_of(1, 4);
     struct caller first, last;
@@ -179,19 +167,18 @@ static void a_deadline_in_the_queue_withdraws_the_job(void **state)
     struct error err = {0};
     atomic_int ran = 0, late = 0;
 
-    (void)state;
     held_init(&held);
     call(&first, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
     sem_wait(&held.running);
     int64_t begun = clock_monotonic_ms();
-    assert_false(
+    assert_fails(
+        err, ERROR_DEADLINE,
         worker_pool_run(pool, &(struct pool_job){.run = add_one, .arg = &late}, begun + 50, &err));
-    assert_int_equal(err.code, ERROR_DEADLINE);
     assert_true(clock_monotonic_ms() - begun >= 50);
     assert_int_equal(worker_pool_queue_depth(pool), 0);
     /* already over: never queued for long, never run */
-    assert_false(worker_pool_run(pool, &(struct pool_job){.run = add_one, .arg = &late}, 0, &err));
-    assert_int_equal(err.code, ERROR_DEADLINE);
+    assert_fails(err, ERROR_DEADLINE,
+                 worker_pool_run(pool, &(struct pool_job){.run = add_one, .arg = &late}, 0, &err));
     /* the queue is still whole: what comes after is run */
     call(&last, pool, add_one, &ran, clock_monotonic_ms() + FAR_MS);
     wait_for_depth(pool, 1);
@@ -204,13 +191,12 @@ static void a_deadline_in_the_queue_withdraws_the_job(void **state)
     worker_pool_free(pool);
 }
 
-static void a_running_job_is_cancelled_at_its_deadline(void **state)
+TEST(a_running_job_is_cancelled_at_its_deadline)
 {
     struct worker_pool *pool = pool_of(1, 1);
     struct held held;
     struct error err = {0};
 
-    (void)state;
     held_init(&held);
     int64_t deadline = clock_monotonic_ms() + 50;
     assert_true(
@@ -220,7 +206,7 @@ static void a_running_job_is_cancelled_at_its_deadline(void **state)
     worker_pool_free(pool);
 }
 
-static void cut_deadlines_reach_waiting_and_running_jobs(void **state)
+TEST(cut_deadlines_reach_waiting_and_running_jobs)
 {
     struct worker_pool *pool = pool_of(1, 2);
     struct caller running, waiting;
@@ -228,7 +214,6 @@ static void cut_deadlines_reach_waiting_and_running_jobs(void **state)
     struct error err = {0};
     atomic_int ran = 0;
 
-    (void)state;
     held_init(&held);
     call(&running, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
     sem_wait(&held.running);
@@ -262,14 +247,11 @@ static bool note_order(void *state, void *arg, const atomic_bool *cancelled, str
 {
     struct order *order = arg;
 
-    (void)state;
-    (void)err;
-    (void)cancelled;
     order->seen = atomic_fetch_add(order->next, 1);
     return true;
 }
 
-static void first_come_first_served(void **state)
+TEST(first_come_first_served)
 {
     struct worker_pool *pool = pool_of(1, CALLERS_MAX);
     struct caller first, callers[CALLERS_MAX];
@@ -277,7 +259,6 @@ static void first_come_first_served(void **state)
     struct held held;
     atomic_int next = 0;
 
-    (void)state;
     held_init(&held);
     call(&first, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
     sem_wait(&held.running);
@@ -314,13 +295,12 @@ static void run_small(struct worker_pool *pool)
     assert_int_equal(count, 1);
 }
 
-static void large_jobs_alone_use_every_worker(void **state)
+TEST(large_jobs_alone_use_every_worker)
 {
     struct worker_pool *pool = pool_of(3, 4);
     struct caller callers[3];
     struct held held[3];
 
-    (void)state;
     for (size_t i = 0; i < 3; i++) {
         held_init(&held[i]);
         call_large(&callers[i], pool, hold, &held[i], clock_monotonic_ms() + FAR_MS);
@@ -331,13 +311,12 @@ static void large_jobs_alone_use_every_worker(void **state)
     worker_pool_free(pool);
 }
 
-static void a_worker_is_kept_for_small_jobs_while_there_are_any(void **state)
+TEST(a_worker_is_kept_for_small_jobs_while_there_are_any)
 {
     struct worker_pool *pool = pool_of(2, 4);
     struct caller callers[2];
     struct held held[2];
 
-    (void)state;
     run_small(pool);
     int64_t last_small = clock_monotonic_ms();
     for (size_t i = 0; i < 2; i++) {
@@ -364,7 +343,7 @@ static bool nap_and_note(void *state, void *arg, const atomic_bool *cancelled, s
 }
 
 /* What a large job may use more: nothing while small ones come. */
-static void idle_workers_are_spare(void **state)
+TEST(idle_workers_are_spare)
 {
     struct worker_pool *pool = pool_of(3, 4);
     struct caller caller;
@@ -372,7 +351,6 @@ static void idle_workers_are_spare(void **state)
     int64_t before_ms;
     int spare;
 
-    (void)state;
     assert_int_equal(worker_pool_spare(pool), 3);
     held_init(&held);
     call_large(&caller, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
@@ -391,7 +369,7 @@ static void idle_workers_are_spare(void **state)
     worker_pool_free(pool);
 }
 
-static void small_jobs_come_between_large_ones(void **state)
+TEST(small_jobs_come_between_large_ones)
 {
     enum { LARGE = 2, ALL = 8 };
     struct worker_pool *pool = pool_of(1, ALL);
@@ -400,7 +378,6 @@ static void small_jobs_come_between_large_ones(void **state)
     struct held held;
     atomic_int next = 0;
 
-    (void)state;
     held_init(&held);
     call(&first, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
     sem_wait(&held.running);
@@ -429,9 +406,6 @@ struct flood {
 
 static bool nap(void *state, void *arg, const atomic_bool *cancelled, struct error *err)
 {
-    (void)state;
-    (void)err;
-    (void)cancelled;
     usleep(*(useconds_t *)arg);
     return true;
 }
@@ -451,9 +425,8 @@ static void *flood_main(void *arg)
 }
 
 /* Small jobs without end, more than the workers can do: large ones still get their share. */
-static void large_jobs_do_not_starve(void **state)
+TEST(large_jobs_do_not_starve)
 {
-    (void)state;
     for (int workers = 1; workers <= 3; workers++) {
         struct flood flood = {.pool = pool_of(workers, 64)};
         struct error err = {0};
@@ -473,7 +446,7 @@ static void large_jobs_do_not_starve(void **state)
     }
 }
 
-static void large_jobs_have_deadlines_too(void **state)
+TEST(large_jobs_have_deadlines_too)
 {
     struct worker_pool *pool = pool_of(2, 4);
     struct caller running, waiting;
@@ -481,16 +454,15 @@ static void large_jobs_have_deadlines_too(void **state)
     struct error err = {0};
     atomic_int ran = 0;
 
-    (void)state;
     run_small(pool);
     held_init(&held);
     call_large(&running, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
     sem_wait(&held.running);
     /* one worker is idle, but kept */
-    assert_false(worker_pool_run(pool,
+    assert_fails(err, ERROR_DEADLINE,
+                 worker_pool_run(pool,
                                  &(struct pool_job){.run = add_one, .arg = &ran, .large = true},
                                  clock_monotonic_ms() + 30, &err));
-    assert_int_equal(err.code, ERROR_DEADLINE);
     assert_int_equal(worker_pool_queue_depth(pool), 0);
     call_large(&waiting, pool, add_one, &ran, clock_monotonic_ms() + FAR_MS);
     wait_for_depth(pool, 1);
@@ -539,8 +511,6 @@ static bool look_at_niceness(void *state, void *arg, const atomic_bool *cancelle
 {
     struct niceness *niceness = arg;
 
-    (void)cancelled;
-    (void)err;
     niceness->value = getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid));
     niceness->state = state;
     return true;
@@ -572,14 +542,13 @@ static void call_with_memory(struct caller *caller, struct worker_pool *pool, st
 }
 
 /* It waits in the queue, where it holds no worker, and nothing large overtakes it. */
-static void large_jobs_wait_for_memory(void **state)
+TEST(large_jobs_wait_for_memory)
 {
     struct worker_pool *pool = pool_with_memory(4, 100);
     const int64_t deadline = clock_monotonic_ms() + FAR_MS;
     struct caller first, second, third, fourth;
     struct held held[4];
 
-    (void)state;
     call_with_memory(&first, pool, &held[0], 60, deadline);
     sem_wait(&held[0].running);
     call_with_memory(&second, pool, &held[1], 50, deadline);
@@ -601,14 +570,13 @@ static void large_jobs_wait_for_memory(void **state)
     worker_pool_free(pool);
 }
 
-static void what_is_larger_than_the_budget_runs_alone(void **state)
+TEST(what_is_larger_than_the_budget_runs_alone)
 {
     struct worker_pool *pool = pool_with_memory(2, 100);
     const int64_t deadline = clock_monotonic_ms() + FAR_MS;
     struct caller huge, next;
     struct held held[2];
 
-    (void)state;
     call_with_memory(&huge, pool, &held[0], 1000, deadline);
     sem_wait(&held[0].running);
     call_with_memory(&next, pool, &held[1], 1, deadline);
@@ -619,19 +587,17 @@ static void what_is_larger_than_the_budget_runs_alone(void **state)
     worker_pool_free(pool);
 }
 
-static void waiting_for_memory_ends_at_the_deadline(void **state)
+TEST(waiting_for_memory_ends_at_the_deadline)
 {
     struct worker_pool *pool = pool_with_memory(2, 100);
     struct caller first, late;
     struct held held[2];
 
-    (void)state;
     call_with_memory(&first, pool, &held[0], 100, clock_monotonic_ms() + FAR_MS);
     sem_wait(&held[0].running);
     call_with_memory(&late, pool, &held[1], 1, clock_monotonic_ms() + 30);
     pthread_join(late.thread, NULL);
-    assert_false(late.ok);
-    assert_int_equal(late.err.code, ERROR_DEADLINE);
+    assert_fails(late.err, ERROR_DEADLINE, late.ok);
     assert_int_equal(worker_pool_queue_depth(pool), 0);
     let_go(&first, &held[0]);
     worker_pool_free(pool);
@@ -663,9 +629,8 @@ static void call_scarce(struct caller *caller, struct worker_pool *pool, struct 
 }
 
 /* The others wait in the queue, where they hold no worker, and up nothing that is not scarce. */
-static void few_scarce_jobs_run_at_a_time(void **state)
+TEST(few_scarce_jobs_run_at_a_time)
 {
-    (void)state;
     for (int max = 1; max <= 2; max++) {
         enum { SCARCE = 5 };
         struct worker_pool *pool = pool_with_scarce(4, max);
@@ -697,25 +662,23 @@ static void few_scarce_jobs_run_at_a_time(void **state)
     }
 }
 
-static void waiting_for_a_turn_ends_at_the_deadline(void **state)
+TEST(waiting_for_a_turn_ends_at_the_deadline)
 {
     struct worker_pool *pool = pool_with_scarce(2, 1);
     struct caller first, late;
     struct held held[2];
 
-    (void)state;
     call_scarce(&first, pool, &held[0], clock_monotonic_ms() + FAR_MS);
     sem_wait(&held[0].running);
     call_scarce(&late, pool, &held[1], clock_monotonic_ms() + 30);
     pthread_join(late.thread, NULL);
-    assert_false(late.ok);
-    assert_int_equal(late.err.code, ERROR_DEADLINE);
+    assert_fails(late.err, ERROR_DEADLINE, late.ok);
     assert_int_equal(worker_pool_queue_depth(pool), 0);
     let_go(&first, &held[0]);
     worker_pool_free(pool);
 }
 
-static void each_worker_has_its_state(void **state)
+TEST(each_worker_has_its_state)
 {
     struct states states = {.fail_from = 3};
     struct niceness niceness = {0};
@@ -726,7 +689,6 @@ static void each_worker_has_its_state(void **state)
                                                 .state_free = state_free,
                                                 .ctx = &states};
 
-    (void)state;
     struct worker_pool *pool = worker_pool_new(&options, &err);
     assert_non_null(pool);
     assert_int_equal(states.made, 3);
@@ -738,9 +700,8 @@ static void each_worker_has_its_state(void **state)
     assert_int_equal(states.freed, 3);
 }
 
-static void a_state_that_cannot_be_made_fails_the_pool(void **state)
+TEST(a_state_that_cannot_be_made_fails_the_pool)
 {
-    (void)state;
     for (int fail_from = 0; fail_from < 3; fail_from++) {
         struct states states = {.fail_from = fail_from};
         struct error err = {0};
@@ -777,12 +738,11 @@ static void *storm_main(void *arg)
     return NULL;
 }
 
-static void what_is_accepted_runs_once(void **state)
+TEST(what_is_accepted_runs_once)
 {
     struct storm storm = {.pool = pool_of(2, 3)};
     pthread_t threads[8];
 
-    (void)state;
     for (size_t i = 0; i < 8; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, storm_main, &storm), 0);
     for (size_t i = 0; i < 8; i++)
@@ -798,51 +758,22 @@ static atomic_int begun;
 
 static void begin_slowly(void *state)
 {
-    (void)state;
     usleep(100000);
     atomic_fetch_add(&begun, 1);
 }
 
 /* What need not be ready at once holds up neither the start nor, for ever, a job. */
-static void each_thread_begins_in_its_own_time(void **state)
+TEST(each_thread_begins_in_its_own_time)
 {
     struct worker_pool_options options = {.workers = 3, .queue_max = 8, .begin = begin_slowly};
     struct error err = {0};
     int64_t start_ms = clock_monotonic_ms();
     struct worker_pool *pool = worker_pool_new(&options, &err);
 
-    (void)state;
     assert_non_null(pool);
     assert_true(atomic_load(&begun) < 3 || clock_monotonic_ms() - start_ms >= 100);
     worker_pool_free(pool);
     assert_int_equal(atomic_load(&begun), 3);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(jobs_run),
-        cmocka_unit_test(the_queue_is_bounded),
-        cmocka_unit_test(idle_workers_take_a_burst_beyond_the_queue),
-        cmocka_unit_test(a_deadline_in_the_queue_withdraws_the_job),
-        cmocka_unit_test(a_running_job_is_cancelled_at_its_deadline),
-        cmocka_unit_test(cut_deadlines_reach_waiting_and_running_jobs),
-        cmocka_unit_test(first_come_first_served),
-        cmocka_unit_test(large_jobs_alone_use_every_worker),
-        cmocka_unit_test(a_worker_is_kept_for_small_jobs_while_there_are_any),
-        cmocka_unit_test(idle_workers_are_spare),
-        cmocka_unit_test(small_jobs_come_between_large_ones),
-        cmocka_unit_test(large_jobs_do_not_starve),
-        cmocka_unit_test(large_jobs_have_deadlines_too),
-        cmocka_unit_test(large_jobs_wait_for_memory),
-        cmocka_unit_test(what_is_larger_than_the_budget_runs_alone),
-        cmocka_unit_test(waiting_for_memory_ends_at_the_deadline),
-        cmocka_unit_test(few_scarce_jobs_run_at_a_time),
-        cmocka_unit_test(waiting_for_a_turn_ends_at_the_deadline),
-        cmocka_unit_test(each_worker_has_its_state),
-        cmocka_unit_test(a_state_that_cannot_be_made_fails_the_pool),
-        cmocka_unit_test(what_is_accepted_runs_once),
-        cmocka_unit_test(each_thread_begins_in_its_own_time),
-    };
-    return cmocka_run_group_tests_name("worker_pool", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)
