@@ -1,6 +1,6 @@
 #include "catalogue_command.h"
 
-#include "app/open_store.h"
+#include "app/outgoing.h"
 #include "catalogue/catalogue.h"
 
 #include <string.h>

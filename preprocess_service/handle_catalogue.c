@@ -1,6 +1,6 @@
 /* GET /v1/images, GET, PATCH and DELETE /v1/images/{id}: the catalogue. */
 #include "app.h"
-#include "base/json_cost.h"
+#include "base/json.h"
 #include "objects/object_name.h"
 
 #include <string.h>

@@ -5,8 +5,7 @@
  * the catalogue's own disk within a second, together with others. Otherwise by its own commit.
  *
  * Thread-safe. Errors of every call: ERROR_UNAVAILABLE, ERROR_DEADLINE, and what is named below. */
-#ifndef DARKROOM_CATALOGUE_CATALOGUE_H
-#define DARKROOM_CATALOGUE_CATALOGUE_H
+#pragma once
 
 #include "base/json.h"
 #include "events/outbox/outbox.h"
@@ -101,5 +100,3 @@ struct catalogue_rebuilt {
  * running service, too. */
 bool catalogue_rebuild(struct catalogue *catalogue, struct catalogue_rebuilt *ret,
                        struct error *err) NODISCARD;
-
-#endif

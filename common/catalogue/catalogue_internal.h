@@ -1,6 +1,5 @@
 /* The catalogue's state, shared by its files. */
-#ifndef DARKROOM_CATALOGUE_CATALOGUE_INTERNAL_H
-#define DARKROOM_CATALOGUE_CATALOGUE_INTERNAL_H
+#pragma once
 
 #include "base/json.h"
 #include "db/db.h"
@@ -88,5 +87,3 @@ void catalogue_keeper_stop(struct catalogue *c);
 /* Rows and views onto the disk; the outbox forgets its records of them. */
 bool catalogue_flush(struct catalogue *c, struct error *err) NODISCARD;
 void catalogue_note_record(struct catalogue *c, int64_t record_seq);
-
-#endif

@@ -1,6 +1,5 @@
 /* Width and height from the first bytes of a picture that this program wrote, without any codec. */
-#ifndef DARKROOM_CATALOGUE_DIMENSIONS_H
-#define DARKROOM_CATALOGUE_DIMENSIONS_H
+#pragma once
 
 #include "base/bytes.h"
 #include "image/image.h"
@@ -9,5 +8,3 @@ enum { DIMENSIONS_BYTES = 4096 }; /* so many are enough: no metadata is in our p
 
 /* False when they are not there. */
 bool dimensions_read(struct bytes head, enum image_format format, int *width, int *height);
-
-#endif

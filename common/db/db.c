@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { CONNECT_MS = 10000, ATTEMPTS_MAX = 3, TIDY_FRAMES = 1000 };
+enum { CONNECT_MS = 10000, ATTEMPTS_MAX = 6, AGAIN_MS = 10, TIDY_FRAMES = 1000 };
 
 static const char sqlite_scheme[] = "sqlite:";
 
@@ -291,6 +291,8 @@ static bool run_pooled(struct db *db, const char *begin, db_work work, void *ctx
         *err = why;
         if (!(s->again || (s->lost && old)) || clock_left_ms(deadline_ms) == 0)
             break;
+        if (s->again) /* at once, it may take the lock from the one that waited for it */
+            clock_pause(clock_jitter_ms(AGAIN_MS << attempt));
     }
     give(db, s);
     return ok;

@@ -6,8 +6,7 @@
  * Errors of every call: ERROR_UNAVAILABLE (down, full, read-only, damaged, another constraint
  * broken), ERROR_DEADLINE. Thread-safe, but a session and its rows are of one thread. Deadlines are
  * on the monotonic clock. */
-#ifndef DARKROOM_DB_DB_H
-#define DARKROOM_DB_DB_H
+#pragma once
 
 #include "base/bytes.h"
 #include "db/rows.h"
@@ -101,5 +100,3 @@ bool db_run(struct db_session *session, const char *sql, const struct db_value *
     (const struct db_value[]){__VA_ARGS__},                                                        \
         sizeof((const struct db_value[]){__VA_ARGS__}) / sizeof(struct db_value)
 #define DB_NO_ARGS NULL, 0
-
-#endif

@@ -1,6 +1,5 @@
 /* What differs between SQLite and PostgreSQL, for db.c. */
-#ifndef DARKROOM_DB_DRIVER_H
-#define DARKROOM_DB_DRIVER_H
+#pragma once
 
 #include "base/error.h"
 #include "db/rows.h"
@@ -70,5 +69,3 @@ struct db {
 /* SQLite: the -wal onto the disk; the -wal into the file. */
 bool db_sqlite_sync(struct db *db, struct error *err);
 void db_sqlite_tidy(struct db_session *session);
-
-#endif

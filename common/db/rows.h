@@ -1,6 +1,5 @@
 /* What a statement takes and returns: what db.h and the drivers share. */
-#ifndef DARKROOM_DB_ROWS_H
-#define DARKROOM_DB_ROWS_H
+#pragma once
 
 #include <stdint.h>
 
@@ -20,5 +19,3 @@ struct db_rows {
 };
 
 enum db_step { DB_ROW, DB_DONE, DB_FAILED };
-
-#endif

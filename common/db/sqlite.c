@@ -73,6 +73,8 @@ static bool connect_file(struct db_session *s, bool writer, struct error *err)
     }
     sqlite3_busy_timeout(handle, BUSY_MS);
     sqlite3_wal_hook(handle, on_commit, s); /* also: no automatic checkpoints */
+    if (!writer) /* what the writer set is the file's; a reader opens on a full disk, too */
+        return true;
     if (script(s, "PRAGMA journal_mode = WAL", err) &&
         script(s, s->db->durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL",
                err))

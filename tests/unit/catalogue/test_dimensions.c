@@ -1,10 +1,5 @@
+#include "../test_cases.h"
 #include "catalogue/dimensions.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-/* cmocka needs the above */
-#include <cmocka.h>
 
 #define HEAD(text)                                                                                 \
     {                                                                                              \
@@ -29,7 +24,7 @@ static const struct {
      512, 256},
 };
 
-static void sizes_are_read(void **state)
+TEST(sizes_are_read)
 {
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -42,7 +37,7 @@ static void sizes_are_read(void **state)
 }
 
 /* Cut anywhere, in memory of just that size: AddressSanitizer sees a read beyond it. */
-static void what_is_cut_is_refused_or_right(void **state)
+TEST(what_is_cut_is_refused_or_right)
 {
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
@@ -58,7 +53,7 @@ static void what_is_cut_is_refused_or_right(void **state)
         }
 }
 
-static void others_are_refused(void **state)
+TEST(others_are_refused)
 {
     int width = 0, height = 0;
 
@@ -72,13 +67,4 @@ static void others_are_refused(void **state)
     assert_false(dimensions_read((struct bytes)HEAD("GIF89a"), IMAGE_UNKNOWN, &width, &height));
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sizes_are_read),
-        cmocka_unit_test(what_is_cut_is_refused_or_right),
-        cmocka_unit_test(others_are_refused),
-    };
-
-    return cmocka_run_group_tests_name("dimensions", tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

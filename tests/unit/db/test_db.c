@@ -1,14 +1,9 @@
 /* The same suite on SQLite and on PostgreSQL, which tests/servers/postgres.sh starts. */
 #include "test_postgres.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdatomic.h>
-#include <string.h>
-
-#include <cmocka.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum { WAIT_MS = 30000 };
 
@@ -443,6 +438,8 @@ static void *cross_main(void *arg)
     struct error err = {0};
 
     c->ok = db_write(c->db, cross, c, soon(), &err);
+    if (!c->ok)
+        fprintf(stderr, "after %d runs: %s\n", c->runs, err.message);
     return NULL;
 }
 

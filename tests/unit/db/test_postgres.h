@@ -1,9 +1,8 @@
 /* A PostgreSQL server for a test program: tests/servers/postgres.sh. */
-#ifndef DARKROOM_TEST_POSTGRES_H
-#define DARKROOM_TEST_POSTGRES_H
+#pragma once
 
+#include "../test_cases.h"
 #include "../test_folder.h"
-#include "../test_skip.h"
 #include "base/clock.h"
 #include "db/db.h"
 
@@ -87,5 +86,3 @@ static inline void test_postgres_stop(struct test_postgres *p)
     if (*p->folder != '\0')
         test_folder_remove(p->folder);
 }
-
-#endif
