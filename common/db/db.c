@@ -256,7 +256,8 @@ static void roll_back(struct db_session *s)
 {
     struct error ignored = {0};
 
-    if (!s->lost && !step_only(s, "ROLLBACK", &ignored))
+    if (!s->lost && s->handle != NULL && s->db->driver->in_transaction(s) &&
+        !step_only(s, "ROLLBACK", &ignored))
         s->lost = true; /* connect again: a transaction must not stay open */
 }
 
@@ -311,7 +312,7 @@ static void run_job(struct db_session *s, struct db_job *job, bool alone)
     job->err = (struct error){0};
     job->ok = alone || step_only(s, "SAVEPOINT job", &job->err);
     job->ok = job->ok && job->work(job->ctx, s, &job->err);
-    if (alone)
+    if (alone || !s->db->driver->in_transaction(s))
         return;
     if (!job->ok && !step_only(s, "ROLLBACK TO job", &failure))
         s->lost = true;
@@ -323,22 +324,21 @@ static void run_job(struct db_session *s, struct db_job *job, bool alone)
 static void run_jobs(struct db_session *s, struct db_jobs *jobs)
 {
     struct db_job *job;
+    const struct error failed = {ERROR_UNAVAILABLE, "database: a batch failed"};
     struct error err = {0};
     bool alone = TAILQ_NEXT(TAILQ_FIRST(jobs), link) == NULL;
     bool ok = session_connect(s, true, &err) && step_only(s, s->db->driver->begin_write, &err);
 
-    if (ok) {
-        TAILQ_FOREACH(job, jobs, link)
-        {
-            run_job(s, job, alone);
-        }
-        if ((alone && !TAILQ_FIRST(jobs)->ok) || s->lost) {
-            roll_back(s);
-            ok = !s->lost || error_set(&err, ERROR_UNAVAILABLE, "database: a batch failed");
-        } else if (!step_only(s, "COMMIT", &err)) {
-            roll_back(s);
+    for (job = TAILQ_FIRST(jobs); ok && job != NULL; job = TAILQ_NEXT(job, link)) {
+        run_job(s, job, alone);
+        if (s->lost || (!job->ok && (alone || !s->db->driver->in_transaction(s)))) {
+            err = job->err.code != ERROR_NONE ? job->err : failed;
             ok = false;
         }
+    }
+    if (!ok || !step_only(s, "COMMIT", &err)) {
+        roll_back(s);
+        ok = false;
     }
     if (ok)
         return;

@@ -41,6 +41,9 @@ struct db_driver {
     const char *(*text)(const struct db_rows *rows, int column);
     int64_t (*changed)(const struct db_rows *rows);
     void (*done)(struct db_rows *rows);
+    /* Whether there is something to roll back: SQLite has done so by itself when its disk is full.
+     */
+    bool (*in_transaction)(const struct db_session *session);
 };
 
 extern const struct db_driver db_sqlite, db_postgresql;

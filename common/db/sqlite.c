@@ -148,6 +148,11 @@ static void done(struct db_rows *rows)
     sqlite3_clear_bindings(rows->statement);
 }
 
+static bool in_transaction(const struct db_session *s)
+{
+    return sqlite3_get_autocommit(s->handle) == 0;
+}
+
 const struct db_driver db_sqlite = {
     .serial = "INTEGER PRIMARY KEY",
     .by_key = "WITHOUT ROWID",
@@ -163,6 +168,7 @@ const struct db_driver db_sqlite = {
     .text = text,
     .changed = changed,
     .done = done,
+    .in_transaction = in_transaction,
 };
 
 /* A checkpoint would not do: one that a reader holds up syncs nothing, and says so nowhere. */

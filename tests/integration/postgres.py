@@ -1,5 +1,7 @@
 """PostgreSQL for the tests: Debian's, in a folder of its own."""
+import contextlib
 import itertools
+import os
 import pathlib
 import signal
 import shutil
@@ -8,7 +10,7 @@ import tempfile
 
 import pytest
 
-from conftest import ROOT, free_port, wait_for
+from conftest import ROOT, free_port, tree, wait_for
 
 
 class Postgres:
@@ -46,7 +48,10 @@ class Postgres:
 
     def stop(self, sig=signal.SIGQUIT):
         if self.process:
-            self.process.send_signal(sig)
+            # kill -9 of the first process alone leaves others, which may do one more thing
+            for pid in tree(self.process.pid) if sig == signal.SIGKILL else [self.process.pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, sig)
             self.process.wait(30)
             self.process = None
 
