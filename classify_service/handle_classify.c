@@ -1,17 +1,15 @@
 /* POST /classify: an object's URI, or the image itself; answered with labels. */
-#include "base/json.h"
 #include "classify.h"
-#include "http/encoding.h"
+#include "http/image_data.h"
 #include "http/upload.h"
 
 #include <string.h>
 
-enum { JSON_BYTES_MAX = 65536 }; /* a tree of values takes many times its text's memory */
-
 struct classify_params {
     int64_t top_k;
-    struct upload upload; /* the image, when it came with the request */
-    struct object object; /* when a URI came; else its store is NULL */
+    struct bytes image;     /* when it came with the request */
+    struct image_data data; /* what it is in, when it came as JSON */
+    struct object object;   /* when a URI came; else its store is NULL */
 };
 
 static bool set_option(void *ctx, const char *name, const char *value, struct error *err)
@@ -25,32 +23,35 @@ static bool set_option(void *ctx, const char *name, const char *value, struct er
 }
 
 /* {"gcs_path": "<object uri>"}; unknown fields are ignored, so that the reply of /preprocess can be
- * posted as it is. */
-static bool read_uri(const struct app *app, const struct request *req,
-                     struct classify_params *params, struct error *err)
+ * posted as it is. Or {"image_data": "<base64>"}, as the older pipeline has it. */
+static bool read_json(const struct app *app, const struct request *req, struct classify_params *ret,
+                      struct error *err)
 {
-    CLEANUP(decoded_body_done) struct decoded_body body = {0};
-    struct error malformed;
-
-    if (req->body.len > JSON_BYTES_MAX)
-        return error_set(err, ERROR_TOO_LARGE, "a JSON body of more than %d bytes", JSON_BYTES_MAX);
-    if (!body_decode(req, JSON_BYTES_MAX, &body, err))
+    if (!image_data_read(req, (size_t)app->service.settings.max_body_bytes, &ret->data, err))
         return false;
-    json_t *json = json_read(body.bytes, 0, &malformed);
-    const char *uri = json_string_value(json_object_get(json, "gcs_path"));
-    bool ok = uri != NULL ? store_set_find(app->readable, uri, &params->object.store,
-                                           params->object.key, err)
-                          : error_set(err, ERROR_BAD_REQUEST,
-                                      "the body is no JSON object with a string gcs_path");
+    const char *uri = json_string_value(json_object_get(ret->data.object, "gcs_path"));
+    if (uri != NULL)
+        return store_set_find(app->readable, uri, &ret->object.store, ret->object.key, err);
+    ret->image = buffer_view(&ret->data.picture);
+    return ret->image.len > 0 || error_set(err, ERROR_BAD_REQUEST,
+                                           "image_data is required, or the URI of an object as "
+                                           "gcs_path");
+}
 
-    json_decref(json);
-    return ok;
+static bool read_upload(const struct request *req, struct upload *upload,
+                        struct classify_params *ret, struct error *err)
+{
+    if (!upload_read(req, upload, err))
+        return false;
+    ret->image = upload->file;
+    return true;
 }
 
 static bool read_params(const struct app *app, const struct request *req,
                         struct classify_params *ret, struct error *err)
 {
     char type[MEDIA_TYPE_MAX];
+    struct upload upload = {0};
 
     *ret = (struct classify_params){.top_k = TOP_K_DEFAULT};
     request_media_type(req, type);
@@ -59,21 +60,25 @@ static bool read_params(const struct app *app, const struct request *req,
     bool json = strcmp(type, "application/json") == 0 ||
                 (looks_like_json && (*type == '\0' || strcmp(type, "text/plain") == 0 ||
                                      strcmp(type, "application/x-www-form-urlencoded") == 0));
-    if (!(json ? read_uri(app, req, ret, err) : upload_read(req, &ret->upload, err)))
-        return false;
-    return upload_options(req, &ret->upload, set_option, ret, err);
+    return (json ? read_json(app, req, ret, err) : read_upload(req, &upload, ret, err)) &&
+           upload_options(req, &upload, set_option, ret, err);
+}
+
+static void params_done(struct classify_params *params)
+{
+    image_data_done(&params->data);
 }
 
 struct reply handle_classify(const struct app *app, const struct request *req)
 {
     struct error err = {0};
-    struct classify_params params;
+    CLEANUP(params_done) struct classify_params params;
     struct labels labels;
     CLEANUP(fetched_done) struct fetched fetched = {0};
 
     if (!read_params(app, req, &params, &err))
         return reply_error(&err);
-    struct bytes image = params.upload.file;
+    struct bytes image = params.image;
     if (params.object.store != NULL) {
         if (!fetch_info(&req->context, &params.object, &fetched, &err) ||
             !fetch_data(app, &req->context, &params.object, &fetched, &err))

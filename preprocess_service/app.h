@@ -9,6 +9,7 @@
 #include "events/publisher.h"
 
 struct background;
+struct pipeline;
 struct reconciler;
 struct retention;
 
@@ -21,6 +22,7 @@ struct app {
     struct reconciler *reconciler; /* NULL without an outbox */
     struct retention *retention;   /* NULL without RETENTION_DAYS */
     struct background *background; /* NULL: REMOVE_BACKGROUND=off */
+    struct pipeline *pipeline;
 };
 
 extern const struct route preprocess_routes[];
@@ -36,5 +38,13 @@ struct reply handle_catalogue_list(const struct app *app, const struct request *
 struct reply handle_catalogue_image(const struct app *app, const struct request *req);
 struct reply handle_catalogue_change(const struct app *app, const struct request *req);
 struct reply handle_catalogue_delete(const struct app *app, const struct request *req);
+
+/* pipeline/ */
+struct reply handle_upload(const struct app *app, const struct request *req);
+struct reply handle_reduce(const struct app *app, const struct request *req);
+struct reply handle_remove(const struct app *app, const struct request *req);
+struct reply handle_process(const struct app *app, const struct request *req);
+struct reply handle_status(const struct app *app, const struct request *req);
+struct reply handle_timeline(const struct app *app, const struct request *req);
 
 #endif

@@ -28,7 +28,7 @@ struct background *background_new(const char *manifest_path)
 
     b->manifest_path = manifest_path;
     pthread_mutex_init(&b->mutex, NULL);
-    thread_cond_init(&b->wake);
+    pthread_cond_init(&b->wake, NULL);
     return b;
 }
 

@@ -2,17 +2,6 @@
 #include "image_upload.h"
 #include "transform.h"
 
-/* The picture's bytes as a reply's body. libvips may have made them with an allocator of its own.
- */
-static bool take_body(struct image_result *image, struct buffer *ret, struct error *err)
-{
-    if (image->release != free)
-        return buffer_append(ret, image->data, image->len, err);
-    ret->data = TAKE_PTR(image->data);
-    ret->len = ret->cap = image->len;
-    return true;
-}
-
 static struct reply reply_image(const struct request *req, struct image_result *image,
                                 enum image_format format)
 {
@@ -24,7 +13,7 @@ static struct reply reply_image(const struct request *req, struct image_result *
         error_set(&err, ERROR_OVERLOADED, "no room for a picture of %lld bytes", (long long)bytes);
         return reply_error(&err);
     }
-    if (!take_body(image, &body, &err)) {
+    if (!transform_take_bytes(image, &body, &err)) {
         byte_budget_give(req->context.budget, bytes);
         return reply_error(&err);
     }

@@ -6,6 +6,7 @@
 #include "events/outbox/push.h"
 #include "objects/object_name.h"
 #include "outbox_command.h"
+#include "pipeline/pipeline.h"
 #include "reconcile.h"
 #include "retention.h"
 
@@ -21,6 +22,11 @@ static double pending(void *outbox)
 static double dead(void *outbox)
 {
     return (double)outbox_dead(outbox);
+}
+
+static double tasks(void *pipeline)
+{
+    return pipeline_tasks(pipeline);
 }
 
 /* The classifier acknowledges an event when it has stored the result. */
@@ -142,6 +148,8 @@ static bool app_open(struct app *app, struct error *err)
     app->service.images.output_max = IMAGE_RESULT_MAX;
     if (app->service.settings.remove_background)
         app->background = background_new(app->service.settings.background_model);
+    app->pipeline = pipeline_new(app);
+    metric_gauge_source(METRIC_PIPELINE_TASKS, tasks, app->pipeline);
     return service_open(&app->service,
                         &(struct worker_pool_options){
                             .state_new = worker_new,
@@ -159,12 +167,15 @@ static void app_stop(struct service *service, int64_t deadline_ms)
     struct app *app = (struct app *)service;
 
     app->publisher->stop(app->publisher, deadline_ms);
+    pipeline_stop(app->pipeline);
 }
 
 static void app_done(struct app *app)
 {
     metric_gauge_clear(METRIC_OUTBOX_PENDING);
     metric_gauge_clear(METRIC_OUTBOX_DEAD);
+    metric_gauge_clear(METRIC_PIPELINE_TASKS);
+    pipeline_free(app->pipeline);
     retention_free(app->retention);
     reconciler_free(app->reconciler);
     if (app->publisher != NULL)

@@ -129,7 +129,7 @@ struct reconciler *reconciler_new(struct store *store, struct outbox *outbox, st
     r->store = store;
     r->outbox = outbox;
     pthread_mutex_init(&r->mutex, NULL);
-    thread_cond_init(&r->wake);
+    pthread_cond_init(&r->wake, NULL);
     if (!thread_start(&r->thread, reconciler_main, r, err)) {
         free(r);
         return NULL;

@@ -121,6 +121,7 @@ static bool visit(void *ctx, const char *key, uint64_t size)
         ok = delete_result(walk, key, &err);
         break;
     case KEY_REJECTED:
+    case KEY_TASK:
         ok = delete_old(walk, key, &deleted, &err);
         break;
     case KEY_FOREIGN:
@@ -169,7 +170,7 @@ struct retention *retention_new(struct store *store, struct catalogue *catalogue
     r->catalogue = catalogue;
     r->max_age_ms = days * DAY_MS;
     pthread_mutex_init(&r->mutex, NULL);
-    thread_cond_init(&r->wake);
+    pthread_cond_init(&r->wake, NULL);
     if (!thread_start(&r->thread, retention_main, r, err)) {
         pthread_cond_destroy(&r->wake);
         pthread_mutex_destroy(&r->mutex);

@@ -15,5 +15,12 @@ const struct route preprocess_routes[] = {
     {"GET", "/v1/images/{id}", handle_catalogue_image, false},
     {"PATCH", "/v1/images/{id}", handle_catalogue_change, false},
     {"DELETE", "/v1/images/{id}", handle_catalogue_delete, false},
+    {"POST", "/upload", handle_upload, false},
+    {"POST", "/reduce", handle_reduce, false},
+    {"POST", "/remove", handle_remove, false},
+    {"POST", "/process", handle_process, false},
+    {"GET", "/status/{id}", handle_status, false},
+    {"GET", "/timeline.png", handle_timeline, false},
+    {"GET", "/timeline.svg", handle_timeline, false},
 };
 const size_t preprocess_route_count = ARRAY_SIZE(preprocess_routes);

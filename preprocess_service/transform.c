@@ -59,3 +59,12 @@ bool transform_image(const struct app *app, const struct context *ctx, struct by
     job.memory = cost.memory;
     return worker_pool_run(app->service.pool, &job, ctx->deadline_ms, err);
 }
+
+bool transform_take_bytes(struct image_result *image, struct buffer *ret, struct error *err)
+{
+    if (image->release != free) /* libvips has an allocator of its own */
+        return buffer_append(ret, image->data, image->len, err);
+    ret->data = TAKE_PTR(image->data);
+    ret->len = ret->cap = image->len;
+    return true;
+}

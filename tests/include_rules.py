@@ -24,6 +24,7 @@ OWNERS = {
     "vips/": r"common/image/.*",
     "jpeglib.h": r"common/image/(read|write)/jpeg_.*",
     "lcms2.h": r"common/image/read/(colours|cicp)\.c",
+    "cairo": r"preprocess_service/pipeline/plot\.c",
     "onnxruntime": r"common/model/model\.c",
     "libs3.h": r"common/store/bucket/libs3.*\.c",
     "expat.h": r"common/store/bucket/xml\.c",

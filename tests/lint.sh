@@ -23,7 +23,7 @@ check() {
 
 tidy() {
     local flags
-    flags=$(pkg-config --cflags libmicrohttpd jansson vips libcurl openssl sqlite3 libpq libonnxruntime |
+    flags=$(pkg-config --cflags libmicrohttpd jansson vips cairo libcurl openssl sqlite3 libpq libonnxruntime |
         sed 's/-I/-isystem /g')
     # shellcheck disable=SC2086
     printf '%s\n' "${sources[@]}" | grep -v '^tests/' | xargs -P "$(nproc)" -n 4 sh -c \
@@ -35,7 +35,7 @@ tidy() {
 # takes a vector's elements for 2 bits wide.
 analyze() {
     local flags found
-    flags=$(pkg-config --cflags libmicrohttpd jansson libjpeg vips libcurl openssl sqlite3 libpq expat libonnxruntime |
+    flags=$(pkg-config --cflags libmicrohttpd jansson libjpeg vips cairo libcurl openssl sqlite3 libpq expat libonnxruntime |
         sed 's/-I/-isystem /g')
     # shellcheck disable=SC2086,SC2016
     printf '%s\n' "${sources[@]}" | grep -v '^tests/' | LC_ALL=C xargs -P "$(nproc)" -n 1 sh -c \
@@ -54,7 +54,8 @@ analyze() {
 }
 
 mkdir -p build
-check "warnings are errors" make -s -j"$(nproc)" WERROR=1 BUILD=build/lint all unit-binaries bench-programs
+# .ci/run keeps what is built here
+check "warnings are errors" make -s -j"$(nproc)" WERROR=1 BUILD="${LINT_BUILD:-build/lint}" all unit-binaries bench-programs
 check clang-format clang-format --dry-run --Werror "${sources[@]}" "${headers[@]}"
 check clang-tidy tidy
 # what cppcheck does not see: CLEANUP's destructors, and structs that a caller of ours fills in; the sanitizers do

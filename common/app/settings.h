@@ -29,6 +29,10 @@ struct settings {
     char *ca_file;
     bool images;
     bool remove_background;
+    char *uploader_url; /* of the pipeline's stages; "": here */
+    char *noise_url;
+    char *background_url;
+    char *classifier_url;
     char *cors_origins;
     char *results_base_url;
 

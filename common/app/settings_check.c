@@ -244,6 +244,22 @@ static void check_catalogue(struct settings *s, struct buffer *mistakes)
         snprintf(s->catalogue_url, strlen(s->catalogue_url) + 1, "none:");
 }
 
+static void check_stages(const struct settings *s, struct buffer *mistakes)
+{
+    const struct {
+        const char *name, *url;
+    } stages[] = {
+        {"UPLOADER_URL", text(s->uploader_url)},
+        {"NOISE_URL", text(s->noise_url)},
+        {"BACKGROUND_URL", text(s->background_url)},
+        {"CLASSIFIER_URL", text(s->classifier_url)},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(stages); i++)
+        if (*stages[i].url != '\0' && !is_http_url(stages[i].url))
+            config_mistake(mistakes, "%s: not an http:// or https:// URL", stages[i].name);
+}
+
 static void check_ephemeral(const struct settings *s, struct buffer *mistakes)
 {
     if (!is_set("K_SERVICE") || s->allow_ephemeral)
@@ -348,6 +364,7 @@ bool settings_load(enum service_kind service, struct settings *ret, struct buffe
     check_emulator("GCS_ENDPOINT", text(ret->gcs_endpoint), "STORAGE_EMULATOR_HOST",
                    &ret->storage_emulator_host, mistakes);
     check_urls(ret, mistakes);
+    check_stages(ret, mistakes);
     check_pubsub(ret, mistakes);
     check_catalogue(ret, mistakes);
     check_ephemeral(ret, mistakes);

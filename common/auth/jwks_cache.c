@@ -49,7 +49,7 @@ struct jwks *jwks_new(const struct jwks_options *options)
     j->delay_ms = RETRY_FIRST_MS;
     j->fresh_until_ms = j->retry_ms = j->unknown_ms = INT64_MIN;
     pthread_mutex_init(&j->mutex, NULL);
-    thread_cond_init(&j->fetched);
+    pthread_cond_init(&j->fetched, NULL);
     return j;
 }
 

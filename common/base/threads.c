@@ -13,20 +13,10 @@ bool thread_start(pthread_t *ret, void *(*fn)(void *), void *arg, struct error *
     return ok || error_set(err, ERROR_OVERLOADED, "cannot start a thread");
 }
 
-void thread_cond_init(pthread_cond_t *cond)
-{
-    pthread_condattr_t attr;
-
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(cond, &attr);
-    pthread_condattr_destroy(&attr);
-}
-
 bool thread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t deadline_ms)
 {
     const struct timespec until = clock_timespec(deadline_ms);
 
-    pthread_cond_timedwait(cond, mutex, &until);
+    pthread_cond_clockwait(cond, mutex, CLOCK_MONOTONIC, &until);
     return clock_left_ms(deadline_ms) > 0;
 }

@@ -17,8 +17,6 @@ enum { THREAD_IO_STACK_BYTES = 256 * 1024 };
 /* Start a joinable thread with a stack of THREAD_IO_STACK_BYTES. ERROR_OVERLOADED. */
 bool thread_start(pthread_t *ret, void *(*fn)(void *), void *arg, struct error *err) NODISCARD;
 
-/* A condition on the monotonic clock, for thread_cond_wait. */
-void thread_cond_init(pthread_cond_t *cond);
 /* Wait for the condition until the deadline at the latest, perhaps not as long. False: it has
  * passed. */
 bool thread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t deadline_ms);

@@ -201,7 +201,7 @@ struct catalogue *catalogue_open(const struct catalogue_options *options, struct
     c->pushed = options->outbox != NULL;
     c->outbox = db_url_is_sqlite(options->url) ? options->outbox : NULL;
     pthread_mutex_init(&c->lock, NULL);
-    thread_cond_init(&c->wake);
+    pthread_cond_init(&c->wake, NULL);
     if (begin(c, options->keep, err))
         return c;
     if (err->code != ERROR_CONFIG)

@@ -235,7 +235,7 @@ struct bearer *google_token_new(const struct google_token_options *options, stru
         }
     }
     pthread_mutex_init(&t->mutex, NULL);
-    thread_cond_init(&t->changed);
+    pthread_cond_init(&t->changed, NULL);
     return &t->bearer;
 }
 

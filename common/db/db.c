@@ -123,7 +123,7 @@ struct db *db_open(const struct db_options *options, struct error *err)
     db->sessions_max = options->sessions > 0 ? options->sessions : 1;
     db->connect_ms = options->connect_ms > 0 ? options->connect_ms : CONNECT_MS;
     pthread_mutex_init(&db->lock, NULL);
-    thread_cond_init(&db->changed);
+    pthread_cond_init(&db->changed, NULL);
     SLIST_INIT(&db->idle);
     TAILQ_INIT(&db->jobs);
     if (open_first(db, err))

@@ -33,7 +33,7 @@ struct connections *connections_new(const struct connections_options *options, s
     all->budget = options->budget;
     all->cut_ms = INT64_MAX;
     pthread_mutex_init(&all->mutex, NULL);
-    thread_cond_init(&all->changed);
+    pthread_cond_init(&all->changed, NULL);
     if (!thread_start(&all->reaper, reaper_main, all, err)) {
         pthread_cond_destroy(&all->changed);
         pthread_mutex_destroy(&all->mutex);

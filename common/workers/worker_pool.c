@@ -207,8 +207,8 @@ struct worker_pool *worker_pool_new(const struct worker_pool_options *options, s
     }
     pool->options = *options;
     pthread_mutex_init(&pool->mutex, NULL);
-    thread_cond_init(&pool->work);
-    thread_cond_init(&pool->started);
+    pthread_cond_init(&pool->work, NULL);
+    pthread_cond_init(&pool->started, NULL);
     TAILQ_INIT(&pool->small);
     TAILQ_INIT(&pool->large);
     TAILQ_INIT(&pool->running);
@@ -279,7 +279,7 @@ bool worker_pool_run(struct worker_pool *pool, const struct pool_job *job, int64
     };
     bool ok;
 
-    thread_cond_init(&queued.changed);
+    pthread_cond_init(&queued.changed, NULL);
     pthread_mutex_lock(&pool->mutex);
     if (pool->depth >= pool->options.queue_max + pool->threads - pool->busy) {
         ok = error_set(err, ERROR_OVERLOADED, "%d jobs are waiting already", pool->depth);

@@ -88,7 +88,6 @@ step_bucket() {
         run gcloud storage buckets update "gs://$BUCKET" --uniform-bucket-level-access --public-access-prevention
     fi
     [[ -n ${RETENTION_DAYS:-} ]] || return 0
-    [[ $RETENTION_DAYS =~ ^(0|[1-9][0-9]{0,4})$ ]] || die "RETENTION_DAYS: not a number of days"
     rules=$(lifecycle_rules)
     if jq -e --argjson want "$rules" '(.lifecycle_config.rule // []) == $want.rule' <<<"$bucket" >/dev/null; then
         return
@@ -220,8 +219,6 @@ step_github() {
     # shellcheck disable=SC2153 # POOL is from common.sh
     local pool=projects/$PROJECT_NUMBER/locations/global/workloadIdentityPools/$POOL
     [[ -n ${GITHUB_REPOSITORY:-} ]] || return 0
-    [[ $GITHUB_REPOSITORY =~ ^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$ ]] || die "GITHUB_REPOSITORY: not owner/name"
-
     account "$DEPLOY_ACCOUNT" "Darkroom: deployments from $GITHUB_REPOSITORY"
     exists gcloud iam workload-identity-pools describe "$POOL" --location=global ||
         run gcloud iam workload-identity-pools create "$POOL" --location=global '--display-name=Darkroom: GitHub'
@@ -269,6 +266,8 @@ for step in $only; do
 done
 
 settings
+[[ ${RETENTION_DAYS:-0} =~ ^(0|[1-9][0-9]{0,4})$ ]] || die "RETENTION_DAYS: not a number of days"
+[[ ${GITHUB_REPOSITORY:-a/b} =~ ^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$ ]] || die "GITHUB_REPOSITORY: not owner/name"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 if ((DRY_RUN)); then

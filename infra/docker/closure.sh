@@ -5,8 +5,8 @@
 #   closure.sh ROOT PROGRAM…
 #
 #   - the programs, the shared libraries they are linked to (ldd), and what is opened at run time:
-#     ONNX Runtime; libvips, and the modules that it and libheif open for the formats we take; for
-#     preprocess-service libpq; with their libraries
+#     ONNX Runtime; libvips, and the modules that it and libheif open for the formats we take; cairo
+#     and one font; for preprocess-service libpq; with their libraries
 #   - Debian's CA certificates (not those that this machine adds), users, name service, ld.so's cache
 #   - for scanners, var/lib/dpkg/status.d: the dpkg entry of every package a file was taken from;
 #     and that package's copyright file
@@ -16,6 +16,7 @@ root=$1
 shift
 
 UID_GID=10001
+FONT=/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf # of the pipeline's plot
 HEIF_PLUGINS=(dav1d aomenc libde265) # AVIF in, AVIF out, HEIC in
 STATIC=(libs3-dev)                   # linked into the programs, which ldd does not show
 
@@ -32,13 +33,14 @@ libraries() {
     grep -oE '(=> |^[[:space:]])/[^ ]+' <<<"$listing" | sed 's/.*[[:space:]]//' | sort -u
 }
 
-# ONNX Runtime, libvips, and what it and libheif load from beside them. Debian 12's libheif has no plugins.
+# ONNX Runtime, cairo, libvips, and what it and libheif load from beside them. Debian 12's libheif has no plugins.
 modules() { # PROGRAM…
     local folder plugin
     if [[ " $*" == *preprocess-service* ]]; then
         echo "$(pkg-config --variable=libdir libpq)/libpq.so.5"
     fi
     echo "$(pkg-config --variable=libdir libonnxruntime)/libonnxruntime.so.1"
+    echo "$(pkg-config --variable=libdir cairo)/libcairo.so.2"
     folder=$(pkg-config --variable=libdir vips)
     echo "$folder/libvips.so.42"
     for plugin in "$folder"/vips-modules-*/vips-heif.so; do
@@ -91,6 +93,12 @@ END
     printf 'root:x:0:\ndarkroom:x:%s:\n' $UID_GID >"$etc/group"
     echo 'hosts: files dns' >"$etc/nsswitch.conf"
     cp -r /etc/ld.so.conf /etc/ld.so.conf.d "$etc"
+    # without it fontconfig writes errors into the log; Debian's has aliases and folders that are not there
+    install -d "$etc/fonts"
+    cat >"$etc/fonts/fonts.conf" <<END
+<?xml version="1.0"?>
+<fontconfig><dir>/usr/share/fonts</dir><cachedir>/tmp/fontconfig</cachedir></fontconfig>
+END
 }
 
 mkdir -p "$root/usr/lib" "$root/usr/bin" "$root/usr/sbin"
@@ -103,9 +111,10 @@ done
 install -d -m 1777 "$root/tmp"
 
 mapfile -t opened < <(modules "$@")
-[ ${#opened[@]} -ge $((3 + ${#HEIF_PLUGINS[@]})) ] || die "no ONNX Runtime, no libvips or not all of its modules"
+[ ${#opened[@]} -ge $((4 + ${#HEIF_PLUGINS[@]})) ] ||
+    die "no ONNX Runtime, no cairo, no libvips or not all of its modules"
 mapfile -t files < <(libraries "$@" "${opened[@]}")
-for file in "$@" "${opened[@]}" "${files[@]}"; do copy "$file"; done
+for file in "$@" "${opened[@]}" "${files[@]}" "$FONT"; do copy "$file"; done
 
 etc
 record_packages

@@ -56,7 +56,8 @@ def wait_for(condition, what, timeout=30.0):
 class Stack:
     def __init__(self):
         self.project = "darkroom-test-" + secrets.token_hex(4)
-        names = ("PREPROCESS_PORT", "CLASSIFY_PORT", "PREPROCESS_V2_PORT", "CLASSIFY_V2_PORT", "CONSOLE_PORT", "S3_PORT")
+        names = ("PREPROCESS_PORT", "CLASSIFY_PORT", "PREPROCESS_V2_PORT", "CLASSIFY_V2_PORT", "CONSOLE_PORT", "S3_PORT",
+                 "ORCHESTRATOR_PORT", "UPLOADER_PORT", "NOISE_PORT", "BACKGROUND_PORT", "CLASSIFIER_PORT")
         self.env = {name: str(port) for name, port in zip(names, free_ports(len(names)))}
         # Swift's users have a colon in their names
         self.access_key = "test:tester" if S3_SERVER == "swift" else "user" + secrets.token_hex(8)
@@ -133,4 +134,4 @@ class Stack:
             "--format", "{{.ID}} {{.Names}}").splitlines())}
 
     def down(self):
-        self.compose("--profile", "s3v2", "down", "-v", "--remove-orphans", "-t", "10")
+        self.compose("--profile", "s3v2", "--profile", "pipeline", "down", "-v", "--remove-orphans", "-t", "10")

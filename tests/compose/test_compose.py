@@ -17,6 +17,7 @@ from stack import BUCKET, S3_SERVER, SERVICES, Stack, docker, free_ports, run, w
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 from images import decode, encode, gradient, numbered_jpeg  # noqa: E402
+from older_client import Client  # noqa: E402
 from test_formats import INPUTS, OUTPUTS, assert_quarters, quarters  # noqa: E402
 
 MAX_COMPRESSED_MB = {"preprocess": 80, "classify": 100}
@@ -301,6 +302,18 @@ def test_libs3_profile(stack):
     assert stack.result(key)["label"]
     for service in ("preprocess-v2", "classify-v2"):
         assert "S3_SIGNATURE=v2" in docker("logs", stack.container(service))
+
+
+def test_pipeline_profile(stack, tmp_path):
+    """The older pipeline's client, unchanged, on the ports that it knows."""
+    stack.up("--profile", "pipeline")
+    for name in ("ORCHESTRATOR", "UPLOADER", "NOISE", "BACKGROUND", "CLASSIFIER"):
+        wait_for(lambda n=name.lower(): stack.get(n, "/readyz") == 200, f"{name} to be ready")
+    client = Client(stack.url("orchestrator"), tmp_path)
+    client.run({f"{n}.png": unique() for n in range(3)})
+    assert not client.refused and not client.errors
+    assert len(client.labels) == 3 and all(client.labels.values())
+    assert all(decode((tmp_path / "results" / f"processed_{n}.png").read_bytes()).mode == "RGBA" for n in range(3))
 
 
 def test_no_credentials_in_the_logs(stack):

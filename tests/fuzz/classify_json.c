@@ -1,5 +1,6 @@
-/* POST /classify with a URI in JSON: the query's top_k in the first line, the media type in the
- * second, then the body. The store is an empty directory, so that nothing is ever classified. */
+/* POST /classify with a URI or a picture in JSON: the query's top_k in the first line, the media
+ * type in the second, then the body. The store is an empty directory and the pool has no workers,
+ * so that nothing is ever classified. */
 #include "../../classify_service/app.h"
 #include "base/clock.h"
 #include "base/xmalloc.h"
@@ -18,6 +19,7 @@ static void remove_folder(void)
         path[strlen(path) - 2] = '\0';
         rmdir(path + strlen("file://"));
     }
+    worker_pool_free(app.service.pool);
     store_set_free(app.readable);
     store_free(app.service.store);
 }
@@ -35,6 +37,8 @@ static void start(void)
     app.readable = store_set_open(app.service.store, &options, "", &err);
     FUZZ_CHECK(app.readable != NULL);
     app.service.settings.max_body_bytes = 1 << 20;
+    app.service.pool = worker_pool_new(&(struct worker_pool_options){0}, &err);
+    FUZZ_CHECK(app.service.pool != NULL);
     atexit(remove_folder);
 }
 
@@ -89,7 +93,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0; /* there is no model here */
     struct reply reply = handle_classify(&app, &req);
     FUZZ_CHECK(reply.status == 400 || reply.status == 403 || reply.status == 404 ||
-               reply.status == 413 || reply.status == 415);
+               reply.status == 413 || reply.status == 415 || reply.status == 422 ||
+               reply.status == 503);
     fuzz_check_error(&reply.error);
     check_problem(&reply);
     FUZZ_CHECK(atomic_load(&budget.used) == 0);

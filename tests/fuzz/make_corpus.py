@@ -83,6 +83,8 @@ def classify():
     write("classify_json", "curl", '0\napplication/x-www-form-urlencoded\n{"gcs_path":"file:///etc/passwd"}')
     write("classify_json", "dots", '\n\n{"gcs_path":"<root>%2e%2e/x"}')
     write("classify_json", "tmp", '\ntext/plain\n{"gcs_path":"<root>.tmp/a/b%20c"}')
+    write("classify_json", "picture", '\napplication/json\n{"image_data":"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptV","x":"\\""}')
+    write("classify_json", "escapes", '\n\n{"image_data":"\\/9j\\u002f_-==","image_data":null}')
     write("classify_json", "no_json", '\napplication/json\n["\xe9')
 
 

@@ -78,7 +78,9 @@ class Service:
         self.log_path = self.folder / f"{name}-{self.port}.log"
         self.env = {
             "PATH": os.environ["PATH"], "HOST": "127.0.0.1", "PORT": str(self.port),
-            "STORAGE_URL": f"file://{self.folder}/objects", "SHUTDOWN_GRACE_MS": "8000",
+            "STORAGE_URL": f"file://{self.folder}/objects",
+            # the defaults, for a build that is slow
+            "SHUTDOWN_GRACE_MS": str(int(8000 * SLOW)), "REQUEST_TIMEOUT_MS": str(int(30000 * SLOW)),
         }
         if name == "preprocess-service":
             self.env["OUTBOX_PATH"] = str(self.folder / "outbox.db")
@@ -138,7 +140,7 @@ class Service:
     def log_lines(self):
         return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
 
-    def request(self, method, path, body=None, headers=None, timeout=30.0):
+    def request(self, method, path, body=None, headers=None, timeout=120.0):
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout * SLOW)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})

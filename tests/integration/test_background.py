@@ -189,7 +189,7 @@ def test_one_at_a_time(start, tmp_path):
 
 @pytest.fixture(name="u2netp")
 def fixture_u2netp(start):
-    return start(BACKGROUND_MODEL=U2NETP)
+    return start(BACKGROUND_MODEL=U2NETP, REQUEST_TIMEOUT_MS=300000)  # on a machine with much else to do
 
 
 SUBJECTS = {  # the share of the picture that the subject covers, by eye
@@ -223,10 +223,10 @@ def test_memory(u2netp):
     data = encode(Image.fromarray(noise), "JPEG")
     peak = 0
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        jobs = [pool.submit(cut_out, u2netp, data, "&fit=none&format=png", "image/jpeg") for _ in range(12)]
+        jobs = [pool.submit(cut_out, u2netp, data, "&fit=none&format=png", "image/jpeg") for _ in range(8)]
         while not all(job.done() for job in jobs):
             peak = max(peak, u2netp.memory_kb())
-            time.sleep(0.01)
+            time.sleep(0.05)  # a look walks through all of that memory
         for job in jobs:
             job.result()
     print(f"\nremove_background: {peak / 1024:.0f} MB while in use")

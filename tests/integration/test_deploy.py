@@ -3,6 +3,7 @@
 The Pub/Sub part is made by the real gcloud on Google's Pub/Sub emulator, and every other command line goes through
 the real gcloud's parser, where the Cloud SDK is installed; a stand-in for gcloud keeps the rest.
 """
+import contextlib
 import json
 import os
 import pathlib
@@ -147,9 +148,9 @@ def test_only_what_differs_is_brought_up_to_date(deployed):
     assert [line.split()[:3] for line in changes(calls)] == [
         ["storage", "buckets", "update"], ["run", "services", "replace"], ["run", "services", "replace"]]
     assert deployed.state()["storage buckets gs://darkroom-b"]["lifecycle_config"]["rule"][0]["condition"] == {"age": 7}
-    _, calls = deployed.run("deploy.sh", MAX_INSTANCES="3", RETENTION_DAYS="0")
+    _, calls = deployed.run("deploy.sh", "--only", "bucket,services", MAX_INSTANCES="3", RETENTION_DAYS="0")
     assert changes(calls) == ["storage buckets update gs://darkroom-b --clear-lifecycle"]
-    _, calls = deployed.run("deploy.sh", MAX_INSTANCES="3", RETENTION_DAYS="")
+    _, calls = deployed.run("deploy.sh", "--only", "bucket,services", MAX_INSTANCES="3", RETENTION_DAYS="")
     assert changes(calls) == []
 
 
@@ -164,9 +165,9 @@ def test_the_deployed_image_stays_until_another_is_asked_for(deployed):
     digest = registry + "preprocess-service@sha256:" + "0" * 64
     _, calls = deployed.run("deploy.sh", PREPROCESS_IMAGE=digest)
     assert len(changes(calls)) == 1 and image(deployed.state(), "preprocess-service") == digest
-    _, calls = deployed.run("deploy.sh")
+    _, calls = deployed.run("deploy.sh", "--only", "services")
     assert changes(calls) == []
-    deployed.run("deploy.sh", MAX_INSTANCES="5")
+    deployed.run("deploy.sh", "--only", "services", MAX_INSTANCES="5")
     assert image(deployed.state(), "preprocess-service") == digest
 
 
@@ -215,8 +216,9 @@ def test_mistakes_are_named(cloud, script):
 @pytest.mark.parametrize("env", [{"RETENTION_DAYS": "a month"}, {"RETENTION_DAYS": "-1"}, {"RETENTION_DAYS": "08"},
                                  {"GITHUB_REPOSITORY": "darkroom"}, {"GITHUB_REPOSITORY": "a/b' || true"}])
 def test_values_that_cannot_be(cloud, env):
-    told, _ = cloud.run("deploy.sh", status=1, **env)
-    assert next(iter(env)) in told
+    """Told before anything is asked or made."""
+    told, calls = cloud.run("deploy.sh", status=1, **env)
+    assert next(iter(env)) in told and not calls
 
 
 @pytest.mark.once
@@ -290,19 +292,19 @@ def test_the_service_takes_its_environment(deployed, tmp_path, name, services):
 
 @pytest.mark.once
 @needs_sdk
-def test_gcloud_takes_every_line(cloud):
+def test_gcloud_takes_every_line(deployed, deployed_once):
     """All that the scripts run, reads included, through the real parser; the YAML through its message types."""
-    keep = cloud.folder / "keep"
+    keep = deployed.folder / "keep"
     keep.mkdir()
-    lines = []
+    lines = list(deployed_once[1])
     for script, arguments, env in (
-            ("deploy.sh", [], {"PUBLIC": "1"}), ("deploy.sh", [], {"RETENTION_DAYS": "0"}),
+            ("deploy.sh", [], {"PUBLIC": "1", "RETENTION_DAYS": "0"}),
             ("traffic.sh", ["serving"], {}), ("traffic.sh", ["urls"], {}), ("traffic.sh", ["shift"], {}),
             ("traffic.sh", ["restore", "preprocess-service-1", "classify-service-1"], {}),
             ("remove.sh", ["--yes", "--delete-data"], {})):
-        lines += cloud.run(script, *arguments, **env)[1]
+        lines += deployed.run(script, *arguments, **env)[1]
         for name in ("preprocess-service", "classify-service"):
-            service = cloud.state().get("run services " + name)
+            service = deployed.state().get("run services " + name)
             if service:
                 service.pop("status")
                 (keep / f"{name}.yaml").write_text(yaml.safe_dump(service))
@@ -312,21 +314,29 @@ def test_gcloud_takes_every_line(cloud):
     lines.append([{"create": "update"}.get(w, w) for w in update if not w.startswith("--topic=")])
     lines = [[re.sub(r"/tmp/[^/]+/", f"{keep}/", word) for word in words] for words in lines]
     assert len(lines) > 80
-
-    def wrong(asked, files):
-        done = subprocess.run([SDK_PYTHON, ROOT / "tests/integration/gcloud_grammar.py", SDK],
-                              input=json.dumps({"lines": asked, "services": files}), capture_output=True, text=True,
-                              timeout=60 * SLOW, check=True, env={"HOME": str(cloud.folder), "PATH": os.environ["PATH"]})
-        return json.loads(done.stdout)
-
     files = sorted(str(path) for path in keep.glob("*.yaml"))
     assert len(files) == 2
-    assert wrong(lines, files) == []
     # that it would tell
     (keep / "bad.yaml").write_text((keep / "classify-service.yaml").read_text().replace("containerConcurrency", "concurrency"))
-    told = wrong([["run", "services", "replace", files[0], "--nope"], ["pubsub", "topics", "make", "x"],
-                  ["pubsub", "subscriptions", "create", "abc"]], [str(keep / "bad.yaml")])
-    assert len(told) == 4, told
+    bad = [["run", "services", "replace", files[0], "--nope"], ["pubsub", "topics", "make", "x"],
+           ["pubsub", "subscriptions", "create", "abc"]]
+    asked = {"lines": lines + bad, "services": [*files, str(keep / "bad.yaml")]}
+    done = subprocess.run([SDK_PYTHON, ROOT / "tests/integration/gcloud_grammar.py", SDK], input=json.dumps(asked),
+                          capture_output=True, text=True, timeout=300 * SLOW, check=True,
+                          env={"HOME": str(deployed.folder), "PATH": os.environ["PATH"]})
+    assert [what for what, _ in json.loads(done.stdout)] == [*bad, str(keep / "bad.yaml")], done.stdout
+
+
+@contextlib.contextmanager
+def real_gcloud(cloud):
+    """What the cloud's $REAL_GCLOUD names, with the cloud's settings."""
+    with subprocess.Popen([SDK_PYTHON, ROOT / "tests/integration/real_gcloud.py", SDK, cloud.env["REAL_GCLOUD"]],
+                          env=cloud.env, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout.readline() == "ready\n"
+            yield
+        finally:
+            server.terminate()
 
 
 @pytest.mark.once
@@ -337,8 +347,8 @@ def test_pubsub_by_the_real_gcloud(tmp_path):
         emulator = PubsubEmulator(tmp_path)
     except servers.Unavailable as reason:
         pytest.skip(f"THE DEPLOYMENT'S PUB/SUB PART WAS NOT TRIED: {reason}")
-    with emulator as pubsub:
-        cloud = Cloud(tmp_path, REAL_GCLOUD=GCLOUD, CLOUDSDK_CONFIG=str(tmp_path / "config"),
+    with emulator as pubsub, contextlib.ExitStack() as loaded:
+        cloud = Cloud(tmp_path, REAL_GCLOUD=str(tmp_path / "gcloud"), CLOUDSDK_CONFIG=str(tmp_path / "config"),
                       CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB=f"http://{pubsub.place}/",
                       CLOUDSDK_AUTH_DISABLE_CREDENTIALS="true", CLOUDSDK_CORE_CHECK_GCE_METADATA="false",
                       CLOUDSDK_CORE_DISABLE_USAGE_REPORTING="true", PROJECT_NUMBER="123456789")
@@ -347,6 +357,7 @@ def test_pubsub_by_the_real_gcloud(tmp_path):
             return {kind: pubsub.call("GET", f"projects/darkroom-test/{kind}").get(kind, [])
                     for kind in ("topics", "subscriptions")}
 
+        loaded.enter_context(real_gcloud(cloud))
         only = ["--only", "topics,subscription"]
         cloud.run("deploy.sh", *only)
         made = there()

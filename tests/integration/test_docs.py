@@ -97,7 +97,7 @@ def test_the_readmes_requests_get_the_readmes_replies(tmp_path, services):
         for port, service in (("8000", stack.preprocess), ("8001", stack.classify)):
             request = request.replace(f"http://127.0.0.1:{port}", service.url)
         done = subprocess.run(["bash", "-c", request], cwd=tmp_path, env=os.environ | {"no_proxy": "*"},
-                              capture_output=True, text=True, timeout=60)
+                              capture_output=True, text=True, timeout=300)
         got.append(set(json.loads(done.stdout)))
     assert all(keys in shown for keys in got), got
     assert all(keys in got for keys in shown), got

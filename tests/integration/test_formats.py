@@ -84,25 +84,26 @@ def test_colours_end_to_end(shared, source):
         assert_quarters(image, 24)
 
 
+def distance(a, b):
+    return sum(abs(a.get(k, 0) - b.get(k, 0)) for k in a.keys() | b.keys())
+
+
 @pytest.fixture(scope="module")
-def clock(tmp_path_factory):
-    """In no more colours than the palettes here have."""
+def clock(shared, tmp_path_factory):
+    """A picture whose labels change when channels are swapped, whichever model is served: with its labels, and how far
+    those of the swapped one are from them. In no more colours than the palettes here have."""
     path = tmp_path_factory.mktemp("clock") / "clock.png"
     subprocess.run(["/usr/bin/python3", ROOT / "infra/demo/draw_clock.py", path], check=True)
-    return Image.open(path).convert("RGB").resize((320, 240)).quantize(16).convert("RGB")
+    image = Image.open(path).convert("RGB").resize((320, 240)).quantize(16).convert("RGB")
+    reference = probabilities(shared.classify, encode(image, "PNG"))
+    swapped = probabilities(shared.classify, encode(Image.merge("RGB", image.split()[::-1]), "PNG"))
+    return image, reference, distance(reference, swapped)
 
 
 @pytest.mark.parametrize("source", INPUTS)
 def test_the_classifier_sees_the_same_in_every_format(shared, source, clock):
-    """A picture whose labels change when channels are swapped, whichever model is served."""
-    image = clock
-    reference = probabilities(shared.classify, encode(image, "PNG"))
-    got = probabilities(shared.classify, INPUTS[source](image))
-    swapped = probabilities(shared.classify, encode(Image.merge("RGB", image.split()[::-1]), "PNG"))
-
-    def distance(a, b):
-        return sum(abs(a.get(k, 0) - b.get(k, 0)) for k in a.keys() | b.keys())
-    assert distance(reference, got) * 3 < distance(reference, swapped)
+    image, reference, swapped = clock
+    assert distance(reference, probabilities(shared.classify, INPUTS[source](image))) * 3 < swapped
 
 
 def test_first_frame_and_first_page(shared):
@@ -526,13 +527,22 @@ def test_stored_bomb_is_refused_too(shared):
     assert_problem(reply, 413)
 
 
+def with_frames(fmt, count, **options):
+    """An animation of that many frames: what the third adds to a file of two, as often as it takes."""
+    first, second = quarters(300, 200), quarters(300, 200).rotate(180)  # equal neighbours would be merged
+    two, three = (encode(first, fmt, save_all=True, append_images=[second, first][:n], **options) for n in (1, 2))
+    if fmt == "GIF":
+        return two[:-1] + three[len(two) - 1:-1] * (count - 2) + b";"
+    data = two + three[len(two):] * (count - 2)
+    return data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
+
+
 def test_frames_and_pages_cost_nothing(shared):
     """Only the first of them is decoded: 4,000 of 300 x 200 are no 240 megapixels."""
-    frames = [quarters(300, 200).rotate(n % 2 * 180) for n in range(4000)]  # equal neighbours would be merged
-    for fmt, count in (("GIF", 4000), ("WEBP", 900), ("TIFF", 900)):
-        options = {"lossless": True, "minimize_size": False} if fmt == "WEBP" else {}
-        options |= {"compression": "tiff_lzw"} if fmt == "TIFF" else {}
-        data = encode(frames[0], fmt, save_all=True, append_images=frames[1:count], **options)
+    pages = [quarters(30, 20)] * 899
+    for data, frames in ((with_frames("GIF", 4000), 4000), (with_frames("WEBP", 900, lossless=True, minimize_size=False), 900),
+                         (encode(quarters(300, 200), "TIFF", save_all=True, append_images=pages, compression="tiff_lzw"), 900)):
+        assert Image.open(io.BytesIO(data)).n_frames == frames
         assert_quarters(stored(shared, shared.preprocess.upload(data, "?format=png&width=96")), 24)
         assert shared.classify.post_image("/classify", data).status == 200
 

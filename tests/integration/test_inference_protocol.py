@@ -508,7 +508,7 @@ def test_tritons_client(shared, tmp_path):
     for name, data in (("a.jpg", PICTURE), ("b.png", OTHER)):
         (tmp_path / name).write_bytes(data)
     run = subprocess.run([python, "-c", FOREIGN, f"127.0.0.1:{shared.classify.port}", NAME, tmp_path / "a.jpg",
-                          tmp_path / "b.png"], capture_output=True, text=True, timeout=120)
+                          tmp_path / "b.png"], capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     told = json.loads(run.stdout)
     assert told["labels True"] == told["labels False"]

@@ -50,6 +50,7 @@ def assert_401(reply):
 def issuer():
     with JwksServer() as server:
         server.keys.append(KEY)
+        assert KEY.private
         yield server
 
 
@@ -67,6 +68,7 @@ def fixture_guarded(tmp_path_factory):
     """A classify-service that was told the keys; with .issuer."""
     with JwksServer() as server:
         server.keys += [KEY, SHORT, Key("encryption"), Key("twice"), Key("twice")]
+        assert all(key.private for key in server.keys)  # made now: a service that fetches them waits some seconds only
         server.keys[2] = server.keys[2].jwk(use="enc")
         service = Service("classify-service", tmp_path_factory.mktemp("guarded"), OIDC_JWKS_URL=server.url,
                           LOG_LEVEL="debug", **PUSH)
@@ -346,7 +348,9 @@ ROUTES = {
                          ("GET", "/results/" + "0" * 64), ("HEAD", "/"), ("POST", "/pubsub")],
     "preprocess-service": [("GET", "/"), ("GET", "/page.js"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("POST", "/preprocess"),
                            ("POST", "/transform"), ("GET", "/results/" + "0" * 64), ("GET", "/images/" + "0" * 64),
-                           ("HEAD", "/metrics"), ("GET", "/v1/images"), ("GET", "/v1/images/" + "0" * 64),
+                           ("HEAD", "/metrics"), ("POST", "/upload"), ("POST", "/reduce"), ("POST", "/remove"),
+                           ("POST", "/process"), ("GET", "/status/0"), ("GET", "/timeline.png"), ("GET", "/timeline.svg"),
+                           ("GET", "/v1/images"), ("GET", "/v1/images/" + "0" * 64),
                            ("PATCH", "/v1/images/" + "0" * 64), ("DELETE", "/v1/images/" + "0" * 64)],
 }
 

@@ -143,14 +143,14 @@ def test_another_model_replaces_the_result(classify):
 def test_own_outputs_are_ignored(classify):
     """Decided by the name, before any look at storage: what is there, or not, makes no difference."""
     present = [put(classify, "a.jpg.json", b"{}"), put(classify, "rejected/picture.jpg"),
-               put(classify, "rejected/deep/picture.jpg")]
+               put(classify, "rejected/deep/picture.jpg"), put(classify, "tasks/picture.png")]
     before = files(classify)
     absent = [f"file://{classify.folder}/objects/{key}" for key in ("b.json", "rejected/x", "rejected/y.json")]
     for uri in present + absent:
         reply = push(classify, envelope(uri))
         assert (reply.status, reply.json()) == (200, {"status": "ignored"}), uri
     assert files(classify) == before
-    for key in ("rejecteda.jpg", "arejected/b.jpg", "a.json.jpg", "deep/rejected/b.jpg"):
+    for key in ("tasks.jpg", "rejecteda.jpg", "arejected/b.jpg", "a.json.jpg", "deep/rejected/b.jpg"):
         assert push(classify, envelope(put(classify, key))).json()["status"] == "ok"
 
 

@@ -48,14 +48,14 @@ def expired(service):
 def test_what_is_old_goes_and_what_is_newer_stays(tmp_path, services, objects):
     old = [put(objects, name, 31) for name in (
         digest("a") + ".jpg", digest("a") + ".jpg.json", digest("b") + ".avif", digest("c") + ".png.json",
-        f"rejected/{digest('r')}.json")]
+        f"rejected/{digest('r')}.json", *(f"tasks/00000000-0000-4000-8000-000000000000.{ext}" for ext in ("json", "png")))]
     kept = [put(objects, name, days) for name, days in (
         (digest("d") + ".jpg", 29), (digest("d") + ".jpg.json", 31),  # a result with a newer object
         (digest("e") + ".webp", 0), (digest("b") + ".avif.json", 29),  # alone now, but not yet old
         (f"rejected/{digest('s')}.json", 29),
         # what others put there
         (digest("a"), 999), ("holiday.jpg", 999), ("holiday.jpg.json", 999), (digest("a") + ".txt", 999),
-        (digest("a")[:-1] + ".jpg", 999), ("deep/" + digest("a") + ".jpg", 999), ("rejected/notes.json", 999))]
+        (digest("a")[:-1] + ".jpg", 999), ("deep/" + digest("a") + ".jpg", 999), ("rejected/notes.json", 999), ("tasks/notes.json", 999))]
     service = start(services, tmp_path, RETENTION_DAYS=30)
     wait_for(lambda: expired(service) == len(old), "everything old to be deleted")
     line = wait_for(lambda: [x for x in service.log_lines() if "RETENTION_DAYS" in x["message"] and "deleted" in x],

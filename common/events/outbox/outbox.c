@@ -53,8 +53,8 @@ struct outbox *outbox_open(const struct outbox_options *options, struct error *e
     o->max_pending = options->max_pending;
     o->wall_ms = options->wall_ms != NULL ? options->wall_ms : clock_wall_ms;
     pthread_mutex_init(&o->lock, NULL);
-    thread_cond_init(&o->writer_called);
-    thread_cond_init(&o->ready_changed);
+    pthread_cond_init(&o->writer_called, NULL);
+    pthread_cond_init(&o->ready_changed, NULL);
     TAILQ_INIT(&o->queue);
     TAILQ_INIT(&o->leases);
     if (begin(o, options->lock_wait_ms, err))
@@ -106,7 +106,7 @@ static bool wait_for_write(struct outbox *o, struct outbox_write *w, int64_t dea
 static bool run_write(struct outbox *o, struct outbox_write *w, int64_t deadline_ms,
                       struct error *err)
 {
-    thread_cond_init(&w->changed);
+    pthread_cond_init(&w->changed, NULL);
     pthread_mutex_lock(&o->lock);
     enqueue(o, w, 0);
     /* a tick that is due comes first, so that callers do not keep it away for ever */

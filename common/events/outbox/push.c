@@ -334,7 +334,7 @@ struct publisher *push_publisher_new(struct outbox *outbox, const struct push_op
     if (*options->token != '\0')
         p->authorization = xasprintf("Authorization: Bearer %s", options->token);
     pthread_mutex_init(&p->lock, NULL);
-    thread_cond_init(&p->changed);
+    pthread_cond_init(&p->changed, NULL);
     if (start_threads(p, options->concurrency, err))
         return &p->publisher;
     push_stop(&p->publisher, INT64_MAX / 2);

@@ -271,7 +271,7 @@ struct pubsub *pubsub_new(const struct pubsub_options *options, struct error *er
     p->stop_ms = INT64_MAX;
     TAILQ_INIT(&p->queue);
     pthread_mutex_init(&p->lock, NULL);
-    thread_cond_init(&p->idle);
+    pthread_cond_init(&p->idle, NULL);
     return p;
 }
 
@@ -285,7 +285,7 @@ bool pubsub_publish(struct pubsub *p, const struct pubsub_message *message, int6
         return false;
     struct waiter w = {
         .text = buffer_view(&text), .deadline_ms = deadline_ms, .message_id = message_id};
-    thread_cond_init(&w.changed);
+    pthread_cond_init(&w.changed, NULL);
     pthread_mutex_lock(&p->lock);
     if (p->stopping) {
         error_set(&w.err, ERROR_SHUTTING_DOWN, "no more events are published");

@@ -73,7 +73,7 @@ TEST(test_ahead)
     assert_in_range(clock_wall_ms() - wall_ms, 3600000, 3700000);
     clock_pause(3600000);
     assert_in_range(clock_monotonic_ms() - began_ms, 7200000, 7300000);
-    thread_cond_init(&never);
+    pthread_cond_init(&never, NULL);
     pthread_mutex_lock(&mutex);
     assert_true(thread_cond_wait(&never, &mutex, clock_monotonic_ms() + 3600000)); /* a look */
     assert_false(thread_cond_wait(&never, &mutex, clock_monotonic_ms()));

@@ -41,7 +41,7 @@ static const char *const suffixes[] = {
     ".tif[compression=deflate]",
     ".tif[compression=jpeg,tile,tile_width=64,tile_height=64]",
     ".heic",
-    ".avif",
+    ".avif[effort=0]",
 };
 
 static void assert_cut_is_refused(struct sample s, size_t len, const char *what)

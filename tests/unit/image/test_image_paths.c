@@ -124,14 +124,17 @@ static double psnr(const struct image_result *a, const struct image_result *b)
     return sum > 0 ? 10 * log10(255. * 255. * (double)len / sum) : 999;
 }
 
-static void assert_same(struct sample s, const struct image_options *o, const char *name,
-                        double least)
+/* CMYK goes one way only, through libvips, which takes ten times as long for its colours. */
+static void assert_same(struct sample s, const struct image_options *o,
+                        const struct jpeg_kind *kind, const char *name, double least)
 {
     CLEANUP(image_result_done) struct image_result a = {0}, b = {0};
     struct error err = {0};
 
     if (!run(false, sample_bytes(s), o, &a, &err))
         fail_msg("%s, directly: %s", name, err.message);
+    if (kind->components == 4)
+        return;
     if (!run(true, sample_bytes(s), o, &b, &err))
         fail_msg("%s, by libvips: %s", name, err.message);
     assert_int_equal(a.width, b.width);
@@ -174,7 +177,7 @@ static void assert_kind(const struct jpeg_kind *kind, int width, int height)
         struct image_options o =
             options_of(boxes[i / 2][0], boxes[i / 2][1], (enum image_fit)(turn % 4), IMAGE_PNG);
 
-        assert_same(s, &o, kind->name,
+        assert_same(s, &o, kind, kind->name,
                     kind->profile.len > 0   ? PROFILE_PSNR
                     : kind->orientation > 1 ? TURNED_PSNR
                                             : 0);
@@ -200,8 +203,8 @@ TEST(test_odd_sizes)
         const struct jpeg_kind *kind = &kinds[(size_t)n % ARRAY_SIZE(kinds)];
         SAMPLE a = make_jpeg(kind, n, 41 - n), b = make_jpeg(&kinds[2], n, n);
 
-        assert_same(a, &o, kind->name, 0);
-        assert_same(b, &o, "odd 4:2:0", 0);
+        assert_same(a, &o, kind, kind->name, 0);
+        assert_same(b, &o, &kinds[2], "odd 4:2:0", 0);
     }
 }
 
@@ -210,12 +213,12 @@ TEST(test_odd_sizes)
 TEST(test_windows_are_exact)
 {
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
-        for (int n = 16; n < 120; n += 13) {
+        for (int n = 16; n < 120 && kinds[i].components < 4; n += 13) {
             struct image_options o = options_of(n, n, IMAGE_COVER, IMAGE_PNG);
             SAMPLE wide = make_jpeg(&kinds[i], 300 + n, n), tall = make_jpeg(&kinds[i], n, 300 + n);
 
-            assert_same(wide, &o, kinds[i].name, 0);
-            assert_same(tall, &o, kinds[i].name, 0);
+            assert_same(wide, &o, &kinds[i], kinds[i].name, 0);
+            assert_same(tall, &o, &kinds[i], kinds[i].name, 0);
         }
     }
 }
@@ -355,15 +358,16 @@ static size_t place_of(struct sample s, uint8_t marker)
     return (size_t)(p - (uint8_t *)s.data);
 }
 
-static void assert_still(struct sample s, struct sample with, const char *kind, const char *what)
+static void assert_still(struct sample s, struct sample with, const struct jpeg_kind *kind,
+                         const char *what)
 {
     struct image_options o = options_of(24, 24, IMAGE_COVER, IMAGE_PNG);
     CLEANUP(image_result_done) struct image_result a = {0}, b = {0};
     struct error err = {0};
     char name[100];
 
-    snprintf(name, sizeof(name), "%s, %s", kind, what);
-    assert_same(with, &o, name, 0);
+    snprintf(name, sizeof(name), "%s, %s", kind->name, what);
+    assert_same(with, &o, kind, name, 0);
     assert_true(run(false, sample_bytes(s), &o, &a, &err));
     assert_true(run(false, sample_bytes(with), &o, &b, &err));
     assert_true(a.len == b.len && memcmp(a.data, b.data, a.len) == 0);
@@ -396,7 +400,7 @@ TEST(test_oddities_are_no_damage)
 
         if (kind->rgb && strcmp(cases[n].what, "JFIF 2") == 0) /* which means YCbCr */
             continue;
-        assert_still(s, with, kind->name, cases[n].what);
+        assert_still(s, with, kind, cases[n].what);
     }
 }
 
@@ -408,11 +412,11 @@ TEST(test_odd_scan_headers_and_restarts)
 
         if (!kinds[i].progressive) {
             SAMPLE with = spliced(s, scan + 5 + 2 * components, 3, BYTES("\x01\x3f\x01"));
-            assert_still(s, with, kinds[i].name, "odd scan header");
+            assert_still(s, with, &kinds[i], "odd scan header");
         }
         if (kinds[i].restart_rows > 0) {
             SAMPLE with = spliced(s, place_of(s, 0xd1), 0, BYTES("\x5a"));
-            assert_still(s, with, kinds[i].name, "a stray before a restart");
+            assert_still(s, with, &kinds[i], "a stray before a restart");
         }
     }
 }

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #define ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define TASK "01234567-0123-4567-89ab-0123456789ab"
 
 static void a_key_fits_or_is_an_error(void **state)
 {
@@ -37,6 +38,25 @@ static void a_rejection_lies_behind_the_prefix(void **state)
     assert_false(key_is_output("p/rejected", "p/"));
 }
 
+static void a_task_lies_behind_the_prefix(void **state)
+{
+    struct error err = {0};
+    char key[64];
+
+    (void)state;
+    assert_true(task_key("p/", TASK, ".png", key, sizeof(key), &err));
+    assert_string_equal(key, "p/tasks/" TASK ".png");
+    assert_true(key_is_output(key, "p/"));
+    assert_false(key_is_output(key, ""));
+    assert_false(task_key("p/", TASK, ".png", key, sizeof("p/tasks/" TASK ".png") - 1, &err));
+    assert_int_equal(err.code, ERROR_INTERNAL);
+    assert_true(task_id_is_valid(TASK));
+    assert_false(task_id_is_valid(""));
+    assert_false(task_id_is_valid(TASK "0"));
+    assert_false(task_id_is_valid("0123456789ABcdef-0123-4567-89ab-0123"));
+    assert_false(task_id_is_valid("../45678-0123-4567-89ab-0123456789ab"));
+}
+
 static void only_what_the_services_write_is_ours(void **state)
 {
     static const struct {
@@ -47,6 +67,13 @@ static void only_what_the_services_write_is_ours(void **state)
         {ID ".avif", KEY_OBJECT},
         {ID ".jpg.json", KEY_RESULT},
         {"rejected/" ID ".json", KEY_REJECTED},
+        {"tasks/" TASK ".json", KEY_TASK},
+        {"tasks/" TASK ".png", KEY_TASK},
+        {"tasks/" TASK ".jpg", KEY_FOREIGN},
+        {"tasks/" TASK, KEY_FOREIGN},
+        {"tasks/x.png", KEY_FOREIGN},
+        {"tasks/0" TASK ".png", KEY_FOREIGN},
+        {TASK ".png", KEY_FOREIGN},
         {"", KEY_FOREIGN},
         {".json", KEY_FOREIGN},
         {ID, KEY_FOREIGN},
@@ -70,6 +97,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_key_fits_or_is_an_error),
         cmocka_unit_test(a_rejection_lies_behind_the_prefix),
+        cmocka_unit_test(a_task_lies_behind_the_prefix),
         cmocka_unit_test(only_what_the_services_write_is_ours),
     };
 

@@ -1,0 +1,18 @@
+/* What the pipeline's handlers share: JSON with pictures in and out. */
+#ifndef DARKROOM_PREPROCESS_PIPELINE_HANDLE_H
+#define DARKROOM_PREPROCESS_PIPELINE_HANDLE_H
+
+#include "http/image_data.h"
+#include "pipeline.h"
+
+/* Errors of image_data_read, and ERROR_BAD_REQUEST with the text `missing` when no picture came. */
+bool read_image_data(const struct app *app, const struct request *req, const char *missing,
+                     struct image_data *ret, struct error *err) NODISCARD;
+/* As sent with it, borrowed; "unknown". */
+const char *read_file_name(const struct image_data *data);
+
+/* An object with pictures, charged to the request's budget. Takes the reference to `object`. */
+struct reply reply_pictures(const struct request *req, json_t *object,
+                            const struct image_member *members, size_t count);
+
+#endif

@@ -1,0 +1,45 @@
+/* The stages of the older pipeline, each a picture in and a picture out; the last one gives the
+ * label instead. A stage is done here, or elsewhere by an HTTP call (UPLOADER_URL, NOISE_URL,
+ * BACKGROUND_URL, CLASSIFIER_URL). */
+#ifndef DARKROOM_PREPROCESS_PIPELINE_STAGE_H
+#define DARKROOM_PREPROCESS_PIPELINE_STAGE_H
+
+#include "../app.h"
+#include "base/context.h"
+
+enum pipeline_stage {
+    PIPELINE_UPLOAD,
+    PIPELINE_REDUCE,
+    PIPELINE_REMOVE,
+    PIPELINE_CLASSIFY,
+    PIPELINE_STAGES,
+};
+
+/* As the plot names it: "Uploader". */
+const char *stage_name(enum pipeline_stage stage);
+/* Where it is done; NULL: here. */
+const char *stage_url(const struct settings *settings, enum pipeline_stage stage);
+
+enum { STAGE_LABEL_MAX = 256 };
+
+struct stage_work {
+    const char *file_name;
+    struct buffer picture; /* replaced by what the stage makes of it */
+    char label[STAGE_LABEL_MAX];
+};
+
+static inline void stage_work_done(struct stage_work *work)
+{
+    buffer_done(&work->picture);
+}
+
+/* Do a stage here, any but the last. Errors of transform_image. */
+bool stage_run_here(const struct app *app, const struct context *ctx, enum pipeline_stage stage,
+                    struct stage_work *work, struct error *err) NODISCARD;
+/* Do it at `url`; the request and as much for the reply are charged to the context's budget.
+ * ERROR_UNAVAILABLE: worth another attempt (no connection, 408, 429, 5xx). ERROR_OVERLOADED: no
+ * room now. ERROR_BAD_REQUEST: refused (4xx), with the reason; or a reply that is not a stage's. */
+bool stage_run_at(const struct app *app, const struct context *ctx, enum pipeline_stage stage,
+                  const char *url, struct stage_work *work, struct error *err) NODISCARD;
+
+#endif

@@ -1,0 +1,35 @@
+/* When each stage of the last pictures ran: what the plot shows. Thread-safe. */
+#ifndef DARKROOM_PREPROCESS_PIPELINE_TIMELINE_H
+#define DARKROOM_PREPROCESS_PIPELINE_TIMELINE_H
+
+#include "task.h"
+
+#include <pthread.h>
+
+enum { TIMELINE_PICTURES = 32 };
+
+struct timeline_picture {
+    char id[UUID_LEN + 1];
+    char file_name[TASK_TEXT_MAX];
+    double accepted_s;
+    struct task_span spans[PIPELINE_STAGES];
+};
+
+/* Zeroed: empty. In the order of completion, the oldest first. */
+struct timeline_view {
+    size_t count;
+    struct timeline_picture pictures[TIMELINE_PICTURES];
+};
+
+struct timeline {
+    pthread_mutex_t mutex; /* PTHREAD_MUTEX_INITIALIZER */
+    struct timeline_view view;
+};
+
+/* Add a picture that is done; the oldest goes when there are too many. */
+void timeline_add(struct timeline *timeline, const struct task *task);
+/* What there is since the last pause of ten minutes, which would make all bars lines; with `task`,
+ * which may be NULL, in it: of an earlier process, or of one that is no more among the last. */
+void timeline_look(struct timeline *timeline, const struct task *task, struct timeline_view *ret);
+
+#endif
