@@ -25,6 +25,8 @@ PKG_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKGS) vips
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 # The services load libvips when they need it (common/image/read/vips_api.h); tests are linked to it.
 VIPS_LIBS  := $(shell pkg-config --libs vips 2>/dev/null)
+# common/db/postgres.c loads libpq when a PostgreSQL is opened.
+PQ_CFLAGS   := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags libpq 2>/dev/null))
 # Only common/model/model.c uses ONNX Runtime, and loads it when a model is opened; the bench's floor is linked to it.
 ONNX_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags libonnxruntime 2>/dev/null))
 ONNX_LIBS   := $(shell pkg-config --libs libonnxruntime 2>/dev/null)
@@ -107,6 +109,7 @@ $(HOSTILE_BIN):
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -Wl,--wrap=image_transform -Wl,--wrap=image_to_pixels -o $@ $^ $(LIBS)
 
+$(BUILD)/common/db/postgres.o: CFLAGS_ALL += $(PQ_CFLAGS)
 $(BUILD)/common/model/%.o: CFLAGS_ALL += $(ONNX_CFLAGS)
 # callbacks of tests ignore much
 $(BUILD)/tests/%.o: CFLAGS_ALL += -Wno-unused-parameter
@@ -124,6 +127,7 @@ endif
 $(BUILD)/preprocess_service/main.o: preprocess_service/openapi.json
 $(BUILD)/preprocess_service/handle_page.o: $(addprefix preprocess_service/page/page.,html css js svg)
 $(BUILD)/classify_service/main.o: classify_service/openapi.json
+$(BUILD)/common/catalogue/schema.o: $(wildcard common/catalogue/migrations/*.sql)
 
 $(BUILD)/libcommon.a: $(call object,$(COMMON_SRC))
 	@rm -f $@
@@ -182,7 +186,7 @@ $(BUILD)/image-probe: $(call object,tests/programs/image_probe.c) $(COMMON_LIB)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
 # the bench's programs (tests/bench/README.md); a floor is meant to be as fast as its code can be
-BENCH_PROGRAMS = $(addprefix $(BUILD)/bench/,load sink cold-start floor floor-vips floor-front operations)
+BENCH_PROGRAMS = $(addprefix $(BUILD)/bench/,load sink cold-start floor floor-vips floor-front operations catalogue)
 bench_object = $(patsubst %,$(BUILD)/tests/bench/%.o,$(1))
 $(BUILD)/bench/load: $(call bench_object,load load_options load_body load_stats exchange photo results)
 $(BUILD)/bench/sink: $(call bench_object,sink)
@@ -191,6 +195,7 @@ $(BUILD)/bench/floor: $(call bench_object,floor floor_codec floor_decode floor_d
 $(BUILD)/bench/floor-vips: $(call bench_object,floor_vips floor_loop)
 $(BUILD)/bench/floor-front: $(call bench_object,floor_front)
 $(BUILD)/bench/operations: $(call bench_object,operations floor_loop)
+$(BUILD)/bench/catalogue: $(call bench_object,catalogue)
 $(BUILD)/bench/floor: BENCH_LIBS = $(VIPS_LIBS) -ljpeg $(ONNX_LIBS)
 $(BUILD)/bench/floor-vips: BENCH_LIBS = $(VIPS_LIBS) -ljpeg
 $(BUILD)/tests/bench/floor_model.o: CFLAGS_ALL += $(ONNX_CFLAGS)

@@ -136,7 +136,8 @@ start_minio() {
 
     store=(STORAGE_URL="s3://$bucket" S3_ENDPOINT="$url" S3_REGION=us-east-1
         AWS_ACCESS_KEY_ID="$MINIO_ROOT_USER" AWS_SECRET_ACCESS_KEY="$MINIO_ROOT_PASSWORD"
-        OUTBOX_PATH="${OUTBOX_PATH:-data/outbox-minio.db}")
+        OUTBOX_PATH="${OUTBOX_PATH:-data/outbox-minio.db}"
+        CATALOGUE_URL="${CATALOGUE_URL:-sqlite:data/catalogue-minio.db}")
     objects="Objects are in bucket $bucket of $url (console: $console, user $MINIO_ROOT_USER),
 MinIO's files in data/minio"
 }

@@ -4,6 +4,7 @@
 
 #include "app/outgoing.h"
 #include "app/service.h"
+#include "catalogue/catalogue.h"
 #include "events/outbox/outbox.h"
 #include "events/publisher.h"
 
@@ -17,6 +18,7 @@ struct app {
     struct outbox *outbox;  /* NULL unless events are pushed */
     struct topic topic;     /* of pubsub:// events */
     struct publisher *publisher;
+    struct catalogue *catalogue;   /* NULL: CATALOGUE_URL=none: */
     struct reconciler *reconciler; /* NULL without an outbox */
     struct retention *retention;   /* NULL without RETENTION_DAYS */
     struct background *background; /* NULL: REMOVE_BACKGROUND=off */
@@ -34,6 +36,10 @@ struct reply handle_result(const struct app *app, const struct request *req);
 struct reply handle_images(const struct app *app, const struct request *req);
 struct reply handle_grpc_preprocess(const struct app *app, const struct request *req);
 struct reply handle_grpc_transform(const struct app *app, const struct request *req);
+struct reply handle_catalogue_list(const struct app *app, const struct request *req);
+struct reply handle_catalogue_image(const struct app *app, const struct request *req);
+struct reply handle_catalogue_change(const struct app *app, const struct request *req);
+struct reply handle_catalogue_delete(const struct app *app, const struct request *req);
 
 /* pipeline/ */
 struct reply handle_upload(const struct app *app, const struct request *req);

@@ -83,6 +83,17 @@ static struct reply reply_object(const struct app *app, const struct request *re
     return reply;
 }
 
+/* The first bytes of a picture are a view of it; the rest of them is the same one. */
+static void count_view(const struct app *app, const struct request *req, const struct reply *reply,
+                       const char *id)
+{
+    bool begins = reply->status == 200 ||
+                  (reply->status == 206 && asked_range(req, id, UINT64_MAX).first == 0);
+
+    if (app->catalogue != NULL && begins && strcmp(req->method, "GET") == 0)
+        catalogue_viewed(app->catalogue, id);
+}
+
 struct reply handle_images(const struct app *app, const struct request *req)
 {
     char key[STORE_KEY_MAX + 1];
@@ -100,6 +111,7 @@ struct reply handle_images(const struct app *app, const struct request *req)
     struct reply reply = unchanged ? reply_empty(304) : reply_object(app, req, key, &info, &name);
     if (reply.status >= 400)
         return reply;
+    count_view(app, req, &reply, name.id);
     reply_add_header(&reply, "ETag", "\"%s\"", name.id);
     reply_add_header(&reply, "Cache-Control", "private, max-age=31536000, immutable");
     reply_add_header(&reply, "X-Content-Type-Options", "nosniff");

@@ -2,7 +2,9 @@
 #include "background.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "catalogue_command.h"
 #include "events/outbox/push.h"
+#include "objects/object_name.h"
 #include "outbox_command.h"
 #include "pipeline/pipeline.h"
 #include "reconcile.h"
@@ -27,8 +29,30 @@ static double tasks(void *pipeline)
     return pipeline_tasks(pipeline);
 }
 
-/* EVENTS_URL=push+http://… or push+https://…: an outbox in front of a dispatcher. */
-static bool open_push(struct app *app, struct error *err)
+/* The classifier acknowledges an event when it has stored the result. */
+static void delivered(void *ctx, const struct outbox_row *row)
+{
+    struct app *app = ctx;
+
+    for (size_t i = 0; i < OBJECT_FORMATS && app->catalogue != NULL; i++)
+        if (strcmp(image_format_content_type(object_formats[i]), row->content_type) == 0)
+            catalogue_result_stored(app->catalogue, row->id, object_formats[i]);
+}
+
+static bool open_catalogue(struct app *app, struct error *err)
+{
+    const char *url = app->service.settings.catalogue_url;
+
+    if (strcmp(url, "none:") == 0)
+        return true;
+    app->catalogue = catalogue_open(
+        &(struct catalogue_options){
+            .url = url, .store = app->service.store, .outbox = app->outbox, .keep = true},
+        err);
+    return app->catalogue != NULL || error_wrap(err, "CATALOGUE_URL");
+}
+
+static bool open_outbox(struct app *app, struct error *err)
 {
     const struct settings *s = &app->service.settings;
 
@@ -43,6 +67,14 @@ static bool open_push(struct app *app, struct error *err)
         return error_wrap(err, "OUTBOX_PATH");
     metric_gauge_source(METRIC_OUTBOX_PENDING, pending, app->outbox);
     metric_gauge_source(METRIC_OUTBOX_DEAD, dead, app->outbox);
+    return true;
+}
+
+/* EVENTS_URL=push+http://… or push+https://…: a dispatcher behind the outbox. */
+static bool open_push(struct app *app, struct error *err)
+{
+    const struct settings *s = &app->service.settings;
+
     app->publisher = push_publisher_new(app->outbox,
                                         &(struct push_options){
                                             .url = s->events_url + strlen("push+"),
@@ -51,6 +83,8 @@ static bool open_push(struct app *app, struct error *err)
                                             .concurrency = s->push_concurrency,
                                             .max_attempts = s->max_delivery_attempts,
                                             .max_age_s = s->delivery_max_age_s,
+                                            .delivered = delivered,
+                                            .delivered_ctx = app,
                                         },
                                         err);
     if (app->publisher == NULL)
@@ -68,12 +102,16 @@ static bool open_pubsub(struct app *app, const char *topic, struct error *err)
     return app->publisher != NULL;
 }
 
+/* The catalogue is there before an event is delivered. */
 static bool open_events(struct app *app, struct error *err)
 {
     static const char pubsub[] = "pubsub://";
     const char *url = app->service.settings.events_url;
+    bool push = string_starts_with(url, "push+");
 
-    if (string_starts_with(url, "push+"))
+    if ((push && !open_outbox(app, err)) || !open_catalogue(app, err))
+        return false;
+    if (push)
         return open_push(app, err);
     if (string_starts_with(url, pubsub))
         return open_pubsub(app, url + strlen(pubsub), err);
@@ -86,7 +124,7 @@ static bool open_retention(struct app *app, struct error *err)
     int64_t days = app->service.settings.retention_days;
 
     if (days > 0)
-        app->retention = retention_new(app->service.store, days, err);
+        app->retention = retention_new(app->service.store, app->catalogue, days, err);
     return days == 0 || app->retention != NULL;
 }
 
@@ -143,6 +181,7 @@ static void app_done(struct app *app)
     if (app->publisher != NULL)
         app->publisher->free(app->publisher);
     topic_done(&app->topic);
+    catalogue_close(app->catalogue);
     outbox_close(app->outbox);
     service_done(&app->service);
     background_free(app->background);
@@ -161,6 +200,8 @@ int main(int argc, char **argv)
 
     if (argc > 1 && strcmp(argv[1], "--outbox") == 0)
         return outbox_command(argc, argv);
+    if (argc > 1 && strcmp(argv[1], "--catalogue") == 0)
+        return catalogue_command(argc, argv);
     if (service_begin(&app.service, argc, argv, &status)) {
         images = image_start(&err);
         status = images && app_open(&app, &err) ? service_serve(&app.service, preprocess_routes,

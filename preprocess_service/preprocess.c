@@ -5,7 +5,8 @@
 #include "transform.h"
 
 static bool store_image(const struct app *app, const struct context *ctx,
-                        const struct preprocessed *object, struct bytes data, struct error *err)
+                        const struct preprocessed *object, struct bytes data, bool *existed,
+                        struct error *err)
 {
     double started = clock_monotonic_s();
     bool ok = store_put(app->service.store,
@@ -16,27 +17,58 @@ static bool store_image(const struct app *app, const struct context *ctx,
                             .if_absent = true,
                             .deadline_ms = ctx->deadline_ms,
                         },
-                        NULL, err);
+                        existed, err);
 
     stage_took(ctx->stages, STAGE_STORE, clock_monotonic_s() - started);
     return ok;
 }
 
+/* Announce and list: the row is durable by the event's commit, where that is a file's. */
 static bool announce(const struct app *app, const struct context *ctx, struct preprocessed *object,
                      struct error *err)
 {
+    const struct catalogue_upload upload = {
+        .id = object->id,
+        .owner = ctx->who,
+        .format = object->format,
+        .width = object->width,
+        .height = object->height,
+        .bytes = object->bytes,
+    };
+    CLEANUP_FREE char *record =
+        app->catalogue != NULL ? catalogue_record(app->catalogue, &upload) : NULL;
+    int64_t record_seq = 0;
     const struct event event = {
         .gcs_path = object->uri,
         .id = object->id,
         .content_type = image_format_content_type(object->format),
         .traceparent = ctx->traceparent,
+        .record = record,
+        .record_seq = &record_seq,
     };
     double started = clock_monotonic_s();
-    bool ok =
-        app->publisher->publish(app->publisher, &event, ctx->deadline_ms, object->message_id, err);
+    bool ok = app->publisher->publish(app->publisher, &event, ctx->deadline_ms, object->message_id,
+                                      err) &&
+              (app->catalogue == NULL ||
+               catalogue_add(app->catalogue, &upload, record_seq, ctx->deadline_ms, err));
 
     stage_took(ctx->stages, STAGE_PUBLISH, clock_monotonic_s() - started);
     return ok;
+}
+
+/* An object that was there may have been deleted since, before its new row was seen: then it is
+ * stored again. */
+static bool store_again(const struct app *app, const struct context *ctx,
+                        const struct preprocessed *object, struct bytes data, struct error *err)
+{
+    struct error why = {0};
+
+    if (store_head(app->service.store, object->key, ctx->deadline_ms, NULL, &why))
+        return true;
+    if (why.code == ERROR_NOT_FOUND)
+        return store_image(app, ctx, object, data, NULL, err);
+    *err = why;
+    return false;
 }
 
 bool preprocess(const struct app *app, const struct context *ctx, struct bytes file,
@@ -44,6 +76,7 @@ bool preprocess(const struct app *app, const struct context *ctx, struct bytes f
 {
     CLEANUP(image_result_done) struct image_result image = {0};
     struct store *store = app->service.store;
+    bool existed = false;
 
     *ret = (struct preprocessed){.format = options->format};
     if (!content_id(options, file, ret->id, err) ||
@@ -54,6 +87,7 @@ bool preprocess(const struct app *app, const struct context *ctx, struct bytes f
     ret->width = image.width;
     ret->height = image.height;
     ret->bytes = image.len;
-    return store_image(app, ctx, ret, bytes_of(image.data, image.len), err) &&
-           announce(app, ctx, ret, err);
+    struct bytes data = bytes_of(image.data, image.len);
+    return store_image(app, ctx, ret, data, &existed, err) && announce(app, ctx, ret, err) &&
+           (!existed || app->catalogue == NULL || store_again(app, ctx, ret, data, err));
 }

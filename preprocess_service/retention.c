@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/threads.h"
+#include "objects/object_name.h"
 #include "objects/result_key.h"
 
 #include <string.h>
@@ -19,6 +20,7 @@ enum {
 
 struct retention {
     struct store *store;
+    struct catalogue *catalogue; /* may be NULL */
     int64_t max_age_ms;
     pthread_t thread;
     pthread_mutex_t mutex;
@@ -77,10 +79,17 @@ static bool delete_object(struct walk *walk, const char *key, struct error *err)
     char result[STORE_KEY_MAX + 1];
     bool deleted;
 
+    struct catalogue *catalogue = walk->retention->catalogue;
+    struct object_name name;
+
     if (!delete_old(walk, key, &deleted, err))
         return false;
     if (!deleted)
         return true;
+    if (catalogue != NULL &&
+        object_name_parse(key + strlen(store_prefix(walk->retention->store)), &name) &&
+        !catalogue_forget(catalogue, name.id, clock_monotonic_ms() + CALL_TIMEOUT_MS, err))
+        return false;
     return result_key(key, result, sizeof(result), err) && delete_old(walk, result, &deleted, err);
 }
 
@@ -148,7 +157,8 @@ static void *retention_main(void *arg)
     return NULL;
 }
 
-struct retention *retention_new(struct store *store, int64_t days, struct error *err)
+struct retention *retention_new(struct store *store, struct catalogue *catalogue, int64_t days,
+                                struct error *err)
 {
     struct retention *r = calloc(1, sizeof(*r));
 
@@ -157,6 +167,7 @@ struct retention *retention_new(struct store *store, int64_t days, struct error 
         return NULL;
     }
     r->store = store;
+    r->catalogue = catalogue;
     r->max_age_ms = days * DAY_MS;
     pthread_mutex_init(&r->mutex, NULL);
     pthread_cond_init(&r->wake, NULL);

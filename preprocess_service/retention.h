@@ -7,12 +7,14 @@
 #ifndef DARKROOM_PREPROCESS_RETENTION_H
 #define DARKROOM_PREPROCESS_RETENTION_H
 
+#include "catalogue/catalogue.h"
 #include "store/store.h"
 
 struct retention;
 
-/* `store` is borrowed and must outlive it. */
-struct retention *retention_new(struct store *store, int64_t days, struct error *err) NODISCARD;
+/* `store` and `catalogue` (may be NULL) are borrowed and must outlive it. */
+struct retention *retention_new(struct store *store, struct catalogue *catalogue, int64_t days,
+                                struct error *err) NODISCARD;
 /* Stops soon, also in the middle of a walk. */
 void retention_free(struct retention *retention);
 

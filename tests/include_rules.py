@@ -10,9 +10,9 @@ SOURCES = sorted(path for top in ("common", "preprocess_service", "classify_serv
 # The rooms of common/, from the ground: a room may include itself and rooms of lower floors.
 FLOORS = [
     {"base"},
-    {"http", "client", "image", "sandbox"},
+    {"http", "client", "image", "sandbox", "db"},
     {"grpc", "auth", "store", "events", "objects", "model"},
-    {"workers"},
+    {"workers", "catalogue"},
     {"app"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -31,7 +31,8 @@ OWNERS = {
     "libs3.h": r"common/store/bucket/libs3.*\.c",
     "expat.h": r"common/store/bucket/xml\.c",
     "seccomp.h": r"common/sandbox/sandbox_filter\.c",
-    "sqlite3.h": r"common/events/outbox/outbox_db\.h",
+    "sqlite3.h": r"common/(events/outbox/outbox_db\.h|db/sqlite\.c)",
+    "libpq-fe.h": r"common/db/postgres\.c",
 }
 
 

@@ -23,7 +23,7 @@ check() {
 
 tidy() {
     local flags
-    flags=$(pkg-config --cflags libmicrohttpd libnghttp2 libprotobuf-c jansson vips cairo libcurl openssl sqlite3 libonnxruntime |
+    flags=$(pkg-config --cflags libmicrohttpd libnghttp2 libprotobuf-c jansson vips cairo libcurl openssl sqlite3 libpq libonnxruntime |
         sed 's/-I/-isystem /g')
     # shellcheck disable=SC2086
     printf '%s\n' "${sources[@]}" | grep -v '^tests/' | xargs -P "$(nproc)" -n 4 sh -c \
@@ -35,7 +35,7 @@ tidy() {
 # takes a vector's elements for 2 bits wide.
 analyze() {
     local flags found
-    flags=$(pkg-config --cflags libmicrohttpd libnghttp2 libprotobuf-c jansson libjpeg vips cairo libcurl openssl sqlite3 expat libonnxruntime |
+    flags=$(pkg-config --cflags libmicrohttpd libnghttp2 libprotobuf-c jansson libjpeg vips cairo libcurl openssl sqlite3 libpq expat libonnxruntime |
         sed 's/-I/-isystem /g')
     # shellcheck disable=SC2086,SC2016
     printf '%s\n' "${sources[@]}" | grep -v '^tests/' | LC_ALL=C xargs -P "$(nproc)" -n 1 sh -c \

@@ -38,7 +38,7 @@ static void print_help(const struct service *service)
            "default, meaning):\n",
            service->name, DARKROOM_VERSION, service->name,
            service->kind == SERVICE_PREPROCESS
-               ? " | --outbox list|requeue|purge|reconcile [EVENT_ID]"
+               ? " | --outbox list|requeue|purge|reconcile [EVENT_ID] | --catalogue rebuild"
                : "");
     settings_print_help(service->kind, stdout);
 }

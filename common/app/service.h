@@ -7,6 +7,7 @@
 #include "app/outgoing.h"
 #include "app/readiness.h"
 #include "app/settings.h"
+#include "base/embed.h"
 #include "http/server.h"
 #include "workers/image_worker.h"
 #include "workers/worker_pool.h"
@@ -84,10 +85,5 @@ const char *service_failing(const struct service *service);
     {                                                                                              \
         ROUTER_CALL, path, handler, true                                                           \
     }
-
-/* Put a file (path from the repository's root) into the program as a C string `symbol`. */
-#define EMBED_FILE(symbol, path)                                                                   \
-    __asm__(".section .rodata\n" #symbol ":\n.incbin \"" path "\"\n.byte 0\n.previous\n");         \
-    extern const char symbol[]
 
 #endif

@@ -106,6 +106,10 @@ static const struct setting table[] = {
     STRING("PUBSUB_EMULATOR_HOST", BOTH, NULL, pubsub_emulator_host,
            "host:port or URL of a Pub/Sub emulator, used without credentials"),
     STRING("OUTBOX_PATH", PREP, "data/outbox.db", outbox_path, "events not yet delivered (SQLite)"),
+    /* secret, since the URL may hold a password */
+    ROW("CATALOGUE_URL", SETTING_STRING, PREP, "sqlite:data/catalogue.db", 0, 0, NULL, true,
+        catalogue_url,
+        "what was uploaded: sqlite:PATH, postgresql://..., or none: (default on Cloud Run: none:)"),
     INT("OUTBOX_MAX_PENDING", PREP, "100000", 1, 100000000, outbox_max_pending,
         "undelivered events; above it 503"),
     INT("PUSH_CONCURRENCY", PREP, "4", 1, 64, push_concurrency, "deliveries at a time"),

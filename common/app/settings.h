@@ -59,6 +59,7 @@ struct settings {
     char *pubsub_endpoint;
     char *pubsub_emulator_host; /* a URL after settings_load */
     char *outbox_path;
+    char *catalogue_url; /* sqlite:…, postgresql://… or none: */
     int64_t outbox_max_pending;
     int64_t push_concurrency;
     int64_t background_concurrency;

@@ -5,6 +5,7 @@
 #include "base/strings.h"
 #include "base/url.h"
 #include "base/xmalloc.h"
+#include "db/db.h"
 #include "store/allowed_stores.h"
 
 #include <ctype.h>
@@ -225,6 +226,24 @@ static void check_urls(const struct settings *s, struct buffer *mistakes)
                        "RESULTS_BASE_URL: not an http:// or https:// URL without a query");
 }
 
+/* On Cloud Run a file that nobody asked for is none. */
+static void check_catalogue(struct settings *s, struct buffer *mistakes)
+{
+    struct error err = {0};
+
+    if (s->catalogue_url == NULL || strcmp(s->catalogue_url, "none:") == 0)
+        return;
+    if (!db_url_check(s->catalogue_url, &err))
+        config_mistake(mistakes, "CATALOGUE_URL: %s, or none:", err.message);
+    else if (!is_set("K_SERVICE") || s->allow_ephemeral || !db_url_is_sqlite(s->catalogue_url))
+        return;
+    else if (is_set("CATALOGUE_URL"))
+        config_mistake(mistakes, "CATALOGUE_URL: on Cloud Run files vanish with the instance; use "
+                                 "postgresql://, or set ALLOW_EPHEMERAL=1");
+    else
+        snprintf(s->catalogue_url, strlen(s->catalogue_url) + 1, "none:");
+}
+
 static void check_stages(const struct settings *s, struct buffer *mistakes)
 {
     const struct {
@@ -347,6 +366,7 @@ bool settings_load(enum service_kind service, struct settings *ret, struct buffe
     check_urls(ret, mistakes);
     check_stages(ret, mistakes);
     check_pubsub(ret, mistakes);
+    check_catalogue(ret, mistakes);
     check_ephemeral(ret, mistakes);
     check_auth(ret, mistakes);
     cut_slashes(ret->results_base_url);

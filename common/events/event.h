@@ -11,6 +11,10 @@ struct event {
     const char *id;           /* content id, 64 hex digits */
     const char *content_type; /* of the object */
     const char *traceparent;  /* W3C Trace Context, or "" */
+    /* What the outbox keeps in the same commit, until it is told to forget it (outbox_forget), or
+     * NULL; then *record_seq is where. Other publishers leave both alone. */
+    const char *record;
+    int64_t *record_seq;
 };
 
 #endif

@@ -48,14 +48,21 @@ void router_allow(const struct route *routes, size_t count, const char *path,
                   char out[ROUTER_ALLOW_MAX])
 {
     const char *argument;
-    bool get = false, post = false;
+    static const struct {
+        const char *method, *allow;
+    } methods[] = {
+        {"GET", "GET, HEAD, "}, {"POST", "POST, "}, {"PATCH", "PATCH, "}, {"DELETE", "DELETE, "}};
+    bool known = false;
 
-    for (size_t i = 0; i < count; i++) {
-        if (!matches(routes[i].pattern, path, &argument))
-            continue;
-        get = get || strcmp(routes[i].method, "GET") == 0;
-        post = post || strcmp(routes[i].method, "POST") == 0;
-    }
-    snprintf(out, ROUTER_ALLOW_MAX, "%s%s%s", get ? "GET, HEAD, " : "", post ? "POST, " : "",
-             get || post ? "OPTIONS" : "");
+    *out = '\0';
+    for (size_t m = 0; m < ARRAY_SIZE(methods); m++)
+        for (size_t i = 0; i < count; i++)
+            if (strcmp(routes[i].method, methods[m].method) == 0 &&
+                matches(routes[i].pattern, path, &argument)) {
+                strcat(out, methods[m].allow);
+                known = true;
+                break;
+            }
+    if (known)
+        strcat(out, "OPTIONS");
 }

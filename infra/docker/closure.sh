@@ -6,7 +6,7 @@
 #
 #   - the programs, the shared libraries they are linked to (ldd), and what is opened at run time:
 #     ONNX Runtime; libvips, and the modules that it and libheif open for the formats we take; cairo
-#     and one font; with their libraries
+#     and one font; for preprocess-service libpq; with their libraries
 #   - Debian's CA certificates (not those that this machine adds), users, name service, ld.so's cache
 #   - for scanners, var/lib/dpkg/status.d: the dpkg entry of every package a file was taken from;
 #     and that package's copyright file
@@ -34,8 +34,11 @@ libraries() {
 }
 
 # ONNX Runtime, cairo, libvips, and what it and libheif load from beside them. Debian 12's libheif has no plugins.
-modules() {
+modules() { # PROGRAM…
     local folder plugin
+    if [[ " $*" == *preprocess-service* ]]; then
+        echo "$(pkg-config --variable=libdir libpq)/libpq.so.5"
+    fi
     echo "$(pkg-config --variable=libdir libonnxruntime)/libonnxruntime.so.1"
     echo "$(pkg-config --variable=libdir cairo)/libcairo.so.2"
     folder=$(pkg-config --variable=libdir vips)
@@ -107,8 +110,8 @@ for link in bin sbin lib lib32 lib64; do
 done
 install -d -m 1777 "$root/tmp"
 
-mapfile -t opened < <(modules)
-[ ${#opened[@]} -eq $((4 + ${#HEIF_PLUGINS[@]})) ] ||
+mapfile -t opened < <(modules "$@")
+[ ${#opened[@]} -ge $((4 + ${#HEIF_PLUGINS[@]})) ] ||
     die "no ONNX Runtime, no cairo, no libvips or not all of its modules"
 mapfile -t files < <(libraries "$@" "${opened[@]}")
 for file in "$@" "${opened[@]}" "${files[@]}" "$FONT"; do copy "$file"; done

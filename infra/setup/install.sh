@@ -17,7 +17,7 @@ trap 'say "this failed: $BASH_COMMAND"' ERR
 RUN_PACKAGES=(
     gcc libc6-dev make pkg-config
     libmicrohttpd-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libjansson-dev
-    libcurl4-openssl-dev libssl-dev libsqlite3-dev libs3-dev libxml2-dev libexpat1-dev
+    libcurl4-openssl-dev libssl-dev libsqlite3-dev libpq-dev libs3-dev libxml2-dev libexpat1-dev
     zlib1g-dev libvips-dev libcairo2-dev fonts-dejavu-core libjpeg-dev liblcms2-dev libseccomp-dev
     python3 python3-pip python3-onnx python3-flatbuffers python3-numpy
     ca-certificates curl jq
@@ -31,6 +31,8 @@ TEST_PACKAGES=(
     # storage servers for the tests and a client to check on them with: plain Python modules. Swift's
     # and memcached's server packages would start daemons and keep them; the tests need none of those.
     python3-swift python3-boto3 python3-cryptography
+    # the tests start a server of their own (tests/servers/postgres.sh)
+    postgresql
 )
 # For the tests of the page, with what it depends on half a gigabyte. Where it has another name, they are skipped.
 BROWSER_PACKAGE=chromium

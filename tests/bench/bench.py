@@ -66,7 +66,8 @@ class Bench:
                                # 64 bodies of 12 MP are more than the default lets in at a time
                                ("large", to_sink, {"BODY_BUDGET_BYTES": 1 << 30})):
             program = processes.service("preprocess", name, self.folder, EVENTS_URL=url,
-                                        OUTBOX_PATH=self.folder / f"{name}.db", **env)
+                                        OUTBOX_PATH=self.folder / f"{name}.db",
+                                        CATALOGUE_URL=f"sqlite:{self.folder}/{name}-catalogue.db", **env)
             setattr(self, name, program)
             self.programs.append(program)
         time.sleep(0.3)
@@ -232,6 +233,12 @@ class Bench:
             memory["peak_mb"] = max([memory["peak_mb"], *memory["sustained_mb"]])
             memory["peak_rss_mb"] = program.peak_rss_mb()
 
+    def catalogue(self):
+        """Pages of a large catalogue, and what an upload's row costs beside its event."""
+        folder = self.folder / "catalogue"
+        folder.mkdir()
+        return run("catalogue", *((10000, 50, 100) if self.quick else (1000000, 1000, 3000)), folder, timeout=240)
+
     def cold(self, runs):
         folder = self.folder / "cold"
         folder.mkdir()
@@ -257,19 +264,22 @@ def measure(bench, rounds):
     cut_out = background.measure(bench.folder, bench.photos, bench.stored[0], unit, 1 if bench.quick else 3)
     bench.sustained(1.5 if bench.quick else 12)
     progress("cold start, mixed load, operations, remove_background, memory", bench.started)
+    catalogue = bench.catalogue()
+    progress("catalogue", bench.started)
     return {
         "machine": machine(), "quick": bench.quick, "rounds": done, "floors_per_second": bench.floors,
         "floors_cpu_ms": bench.floors_cpu_ms,
         "services": bench.services, "cold_start_ms": cold, "mixed": mixed, "batching": batching, "operations": operated,
-        "background": cut_out,
+        "background": cut_out, "catalogue": catalogue,
         "memory": bench.memory, "seconds": time.monotonic() - bench.started,
         "driver_cpu_s": os.times().user + os.times().system - begin.user - begin.system,
-        "bounds": [b.as_json() for b in all_bounds(done, cold, bench.memory, operated, cut_out)],
+        "bounds": [b.as_json() for b in all_bounds(done, cold, bench.memory, operated, cut_out, catalogue)],
     }
 
 
-def all_bounds(rounds, cold, memory, operated, cut_out):
-    return figures.bounds(rounds, cold, memory) + figures.operation_bounds(operated) + background.bounds(cut_out, CORES)
+def all_bounds(rounds, cold, memory, operated, cut_out, catalogue):
+    return (figures.bounds(rounds, cold, memory) + figures.operation_bounds(operated) + background.bounds(cut_out, CORES) +
+            figures.catalogue_bounds(catalogue, rounds))
 
 
 def machine():
@@ -287,7 +297,7 @@ def report(result):
     print(figures.services_text(result["services"]), "\n")
     print(f"{figures.rest_text(result)}\n{background.text(result['background'])}\n")
     print(figures.bounds_text(all_bounds(result["rounds"], result["cold_start_ms"], result["memory"], result["operations"],
-                                         result["background"])))
+                                         result["background"], result["catalogue"])))
 
 
 def expected_services():

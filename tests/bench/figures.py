@@ -137,6 +137,17 @@ def operation_bounds(operations):
             for name, o in operations.items() if o["opencv_cpu_ms"]]
 
 
+def catalogue_bounds(catalogue, rounds):
+    """catalogue: what the program of that name prints. The row's cost is CPU time, as part of a whole upload's."""
+    row = catalogue["upload_cpu_us"]["with"] - catalogue["upload_cpu_us"]["without"]
+    return [
+        Bound(f"catalogue of {catalogue['rows']}: p99 of the slowest kind of page",
+              max(page["p99_ms"] for page in catalogue["pages"].values()), 10, at_most=True, unit="ms"),
+        Bound("catalogue: an upload's row, part of the upload's CPU time",
+              row / 1e3 / median([r["preprocess_8"]["cpu_ms_per_request"] for r in rounds]), 0.03, at_most=True),
+    ]
+
+
 def bounds_text(table):
     width = max(len(b.name) for b in table)
     lines = []
@@ -196,6 +207,11 @@ def rest_text(result):
         lines.append(f"memory, {service}: PSS {memory['idle_mb']:.0f} MB idle, {memory['peak_mb']:.0f} at most, "
                      f"{memory['sustained_mb'][-1]:.0f} after {memory['sustained_requests']} requests "
                      f"(peak RSS {memory['peak_rss_mb']:.0f})")
+    catalogue = result["catalogue"]
+    lines.append(f"catalogue, {catalogue['rows']} rows: p50 and p99 of a page, ms: " + "; ".join(
+        f"{name} {page['p50_ms']:.2f}, {page['p99_ms']:.2f}" for name, page in catalogue["pages"].items()) +
+        f"; an upload's event {catalogue['upload_cpu_us']['without']:.0f} us of CPU, with its row "
+        f"{catalogue['upload_cpu_us']['with']:.0f}")
     for name, o in result["operations"].items():
         theirs = f"OpenCV {median(o['opencv_cpu_ms']):.2f} ms" if o["opencv_cpu_ms"] else "NOT COMPARED: no OpenCV here"
         lines.append(f"{name}, 2 MP, one thread: {median(o['cpu_ms']):.2f} ms of CPU; {theirs}")

@@ -95,7 +95,8 @@ class Program:
 
 def environment(folder, **env):
     base = {"PATH": os.environ["PATH"], "HOST": "127.0.0.1", "STORAGE_URL": f"file://{folder}/objects",
-            "MODEL": str(MODEL), "OUTBOX_PATH": str(folder / "outbox.db"), "EVENTS_URL": "none:"}
+            "MODEL": str(MODEL), "OUTBOX_PATH": str(folder / "outbox.db"), "EVENTS_URL": "none:",
+            "CATALOGUE_URL": f"sqlite:{folder}/catalogue.db"}
     return base | {k: os.environ[k] for k in PASSED_ON if k in os.environ} | {k: str(v) for k, v in env.items()}
 
 

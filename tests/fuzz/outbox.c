@@ -60,7 +60,7 @@ static bool add_event(struct outbox *o, int n, struct error *err)
     memset(id, 'a' + n, SHA256_HEX_LEN);
     id[SHA256_HEX_LEN] = '\0';
     snprintf(uri, sizeof(uri), "s3://b/%d", n);
-    const struct event event = {uri, id, "image/jpeg", ""};
+    const struct event event = {uri, id, "image/jpeg", "", NULL, NULL};
     return outbox_add(o, &event, clock_monotonic_ms() + 5000, event_id, err);
 }
 

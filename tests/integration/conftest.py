@@ -84,6 +84,7 @@ class Service:
         }
         if name == "preprocess-service":
             self.env["OUTBOX_PATH"] = str(self.folder / "outbox.db")
+            self.env["CATALOGUE_URL"] = f"sqlite:{self.folder}/catalogue.db"
         else:
             self.env["MODEL"] = str(MODEL)
         self.env |= {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS") or k == "G_SLICE"}

@@ -139,6 +139,7 @@ class World:
         self.assert_nobody_gave_up()
         kills = sum(n for name, n in self.counts.items() if name.startswith("kills"))
         self.ledger.check(temporaries=kills * (THREADS + 4))
+        self.ledger.check_listed(self.stack.preprocess, PATIENCE_S)
 
 
 class OnServer(World):

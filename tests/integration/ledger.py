@@ -151,6 +151,22 @@ class Ledger:
             left = list((self.objects / ".tmp").glob("*"))
             assert len(left) <= temporaries, f"left behind: {left}"
 
+    def check_listed(self, preprocess, timeout=60.0):
+        """The catalogue lists each acknowledged upload once, with its label, and nothing that is not stored."""
+        def unlabelled():
+            rows, before = [], ""
+            while before is not None:
+                page = preprocess.get("/v1/images?limit=200" + before).json()
+                rows += page["images"]
+                before = page["next"] and f"&before={page['next']}"
+            listed = {row["id"]: row for row in rows}
+            assert len(listed) == len(rows), "a picture is listed twice"
+            assert not (lost := set(self.acknowledged) - set(listed)), f"{len(lost)} are not listed: {list(lost)[:3]}"
+            keys = self.view.keys()
+            assert not (gone := [i for i, row in listed.items() if self.key(row) not in keys]), f"rows of nothing: {gone}"
+            return [i for i in self.acknowledged if not listed[i]["label"]]
+        wait_for(lambda: not unlabelled(), "every label in the catalogue", timeout)
+
     def problems(self):
         """What is lost, doubled or otherwise wrong, in words."""
         keys = self.view.keys()

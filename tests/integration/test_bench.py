@@ -205,6 +205,14 @@ def test_ratios_are_taken_round_by_round():
     assert verdicts(rounds)["/preprocess vs libvips (d)"] == (pytest.approx(3.0), "met")
 
 
+def test_catalogue_bounds():
+    pages = {"all": {"p50_ms": 1, "p99_ms": 3}, "tag": {"p50_ms": 2, "p99_ms": 11}}
+    rounds = [{"preprocess_8": {"cpu_ms_per_request": ms}} for ms in (1, 2, 9)]
+    got = figures.catalogue_bounds({"rows": 5, "pages": pages, "upload_cpu_us": {"without": 100, "with": 150}}, rounds)
+    assert [(b.figure, b.verdict) for b in got] == [(11, "short"), (pytest.approx(0.025), "met")]
+    assert "of 5" in got[0].name
+
+
 def test_operations_against_opencv():
     """The faster side's ratio, pair by pair; without OpenCV there is no figure to compare."""
     got = figures.operation_bounds({"median 5": {"cpu_ms": [10, 20, 5], "opencv_cpu_ms": [13, 26, 5]},

@@ -31,7 +31,8 @@ def chain(google, tmp_path, services):
     classify = Service("classify-service", tmp_path, **common, CLASS_TOPIC="img-classified", PUSH_AUDIENCE=AUDIENCE,
                        PUSH_SERVICE_ACCOUNT=PUSH_EMAIL, OIDC_JWKS_URL=google.endpoint + "/certs")
     preprocess = Service("preprocess-service", tmp_path, **common, PREP_TOPIC="img-preprocessed")
-    preprocess.env.pop("OUTBOX_PATH")
+    for name in ("OUTBOX_PATH", "CATALOGUE_URL"):
+        preprocess.env.pop(name)
     services += [preprocess, classify]
     for service in services:
         service.start()

@@ -349,7 +349,9 @@ ROUTES = {
     "preprocess-service": [("GET", "/"), ("GET", "/page.js"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("POST", "/preprocess"),
                            ("POST", "/transform"), ("GET", "/results/" + "0" * 64), ("GET", "/images/" + "0" * 64),
                            ("HEAD", "/metrics"), ("POST", "/upload"), ("POST", "/reduce"), ("POST", "/remove"),
-                           ("POST", "/process"), ("GET", "/status/0"), ("GET", "/timeline.png"), ("GET", "/timeline.svg")],
+                           ("POST", "/process"), ("GET", "/status/0"), ("GET", "/timeline.png"), ("GET", "/timeline.svg"),
+                           ("GET", "/v1/images"), ("GET", "/v1/images/" + "0" * 64),
+                           ("PATCH", "/v1/images/" + "0" * 64), ("DELETE", "/v1/images/" + "0" * 64)],
 }
 
 

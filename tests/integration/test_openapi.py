@@ -12,7 +12,7 @@ from images import encode, gradient
 from test_pubsub import envelope
 
 FOLDERS = {"preprocess": "preprocess_service", "classify": "classify_service"}
-METHODS = {"get", "post"}
+METHODS = {"get", "post", "patch", "delete"}
 
 
 def route_table(folder):
@@ -196,6 +196,16 @@ def test_what_is_answered_is_documented(shared):
     for name, headers in ((told["id"], {}), (told["id"], {"Range": "bytes=0-1"}), ("x", {}),
                           (told["id"], {"Range": "bytes=9999999-"}), (told["id"], {"If-None-Match": "*"})):
         check_reply(doc, "get", "/images/{id}", service.get("/images/" + name, headers))
+    for query in ("", "?limit=1", "?limit=x", "?tag=none"):
+        check_reply(doc, "get", "/v1/images", service.get("/v1/images" + query))
+    for path in ("/v1/images/" + told["id"], "/v1/images/x"):
+        for body in (json.dumps({"tags": ["a"], "note": "b"}), "", "x" * 70000):
+            check_reply(doc, "patch", "/v1/images/{id}", service.request("PATCH", path, body))
+        check_reply(doc, "get", "/v1/images/{id}", service.get(path))
+    check_reply(doc, "get", "/v1/images", service.get("/v1/images?tag=a"))
+    for _ in range(2):
+        check_reply(doc, "delete", "/v1/images/{id}", service.request("DELETE", "/v1/images/" + told["id"]))
+    told = service.upload(picture).json()
     for data in (picture, b"text", b""):
         body = json.dumps({"image_data": base64.b64encode(data).decode()})
         for path in ("/upload", "/reduce", "/remove", "/process"):

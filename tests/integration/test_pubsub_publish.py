@@ -471,7 +471,7 @@ def test_known_project(env, google, tmp_path, services):
 
 
 def test_cloud_run_accepts_pubsub(google, tmp_path, services):
-    services.append(Service("preprocess-service", tmp_path, K_SERVICE="x", PREP_TOPIC="img-topic",
+    services.append(Service("preprocess-service", tmp_path, K_SERVICE="x", PREP_TOPIC="img-topic", CATALOGUE_URL="",
                             STORAGE_URL="gs://bucket", PUBSUB_ENDPOINT=f"http://{google.host}",
                             GCE_METADATA_HOST=google.host))
     assert services[0].start().get("/healthz").status == 200

@@ -35,7 +35,7 @@ COMMON = {
 OWN = {
     "preprocess-service": {
         "PORT": "8000", "IMAGES": "on", "RESULTS_BASE_URL": "-", "EVENTS_URL": "push+http://127.0.0.1:8001/pubsub",
-        "OUTBOX_PATH": "data/outbox.db", "OUTBOX_MAX_PENDING": "100000", "PUSH_CONCURRENCY": "4",
+        "OUTBOX_PATH": "data/outbox.db", "CATALOGUE_URL": "sqlite:data/catalogue.db", "OUTBOX_MAX_PENDING": "100000", "PUSH_CONCURRENCY": "4",
         "MAX_DELIVERY_ATTEMPTS": "20", "DELIVERY_MAX_AGE_S": "604800", "PREP_TOPIC": "-", "RETENTION_DAYS": "0",
         "REMOVE_BACKGROUND": "on", "BACKGROUND_CONCURRENCY": "1", "BACKGROUND_MODEL": "build/models/u2netp.json", "UPLOADER_URL": "-",
         "NOISE_URL": "-", "BACKGROUND_URL": "-", "CLASSIFIER_URL": "http://127.0.0.1:8001/classify",
@@ -85,6 +85,7 @@ def test_help_prints_the_table(name, tmp_path):
     assert "(json|text)" in lines["LOG_FORMAT"]
     assert "(secret)" in lines["PUSH_TOKEN"]
     assert ("--outbox" in result.stdout) == (name == "preprocess-service")
+    assert ("--catalogue" in result.stdout) == (name == "preprocess-service")
 
 
 @both
@@ -182,6 +183,27 @@ def test_cloud_run(name, tmp_path, services):
     assert "EVENTS_URL" not in told
     services.append(Service(name, tmp_path, K_SERVICE="darkroom", ALLOW_EPHEMERAL="1"))
     assert services[0].start().get("/healthz").status == 200
+
+
+def test_catalogue_on_cloud_run(tmp_path, services):
+    """A file is refused; where nobody asked for one, there is no catalogue."""
+    cloud = {"K_SERVICE": "darkroom", "EVENTS_URL": "none:", "STORAGE_URL": "gs://bucket",
+             "STORAGE_EMULATOR_HOST": "127.0.0.1:9"}
+    told = assert_refused(run("preprocess-service", tmp_path, CATALOGUE_URL="sqlite:x.db", **cloud), "CATALOGUE_URL")
+    assert "postgresql://" in told
+    services.append(Service("preprocess-service", tmp_path, CATALOGUE_URL="", **cloud))
+    assert services[0].start().get("/v1/images").status == 404
+
+
+@pytest.mark.parametrize("url", ["catalogue.db", "sqlite:", "mysql://host/db", "postgres"])
+def test_catalogue_urls_that_are_none(tmp_path, url):
+    assert_refused(run("preprocess-service", tmp_path, CATALOGUE_URL=url), "CATALOGUE_URL: neither")
+
+
+def test_a_catalogue_that_cannot_be_opened(tmp_path):
+    (tmp_path / "folder").mkdir()
+    done = run("preprocess-service", tmp_path, CATALOGUE_URL="sqlite:folder")
+    assert done.returncode == 1 and "CATALOGUE_URL" in done.stdout, done
 
 
 PUSH = {"PUSH_AUDIENCE": "https://x", "PUSH_SERVICE_ACCOUNT": "a@b"}

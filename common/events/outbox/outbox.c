@@ -144,6 +144,43 @@ bool outbox_add(struct outbox *o, const struct event *event, int64_t deadline_ms
     return true;
 }
 
+/* ---- records */
+
+static bool may_have_records(struct outbox *o)
+{
+    pthread_mutex_lock(&o->lock);
+    bool records = o->counts.records;
+    pthread_mutex_unlock(&o->lock);
+    return records;
+}
+
+bool outbox_records(struct outbox *o, outbox_record_fn fn, void *ctx, struct error *err)
+{
+    if (!may_have_records(o)) /* most starts: nothing is opened for it */
+        return true;
+    CLEANUP(outbox_db_close) struct outbox_db db = {0};
+    sqlite3_stmt *s = NULL;
+    bool ok = outbox_db_connect(o->path, 0, RECONCILED_MS, &db, err);
+    int code = SQLITE_OK;
+
+    if (ok && sqlite3_prepare_v2(db.handle, "SELECT seq, body FROM record ORDER BY seq", -1, &s,
+                                 NULL) != SQLITE_OK)
+        ok = outbox_db_error(&db, "read", err);
+    while (ok && (code = sqlite3_step(s)) == SQLITE_ROW)
+        ok = fn(ctx, sqlite3_column_int64(s, 0), (const char *)sqlite3_column_text(s, 1), err);
+    if (ok && code != SQLITE_DONE)
+        ok = outbox_db_error(&db, "read", err);
+    sqlite3_finalize(s);
+    return ok;
+}
+
+bool outbox_forget(struct outbox *o, const int64_t *seqs, size_t count, struct error *err)
+{
+    struct outbox_write w = {.kind = WRITE_FORGET, .records = seqs, .record_count = count};
+
+    return run_write(o, &w, clock_monotonic_ms() + RECONCILED_MS, err);
+}
+
 /* ---- taking and settling rows */
 
 /* The first that is READY; with a row, the one that is TAKEN for it. */

@@ -38,6 +38,15 @@ void outbox_close(struct outbox *outbox);
 bool outbox_add(struct outbox *outbox, const struct event *event, int64_t deadline_ms,
                 char event_id[UUID_LEN + 1], struct error *err) NODISCARD;
 
+/* What came with events as event->record and is not forgotten: call `fn` for each, until it returns
+ * false (then so does this, with fn's *err). */
+typedef bool (*outbox_record_fn)(void *ctx, int64_t seq, const char *record, struct error *err);
+bool outbox_records(struct outbox *outbox, outbox_record_fn fn, void *ctx,
+                    struct error *err) NODISCARD;
+/* Delete these; unknown ones are ignored. */
+bool outbox_forget(struct outbox *outbox, const int64_t *seqs, size_t count,
+                   struct error *err) NODISCARD;
+
 /* Take the next due row for delivery; no other taker gets it until it is settled. Waits for one
  * until the deadline or outbox_wake. False when there was none. */
 bool outbox_take(struct outbox *outbox, int64_t deadline_ms, struct outbox_row *ret) NODISCARD;

@@ -15,7 +15,7 @@ static bool open_database(const char *path, struct outbox_db *db, struct error *
     return outbox_db_connect(path, 0, ADMIN_BUSY_MS, db, err) &&
            outbox_db_exec(db, "PRAGMA synchronous = FULL", err) &&
            outbox_db_read(db, "PRAGMA user_version", NULL, &version, err) &&
-           (version == OUTBOX_SCHEMA_VERSION ||
+           ((version >= 1 && version <= OUTBOX_SCHEMA_VERSION) ||
             error_set(err, ERROR_UNAVAILABLE, "%s is not an outbox of this version", path));
 }
 

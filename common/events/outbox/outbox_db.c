@@ -10,6 +10,10 @@ enum {
     ALWAYS_CHECKED_BYTES = 4 * 1024 * 1024,
 };
 
+#define RECORDS                                                                                    \
+    "CREATE TABLE record (seq INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;"                    \
+    "PRAGMA user_version = 2;"
+
 const char outbox_db_schema[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE event ("
@@ -30,10 +34,11 @@ const char outbox_db_schema[] =
     "CREATE INDEX event_of_id ON event(id) WHERE state = 0;"
     "CREATE INDEX event_dead ON event(died_ms) WHERE state = 1;"
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;"
-    "INSERT INTO meta VALUES ('reconcile', 0);"
-    "PRAGMA user_version = 1;"
-    "COMMIT;";
-_Static_assert(OUTBOX_SCHEMA_VERSION == 1, "user_version above");
+    "INSERT INTO meta VALUES ('reconcile', 0);" RECORDS "COMMIT;";
+_Static_assert(OUTBOX_SCHEMA_VERSION == 2, "user_version above");
+
+/* From version 1. */
+static const char upgrade[] = "BEGIN IMMEDIATE;" RECORDS "COMMIT;";
 
 /* Also where damage that quick_check does not see took the row. */
 const char outbox_db_ask_reconcile[] =
@@ -50,6 +55,8 @@ static const char *const statements[SQL_COUNT] = {
     [SQL_FIND] = "SELECT event_id FROM event WHERE state = 0 AND id = ?1 LIMIT 1",
     [SQL_INSERT] = "INSERT INTO event (event_id, id, gcs_path, content_type, traceparent,"
                    " created_ms, not_before_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
+    [SQL_RECORD] = "INSERT INTO record VALUES (?1, ?2)",
+    [SQL_FORGET] = "DELETE FROM record WHERE seq = ?1",
     [SQL_DELETE] = "DELETE FROM event WHERE seq = ?1 AND event_id = ?2 AND state = 0",
     [SQL_REFUSE] = "UPDATE event SET attempts = attempts + 1, last_error = ?3, not_before_ms = ?4"
                    " WHERE seq = ?1 AND event_id = ?2 AND state = 0",
@@ -61,7 +68,8 @@ static const char *const statements[SQL_COUNT] = {
                  " ORDER BY not_before_ms, seq LIMIT ?1",
     [SQL_COUNTS] = "SELECT (SELECT count(*) FROM event WHERE state = 0),"
                    " (SELECT count(*) FROM event WHERE state = 1),"
-                   " (SELECT value FROM meta WHERE key = 'reconcile')",
+                   " (SELECT value FROM meta WHERE key = 'reconcile'),"
+                   " EXISTS (SELECT 1 FROM record)",
     [SQL_VERSION] = "PRAGMA data_version",
 };
 
@@ -159,7 +167,7 @@ static bool is_true(struct outbox_db *db, const char *sql, const char *text, str
 
 /* A changed bit in a table's definition is valid SQL at times, which quick_check passes. */
 static const char definitions_are_ours[] =
-    "SELECT count(*) = 5 AND count(DISTINCT sql) = 5 AND min(instr(?1, sql || ';')) > 0"
+    "SELECT count(*) = 6 AND count(DISTINCT sql) = 6 AND min(instr(?1, sql || ';')) > 0"
     " FROM sqlite_schema WHERE sql IS NOT NULL";
 
 static bool check_version(struct outbox_db *db, const char *path, struct error *err)
@@ -176,7 +184,9 @@ static bool check_version(struct outbox_db *db, const char *path, struct error *
                          "%s was written by a newer version of this program (schema %lld, known is "
                          "%d)",
                          path, (long long)version, OUTBOX_SCHEMA_VERSION);
-    if (version == OUTBOX_SCHEMA_VERSION)
+    if (version == 1 && !outbox_db_exec(db, upgrade, err))
+        return false;
+    if (version >= 1)
         return is_true(db, definitions_are_ours, outbox_db_schema, err);
     if (!outbox_db_read(db, "SELECT count(*) FROM sqlite_schema", NULL, &tables, err))
         return false;
@@ -258,7 +268,8 @@ bool outbox_db_recount(struct outbox_db *db, struct outbox_counts *ret, struct e
     if (ok) {
         *ret = (struct outbox_counts){.pending = sqlite3_column_int64(s, 0),
                                       .dead = sqlite3_column_int64(s, 1),
-                                      .reconcile = sqlite3_column_int64(s, 2)};
+                                      .reconcile = sqlite3_column_int64(s, 2),
+                                      .records = sqlite3_column_int64(s, 3) != 0};
         db->version = version;
     }
     sqlite3_reset(s);

@@ -8,7 +8,7 @@
 #include <sqlite3.h>
 #include <stdint.h>
 
-enum { OUTBOX_SCHEMA_VERSION = 1 };
+enum { OUTBOX_SCHEMA_VERSION = 2 };
 enum outbox_state { OUTBOX_PENDING = 0, OUTBOX_DEAD = 1 };
 
 enum outbox_sql {
@@ -16,6 +16,8 @@ enum outbox_sql {
     SQL_COMMIT,
     SQL_FIND,
     SQL_INSERT,
+    SQL_RECORD,
+    SQL_FORGET,
     SQL_DELETE,
     SQL_REFUSE,
     SQL_DEAD_LETTER,
@@ -29,15 +31,17 @@ enum outbox_sql {
 struct outbox_db {
     sqlite3 *handle; /* NULL: not open */
     sqlite3_stmt *sql[SQL_COUNT];
-    int64_t version; /* as of the last outbox_db_recount */
-    int wal_frames;  /* since the last whole checkpoint */
-    bool damaged;    /* SQLite found the file corrupt, or its file is gone: see outbox_salvage */
-    bool lost;       /* commits are missing: the next open asks for reconciling */
+    int64_t last_record; /* its seq */
+    int64_t version;     /* as of the last outbox_db_recount */
+    int wal_frames;      /* since the last whole checkpoint */
+    bool damaged; /* SQLite found the file corrupt, or its file is gone: see outbox_salvage */
+    bool lost;    /* commits are missing: the next open asks for reconciling */
 };
 
 struct outbox_counts {
     int64_t pending;
     int64_t dead;
+    bool records;      /* there were some at the last outbox_db_recount */
     int64_t reconcile; /* not 0: needed; another value for each reason to */
 };
 

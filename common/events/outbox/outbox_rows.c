@@ -31,14 +31,44 @@ static bool find_pending(struct outbox_db *db, struct outbox_write *w, bool *fou
     return *found || code == SQLITE_DONE;
 }
 
+/* The clock makes numbers that no earlier record of this file has: one that was forgotten is
+ * forgotten once more, when the commit failed and is tried again. */
+static bool add_record(struct outbox_db *db, struct outbox_batch *batch, const struct event *event,
+                       struct error *err)
+{
+    sqlite3_stmt *s = db->sql[SQL_RECORD];
+    int64_t now = batch->wall_ms * 1000;
+
+    if (event->record == NULL)
+        return true;
+    db->last_record = now > db->last_record ? now : db->last_record + 1;
+    *event->record_seq = db->last_record;
+    batch->counts.records = true;
+    sqlite3_bind_int64(s, 1, db->last_record);
+    bind_text(s, 2, event->record);
+    return outbox_db_step(db, SQL_RECORD, err);
+}
+
+static bool forget(struct outbox_db *db, const struct outbox_write *w, struct error *err)
+{
+    for (size_t i = 0; i < w->record_count; i++) {
+        sqlite3_bind_int64(db->sql[SQL_FORGET], 1, w->records[i]);
+        if (!outbox_db_step(db, SQL_FORGET, err))
+            return false;
+    }
+    return true;
+}
+
 static bool apply_add(struct outbox_db *db, struct outbox_batch *batch, struct outbox_write *w,
                       struct error *err)
 {
     sqlite3_stmt *s = db->sql[SQL_INSERT];
     bool found;
 
-    if (!find_pending(db, w, &found, err) || found)
-        return found;
+    if (!find_pending(db, w, &found, err))
+        return false;
+    if (found)
+        return add_record(db, batch, w->event, err);
     if (batch->counts.pending >= batch->max_pending) {
         error_set(&w->err, ERROR_OVERLOADED, "outbox is full: %lld events are waiting for delivery",
                   (long long)batch->counts.pending);
@@ -50,7 +80,7 @@ static bool apply_add(struct outbox_db *db, struct outbox_batch *batch, struct o
     bind_text(s, 4, w->event->content_type);
     bind_text(s, 5, w->event->traceparent);
     sqlite3_bind_int64(s, 6, batch->wall_ms);
-    if (!outbox_db_step(db, SQL_INSERT, err))
+    if (!outbox_db_step(db, SQL_INSERT, err) || !add_record(db, batch, w->event, err))
         return false;
     batch->counts.pending++;
     return true;
@@ -84,6 +114,8 @@ static bool apply(struct outbox_db *db, struct outbox_batch *batch, struct outbo
     w->err.code = ERROR_NONE;
     if (w->kind == WRITE_ADD)
         return apply_add(db, batch, w, err);
+    if (w->kind == WRITE_FORGET)
+        return forget(db, w, err);
     if (w->kind != WRITE_RECONCILED)
         return apply_settlement(db, batch, w, err);
     sqlite3_bind_int64(db->sql[SQL_RECONCILED], 1, w->reconcile);

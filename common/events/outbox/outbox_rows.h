@@ -14,17 +14,26 @@ enum {
     OUTBOX_REASON_MAX = 256,
 };
 
-enum outbox_write_kind { WRITE_ADD, WRITE_RECONCILED, WRITE_DELIVERED, WRITE_REFUSED, WRITE_DEAD };
+enum outbox_write_kind {
+    WRITE_ADD,
+    WRITE_RECONCILED,
+    WRITE_FORGET,
+    WRITE_DELIVERED,
+    WRITE_REFUSED,
+    WRITE_DEAD
+};
 
 struct outbox_write {
     TAILQ_ENTRY(outbox_write) link;
     enum outbox_write_kind kind;
     bool started, done; /* withdrawn only before it started */
-    /* add and reconciled: on the caller's stack, which waits for `changed` */
+    /* add, reconciled and forget: on the caller's stack, which waits for `changed` */
     pthread_cond_t changed;
     const struct event *event;
     char event_id[UUID_LEN + 1]; /* in: for a new row; out: of the row */
     int64_t reconcile;
+    const int64_t *records; /* to be forgotten */
+    size_t record_count;
     struct error err; /* ERROR_NONE: it succeeded */
     /* delivered, refused and dead: inside the lease, tried until it succeeds */
     struct outbox_lease *lease;

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { SALVAGE_BUSY_MS = 2000, COLUMNS = 12 };
+enum { SALVAGE_BUSY_MS = 2000 };
 
 #define ALL_COLUMNS                                                                                \
     "seq, event_id, id, gcs_path, content_type, traceparent, created_ms, attempts, not_before_ms," \
@@ -19,9 +19,12 @@ enum { SALVAGE_BUSY_MS = 2000, COLUMNS = 12 };
     "SELECT " ALL_COLUMNS " FROM event NOT INDEXED WHERE id <> '' AND instr(gcs_path, id) > 0"     \
     " AND NOT " TEXTS " GLOB '*[^ -~]*' AND instr(" TEXTS ", char(0)) = 0 ORDER BY seq"
 
+static const char insert_event[] = "INSERT OR IGNORE INTO event (" ALL_COLUMNS ")"
+                                   " VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)";
+
 static bool copy_row(sqlite3_stmt *insert, sqlite3_stmt *row)
 {
-    for (int i = 0; i < COLUMNS; i++)
+    for (int i = 0; i < sqlite3_column_count(row); i++)
         if (sqlite3_bind_value(insert, i + 1, sqlite3_column_value(row, i)) != SQLITE_OK)
             return false;
     int code = sqlite3_step(insert);
@@ -31,10 +34,9 @@ static bool copy_row(sqlite3_stmt *insert, sqlite3_stmt *row)
 
 /* Copy the rows up to the first that cannot be read. False: to be tried again, since the new file
  * could not be written or there was no memory to read. *all: every row was read. */
-static bool copy_rows(sqlite3 *from, sqlite3 *to, const char *select, bool *all)
+static bool copy_rows(sqlite3 *from, sqlite3 *to, const char *select, const char *insert_sql,
+                      bool *all)
 {
-    static const char insert_sql[] = "INSERT OR IGNORE INTO event (" ALL_COLUMNS ")"
-                                     " VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)";
     sqlite3_stmt *row = NULL;
     sqlite3_stmt *insert = NULL;
     bool ok = sqlite3_prepare_v2(to, insert_sql, -1, &insert, NULL) == SQLITE_OK;
@@ -71,8 +73,11 @@ static bool build(const char *fresh, const char *path, struct outbox_db *db, str
     /* Forward to the first unreadable page, then backward to the last one. What lies between, and
      * what is left out, is found by reconciling. */
     if (from->handle != NULL &&
-        (!copy_rows(from->handle, to.handle, SELECT_FORWARD, &all) ||
-         (!all && !copy_rows(from->handle, to.handle, SELECT_FORWARD " DESC", &all))))
+        (!copy_rows(from->handle, to.handle, SELECT_FORWARD, insert_event, &all) ||
+         (!all &&
+          !copy_rows(from->handle, to.handle, SELECT_FORWARD " DESC", insert_event, &all)) ||
+         !copy_rows(from->handle, to.handle, "SELECT seq, body FROM record",
+                    "INSERT OR IGNORE INTO record VALUES (?1, ?2)", &all)))
         return sqlite3_errcode(to.handle) == SQLITE_OK ? error_oom(err)
                                                        : outbox_db_error(&to, "salvage", err);
     return outbox_db_exec(&to, outbox_db_ask_reconcile, err) && outbox_db_exec(&to, "COMMIT", err);

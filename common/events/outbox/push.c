@@ -36,6 +36,8 @@ struct push {
     int64_t max_age_s;
     int64_t timeout_ms;
     int64_t max_backoff_ms;
+    void (*delivered)(void *ctx, const struct outbox_row *row); /* may be NULL */
+    void *delivered_ctx;
 
     pthread_mutex_t lock; /* all that follows */
     pthread_cond_t changed;
@@ -187,6 +189,8 @@ static void settle(struct push *p, const struct outbox_row *row, enum outcome ou
 {
     if (outcome == DELIVERED) {
         metric_add(METRIC_EVENTS, "outcome=\"delivered\"", 1);
+        if (p->delivered != NULL)
+            p->delivered(p->delivered_ctx, row);
         outbox_delivered(p->outbox, row);
         return;
     }
@@ -324,6 +328,8 @@ struct publisher *push_publisher_new(struct outbox *outbox, const struct push_op
     p->max_age_s = options->max_age_s;
     p->timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : TIMEOUT_MS;
     p->max_backoff_ms = options->max_backoff_ms > 0 ? options->max_backoff_ms : BACKOFF_MAX_MS;
+    p->delivered = options->delivered;
+    p->delivered_ctx = options->delivered_ctx;
     p->url = xstrdup(options->url);
     if (*options->token != '\0')
         p->authorization = xasprintf("Authorization: Bearer %s", options->token);

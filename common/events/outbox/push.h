@@ -22,6 +22,9 @@ struct push_options {
     int64_t concurrency;
     int64_t max_attempts;
     int64_t max_age_s;
+    /* Called with what was acknowledged; quick, and not after stop(). May be NULL. */
+    void (*delivered)(void *ctx, const struct outbox_row *row);
+    void *delivered_ctx;
     int64_t timeout_ms;     /* of one delivery; 0: 60 s */
     int64_t max_backoff_ms; /* 0: 60 s (tests shorten it) */
 };

@@ -450,7 +450,7 @@ static void test_an_add_is_withdrawn_at_its_deadline(void **state)
     pthread_t thread;
     char event_id[UUID_LEN + 1];
     struct error err = {0};
-    const struct event event = {"file:///x", "2", "image/jpeg", ""};
+    const struct event event = {"file:///x", "2", "image/jpeg", "", NULL, NULL};
 
     (void)state;
     int before = commits;
@@ -718,7 +718,7 @@ static void test_files_that_are_refused(void **state)
 {
     (void)state;
     outbox_close(open_default());
-    run_sql("PRAGMA user_version = 2");
+    run_sql("PRAGMA user_version = 1000");
     assert_cannot_open(path, "newer version");
     assert_int_equal(asides(), 0);
     unlink(path);
@@ -726,6 +726,97 @@ static void test_files_that_are_refused(void **state)
     assert_cannot_open(path, "not an outbox");
     assert_int_equal(asides(), 0);
     assert_cannot_open("/dev/null/none/outbox.db", "/dev/null");
+}
+
+/* ---- records */
+
+static int64_t add_with_record(struct outbox *outbox, int n, const char *record)
+{
+    char event_id[UUID_LEN + 1], id[SHA256_HEX_LEN + 1];
+    struct error err = {0};
+    int64_t seq = 0;
+
+    snprintf(id, sizeof(id), "%064d", n);
+    if (!outbox_add(outbox,
+                    &(struct event){.gcs_path = "file:///data/x.jpg",
+                                    .id = id,
+                                    .content_type = "image/jpeg",
+                                    .traceparent = "",
+                                    .record = record,
+                                    .record_seq = &seq},
+                    clock_monotonic_ms() + 10000, event_id, &err))
+        fail_msg("%s", err.message);
+    assert_true(seq > 0);
+    return seq;
+}
+
+static bool append_record(void *ctx, int64_t seq, const char *record, struct error *err)
+{
+    (void)seq, (void)err;
+    strcat(ctx, record);
+    return true;
+}
+
+static void assert_records(struct outbox *outbox, const char *expected)
+{
+    char all[256] = "";
+    struct error err = {0};
+
+    if (!outbox_records(outbox, append_record, all, &err))
+        fail_msg("%s", err.message);
+    assert_string_equal(all, expected);
+}
+
+static void test_records_stay_until_they_are_forgotten(void **state)
+{
+    struct error err = {0};
+
+    (void)state;
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct outbox *outbox = open_default();
+        add_with_record(outbox, 1, "a");
+        add_with_record(outbox, 1, "b"); /* the pending row is reused */
+        add_with_record(outbox, 2, "c");
+        raise(SIGKILL);
+    }
+    waitpid(pid, NULL, 0);
+    struct outbox *outbox = open_default();
+    assert_records(outbox, "abc");
+    assert_int_equal(outbox_pending(outbox), 2);
+    int64_t seqs[] = {add_with_record(outbox, 3, "d"), 12345};
+    assert_records(outbox, "abcd");
+    assert_true(outbox_forget(outbox, seqs, 2, &err));
+    assert_records(outbox, "abc");
+    outbox_close(outbox);
+}
+
+static void test_an_outbox_of_version_1_gets_records(void **state)
+{
+    (void)state;
+    struct outbox *outbox = open_default();
+    add(outbox, 1);
+    outbox_close(outbox);
+    run_sql("DROP TABLE record; PRAGMA user_version = 1");
+    outbox = open_default();
+    assert_int_equal(outbox_pending(outbox), 1);
+    add_with_record(outbox, 2, "a");
+    assert_records(outbox, "a");
+    outbox_close(outbox);
+    assert_int_equal(asides(), 0);
+}
+
+static void test_records_are_salvaged(void **state)
+{
+    (void)state;
+    struct outbox *outbox = open_default();
+    add_with_record(outbox, 1, "a");
+    outbox_close(outbox);
+    run_sql("DROP INDEX event_dead");
+    outbox = open_default();
+    assert_int_equal(asides(), 1);
+    assert_records(outbox, "a");
+    outbox_close(outbox);
 }
 
 /* ---- damage */
@@ -1081,6 +1172,9 @@ int main(void)
         TEST(test_takers_wake_at_once),
         TEST(test_lock),
         TEST(test_files_that_are_refused),
+        TEST(test_records_stay_until_they_are_forgotten),
+        TEST(test_an_outbox_of_version_1_gets_records),
+        TEST(test_records_are_salvaged),
         TEST(test_damage_at_open),
         TEST(test_garbage_in_rows),
         TEST(test_damage_while_open),

@@ -305,7 +305,7 @@ TEST_WITH(test_event, setup, teardown)
 {
     char endpoint[64], id[MESSAGE_ID_MAX];
     struct error err = {0};
-    const struct event event = {"gs://b/x.jpg", "abc", "image/jpeg", "00-1-2-03"};
+    const struct event event = {"gs://b/x.jpg", "abc", "image/jpeg", "00-1-2-03", NULL, NULL};
 
     server.answer = answer_200;
     snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%d", server.http.port);
@@ -322,9 +322,9 @@ TEST_WITH(test_event, setup, teardown)
     assert_string_equal(json_string_value(json_object_get(attributes, "traceparent")), "00-1-2-03");
     assert_int_equal(strlen(json_string_value(json_object_get(attributes, "event_id"))), UUID_LEN);
     assert_int_equal(json_object_size(attributes), 4);
-    assert_false(publisher->publish(publisher,
-                                    &(struct event){"gs://b/\xff", "abc", "image/jpeg", ""},
-                                    clock_monotonic_ms() + 5000, id, &err));
+    assert_false(publisher->publish(
+        publisher, &(struct event){"gs://b/\xff", "abc", "image/jpeg", "", NULL, NULL},
+        clock_monotonic_ms() + 5000, id, &err));
     assert_int_equal(err.code, ERROR_UNAVAILABLE);
     publisher->stop(publisher, clock_monotonic_ms() + 1000);
     assert_fails(err, ERROR_SHUTTING_DOWN,

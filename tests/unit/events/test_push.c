@@ -128,9 +128,10 @@ static void publish(int n, char message_id[MESSAGE_ID_MAX])
     struct error err = {0};
 
     snprintf(id, sizeof(id), "%064d", n);
-    if (!publisher->publish(publisher,
-                            &(struct event){"file:///data/x.jpg", id, "image/jpeg", "00-1-2-03"},
-                            clock_monotonic_ms() + 5000, message_id, &err))
+    if (!publisher->publish(
+            publisher,
+            &(struct event){"file:///data/x.jpg", id, "image/jpeg", "00-1-2-03", NULL, NULL},
+            clock_monotonic_ms() + 5000, message_id, &err))
         fail_msg("%s", err.message);
 }
 
@@ -375,7 +376,8 @@ TEST_WITH(test_none, setup, teardown)
     struct publisher *none = publisher_none_new();
 
     assert_non_null(none);
-    assert_true(none->publish(none, &(struct event){"", "", "", ""}, 0, message_id, &err));
+    assert_true(
+        none->publish(none, &(struct event){"", "", "", "", NULL, NULL}, 0, message_id, &err));
     assert_string_equal(message_id, "");
     none->stop(none, 0);
     none->free(none);

@@ -23,6 +23,10 @@ static const struct route routes[] = {
     {"GET", "/models/{m}", handle, false},
     {"GET", "/models/{m}/ready", handle, false},
     {"POST", "/models/{m}/infer", handle, false},
+    {"DELETE", "/all", handle, false},
+    {"PATCH", "/all", handle, false},
+    {"POST", "/all", handle, false},
+    {"GET", "/all", handle, false},
 };
 
 static void requests_find_their_route(void **state)
@@ -35,6 +39,9 @@ static void requests_find_their_route(void **state)
         {"GET", "/", 0, ""},
         {"HEAD", "/", 0, ""},
         {"POST", "/", -2, ""},
+        {"DELETE", "/all", 9, ""},
+        {"PATCH", "/all", 10, ""},
+        {"PUT", "/all", -2, ""},
         {"get", "/", -2, ""},
         {"GET", "", -1, ""},
         {"GET", "//", -1, ""},
@@ -92,6 +99,7 @@ static void allow_lists_every_method_once(void **state)
         {"/preprocess", "POST, OPTIONS"},
         {"/both", "GET, HEAD, POST, OPTIONS"},
         {"/images/upload", "GET, HEAD, POST, OPTIONS"},
+        {"/all", "GET, HEAD, POST, PATCH, DELETE, OPTIONS"},
         {"/none", ""},
     };
     char allow[ROUTER_ALLOW_MAX];

@@ -1,0 +1,226 @@
+#include "catalogue/catalogue.h"
+
+#include "base/clock.h"
+#include "base/threads.h"
+#include "base/xmalloc.h"
+#include "catalogue/catalogue_internal.h"
+#include "objects/object_name.h"
+#include "objects/result_key.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { SESSIONS = 8 };
+
+bool catalogue_keys(const struct catalogue *c, const char *id, enum image_format format,
+                    char object[STORE_KEY_MAX + 1], char result[STORE_KEY_MAX + 1],
+                    struct error *err)
+{
+    return object_key(store_prefix(c->store), id, format, object, STORE_KEY_MAX + 1, err) &&
+           result_key(object, result, STORE_KEY_MAX + 1, err);
+}
+
+/* ---- rows ---- */
+
+bool catalogue_insert(struct db_session *s, const struct catalogue_upload *upload, int64_t seq,
+                      int64_t label_due_ms, int64_t *changed, struct error *err)
+{
+    /* Nothing changes in a row that is there: it is only counted, unless it is being deleted. */
+    return db_run(s,
+                  "INSERT INTO image (seq, id, owner, format, width, height, bytes, label_due_ms)"
+                  " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id, owner)"
+                  " DO UPDATE SET format = excluded.format WHERE image.deleted_ms = 0",
+                  DB_ARGS(db_int(seq), db_text(upload->id), db_text(upload->owner),
+                          db_text(image_format_name(upload->format)), db_int(upload->width),
+                          db_int(upload->height), db_int((int64_t)upload->bytes),
+                          db_int(label_due_ms)),
+                  changed, err);
+}
+
+struct add {
+    struct catalogue *catalogue;
+    const struct catalogue_upload *upload;
+    int64_t changed;
+};
+
+/* Later than all before it, whatever the clock does. */
+static int64_t next_seq(struct catalogue *c)
+{
+    int64_t now = clock_wall_ms() * 1000;
+    int64_t last = atomic_load(&c->last_seq);
+    int64_t seq;
+
+    do
+        seq = now > last ? now : last + 1;
+    while (!atomic_compare_exchange_weak(&c->last_seq, &last, seq));
+    return seq;
+}
+
+static bool add(void *ctx, struct db_session *s, struct error *err)
+{
+    struct add *a = ctx;
+    struct catalogue *c = a->catalogue;
+    int64_t seq = next_seq(c); /* here, so that SQLite's commits are in this order */
+    int64_t due_ms = seq / 1000 + (c->pushed ? CATALOGUE_LOOK_PUSHED_MS : CATALOGUE_LOOK_MS);
+
+    return catalogue_insert(s, a->upload, seq, due_ms, &a->changed, err);
+}
+
+bool catalogue_add(struct catalogue *c, const struct catalogue_upload *upload, int64_t record_seq,
+                   int64_t deadline_ms, struct error *err)
+{
+    struct add a = {.catalogue = c, .upload = upload};
+
+    if (!db_write(c->db, add, &a, deadline_ms, err))
+        return error_wrap(err, "catalogue");
+    catalogue_note_record(c, record_seq);
+    return a.changed > 0 ||
+           error_set(err, ERROR_UNAVAILABLE, "the picture is being deleted: try again");
+}
+
+char *catalogue_record(const struct catalogue *c, const struct catalogue_upload *upload)
+{
+    if (c->outbox == NULL)
+        return NULL;
+    json_t *json =
+        json_pack("{s:s, s:s, s:s, s:i, s:i, s:I}", "id", upload->id, "owner", upload->owner,
+                  "format", image_format_name(upload->format), "width", upload->width, "height",
+                  upload->height, "bytes", (json_int_t)upload->bytes);
+    char *text = json_dumps(json, JSON_COMPACT);
+
+    json_decref(json);
+    return text;
+}
+
+/* ---- open and close ---- */
+
+enum image_format catalogue_format(const char *name)
+{
+    for (size_t i = 0; i < OBJECT_FORMATS; i++)
+        if (strcmp(image_format_name(object_formats[i]), name) == 0)
+            return object_formats[i];
+    return IMAGE_UNKNOWN;
+}
+
+/* A record that cannot be read is forgotten: what it was of is in the store. */
+static bool replay(void *ctx, int64_t seq, const char *record, struct error *err)
+{
+    struct catalogue *c = ctx;
+    struct catalogue_upload upload = {0};
+    const char *format = "";
+    json_int_t bytes = 0;
+    struct error why = {0};
+    json_t *json = json_read(bytes_from_str(record), 0, &why);
+    bool ok = true;
+
+    if (json_unpack(json, "{s:s, s:s, s:s, s:i, s:i, s:I}", "id", &upload.id, "owner",
+                    &upload.owner, "format", &format, "width", &upload.width, "height",
+                    &upload.height, "bytes", &bytes) == 0) {
+        upload.format = catalogue_format(format);
+        upload.bytes = (uint64_t)bytes;
+        struct add a = {.catalogue = c, .upload = &upload};
+        ok = db_write(c->db, add, &a, clock_monotonic_ms() + CATALOGUE_CALL_MS, err);
+    }
+    json_decref(json);
+    if (ok)
+        catalogue_note_record(c, seq);
+    return ok;
+}
+
+static bool read_last_seq(void *ctx, struct db_session *s, struct error *err)
+{
+    CLEANUP(db_rows_done) struct db_rows rows = {0};
+    struct catalogue *c = ctx;
+
+    if (!db_query(s, "SELECT max(seq) FROM image", DB_NO_ARGS, &rows, err) ||
+        db_step(&rows, err) != DB_ROW)
+        return false;
+    atomic_store(&c->last_seq, db_column_int(&rows, 0));
+    return true;
+}
+
+static bool open_database(struct catalogue *c, bool *damaged, struct error *err)
+{
+    *damaged = false;
+    c->db = db_open(
+        &(struct db_options){.url = c->url, .durable = c->outbox == NULL, .sessions = SESSIONS},
+        err);
+    if (c->db == NULL) {
+        *damaged = db_url_is_sqlite(c->url) && string_starts_with(err->message, "damaged");
+        return false;
+    }
+    if (db_migrate(c->db, catalogue_migrations, catalogue_migration_count, err) &&
+        /* by the writer: a reader would be one more connection to open at start */
+        db_write(c->db, read_last_seq, c, clock_monotonic_ms() + CATALOGUE_CALL_MS, err))
+        return true;
+    *damaged = db_is_damaged(c->db);
+    db_close(TAKE_PTR(c->db));
+    return false;
+}
+
+/* The new file is filled from the store. */
+static bool set_aside(const char *path, struct error *err)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm"};
+    char stamp[CLOCK_RFC3339_LEN];
+
+    clock_rfc3339(clock_wall_ms(), stamp);
+    for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+        CLEANUP_FREE char *from = xasprintf("%s%s", path, suffixes[i]);
+        CLEANUP_FREE char *to = xasprintf("%s.corrupt-%s%s", path, stamp, suffixes[i]);
+
+        if (rename(from, to) != 0 && errno != ENOENT)
+            return error_set(err, ERROR_UNAVAILABLE, "cannot rename %s: %s", from, strerror(errno));
+    }
+    return true;
+}
+
+static bool begin(struct catalogue *c, bool keep, struct error *err)
+{
+    struct error why = {0};
+    bool damaged;
+
+    if (!open_database(c, &damaged, &why)) {
+        if (!damaged) {
+            *err = why;
+            return false;
+        }
+        if (!set_aside(c->url + strlen("sqlite:"), err) || !open_database(c, &damaged, err))
+            return false;
+    }
+    return (c->outbox == NULL || !keep || outbox_records(c->outbox, replay, c, err)) &&
+           (!keep || catalogue_keeper_start(c, err));
+}
+
+struct catalogue *catalogue_open(const struct catalogue_options *options, struct error *err)
+{
+    struct catalogue *c = xcalloc(1, sizeof(*c));
+
+    c->url = xstrdup(options->url);
+    c->store = options->store;
+    c->pushed = options->outbox != NULL;
+    c->outbox = db_url_is_sqlite(options->url) ? options->outbox : NULL;
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->wake, NULL);
+    if (begin(c, options->keep, err))
+        return c;
+    if (err->code != ERROR_CONFIG)
+        err->code = ERROR_UNAVAILABLE;
+    catalogue_close(c);
+    return NULL;
+}
+
+void catalogue_close(struct catalogue *c)
+{
+    if (c == NULL)
+        return;
+    catalogue_keeper_stop(c);
+    db_close(c->db);
+    pthread_cond_destroy(&c->wake);
+    pthread_mutex_destroy(&c->lock);
+    free(c->records);
+    free(c->views);
+    free(c->stored);
+    free(c->url);
+    free(c);
+}

@@ -1,0 +1,102 @@
+/* The catalogue: what was uploaded, by whom, what is on it, how often it was seen. Derived data:
+ * catalogue_rebuild makes it anew from the store, except owners, tags, notes and views.
+ *
+ * With an outbox and SQLite a row is durable by the outbox's commit (event->record), and reaches
+ * the catalogue's own disk within a second, together with others. Otherwise by its own commit.
+ *
+ * Thread-safe. Errors of every call: ERROR_UNAVAILABLE, ERROR_DEADLINE, and what is named below. */
+#pragma once
+
+#include "base/json.h"
+#include "events/outbox/outbox.h"
+#include "image/image.h"
+#include "store/store.h"
+
+struct catalogue;
+
+enum {
+    CATALOGUE_LIMIT = 50, /* of a page, when none is asked for */
+    CATALOGUE_LIMIT_MAX = 200,
+    CATALOGUE_TAGS_MAX = 64,
+    CATALOGUE_TAG_MAX = 128, /* bytes */
+    CATALOGUE_NOTE_MAX = 4096,
+};
+
+struct catalogue_options {
+    const char *url;       /* see db.h */
+    struct store *store;   /* borrowed */
+    struct outbox *outbox; /* borrowed; NULL: there is none */
+    bool keep;             /* run the thread that looks after it; false: for one command */
+};
+
+/* Open or create, migrate, take over what the outbox kept. A damaged SQLite file is set aside as
+ * <path>.corrupt-<time>, and a new one filled from the store. ERROR_CONFIG: a newer version's. */
+struct catalogue *catalogue_open(const struct catalogue_options *options,
+                                 struct error *err) NODISCARD;
+void catalogue_close(struct catalogue *catalogue);
+
+struct catalogue_upload {
+    const char *id;    /* content id */
+    const char *owner; /* or "" */
+    enum image_format format;
+    int width, height;
+    uint64_t bytes;
+};
+
+/* The text for event->record, on the heap; NULL: none is needed. */
+char *catalogue_record(const struct catalogue *catalogue, const struct catalogue_upload *upload);
+/* Listed when true is returned; record_seq: where its record is, 0 without one. The same upload
+ * again keeps its place and what is known of it. ERROR_UNAVAILABLE also: it is being deleted. */
+bool catalogue_add(struct catalogue *catalogue, const struct catalogue_upload *upload,
+                   int64_t record_seq, int64_t deadline_ms, struct error *err) NODISCARD;
+
+struct catalogue_filter {
+    const char *label, *tag, *owner; /* NULL: any */
+    int64_t before;                  /* a cursor; 0: from the newest */
+    int limit;                       /* 1 to CATALOGUE_LIMIT_MAX */
+};
+
+/* A page, newest first. *images: a JSON array, the caller's; *next: the cursor behind it, 0 at the
+ * end. What is added meanwhile comes before the first page: nothing is skipped or repeated. */
+bool catalogue_list(struct catalogue *catalogue, const struct catalogue_filter *filter,
+                    json_t **images, int64_t *next, int64_t deadline_ms,
+                    struct error *err) NODISCARD;
+/* One picture, of that owner if several have it. ERROR_NOT_FOUND. */
+bool catalogue_find(struct catalogue *catalogue, const char *id, const char *owner, json_t **ret,
+                    int64_t deadline_ms, struct error *err) NODISCARD;
+
+struct catalogue_change {
+    const char *note; /* NULL: as it is */
+    json_t *tags;     /* an array of strings, borrowed; NULL: as they are */
+};
+/* ERROR_BAD_REQUEST: over a limit above, or a tag is empty. ERROR_NOT_FOUND: `owner` has no such
+ * picture. */
+bool catalogue_change(struct catalogue *catalogue, const char *id, const char *owner,
+                      const struct catalogue_change *change, int64_t deadline_ms,
+                      struct error *err) NODISCARD;
+
+/* Object, result and row of that owner; another owner's row keeps object and result.
+ * ERROR_NOT_FOUND. Once it was begun it is finished, at the latest after the next start. */
+bool catalogue_delete(struct catalogue *catalogue, const char *id, const char *owner,
+                      int64_t deadline_ms, struct error *err) NODISCARD;
+/* The object is gone: so are its rows. */
+bool catalogue_forget(struct catalogue *catalogue, const char *id, int64_t deadline_ms,
+                      struct error *err) NODISCARD;
+
+/* Read the stored result of an image, if there is one, into its rows. */
+bool catalogue_learn(struct catalogue *catalogue, const char *id, enum image_format format,
+                     int64_t deadline_ms, struct error *err) NODISCARD;
+
+/* A result was stored: its labels are read at once, by the catalogue's own thread. */
+void catalogue_result_stored(struct catalogue *catalogue, const char *id, enum image_format format);
+
+/* One more view; written with others within a second. */
+void catalogue_viewed(struct catalogue *catalogue, const char *id);
+
+struct catalogue_rebuilt {
+    int64_t added, removed;
+};
+/* Add what the store has and the catalogue does not; remove rows without an object. Beside a
+ * running service, too. */
+bool catalogue_rebuild(struct catalogue *catalogue, struct catalogue_rebuilt *ret,
+                       struct error *err) NODISCARD;

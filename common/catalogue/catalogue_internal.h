@@ -1,0 +1,89 @@
+/* The catalogue's state, shared by its files. */
+#pragma once
+
+#include "base/json.h"
+#include "db/db.h"
+#include "events/outbox/outbox.h"
+#include "image/image.h"
+#include "store/store.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum {
+    CATALOGUE_CALL_MS = 30000, /* of what nobody waits for */
+    CATALOGUE_LABELS_MAX = 5,  /* of a result's top */
+    CATALOGUE_LOOK_MS = 400,   /* for results that nothing announces */
+    /* for those that a push's reply announces long before, unless it is lost */
+    CATALOGUE_LOOK_PUSHED_MS = 60000,
+};
+
+struct catalogue_upload;
+
+struct catalogue_view {
+    char id[SHA256_HEX_LEN + 1];
+};
+
+struct catalogue_stored {
+    char id[SHA256_HEX_LEN + 1];
+    enum image_format format;
+};
+
+struct catalogue {
+    char *url;
+    struct store *store;
+    struct outbox *outbox; /* NULL: none, or rows are durable by themselves */
+    bool pushed;           /* results are announced by the push's reply */
+    struct db *db;
+    _Atomic int64_t last_seq; /* of the rows made here */
+
+    pthread_mutex_t lock; /* all that follows */
+    pthread_cond_t wake;
+    bool stopping, running, filling;
+    pthread_t keeper;
+    int64_t *records; /* of rows that are in the database, not on the disk for sure */
+    size_t record_count, record_room;
+    struct catalogue_view *views;
+    size_t view_count, view_room;
+    struct catalogue_stored *stored; /* results to be read */
+    size_t stored_count, stored_room;
+    pthread_t filler; /* fills a new catalogue from the store */
+};
+
+/* ---- schema.c */
+extern const struct db_migration catalogue_migrations[];
+extern const size_t catalogue_migration_count;
+
+/* ---- catalogue.c */
+/* Of the column `format`; IMAGE_UNKNOWN: no such format. */
+enum image_format catalogue_format(const char *name);
+bool catalogue_insert(struct db_session *s, const struct catalogue_upload *upload, int64_t seq,
+                      int64_t label_due_ms, int64_t *changed, struct error *err) NODISCARD;
+/* The key of an image's object, and of its result. */
+bool catalogue_keys(const struct catalogue *c, const char *id, enum image_format format,
+                    char object[STORE_KEY_MAX + 1], char result[STORE_KEY_MAX + 1],
+                    struct error *err) NODISCARD;
+
+/* ---- labels.c */
+/* Look for results that are due. *more: there are others. */
+bool catalogue_look_for_results(struct catalogue *c, bool *more, struct error *err) NODISCARD;
+/* Those that a push's reply would have announced to a process that was killed are due now. */
+bool catalogue_look_soon(struct catalogue *c, struct error *err) NODISCARD;
+
+/* ---- tags.c */
+/* Make the searchable tags of a row those of `labels` and `tags` (the texts of its columns). */
+bool catalogue_tags_replace(struct db_session *s, int64_t seq, const char *const before[2],
+                            const char *const after[2], struct error *err) NODISCARD;
+/* [{"tag", "confidence"}, …] for a reply. */
+json_t *catalogue_tags_json(const char *labels, const char *tags);
+
+/* ---- delete.c */
+/* What a killed process left behind. */
+bool catalogue_finish_deletions(struct catalogue *c, struct error *err) NODISCARD;
+
+/* ---- keeper.c */
+bool catalogue_keeper_start(struct catalogue *c, struct error *err) NODISCARD;
+void catalogue_keeper_stop(struct catalogue *c);
+/* Rows and views onto the disk; the outbox forgets its records of them. */
+bool catalogue_flush(struct catalogue *c, struct error *err) NODISCARD;
+void catalogue_note_record(struct catalogue *c, int64_t record_seq);

@@ -1,0 +1,169 @@
+/* Deletion in three steps: the row is marked, and hidden; object and result go; the row goes. What
+ * was marked is finished after a kill; an upload of the same picture waits until then. */
+#include "base/clock.h"
+#include "base/xmalloc.h"
+#include "catalogue/catalogue.h"
+#include "catalogue/catalogue_internal.h"
+#include "objects/object_name.h"
+
+#include <string.h>
+
+enum {
+    LEFT_BEHIND_MS = 60000, /* a deletion that still runs is younger */
+    BATCH = 64,
+};
+
+struct marked {
+    const char *id, *owner; /* in */
+    int64_t now_ms;
+    bool found, shared; /* out; shared: another owner has it, too */
+    enum image_format format;
+};
+
+static bool mark(void *ctx, struct db_session *s, struct error *err)
+{
+    CLEANUP(db_rows_done) struct db_rows rows = {0};
+    struct marked *m = ctx;
+    enum db_step step;
+
+    m->found = m->shared = false;
+    if (!db_query(s, "SELECT owner, format FROM image WHERE id = ?1", DB_ARGS(db_text(m->id)),
+                  &rows, err))
+        return false;
+    while ((step = db_step(&rows, err)) == DB_ROW) {
+        bool own = strcmp(db_column_text(&rows, 0), m->owner) == 0;
+        m->found |= own;
+        m->shared |= !own;
+        m->format = catalogue_format(db_column_text(&rows, 1));
+    }
+    return step == DB_DONE &&
+           db_run(s, "UPDATE image SET deleted_ms = ?3 WHERE id = ?1 AND owner = ?2",
+                  DB_ARGS(db_text(m->id), db_text(m->owner), db_int(m->now_ms)), NULL, err);
+}
+
+/* `owner` NULL: of all. */
+struct drop {
+    const char *id, *owner;
+};
+
+struct dropped {
+    int64_t seq;
+    char *labels, *tags;
+};
+
+static bool drop_row(struct db_session *s, const struct dropped *row, struct error *err)
+{
+    return catalogue_tags_replace(s, row->seq, (const char *const[]){row->labels, row->tags},
+                                  (const char *const[]){NULL, NULL}, err) &&
+           db_run(s, "DELETE FROM image WHERE seq = ?1", DB_ARGS(db_int(row->seq)), NULL, err);
+}
+
+static bool drop(void *ctx, struct db_session *s, struct error *err)
+{
+    CLEANUP(db_rows_done) struct db_rows rows = {0};
+    struct drop *d = ctx;
+    struct dropped found[BATCH];
+    size_t count = 0;
+    enum db_step step = DB_DONE;
+
+    if (!db_query(s, "SELECT seq, labels, tags, owner FROM image WHERE id = ?1",
+                  DB_ARGS(db_text(d->id)), &rows, err))
+        return false;
+    while (count < BATCH && (step = db_step(&rows, err)) == DB_ROW)
+        if (d->owner == NULL || strcmp(d->owner, db_column_text(&rows, 3)) == 0)
+            found[count++] =
+                (struct dropped){db_column_int(&rows, 0), xstrdup(db_column_text(&rows, 1)),
+                                 xstrdup(db_column_text(&rows, 2))};
+    db_rows_done(&rows);
+    bool ok = step != DB_FAILED;
+    for (size_t i = 0; i < count; i++) {
+        ok = ok && drop_row(s, &found[i], err);
+        free(found[i].labels);
+        free(found[i].tags);
+    }
+    return ok;
+}
+
+static bool delete_objects(struct catalogue *c, const struct marked *m, int64_t deadline_ms,
+                           struct error *err)
+{
+    char object[STORE_KEY_MAX + 1], result[STORE_KEY_MAX + 1];
+
+    return catalogue_keys(c, m->id, m->format, object, result, err) &&
+           store_delete(c->store, object, deadline_ms, err) &&
+           store_delete(c->store, result, deadline_ms, err);
+}
+
+/* What is marked: the other two steps. */
+static bool finish(struct catalogue *c, const struct marked *m, int64_t deadline_ms,
+                   struct error *err)
+{
+    struct drop d = {.id = m->id, .owner = m->owner};
+
+    return (m->shared || delete_objects(c, m, deadline_ms, err)) &&
+           db_write(c->db, drop, &d, deadline_ms, err);
+}
+
+bool catalogue_delete(struct catalogue *c, const char *id, const char *owner, int64_t deadline_ms,
+                      struct error *err)
+{
+    struct marked m = {.id = id, .owner = owner, .now_ms = clock_wall_ms()};
+
+    if (!db_write(c->db, mark, &m, deadline_ms, err))
+        return error_wrap(err, "catalogue");
+    if (!m.found)
+        return error_set(err, ERROR_NOT_FOUND, "no such image");
+    /* The mark outlasts a power cut, and no record of the outbox brings the row back. */
+    return catalogue_flush(c, err) && finish(c, &m, deadline_ms, err);
+}
+
+bool catalogue_forget(struct catalogue *c, const char *id, int64_t deadline_ms, struct error *err)
+{
+    struct drop d = {.id = id};
+
+    return db_write(c->db, drop, &d, deadline_ms, err) || error_wrap(err, "catalogue");
+}
+
+/* ---- after a kill ---- */
+
+struct left_behind {
+    int64_t before_ms;
+    struct {
+        char id[SHA256_HEX_LEN + 1];
+        char *owner;
+    } rows[BATCH];
+    size_t count;
+};
+
+static bool find_left_behind(void *ctx, struct db_session *s, struct error *err)
+{
+    CLEANUP(db_rows_done) struct db_rows rows = {0};
+    struct left_behind *l = ctx;
+    enum db_step step = DB_DONE;
+
+    if (!db_query(s,
+                  "SELECT id, owner FROM image WHERE deleted_ms > 0 AND deleted_ms < ?1"
+                  " LIMIT 64",
+                  DB_ARGS(db_int(l->before_ms)), &rows, err))
+        return false;
+    while (l->count < BATCH && (step = db_step(&rows, err)) == DB_ROW) {
+        snprintf(l->rows[l->count].id, sizeof(l->rows[0].id), "%s", db_column_text(&rows, 0));
+        l->rows[l->count++].owner = xstrdup(db_column_text(&rows, 1));
+    }
+    return step != DB_FAILED;
+}
+
+bool catalogue_finish_deletions(struct catalogue *c, struct error *err)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + CATALOGUE_CALL_MS;
+    struct left_behind left = {.before_ms = clock_wall_ms() - LEFT_BEHIND_MS};
+    bool ok = db_read(c->db, find_left_behind, &left, deadline_ms, err);
+
+    for (size_t i = 0; i < left.count; i++) {
+        struct marked m = {
+            .id = left.rows[i].id, .owner = left.rows[i].owner, .now_ms = clock_wall_ms()};
+        ok = ok && db_write(c->db, mark, &m, deadline_ms, err) && finish(c, &m, deadline_ms, err);
+        free(left.rows[i].owner);
+    }
+    return ok;
+}

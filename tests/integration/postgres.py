@@ -1,0 +1,60 @@
+"""PostgreSQL for the tests: Debian's, in a folder of its own."""
+import contextlib
+import itertools
+import os
+import pathlib
+import signal
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+from conftest import ROOT, free_port, tree, wait_for
+
+
+class Postgres:
+    """Its user, nobody when we are root, may not enter pytest's folders."""
+
+    def __init__(self, fsync=False):
+        self.folder, self.port, self.process = pathlib.Path(tempfile.mkdtemp(prefix="postgres-")), free_port(), None
+        self.fsync, self.numbers = fsync, itertools.count()
+
+    def start(self):
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                [ROOT / "tests/servers/postgres.sh", self.folder, str(self.port)], stdout=log, stderr=log,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "POSTGRES_FSYNC": "on" if self.fsync else "off"})
+        wait_for(self.answers, "PostgreSQL to answer")
+        return self
+
+    def answers(self):
+        if self.process.poll() == 77:
+            pytest.skip("PostgreSQL is not installed (Debian's package: postgresql)")
+        assert self.process.poll() is None, (self.folder / "log").read_text()[-4000:]
+        return self.sql("SELECT 1", check=False).returncode == 0
+
+    def sql(self, text, database="postgres", check=True):
+        return subprocess.run(["psql", "-qAt", self.url(database), "-c", text], check=check, capture_output=True,
+                              text=True, timeout=60)
+
+    def url(self, database):
+        return f"postgresql://darkroom@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self):
+        name = f"catalogue{next(self.numbers)}"
+        self.sql(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def stop(self, sig=signal.SIGQUIT):
+        if self.process:
+            # kill -9 of the first process alone leaves others, which may do one more thing
+            for pid in tree(self.process.pid) if sig == signal.SIGKILL else [self.process.pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, sig)
+            self.process.wait(30)
+            self.process = None
+
+    def remove(self):
+        self.stop()
+        shutil.rmtree(self.folder)

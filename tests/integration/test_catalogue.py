@@ -1,0 +1,533 @@
+"""The catalogue: /v1/images, on SQLite and on PostgreSQL."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from conftest import BUILD, MODEL, PHOTOS, Service, Stack, needs_photos, wait_for
+from disk import CHANGE, DIE, ENOSPC, SYNC, WRITE, Disk
+from endpoint import Endpoint
+from images import encode, gradient, numbered_jpeg
+from postgres import Postgres
+
+pytestmark = [pytest.mark.threads]
+
+PICTURE = encode(gradient(), quality=85)
+
+
+@pytest.fixture(scope="module", name="postgres")
+def fixture_postgres():
+    server = Postgres()
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    """CATALOGUE_URL, of an empty catalogue."""
+    if request.param == "sqlite":
+        return f"sqlite:{tmp_path}/catalogue.db"
+    return request.getfixturevalue("postgres").new_database()
+
+
+@pytest.fixture(name="service")
+def fixture_service(start, url):
+    return start(CATALOGUE_URL=url)
+
+
+@pytest.fixture
+def endpoint():
+    e = Endpoint()
+    yield e
+    e.close()
+
+
+def upload(service, n, query=""):
+    reply = service.upload(numbered_jpeg(n, PICTURE), query)
+    assert reply.status == 200, reply
+    return reply.json()
+
+
+def listed(service, query=""):
+    reply = service.get("/v1/images" + query)
+    assert reply.status == 200, reply
+    return reply.json()
+
+
+def ids(service, query=""):
+    return [image["id"] for image in listed(service, query)["images"]]
+
+
+def walk(service, limit, query=""):
+    """All ids, page by page."""
+    found, before = [], ""
+    while True:
+        page = listed(service, f"?limit={limit}{before}{query}")
+        found += [image["id"] for image in page["images"]]
+        if page["next"] is None:
+            return found
+        before = f"&before={page['next']}"
+
+
+def image(service, id_):
+    reply = service.get(f"/v1/images/{id_}")
+    return reply.json() if reply.status == 200 else None
+
+
+def change(service, id_, **fields):
+    return service.request("PATCH", f"/v1/images/{id_}", json.dumps(fields), {"Content-Type": "application/json"})
+
+
+def delete(service, id_):
+    return service.request("DELETE", f"/v1/images/{id_}")
+
+
+def command(service, *arguments):
+    return subprocess.run([BUILD / "preprocess-service", "--catalogue", *arguments], text=True, env=service.env,
+                          cwd=service.folder, capture_output=True, timeout=60, check=False)
+
+
+# ---- the list
+
+def test_an_upload_is_listed_at_once(service):
+    assert listed(service) == {"images": [], "next": None}
+    reply = upload(service, 1, "?width=64&height=48&format=png")
+    [got] = listed(service)["images"]
+    assert got.pop("created_at").endswith("Z")
+    assert got == {"id": reply["id"], "gcs_path": reply["gcs_path"], "owner": None, "label": None, "confidence": None,
+                   "tags": [], "note": "", "width": 64, "height": 48, "format": "png", "bytes": reply["bytes"],
+                   "views": 0, "sealed": False}
+    assert image(service, reply["id"])["id"] == reply["id"]
+    upload(service, 1, "?width=64&height=48&format=png")  # the same again
+    assert ids(service) == [reply["id"]]
+
+
+def test_pages_neither_skip_nor_repeat_while_pictures_are_added(service):
+    before = [upload(service, n)["id"] for n in range(25)][::-1]
+    assert walk(service, 200) == walk(service, 5) == walk(service, 1) == before
+    stop = threading.Event()
+
+    def add():
+        n = 100
+        while not stop.is_set():
+            upload(service, n)
+            upload(service, n % 25)  # one that is listed already
+            n += 1
+    adders = [threading.Thread(target=add) for _ in range(2)]
+    for adder in adders:
+        adder.start()
+    try:
+        for _ in range(10):
+            found = walk(service, 3)
+            assert len(found) == len(set(found))
+            assert [i for i in found if i in set(before)] == before
+    finally:
+        stop.set()
+        for adder in adders:
+            adder.join()
+
+
+@pytest.mark.parametrize("query, names", [
+    ("?limit=0", "limit"), ("?limit=201", "limit"), ("?limit=x", "limit"), ("?before=x", "before"),
+    ("?before=-1", "before"), ("?colour=red", "colour"), ("?label=%ff", "label")])
+def test_wrong_options_are_named(service, query, names):
+    reply = service.get("/v1/images" + query)
+    assert reply.status == 400 and names in reply.json()["detail"]
+
+
+def test_unknown_pictures_and_methods(service):
+    for path in ("/v1/images/" + "0" * 64, "/v1/images/abc", "/v1/images/" + "0" * 64 + ".jpg"):
+        assert service.get(path).status == 404
+        assert service.request("DELETE", path).status == 404
+        assert service.request("PATCH", path, "{}").status == 404
+    reply = service.request("PUT", "/v1/images/" + "0" * 64)
+    assert reply.status == 405 and reply.headers["Allow"] == "GET, HEAD, PATCH, DELETE, OPTIONS"
+    assert service.request("POST", "/v1/images").status == 405
+
+
+# ---- tags and notes
+
+def test_tags_and_notes(service):
+    first, second = upload(service, 1)["id"], upload(service, 2)["id"]
+    reply = change(service, first, tags=["holiday", "Straße"], note="by the sea")
+    assert reply.status == 200
+    assert reply.json()["tags"] == [{"tag": "holiday", "confidence": None}, {"tag": "Straße", "confidence": None}]
+    assert reply.json()["note"] == image(service, first)["note"] == "by the sea"
+    change(service, second, tags=["holiday"])
+    assert ids(service, "?tag=holiday") == [second, first] == walk(service, 1, "&tag=holiday")
+    assert ids(service, "?tag=Stra%C3%9Fe") == [first]
+    assert ids(service, "?tag=holi") == []
+    change(service, first, tags=[])
+    assert ids(service, "?tag=holiday") == [second]
+    assert image(service, first)["note"] == "by the sea"
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{", '{"tags": "x"}', '{"tags": [1]}', '{"tags": [""]}', '{"note": 1}',
+                                  '{"owner": "me"}', json.dumps({"tags": ["x" * 129]}),
+                                  json.dumps({"tags": [str(n) for n in range(65)]}), json.dumps({"note": "x" * 4097}),
+                                  '{"tags": ["a\\u0000b"]}', "[" * 5000])
+def test_wrong_changes_change_nothing(preprocess, body):
+    id_ = upload(preprocess, 1)["id"]
+    before = image(preprocess, id_)
+    assert preprocess.request("PATCH", f"/v1/images/{id_}", body).status == 400
+    assert image(preprocess, id_) == before
+
+
+# ---- deletion
+
+def test_delete_takes_object_result_and_row(service):
+    reply = upload(service, 1)
+    kept = upload(service, 2)["id"]
+    path = pathlib.Path(reply["gcs_path"].removeprefix("file://"))
+    result = path.with_name(path.name + ".json")
+    result.write_text("{}")
+    change(service, reply["id"], tags=["gone"])
+    assert delete(service, reply["id"]).status == 204
+    assert not path.exists() and not result.exists()
+    assert image(service, reply["id"]) is None and ids(service) == [kept] and ids(service, "?tag=gone") == []
+    assert service.get(f"/images/{reply['id']}").status == 404
+    assert delete(service, reply["id"]).status == 404
+    assert upload(service, 1)["id"] == reply["id"]  # the same picture again
+    assert path.exists() and ids(service) == [reply["id"], kept]
+
+
+def test_uploads_and_deletions_of_one_picture_leave_no_row_without_object(service):
+    """Each 200 is true when it is given: afterwards the picture is there, unless a later DELETE took it."""
+    stop, failures = threading.Event(), []
+
+    def churn():
+        while not stop.is_set():
+            for status in (service.upload(numbered_jpeg(1, PICTURE)).status, delete(service, id_).status):
+                if status not in (200, 204, 404, 503):
+                    failures.append(status)
+    id_ = upload(service, 1)["id"]
+    threads = [threading.Thread(target=churn) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(3)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert wait_for(lambda: service.upload(numbered_jpeg(1, PICTURE)).status == 200, "an upload")
+    assert ids(service) == [id_] and service.get(f"/images/{id_}").status == 200
+
+
+# ---- views
+
+def test_views_are_counted(service):
+    id_ = upload(service, 1)["id"]
+    for _ in range(5):
+        assert service.get(f"/images/{id_}").status == 200
+    assert service.get(f"/images/{id_}", {"Range": "bytes=0-9"}).status == 206
+    assert service.get(f"/images/{id_}", {"Range": "bytes=10-19"}).status == 206
+    assert service.get(f"/images/{id_}", {"If-None-Match": f'"{id_}"'}).status == 304
+    assert service.request("HEAD", f"/images/{id_}").status == 200
+    wait_for(lambda: image(service, id_)["views"] == 6, "six views")
+    service.get(f"/images/{id_}")
+    service.stop()
+    service.restart()
+    assert image(service, id_)["views"] == 7
+
+
+# ---- labels
+
+RESULT = {"label": "tench", "confidence": 0.75, "top": [{"label": "tench", "confidence": 0.75, "index": 0},
+                                                        {"label": "goldfish", "confidence": 0.2, "index": 1}]}
+
+
+def test_labels_that_nobody_announces_arrive_within_a_second(service):
+    reply = upload(service, 1)
+    change(service, reply["id"], tags=["goldfish", "mine"])
+    path = pathlib.Path(reply["gcs_path"].removeprefix("file://") + ".json")
+    path.write_text(json.dumps(RESULT))
+    got = wait_for(lambda: (i := image(service, reply["id"]))["label"] and i, "the label", timeout=5)
+    assert (got["label"], got["confidence"]) == ("tench", 0.75)
+    assert got["tags"] == [{"tag": "goldfish", "confidence": None}, {"tag": "mine", "confidence": None},
+                           {"tag": "tench", "confidence": 0.75}, {"tag": "goldfish", "confidence": 0.2}]
+    assert ids(service, "?label=tench") == ids(service, "?tag=tench") == [reply["id"]]
+    assert ids(service, "?tag=goldfish") == ids(service, "?tag=mine&label=tench") == [reply["id"]]
+    assert ids(service, "?label=goldfish") == ids(service, "?owner=me") == []
+    change(service, reply["id"], tags=[])
+    assert ids(service, "?tag=goldfish") == [reply["id"]] and ids(service, "?tag=mine") == []
+
+
+@needs_photos
+@pytest.mark.skipif(not MODEL.exists(), reason="no model at hand")
+def test_labels_come_with_the_pushs_reply(tmp_path, services, url):
+    services.append(Stack(tmp_path, {"CATALOGUE_URL": url}))
+    stack = services[-1].start()
+    photo = sorted(PHOTOS.glob("*.jpg"))[0]
+    reply = stack.preprocess.upload(photo.read_bytes()).json()
+    result = stack.result(reply)
+    stored = time.monotonic()
+    got = wait_for(lambda: (i := image(stack.preprocess, reply["id"]))["label"] and i, "the label")
+    assert time.monotonic() - stored < 1
+    assert (got["label"], got["confidence"]) == (result["label"], pytest.approx(result["confidence"]))
+    assert [tag["tag"] for tag in got["tags"]] == [top["label"] for top in result["top"]]
+    assert ids(stack.preprocess, "?label=" + result["label"].replace(" ", "%20")) == [reply["id"]]
+
+
+# ---- kill -9
+
+@pytest.mark.faults
+def test_nothing_acknowledged_is_missing_after_kill(tmp_path, services, url, endpoint):
+    service = Service("preprocess-service", tmp_path, EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub",
+                      CATALOGUE_URL=url)
+    services.append(service)
+    service.start()
+    acknowledged = []
+
+    def load(first):
+        n = first
+        while True:
+            try:
+                reply = service.upload(numbered_jpeg(n, PICTURE))
+            except OSError:
+                return
+            if reply.status == 200:
+                acknowledged.append(reply.json()["id"])
+            n += 1
+    for round_ in range(5):
+        loaders = [threading.Thread(target=load, args=(round_ * 100000 + i * 10000,)) for i in range(4)]
+        count = len(acknowledged)
+        for loader in loaders:
+            loader.start()
+        wait_for(lambda least=count + 20: len(acknowledged) > least, "uploads")
+        service.kill()
+        for loader in loaders:
+            loader.join()
+        service.restart()
+        assert set(acknowledged) <= set(walk(service, 200))
+    for id_ in walk(service, 200):
+        assert service.get(f"/images/{id_}").status == 200
+
+
+@pytest.fixture(name="faulty")
+def fixture_faulty(tmp_path, services, endpoint):
+    """preprocess-service whose catalogue is on a disk that fails on demand."""
+    disk = Disk(tmp_path)
+    services.append(Service("preprocess-service", tmp_path, EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub",
+                            CATALOGUE_URL=f"sqlite:{tmp_path}/list/catalogue.db", **disk.env))
+    services[-1].start()
+    return services[-1], disk
+
+
+def test_a_full_disk_promises_nothing(faulty, tmp_path):
+    service, disk = faulty
+    kept = [upload(service, n)["id"] for n in range(5)]
+    disk.fail(WRITE | SYNC, ENOSPC, f"{tmp_path}/list/*")
+    for n in range(10, 13):
+        reply = service.upload(numbered_jpeg(n, PICTURE))
+        assert reply.status == 503 and reply.headers["Retry-After"]
+    assert ids(service) == kept[::-1]
+    assert service.get(f"/images/{kept[0]}").status == 200
+    wait_for(lambda: disk.failed > 0 and "looked after" in service.log(), "the log to say so")
+    disk.mend()
+    kept += [upload(service, n)["id"] for n in range(10, 13)]
+    assert ids(service) == kept[::-1]
+    service.stop()
+    service.restart()
+    assert ids(service) == kept[::-1]
+
+
+@pytest.mark.faults
+def test_killed_in_any_write_nothing_is_missing(faulty, tmp_path):
+    """Before the nth write, sync or renaming of a file of the catalogue, half a write done, too."""
+    service, disk = faulty
+    kept, n = [], 0
+    for skip in (0, 1, 2, 5, 11, 23, 47, 95):
+        disk.fail(CHANGE, DIE, f"{tmp_path}/list/*", skip=skip, torn=skip % 2 == 1)
+        while True:
+            try:
+                reply = service.upload(numbered_jpeg(n, PICTURE))
+            except OSError:
+                break
+            assert reply.status == 200, reply
+            kept.append(reply.json()["id"])
+            n += 1
+        assert service.process.wait(30) == -signal.SIGKILL
+        service.process = None
+        disk.mend()
+        service.restart()
+        assert set(kept) <= set(walk(service, 200))
+        assert len(walk(service, 200)) <= n + 1
+
+
+@pytest.mark.faults
+def test_nothing_acknowledged_is_missing_after_kills_of_postgresql(tmp_path, services):
+    server = Postgres(fsync=True)
+    acknowledged, stop = [], threading.Event()
+    try:
+        server.start()
+        services.append(Service("preprocess-service", tmp_path, EVENTS_URL="none:",
+                                CATALOGUE_URL=server.new_database()))
+        service = services[-1].start()
+
+        def load(first):
+            for n in range(first, first + 10000):
+                while not stop.is_set():
+                    reply = service.upload(numbered_jpeg(n, PICTURE))
+                    if reply.status == 200:
+                        acknowledged.append(reply.json()["id"])
+                        break
+                    assert reply.status == 503, reply
+                    stop.wait(0.05)
+        loaders = [threading.Thread(target=load, args=(i * 10000,)) for i in range(4)]
+        for loader in loaders:
+            loader.start()
+        for _ in range(4):
+            wait_for(lambda least=len(acknowledged) + 15: len(acknowledged) > least, "uploads")
+            server.stop(signal.SIGKILL)
+            server.start()
+        wait_for(lambda least=len(acknowledged) + 15: len(acknowledged) > least, "uploads")
+        stop.set()
+        for loader in loaders:
+            loader.join()
+        assert set(acknowledged) <= set(walk(service, 200))
+        for id_ in walk(service, 200):
+            assert service.get(f"/images/{id_}").status == 200
+    finally:
+        stop.set()
+        server.remove()
+
+
+def test_a_lost_catalogues_last_second_comes_from_the_outbox(tmp_path, services, endpoint):
+    """As after a power cut: the outbox has what the catalogue's file has not."""
+    service = Service("preprocess-service", tmp_path, EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub",
+                      CATALOGUE_URL=f"sqlite:{tmp_path}/catalogue.db")
+    services.append(service)
+    service.start()
+    first = upload(service, 1)["id"]
+    service.stop()
+    shutil.copy(tmp_path / "catalogue.db", tmp_path / "old.db")
+    service.restart()
+    second = upload(service, 2)["id"]
+    service.kill()
+    for path in tmp_path.glob("catalogue.db*"):
+        path.unlink()
+    shutil.copy(tmp_path / "old.db", tmp_path / "catalogue.db")
+    service.restart()
+    assert ids(service) == [second, first]
+
+
+def test_a_deletion_is_finished_after_kill(tmp_path, start, url):
+    """The row was marked, and then the process was killed."""
+    service = start(CATALOGUE_URL=url)
+    reply = upload(service, 1)
+    path = pathlib.Path(reply["gcs_path"].removeprefix("file://"))
+    os.kill(service.process.pid, signal.SIGKILL)
+    service.process.wait()
+    service.process = None
+    mark = "UPDATE image SET deleted_ms = 1"
+    if url.startswith("sqlite:"):
+        subprocess.run(["/usr/bin/python3", "-c", "import sqlite3, sys; d = sqlite3.connect(sys.argv[1]); "
+                        f"d.execute('{mark}'); d.commit()", url.removeprefix("sqlite:")], check=True)
+    else:
+        subprocess.run(["psql", "-q", url, "-c", mark], check=True)
+    service.restart()
+    assert ids(service) == []
+    wait_for(lambda: not path.exists(), "the object to go")
+    wait_for(lambda: service.upload(numbered_jpeg(1, PICTURE)).status == 200, "the row to go")
+
+
+# ---- rebuilding
+
+def test_rebuild(service):
+    formats = {upload(service, n, f"?format={f}&width=40&height={20 + n}")["id"]: f
+               for n, f in enumerate(("jpeg", "png", "webp", "avif"))}
+    reply = upload(service, 10)
+    path = pathlib.Path(reply["gcs_path"].removeprefix("file://"))
+    (path.parent / "foreign.txt").write_text("not ours")
+    before = {i["id"]: i for i in listed(service)["images"]}
+    service.stop()
+    path.unlink()
+    some = list(formats)[2]
+    if service.env["CATALOGUE_URL"].startswith("sqlite:"):
+        for old in path.parents[1].glob("catalogue.db*"):
+            old.unlink()
+        done = command(service, "rebuild")
+        assert done.stdout == "4 added, 0 removed\n", done
+    else:
+        done = command(service, "rebuild")
+        assert done.stdout == "0 added, 1 removed\n", done
+    service.restart()
+    after = {i["id"]: i for i in listed(service)["images"]}
+    assert set(after) == set(formats)
+    for id_ in formats:
+        assert {k: v for k, v in after[id_].items() if k != "created_at"} == \
+            {k: v for k, v in before[id_].items() if k != "created_at"}
+    assert list(after) == [i for i in before if i in after], "the order is that of the uploads"
+    assert after[some]["created_at"][:16] == before[some]["created_at"][:16]
+    assert command(service, "rebuild").stdout == "0 added, 0 removed\n"
+
+
+@pytest.mark.parametrize("harm", ["gone", "damaged"])
+def test_a_lost_or_damaged_catalogue_fills_itself(tmp_path, start, harm):
+    service = start(CATALOGUE_URL=f"sqlite:{tmp_path}/catalogue.db")
+    added = [upload(service, n)["id"] for n in range(70)]
+    service.stop()
+    if harm == "gone":
+        (tmp_path / "catalogue.db").unlink()
+    else:
+        (tmp_path / "catalogue.db").write_bytes(b"junk" * 5000)
+    service.restart()
+    wait_for(lambda: sorted(walk(service, 200)) == sorted(added), "the catalogue to fill itself")
+    assert len(list(tmp_path.glob("catalogue.db.corrupt-*"))) == (harm == "damaged")
+
+
+def test_arguments_of_the_command(preprocess):
+    assert command(preprocess).returncode == 2
+    assert command(preprocess, "drop").returncode == 2
+    preprocess.env["CATALOGUE_URL"] = "none:"
+    done = command(preprocess, "rebuild")
+    assert done.returncode == 1 and "none:" in done.stderr
+
+
+# ---- without, and without its server
+
+def test_none(start):
+    service = start(CATALOGUE_URL="none:")
+    upload(service, 1)
+    reply = service.get("/v1/images")
+    assert reply.status == 404 and "CATALOGUE_URL" in reply.json()["detail"]
+
+
+def test_retention_takes_rows_too(tmp_path, start):
+    service = start()
+    old, new = upload(service, 1), upload(service, 2)
+    path = pathlib.Path(old["gcs_path"].removeprefix("file://"))
+    os.utime(path, (1, 1))
+    service.stop()
+    service.restart(RETENTION_DAYS=1)
+    wait_for(lambda: ids(service) == [new["id"]], "the old row to go")
+    assert not path.exists()
+
+
+def test_postgresql_may_go_and_come_back(tmp_path, services):
+    server = Postgres()
+    try:
+        server.start()
+        services.append(Service("preprocess-service", tmp_path, EVENTS_URL="none:",
+                                CATALOGUE_URL=server.new_database()))
+        service = services[-1].start()
+        first = upload(service, 1)["id"]
+        server.stop(signal.SIGKILL)
+        reply = service.upload(numbered_jpeg(2, PICTURE))
+        assert reply.status == 503 and reply.headers["Retry-After"]
+        assert service.get("/v1/images").status == 503
+        assert service.get(f"/images/{first}").status == 200
+        server.start()
+        second = wait_for(lambda: (r := service.upload(numbered_jpeg(2, PICTURE))).status == 200 and r.json()["id"],
+                          "an upload")
+        assert ids(service) == [second, first]
+    finally:
+        server.remove()
