@@ -1,6 +1,5 @@
 /* What classify_service holds while it serves. */
-#ifndef DARKROOM_CLASSIFY_APP_H
-#define DARKROOM_CLASSIFY_APP_H
+#pragma once
 
 #include "app/outgoing.h"
 #include "app/service.h"
@@ -41,5 +40,3 @@ struct reply handle_grpc_server_metadata(const struct app *app, const struct req
 struct reply handle_grpc_model_ready(const struct app *app, const struct request *req);
 struct reply handle_grpc_model_metadata(const struct app *app, const struct request *req);
 struct reply handle_grpc_model_infer(const struct app *app, const struct request *req);
-
-#endif

@@ -1,6 +1,5 @@
 /* What preprocess_service holds while it serves. */
-#ifndef DARKROOM_PREPROCESS_APP_H
-#define DARKROOM_PREPROCESS_APP_H
+#pragma once
 
 #include "app/outgoing.h"
 #include "app/service.h"
@@ -48,5 +47,3 @@ struct reply handle_remove(const struct app *app, const struct request *req);
 struct reply handle_process(const struct app *app, const struct request *req);
 struct reply handle_status(const struct app *app, const struct request *req);
 struct reply handle_timeline(const struct app *app, const struct request *req);
-
-#endif

@@ -1,8 +1,7 @@
 /* The model behind remove_background: loaded by the request that needs it, shared by all workers,
  * and let go when none needed it for 10 s. The pool decides how many use it at a time (scarce_max):
  * the first takes some 160 MB, each other one 80 more. */
-#ifndef DARKROOM_PREPROCESS_BACKGROUND_H
-#define DARKROOM_PREPROCESS_BACKGROUND_H
+#pragma once
 
 #include "base/stages.h"
 #include "workers/image_job.h"
@@ -26,5 +25,3 @@ bool background_begin(struct background *background, struct stages *stages, stru
                       struct error *err) NODISCARD;
 /* After each that began; of one that did not, or is all zero, nothing. */
 void background_end(struct mask_search *search);
-
-#endif

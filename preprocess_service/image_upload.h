@@ -1,6 +1,5 @@
 /* An upload with the options of an image, as POST /preprocess and POST /transform take it. */
-#ifndef DARKROOM_PREPROCESS_IMAGE_UPLOAD_H
-#define DARKROOM_PREPROCESS_IMAGE_UPLOAD_H
+#pragma once
 
 #include "http/request.h"
 #include "image/image.h"
@@ -9,5 +8,3 @@
  * image_options_check. */
 bool image_upload_read(const struct request *req, struct bytes *file, struct image_options *options,
                        struct error *err) NODISCARD;
-
-#endif

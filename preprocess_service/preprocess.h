@@ -1,7 +1,6 @@
 /* The use case of POST /preprocess, whichever protocol it comes by: name the object, transform the
  * picture, store it, announce it. */
-#ifndef DARKROOM_PREPROCESS_PREPROCESS_H
-#define DARKROOM_PREPROCESS_PREPROCESS_H
+#pragma once
 
 #include "app.h"
 #include "base/context.h"
@@ -22,5 +21,3 @@ struct preprocessed {
 bool preprocess(const struct app *app, const struct context *ctx, struct bytes file,
                 const struct image_options *options, struct preprocessed *ret,
                 struct error *err) NODISCARD;
-
-#endif

@@ -1,7 +1,6 @@
 /* Reconciliation: when the outbox lost rows (it says so: outbox_reconcile_needed), every stored
  * image without a result is announced again, on a thread of its own. Duplicates are harmless. */
-#ifndef DARKROOM_PREPROCESS_RECONCILE_H
-#define DARKROOM_PREPROCESS_RECONCILE_H
+#pragma once
 
 #include "events/outbox/outbox.h"
 #include "store/store.h"
@@ -13,5 +12,3 @@ struct reconciler *reconciler_new(struct store *store, struct outbox *outbox,
                                   struct error *err) NODISCARD;
 /* Stops soon, also in the middle of a walk: it is begun again at the next start. */
 void reconciler_free(struct reconciler *reconciler);
-
-#endif

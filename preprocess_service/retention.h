@@ -4,8 +4,7 @@
  * Only what the services wrote goes: "<id>.<ext>", its result, and records under "rejected/"; what
  * others put into the directory stays. An object goes before its result, and a result never before
  * its object: a result alone is harmless, but an object alone would be announced again. */
-#ifndef DARKROOM_PREPROCESS_RETENTION_H
-#define DARKROOM_PREPROCESS_RETENTION_H
+#pragma once
 
 #include "catalogue/catalogue.h"
 #include "store/store.h"
@@ -17,5 +16,3 @@ struct retention *retention_new(struct store *store, struct catalogue *catalogue
                                 struct error *err) NODISCARD;
 /* Stops soon, also in the middle of a walk. */
 void retention_free(struct retention *retention);
-
-#endif

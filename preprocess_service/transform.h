@@ -1,6 +1,5 @@
 /* A picture on the worker pool: what POST /preprocess stores and POST /transform answers with. */
-#ifndef DARKROOM_PREPROCESS_TRANSFORM_H
-#define DARKROOM_PREPROCESS_TRANSFORM_H
+#pragma once
 
 #include "app.h"
 #include "base/context.h"
@@ -13,5 +12,3 @@ bool transform_image(const struct app *app, const struct context *ctx, struct by
  * is out. */
 bool transform_take_bytes(struct image_result *image, struct buffer *ret,
                           struct error *err) NODISCARD;
-
-#endif

@@ -1,7 +1,6 @@
 /* What both services share around their routes: the command line, start-up and shutdown in the
  * right order, and the routes /, /healthz, /readyz, /metrics, /openapi.json. */
-#ifndef DARKROOM_APP_SERVICE_H
-#define DARKROOM_APP_SERVICE_H
+#pragma once
 
 #include "app/authorize.h"
 #include "app/outgoing.h"
@@ -85,5 +84,3 @@ const char *service_failing(const struct service *service);
     {                                                                                              \
         ROUTER_CALL, path, handler, true                                                           \
     }
-
-#endif

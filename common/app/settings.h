@@ -1,7 +1,6 @@
 /* The settings of both services: the struct that holds them, the table that fills it (settings.c)
  * and the rules between them (settings_check.c). Immutable once loaded. */
-#ifndef DARKROOM_APP_SETTINGS_H
-#define DARKROOM_APP_SETTINGS_H
+#pragma once
 
 #include "base/config.h"
 
@@ -91,5 +90,3 @@ bool settings_read(enum service_kind service, struct settings *ret,
 bool settings_describe(enum service_kind service, const struct settings *settings,
                        struct buffer *out, struct error *err) NODISCARD;
 void settings_print_help(enum service_kind service, FILE *out);
-
-#endif

@@ -1,8 +1,7 @@
 /* Metrics in the Prometheus text format (version 0.0.4). Label values come from fixed sets only:
  * a family has at most METRIC_SERIES_MAX series, further ones are dropped.
  * Families are static tables below; thread-safe. */
-#ifndef DARKROOM_BASE_METRICS_H
-#define DARKROOM_BASE_METRICS_H
+#pragma once
 
 #include "base/bytes.h"
 
@@ -43,5 +42,3 @@ void metric_gauge_source(enum metric metric, double (*read)(void *ctx), void *ct
 void metric_gauge_clear(enum metric metric);
 
 bool metrics_render(struct buffer *out, struct error *err) NODISCARD;
-
-#endif

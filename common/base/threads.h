@@ -1,6 +1,5 @@
 /* What pthreads takes too many lines to say. */
-#ifndef DARKROOM_BASE_THREADS_H
-#define DARKROOM_BASE_THREADS_H
+#pragma once
 
 #include "base/error.h"
 
@@ -20,5 +19,3 @@ bool thread_start(pthread_t *ret, void *(*fn)(void *), void *arg, struct error *
 /* Wait for the condition until the deadline at the latest, perhaps not as long. False: it has
  * passed. */
 bool thread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t deadline_ms);
-
-#endif

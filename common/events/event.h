@@ -1,6 +1,5 @@
 /* What is announced: an object was stored. The wire form is in events/outbox/envelope.h. */
-#ifndef DARKROOM_EVENTS_EVENT_H
-#define DARKROOM_EVENTS_EVENT_H
+#pragma once
 
 #include "base/strings.h"
 
@@ -16,5 +15,3 @@ struct event {
     const char *record;
     int64_t *record_seq;
 };
-
-#endif

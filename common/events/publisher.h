@@ -1,7 +1,6 @@
 /* Where events go: an interface with one implementation per EVENTS_URL scheme (outbox + push;
  * none; Pub/Sub later). */
-#ifndef DARKROOM_EVENTS_PUBLISHER_H
-#define DARKROOM_EVENTS_PUBLISHER_H
+#pragma once
 
 #include "events/event.h"
 
@@ -19,5 +18,3 @@ struct publisher {
 
 /* `none:`: events are dropped, message ids are empty. */
 struct publisher *publisher_none_new(void) NODISCARD;
-
-#endif

@@ -4,8 +4,7 @@
  * A request's message may be compressed with gzip: what it unpacks to counts as a body does.
  * Replies are not compressed. Errors become a grpc-status; to UNAVAILABLE belongs
  * grpc-retry-pushback-ms, as Retry-After belongs to a 503. */
-#ifndef DARKROOM_GRPC_CALL_H
-#define DARKROOM_GRPC_CALL_H
+#pragma once
 
 #include "http/rpc.h"
 
@@ -22,5 +21,3 @@ bool grpc_timeout_parse(const char *text, int64_t *ret_ms, struct error *err) NO
 /* The value of a grpc-message: what is not printable ASCII, and '%', as %XX. What does not fit is
  * cut, between two characters of the encoding. */
 void grpc_message_encode(const char *text, char *out, size_t size);
-
-#endif

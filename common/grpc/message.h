@@ -1,8 +1,7 @@
 /* Protocol buffers of a call, by protobuf-c. What a message takes in memory is charged to the
  * request's budget, and bounded in pieces: 1 MiB of empty submessages would be 64 MiB in half a
  * million pieces. Thread-safe. */
-#ifndef DARKROOM_GRPC_MESSAGE_H
-#define DARKROOM_GRPC_MESSAGE_H
+#pragma once
 
 #include "http/reply.h"
 #include "http/request.h"
@@ -30,5 +29,3 @@ void grpc_message_done(struct grpc_message *m);
 char *grpc_text(const char *text);
 /* The reply with that message. It is charged to the request's budget. */
 struct reply grpc_reply(const struct request *req, const ProtobufCMessage *message);
-
-#endif

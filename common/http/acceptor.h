@@ -2,8 +2,7 @@
  * no method of HTTP/1.1 does. Who has sent fewer bytes than tell costs a socket, and no thread.
  * Each is in `connections` from the accept on: it counts against the limit, and the reaper and
  * evictions may end it. */
-#ifndef DARKROOM_HTTP_ACCEPTOR_H
-#define DARKROOM_HTTP_ACCEPTOR_H
+#pragma once
 
 #include "http/connections.h"
 
@@ -25,5 +24,3 @@ struct acceptor *acceptor_start(const struct acceptor_options *options,
 void acceptor_quiesce(struct acceptor *a);
 /* Quiesce, close those that nobody has taken over, free. */
 void acceptor_stop(struct acceptor *a);
-
-#endif

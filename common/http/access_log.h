@@ -1,7 +1,6 @@
 /* What is written of every request that is over: its line in the log (with Cloud Logging's
  * httpRequest) and its metrics. Thread-safe. */
-#ifndef DARKROOM_HTTP_ACCESS_LOG_H
-#define DARKROOM_HTTP_ACCESS_LOG_H
+#pragma once
 
 #include "http/request.h"
 
@@ -15,5 +14,3 @@ struct access {
 };
 
 void access_log(const struct access *access);
-
-#endif

@@ -2,8 +2,7 @@
  *
  * A request is counted first and the state looked at then: a drain that has begun is either seen
  * here, or waits for this request. */
-#ifndef DARKROOM_HTTP_ADMISSION_H
-#define DARKROOM_HTTP_ADMISSION_H
+#pragma once
 
 #include "http/connections.h"
 #include "http/server_options.h"
@@ -30,5 +29,3 @@ bool admission_begin(struct admission *a, struct counted *counted, bool light,
                      struct error *err) NODISCARD;
 /* May be called more than once, and for a request that was never counted. */
 void admission_end(struct admission *a, struct counted *counted);
-
-#endif

@@ -6,8 +6,7 @@
  * does. That one is idle, or handling.
  *
  * Lock order: the list's mutex before a connection's own. */
-#ifndef DARKROOM_HTTP_CONNECTION_H
-#define DARKROOM_HTTP_CONNECTION_H
+#pragma once
 
 #include "base/byte_budget.h"
 #include "base/bytes.h"
@@ -88,5 +87,3 @@ void connection_release_body(struct connection *c);
 void connection_shut_down(struct connection *c);
 /* Answer from outside the connection's own thread, which is waiting for bytes and not writing. */
 void connection_answer(struct connection *c, enum error_code code, const char *message);
-
-#endif

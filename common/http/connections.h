@@ -8,8 +8,7 @@
  *   reply: 30 s plus its length at 16 KiB/s (else closed)
  *   idle keep-alive: 60 s (else closed)
  * Thread-safe: each connection is used by its own thread, by the reaper, and by evictions. */
-#ifndef DARKROOM_HTTP_CONNECTIONS_H
-#define DARKROOM_HTTP_CONNECTIONS_H
+#pragma once
 
 #include "base/byte_budget.h"
 #include "base/bytes.h"
@@ -91,5 +90,3 @@ enum connection_fate { CONNECTION_FINE, CONNECTION_REFUSED, CONNECTION_SHUT_DOWN
 enum connection_fate connection_fate(struct connection *c, struct error *err);
 /* The status of the answer that the reaper or an eviction sent, or 0. */
 int connection_refused_status(struct connection *c);
-
-#endif

@@ -1,8 +1,7 @@
 /* Cross-origin requests (the Fetch standard's CORS protocol): what a browser is told about pages of
  * other origins, and the answer to its preflight. Pure; thread-safe.
  * `origins` is the setting: "" for none, "*", or a comma list. */
-#ifndef DARKROOM_HTTP_CORS_H
-#define DARKROOM_HTTP_CORS_H
+#pragma once
 
 #include "http/router.h"
 
@@ -16,5 +15,3 @@ void cors_lines(const char *origins, const struct request *req, char out[CORS_LI
 /* The answer to an OPTIONS request, without what cors_add adds. `allow`: the path's methods, from
  * router_allow; "" makes it a 404. */
 struct reply cors_preflight(const char *origins, const char *allow);
-
-#endif

@@ -1,7 +1,6 @@
 /* Content codings (RFC 9110, 8.4) of request bodies and replies: gzip and deflate, by zlib, which
  * no other file includes. Both take CPU time: what is large is for a worker. Thread-safe. */
-#ifndef DARKROOM_HTTP_ENCODING_H
-#define DARKROOM_HTTP_ENCODING_H
+#pragma once
 
 #include "http/reply.h"
 #include "http/request.h"
@@ -33,5 +32,3 @@ void decoded_body_done(struct decoded_body *body);
 enum coding encoding_accepted(const struct request *req);
 /* Pack the body and say so in a header. Out of memory: false, and the reply stays as it was. */
 bool reply_encode(struct reply *reply, enum coding coding, struct error *err) NODISCARD;
-
-#endif

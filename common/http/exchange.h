@@ -1,8 +1,7 @@
 /* One request from the end of its headers to the end of its reply: whether it is accepted, its
  * body, its answer, and what is told of it afterwards. Knows no libmicrohttpd: server.c moves the
  * bytes. Used by its connection's thread only. */
-#ifndef DARKROOM_HTTP_EXCHANGE_H
-#define DARKROOM_HTTP_EXCHANGE_H
+#pragma once
 
 #include "http/admission.h"
 #include "http/cors.h"
@@ -65,5 +64,3 @@ void exchange_finish_reply(struct exchange *x, struct reply *reply);
 /* The reply is sent (or the client gone): log and give everything back. Frees `x`. After a refusal
  * it blocks for a while, so that the client sees the answer (connection_linger). */
 void exchange_end(struct exchange *x, bool sent);
-
-#endif

@@ -11,8 +11,7 @@
  *   output that it does not read: 30 s, and nothing is read from it meanwhile
  *   idle: 60 s
  * A reply is charged to the byte budget until it has been sent. */
-#ifndef DARKROOM_HTTP_H2_H
-#define DARKROOM_HTTP_H2_H
+#pragma once
 
 #include "http/admission.h"
 
@@ -27,5 +26,3 @@ void h2_take(struct h2 *h2, struct connection *c, int fd);
 void h2_drain(struct h2 *h2);
 /* Close all connections, wait for the handlers that run, free. */
 void h2_stop(struct h2 *h2);
-
-#endif

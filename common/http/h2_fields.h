@@ -1,6 +1,5 @@
 /* The header fields of an HTTP/2 request as they come, and the request that they make. Pure. */
-#ifndef DARKROOM_HTTP_H2_FIELDS_H
-#define DARKROOM_HTTP_H2_FIELDS_H
+#pragma once
 
 #include "http/exchange.h"
 
@@ -24,5 +23,3 @@ void h2_fields_add(struct h2_fields *f, struct bytes name, struct bytes value);
 /* Fill in the exchange's fields (of which :authority becomes Host) and parameters, and begin it.
  * What it borrows is in `f`, which is changed: parameters and path are decoded where they stand. */
 void h2_fields_begin(struct h2_fields *f, struct exchange *x);
-
-#endif

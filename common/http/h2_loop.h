@@ -1,7 +1,6 @@
 /* What the files of HTTP/2 share. A session is used by the loop's thread only, a stream by it and,
  * while its handler runs, by a handler thread. */
-#ifndef DARKROOM_HTTP_H2_LOOP_H
-#define DARKROOM_HTTP_H2_LOOP_H
+#pragma once
 
 #include "http/exchange.h"
 #include "http/h2.h"
@@ -138,5 +137,3 @@ void h2_stream_ready(struct h2_stream *s, bool handled);
 void h2_stream_look(struct h2_stream *s, int64_t now);
 /* The client sees it no more. Frees it, if no handler runs. */
 void h2_stream_closed(struct h2_stream *s);
-
-#endif

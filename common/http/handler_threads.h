@@ -1,7 +1,6 @@
 /* Threads that run the handlers of HTTP/2 streams, which wait for workers and for storage. They are
  * made when they are needed, and go when they have had nothing to do for 10 s. Thread-safe. */
-#ifndef DARKROOM_HTTP_HANDLER_THREADS_H
-#define DARKROOM_HTTP_HANDLER_THREADS_H
+#pragma once
 
 #include "base/error.h"
 
@@ -20,5 +19,3 @@ bool handler_threads_run(struct handler_threads *t, struct handler_job *job,
                          struct error *err) NODISCARD;
 /* Returns when all jobs have been run. */
 void handler_threads_free(struct handler_threads *t);
-
-#endif

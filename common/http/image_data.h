@@ -1,7 +1,6 @@
 /* A picture in JSON, {"image_data": "<base64>", …}, as the older pipeline's clients and services
  * send it. Pure; thread-safe. */
-#ifndef DARKROOM_HTTP_IMAGE_DATA_H
-#define DARKROOM_HTTP_IMAGE_DATA_H
+#pragma once
 
 #include "http/request.h"
 
@@ -39,5 +38,3 @@ struct image_member {
 };
 bool image_data_write(json_t *object, const struct image_member *members, size_t count,
                       struct buffer *out, struct error *err) NODISCARD;
-
-#endif

@@ -1,6 +1,5 @@
 /* The listening socket and the descriptors that its connections will need. */
-#ifndef DARKROOM_HTTP_LISTENER_H
-#define DARKROOM_HTTP_LISTENER_H
+#pragma once
 
 #include "base/error.h"
 
@@ -12,5 +11,3 @@ int listener_open(const char *host, int port, struct error *err) NODISCARD;
 int listener_port(int fd);
 /* Raise RLIMIT_NOFILE as far as that many connections need. ERROR_CONFIG. */
 bool listener_raise_fd_limit(int64_t max_connections, struct error *err) NODISCARD;
-
-#endif

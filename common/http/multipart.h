@@ -1,7 +1,6 @@
 /* multipart/form-data (RFC 7578 over RFC 2046) in memory. Pure, thread-safe, nothing to free. Every
  * limit below is hard: ERROR_BAD_REQUEST. */
-#ifndef DARKROOM_HTTP_MULTIPART_H
-#define DARKROOM_HTTP_MULTIPART_H
+#pragma once
 
 #include "base/bytes.h"
 
@@ -24,5 +23,3 @@ struct multipart {
 /* `content_type` is the header's value. On failure *ret says nothing. */
 bool multipart_parse(const char *content_type, struct bytes body, struct multipart *ret,
                      struct error *err) NODISCARD;
-
-#endif

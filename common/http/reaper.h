@@ -1,6 +1,5 @@
 /* What ends connections from outside: a thread, by the clock, and whoever needs room. */
-#ifndef DARKROOM_HTTP_REAPER_H
-#define DARKROOM_HTTP_REAPER_H
+#pragma once
 
 #include "http/connection.h"
 
@@ -27,5 +26,3 @@ bool reaper_evict_body(struct connections *all, const struct eviction *which);
 /* The budget is full: end the slowest body. False when there is none, else it is worth trying
  * again. Called with nothing locked. */
 bool reaper_make_room_for_body(struct connections *all);
-
-#endif

@@ -1,8 +1,7 @@
 /* Making sure that a refusal reaches its client. Closing a socket with unread data sends a reset,
  * and the reset can destroy a reply that the client has not read yet; so FIN is sent first and what
  * the client still sends is read and discarded. */
-#ifndef DARKROOM_HTTP_REFUSAL_H
-#define DARKROOM_HTTP_REFUSAL_H
+#pragma once
 
 #include "http/reply.h"
 
@@ -25,5 +24,3 @@ void refusal_linger(int fd, int64_t max_bytes);
  * whose handshake is under way, and close it; returns after at most linger_ms and the 20 ms that a
  * handshake is given. */
 void refusal_of_backlog(int listen_fd, const struct error *err, int linger_ms);
-
-#endif

@@ -1,6 +1,5 @@
 /* What a handler answers. Built by value, sent and freed by the server. */
-#ifndef DARKROOM_HTTP_REPLY_H
-#define DARKROOM_HTTP_REPLY_H
+#pragma once
 
 #include "base/bytes.h"
 #include "base/error.h"
@@ -71,5 +70,3 @@ bool reply_error_body(enum error_form form, const struct error *err, const char 
  */
 bool reply_error_on_the_wire(enum error_form form, const struct error *err, const char *request_id,
                              struct buffer *out, struct error *oom) NODISCARD;
-
-#endif

@@ -1,7 +1,6 @@
 /* One HTTP request as a handler sees it: no libmicrohttpd types, so handlers are tested without a
  * socket. Everything is borrowed and valid until the handler returns. */
-#ifndef DARKROOM_HTTP_REQUEST_H
-#define DARKROOM_HTTP_REQUEST_H
+#pragma once
 
 #include "base/bytes.h"
 #include "base/context.h"
@@ -60,5 +59,3 @@ struct byte_range range_parse(const char *header, uint64_t size);
 bool etag_matches(const char *if_none_match, const char *etag);
 /* The same for all If-None-Match lines of a request: they are one list (RFC 9110, 5.3). */
 bool request_has_etag(const struct request *req, const char *etag);
-
-#endif

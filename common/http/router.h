@@ -1,6 +1,5 @@
 /* The route table: which function answers which method and path. Pure; thread-safe. */
-#ifndef DARKROOM_HTTP_ROUTER_H
-#define DARKROOM_HTTP_ROUTER_H
+#pragma once
 
 #include "http/reply.h"
 #include "http/request.h"
@@ -29,5 +28,3 @@ enum { ROUTER_ALLOW_MAX = 64 };
 /* The Allow header for a path: "GET, HEAD, OPTIONS"; "" when no route has that path. */
 void router_allow(const struct route *routes, size_t count, const char *path,
                   char out[ROUTER_ALLOW_MAX]);
-
-#endif

@@ -1,8 +1,7 @@
 /* Remote calls (gRPC) inside HTTP/2 requests and replies. http knows of them by this table only, so
  * that it includes nothing of grpc. A call is a request with a route whose method is
  * ROUTER_CALL; its handler sees the message as the body, and its reply's body is a message. */
-#ifndef DARKROOM_HTTP_RPC_H
-#define DARKROOM_HTTP_RPC_H
+#pragma once
 
 #include "http/encoding.h"
 
@@ -19,5 +18,3 @@ struct rpc_protocol {
      * message. */
     void (*close)(const struct request *req, struct reply *reply);
 };
-
-#endif

@@ -6,8 +6,7 @@
  * while shutting down, above MAX_INFLIGHT or MAX_CONNECTIONS, or when `admit` says no; last, what
  * `authorize` says no to. A refusal reaches its client even if that is still sending
  * (connections_remove). */
-#ifndef DARKROOM_HTTP_SERVER_H
-#define DARKROOM_HTTP_SERVER_H
+#pragma once
 
 #include "http/server_options.h"
 
@@ -26,5 +25,3 @@ bool server_is_draining(const struct server *server);
 void server_drain(struct server *server, int64_t deadline_ms);
 /* Second half: answer what waits in the accept backlog with 503, close everything, free. */
 void server_stop(struct server *server);
-
-#endif

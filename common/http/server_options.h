@@ -1,6 +1,5 @@
 /* What the server is started with; its lower files read it too. */
-#ifndef DARKROOM_HTTP_SERVER_OPTIONS_H
-#define DARKROOM_HTTP_SERVER_OPTIONS_H
+#pragma once
 
 #include "http/router.h"
 #include "http/rpc.h"
@@ -33,5 +32,3 @@ struct server_options {
     const struct rpc_protocol *rpc; /* calls over HTTP/2; NULL: none */
     struct server **ready;          /* set before the first request is served; may be NULL */
 };
-
-#endif

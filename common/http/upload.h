@@ -1,7 +1,6 @@
 /* An upload: one file and its options, however it was sent (multipart/form-data with the file in
  * field `file`, or the file itself as the body). Pure. */
-#ifndef DARKROOM_HTTP_UPLOAD_H
-#define DARKROOM_HTTP_UPLOAD_H
+#pragma once
 
 #include "http/multipart.h"
 #include "http/request.h"
@@ -30,5 +29,3 @@ bool upload_read(const struct request *req, struct upload *ret, struct error *er
 typedef bool (*upload_option_fn)(void *ctx, const char *name, const char *value, struct error *err);
 bool upload_options(const struct request *req, const struct upload *upload, upload_option_fn set,
                     void *ctx, struct error *err) NODISCARD;
-
-#endif

@@ -2,8 +2,7 @@
  * Everything here is a pure function of its inputs: no I/O, no shared state that callers see.
  * Call image_start once per process before any other thread runs. Each thread that does the work
  * has a struct image_scratch of its own. */
-#ifndef DARKROOM_IMAGE_IMAGE_H
-#define DARKROOM_IMAGE_IMAGE_H
+#pragma once
 
 #include "base/bytes.h"
 
@@ -206,5 +205,3 @@ bool image_start(struct error *err) NODISCARD;
  * told then. Evaluates nothing, so that no thread is left behind: for a process that forks. */
 void image_preload(void);
 void image_stop(void);
-
-#endif

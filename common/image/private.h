@@ -3,8 +3,7 @@
  *   sniff -> probe -> jpeg_fit          -> resample -> geometry -> encode
  *                 \-> decode (libvips) -/                       \-> tensor
  */
-#ifndef DARKROOM_IMAGE_PRIVATE_H
-#define DARKROOM_IMAGE_PRIVATE_H
+#pragma once
 
 #include "image/image.h"
 #include "image/read/cicp.h"
@@ -208,5 +207,3 @@ bool image_encode(struct image_scratch *scratch, const struct encode_request *re
 
 /* What libvips keeps for each thread. At the end of every thread that used it. */
 void image_thread_done(void);
-
-#endif

@@ -1,6 +1,5 @@
 /* What a thread keeps from image to image, and what the stages hand on: see image.h. */
-#ifndef DARKROOM_IMAGE_SCRATCH_H
-#define DARKROOM_IMAGE_SCRATCH_H
+#pragma once
 
 #include "image/private.h"
 #include "image/read/colours.h"
@@ -28,5 +27,3 @@ struct image_scratch {
 
 /* Give back what an unusually large image needed. After each. */
 void image_scratch_trim(struct image_scratch *scratch);
-
-#endif

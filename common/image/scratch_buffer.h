@@ -1,7 +1,6 @@
 /* Memory that is used again from image to image. What it held is lost with the next
  * scratch_buffer_need. All zero: empty. */
-#ifndef DARKROOM_IMAGE_SCRATCH_BUFFER_H
-#define DARKROOM_IMAGE_SCRATCH_BUFFER_H
+#pragma once
 
 #include "base/error.h"
 
@@ -17,5 +16,3 @@ bool scratch_buffer_need(struct scratch_buffer *s, size_t size, struct error *er
 void scratch_buffer_done(struct scratch_buffer *s);
 /* Free it when it is larger than that. */
 void scratch_buffer_trim(struct scratch_buffer *s, size_t keep_bytes);
-
-#endif

@@ -1,8 +1,7 @@
 /* The keys of what is stored besides objects: "<object's key>.json" is a result,
  * "<prefix>rejected/<digest>.json" records an event that cannot be labelled, and
  * "<prefix>tasks/<uuid>.json" a task of the pipeline, whose picture is beside it (.png). Pure. */
-#ifndef DARKROOM_OBJECTS_RESULT_KEY_H
-#define DARKROOM_OBJECTS_RESULT_KEY_H
+#pragma once
 
 #include "base/strings.h"
 
@@ -32,5 +31,3 @@ bool key_is_output(const char *key, const char *prefix);
 enum key_kind { KEY_FOREIGN, KEY_OBJECT, KEY_RESULT, KEY_REJECTED, KEY_TASK };
 /* `name` is the key behind the store's prefix. */
 enum key_kind key_kind_of(const char *name);
-
-#endif

@@ -2,8 +2,7 @@
  *
  * The messages between the two sides are structs, since both are one program. image_worker.c checks
  * what comes back. */
-#ifndef DARKROOM_WORKERS_IMAGE_JOB_H
-#define DARKROOM_WORKERS_IMAGE_JOB_H
+#pragma once
 
 #include "image/image.h"
 #include "sandbox/sandbox_code.h"
@@ -52,5 +51,3 @@ struct image_answer {
 enum { IMAGE_JOB_OUT_OF_MEMORY = 75 };
 
 extern const struct sandbox_code image_job_code;
-
-#endif

@@ -20,8 +20,7 @@
  * there a small one waits for at most one large service before its turn comes.
  *
  * Threads run at nice +5, so that I/O threads (health checks!) come first. Thread-safe. */
-#ifndef DARKROOM_WORKERS_WORKER_POOL_H
-#define DARKROOM_WORKERS_WORKER_POOL_H
+#pragma once
 
 #include "base/error.h"
 #include "base/stages.h"
@@ -79,5 +78,3 @@ int worker_pool_busy(struct worker_pool *pool);
 /* Workers that have nothing to do, and of which none is kept for small jobs: a job that runs may
  * use as many CPUs more. A hint, too. */
 int worker_pool_spare(struct worker_pool *pool);
-
-#endif

@@ -1,6 +1,5 @@
 /* What the pipeline's handlers share: JSON with pictures in and out. */
-#ifndef DARKROOM_PREPROCESS_PIPELINE_HANDLE_H
-#define DARKROOM_PREPROCESS_PIPELINE_HANDLE_H
+#pragma once
 
 #include "http/image_data.h"
 #include "pipeline.h"
@@ -14,5 +13,3 @@ const char *read_file_name(const struct image_data *data);
 /* An object with pictures, charged to the request's budget. Takes the reference to `object`. */
 struct reply reply_pictures(const struct request *req, json_t *object,
                             const struct image_member *members, size_t count);
-
-#endif

@@ -3,8 +3,7 @@
  *
  * A task is in the store before its sender gets its id. Whatever ends this process, the id is
  * answered: done, or failed with a reason. */
-#ifndef DARKROOM_PREPROCESS_PIPELINE_PIPELINE_H
-#define DARKROOM_PREPROCESS_PIPELINE_PIPELINE_H
+#pragma once
 
 #include "plot.h"
 
@@ -40,5 +39,3 @@ bool pipeline_plot(struct pipeline *pipeline, const struct context *ctx, const s
 
 /* Tasks that have not ended. */
 int pipeline_tasks(struct pipeline *pipeline);
-
-#endif

@@ -1,8 +1,7 @@
 /* The stages of the older pipeline, each a picture in and a picture out; the last one gives the
  * label instead. A stage is done here, or elsewhere by an HTTP call (UPLOADER_URL, NOISE_URL,
  * BACKGROUND_URL, CLASSIFIER_URL). */
-#ifndef DARKROOM_PREPROCESS_PIPELINE_STAGE_H
-#define DARKROOM_PREPROCESS_PIPELINE_STAGE_H
+#pragma once
 
 #include "../app.h"
 #include "base/context.h"
@@ -41,5 +40,3 @@ bool stage_run_here(const struct app *app, const struct context *ctx, enum pipel
  * room now. ERROR_BAD_REQUEST: refused (4xx), with the reason; or a reply that is not a stage's. */
 bool stage_run_at(const struct app *app, const struct context *ctx, enum pipeline_stage stage,
                   const char *url, struct stage_work *work, struct error *err) NODISCARD;
-
-#endif

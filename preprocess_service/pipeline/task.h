@@ -1,7 +1,6 @@
 /* A task of the pipeline: one picture's way through its stages, and the record of it in the store,
  * which outlives this process. */
-#ifndef DARKROOM_PREPROCESS_PIPELINE_TASK_H
-#define DARKROOM_PREPROCESS_PIPELINE_TASK_H
+#pragma once
 
 #include "stage.h"
 
@@ -40,5 +39,3 @@ bool task_save_picture(struct store *store, const struct task *task, struct byte
 /* *ret has room for task->bytes. */
 bool task_load_picture(struct store *store, const struct task *task, int64_t deadline_ms,
                        struct buffer *ret, struct error *err) NODISCARD;
-
-#endif

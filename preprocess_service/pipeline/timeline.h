@@ -1,6 +1,5 @@
 /* When each stage of the last pictures ran: what the plot shows. Thread-safe. */
-#ifndef DARKROOM_PREPROCESS_PIPELINE_TIMELINE_H
-#define DARKROOM_PREPROCESS_PIPELINE_TIMELINE_H
+#pragma once
 
 #include "task.h"
 
@@ -31,5 +30,3 @@ void timeline_add(struct timeline *timeline, const struct task *task);
 /* What there is since the last pause of ten minutes, which would make all bars lines; with `task`,
  * which may be NULL, in it: of an earlier process, or of one that is no more among the last. */
 void timeline_look(struct timeline *timeline, const struct task *task, struct timeline_view *ret);
-
-#endif

@@ -1,7 +1,6 @@
 /* How the floors are measured: the same step over and over on N threads, each with its own state.
  */
-#ifndef DARKROOM_BENCH_FLOOR_LOOP_H
-#define DARKROOM_BENCH_FLOOR_LOOP_H
+#pragma once
 
 #include <stddef.h>
 
@@ -24,5 +23,3 @@ struct floor_loop {
 
 /* Run it and print one JSON object on a line. */
 void floor_loop_run(const struct floor_loop *loop);
-
-#endif

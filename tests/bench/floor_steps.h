@@ -1,6 +1,5 @@
 /* What floors are made of. Each is opened once, and dies when it cannot be. */
-#ifndef DARKROOM_BENCH_FLOOR_STEPS_H
-#define DARKROOM_BENCH_FLOOR_STEPS_H
+#pragma once
 
 #include "floor_loop.h"
 
@@ -20,5 +19,3 @@ void floor_durable_close(void); /* when it was opened */
 /* ONNX Runtime and nothing else, on tensors that are ready, with the options of
  * common/model/model.c: one session, one thread a Run. `mask`: a model that finds masks. */
 struct floor_step floor_model_step(const char *manifest, bool mask);
-
-#endif

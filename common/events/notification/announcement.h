@@ -1,6 +1,5 @@
 /* Events about objects, as a list: what every format of notification.h is read into. */
-#ifndef DARKROOM_EVENTS_NOTIFICATION_ANNOUNCEMENT_H
-#define DARKROOM_EVENTS_NOTIFICATION_ANNOUNCEMENT_H
+#pragma once
 
 #include "base/error.h"
 
@@ -29,5 +28,3 @@ struct announced {
 /* Append an event. ERROR_BAD_REQUEST when its text is not UTF-8 (headers may be anything). */
 bool notification_add(struct notification *notification, const struct announced *event,
                       struct error *err) NODISCARD;
-
-#endif

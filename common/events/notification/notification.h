@@ -6,8 +6,7 @@
  *     google.cloud.pubsub.topic.v1.messagePublished and google.cloud.storage.object.v1.finalized;
  *   S3 event notifications, as AWS and MinIO's webhook send them.
  * Pure functions: no I/O. */
-#ifndef DARKROOM_EVENTS_NOTIFICATION_NOTIFICATION_H
-#define DARKROOM_EVENTS_NOTIFICATION_NOTIFICATION_H
+#pragma once
 
 #include "events/notification/announcement.h"
 #include "events/notification/parts.h"
@@ -19,5 +18,3 @@
  * untouched. */
 bool notification_read(const struct request *req, struct notification *ret,
                        struct error *err) NODISCARD;
-
-#endif

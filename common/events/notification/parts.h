@@ -1,6 +1,5 @@
 /* What the readers of notification.h's formats share. */
-#ifndef DARKROOM_EVENTS_NOTIFICATION_PARTS_H
-#define DARKROOM_EVENTS_NOTIFICATION_PARTS_H
+#pragma once
 
 #include "base/bytes.h"
 
@@ -30,5 +29,3 @@ bool notification_text(const json_t *object, const char *name, const char **ret,
 
 /* Where the resource of a Cloud Storage object says it is. False when `resource` is none. */
 bool notification_resource(const json_t *resource, const char **bucket, const char **name);
-
-#endif

@@ -1,6 +1,5 @@
 /* Pub/Sub pushes, wrapped and unwrapped. Appends to *ret. */
-#ifndef DARKROOM_EVENTS_NOTIFICATION_PUBSUB_MESSAGE_H
-#define DARKROOM_EVENTS_NOTIFICATION_PUBSUB_MESSAGE_H
+#pragma once
 
 #include "events/notification/announcement.h"
 #include "http/request.h"
@@ -13,5 +12,3 @@ bool pubsub_push_read(const json_t *envelope, const struct announced *event,
 bool pubsub_is_unwrapped(const struct request *req);
 bool pubsub_unwrapped_read(const struct request *req, struct notification *ret,
                            struct error *err) NODISCARD;
-
-#endif

@@ -4,8 +4,7 @@
  *    "publish_time":""},"subscription":"projects/P/subscriptions/S"}
  * Our data is {"gcs_path": uri, "id": id}; attributes origin, event_id, content_type, traceparent.
  * Pure functions. */
-#ifndef DARKROOM_EVENTS_OUTBOX_ENVELOPE_H
-#define DARKROOM_EVENTS_OUTBOX_ENVELOPE_H
+#pragma once
 
 #include "base/bytes.h"
 #include "events/outbox/row.h"
@@ -15,5 +14,3 @@ enum { ENVELOPE_MAX = 65536 };
 /* The envelope for a row, appended to out, with deliveryAttempt if there were refusals before.
  * ERROR_BAD_REQUEST for a row that is not UTF-8: it can never be sent. */
 bool envelope_write(const struct outbox_row *row, struct buffer *out, struct error *err) NODISCARD;
-
-#endif

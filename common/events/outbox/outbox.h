@@ -15,8 +15,7 @@
  * on the same file through SQLite's own locking while the service runs.
  *
  * Thread-safe. */
-#ifndef DARKROOM_EVENTS_OUTBOX_OUTBOX_H
-#define DARKROOM_EVENTS_OUTBOX_OUTBOX_H
+#pragma once
 
 #include "events/outbox/row.h"
 
@@ -70,5 +69,3 @@ int64_t outbox_dead(struct outbox *outbox);
  * this reported. One that arose since (damage while reconciling) stays. */
 bool outbox_reconcile_needed(struct outbox *outbox);
 bool outbox_reconcile_finished(struct outbox *outbox, struct error *err) NODISCARD;
-
-#endif

@@ -2,8 +2,7 @@
  * may be in use by a running service (SQLite's locking sorts that out; the service notices within a
  * second). The file is never created: ERROR_NOT_FOUND. ERROR_UNAVAILABLE when it cannot be read or
  * stays locked for 5 s. */
-#ifndef DARKROOM_EVENTS_OUTBOX_OUTBOX_ADMIN_H
-#define DARKROOM_EVENTS_OUTBOX_OUTBOX_ADMIN_H
+#pragma once
 
 #include "base/error.h"
 
@@ -23,5 +22,3 @@ bool outbox_admin_purge(const char *path, const char *event_id, int64_t *count,
 
 /* Ask the service, running or next to start, to announce every stored object without a result. */
 bool outbox_admin_reconcile(const char *path, struct error *err) NODISCARD;
-
-#endif

@@ -1,7 +1,6 @@
 /* The outbox's SQLite: opening and checking the file, schema, statements. Only SQLite reads and
  * writes the file and its -wal and -shm. A struct outbox_db is used by one thread at a time. */
-#ifndef DARKROOM_EVENTS_OUTBOX_OUTBOX_DB_H
-#define DARKROOM_EVENTS_OUTBOX_OUTBOX_DB_H
+#pragma once
 
 #include "base/error.h"
 
@@ -77,5 +76,3 @@ bool outbox_db_error(struct outbox_db *db, const char *doing, struct error *err)
  * can be read from `db` (or the file, if that is not open) and with reconciling asked for. Closes
  * `db`. On failure nothing has changed: try again. */
 bool outbox_salvage(const char *path, struct outbox_db *db, struct error *err) NODISCARD;
-
-#endif

@@ -1,6 +1,5 @@
 /* The outbox's directory and lock file. */
-#ifndef DARKROOM_EVENTS_OUTBOX_OUTBOX_FILE_H
-#define DARKROOM_EVENTS_OUTBOX_OUTBOX_FILE_H
+#pragma once
 
 #include "base/error.h"
 
@@ -15,5 +14,3 @@ bool outbox_file_sync_directory(const char *path, struct error *err) NODISCARD;
 /* Hold flock() on <path>.lock. Returns its descriptor, or -1. *used_before: the file was there. */
 int outbox_file_lock(const char *path, int64_t wait_ms, bool *used_before,
                      struct error *err) NODISCARD;
-
-#endif

@@ -1,7 +1,6 @@
 /* The outbox's state, shared by outbox.c (the callers' side) and outbox_writer.c (who owns the
  * database, and when). */
-#ifndef DARKROOM_EVENTS_OUTBOX_OUTBOX_INTERNAL_H
-#define DARKROOM_EVENTS_OUTBOX_OUTBOX_INTERNAL_H
+#pragma once
 
 #include "events/outbox/outbox_rows.h"
 
@@ -61,5 +60,3 @@ bool outbox_wants_fetch(const struct outbox *outbox);
 void outbox_call_writer(struct outbox *outbox);
 /* Wake one taker if there is a row for it, or to be fetched. */
 void outbox_call_taker(struct outbox *outbox);
-
-#endif

@@ -1,7 +1,6 @@
 /* The outbox's rows: many writes in one transaction, and the rows that are due. Knows neither locks
  * nor threads. Everything is of the thread that owns the database. */
-#ifndef DARKROOM_EVENTS_OUTBOX_OUTBOX_ROWS_H
-#define DARKROOM_EVENTS_OUTBOX_OUTBOX_ROWS_H
+#pragma once
 
 #include "events/outbox/outbox_db.h"
 #include "events/outbox/row.h"
@@ -71,5 +70,3 @@ bool outbox_rows_commit(struct outbox_db *db, struct outbox_batch *batch,
  * there may be more now. */
 int64_t outbox_rows_due(struct outbox_db *db, int64_t wall_ms, int64_t limit,
                         struct outbox_lease_list *found);
-
-#endif

@@ -7,8 +7,7 @@
  *   anything else                          counts against the message; after max_attempts or
  *                                          max_age_s it becomes a dead letter
  * Owns its threads; the outbox is borrowed and must outlive it. */
-#ifndef DARKROOM_EVENTS_OUTBOX_PUSH_H
-#define DARKROOM_EVENTS_OUTBOX_PUSH_H
+#pragma once
 
 #include "events/outbox/outbox.h"
 #include "events/publisher.h"
@@ -32,5 +31,3 @@ struct push_options {
 /* The publisher of EVENTS_URL=push+…: publish() adds to the outbox, threads deliver. */
 struct publisher *push_publisher_new(struct outbox *outbox, const struct push_options *options,
                                      struct error *err) NODISCARD;
-
-#endif

@@ -1,6 +1,5 @@
 /* An event as the outbox keeps it. */
-#ifndef DARKROOM_EVENTS_OUTBOX_ROW_H
-#define DARKROOM_EVENTS_OUTBOX_ROW_H
+#pragma once
 
 #include "events/event.h"
 
@@ -16,5 +15,3 @@ struct outbox_row {
 };
 
 void outbox_row_done(struct outbox_row *row);
-
-#endif

@@ -12,8 +12,7 @@
  * it twice, with the same attributes.
  *
  * Thread-safe. */
-#ifndef DARKROOM_EVENTS_PUBSUB_PUBSUB_H
-#define DARKROOM_EVENTS_PUBSUB_PUBSUB_H
+#pragma once
 
 #include "base/bytes.h"
 #include "events/publisher.h"
@@ -53,5 +52,3 @@ void pubsub_free(struct pubsub *pubsub);
  * event_id, content_type, traceparent. */
 struct publisher *pubsub_publisher_new(const struct pubsub_options *options,
                                        struct error *err) NODISCARD;
-
-#endif

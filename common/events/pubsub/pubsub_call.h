@@ -1,6 +1,5 @@
 /* One :publish call and what its answer means. Only for events/pubsub*.c. */
-#ifndef DARKROOM_EVENTS_PUBSUB_PUBSUB_CALL_H
-#define DARKROOM_EVENTS_PUBSUB_PUBSUB_CALL_H
+#pragma once
 
 #include "base/bytes.h"
 #include "events/publisher.h"
@@ -29,5 +28,3 @@ char *pubsub_url(const struct pubsub_options *options, struct error *err) NODISC
 /* Unless it is PUBSUB_DONE, *err says why: ERROR_UNAVAILABLE, ERROR_DEADLINE, ERROR_OVERLOADED. */
 enum pubsub_verdict pubsub_call(const struct pubsub_options *options, const char *url,
                                 struct pubsub_call *call, struct error *err) NODISCARD;
-
-#endif

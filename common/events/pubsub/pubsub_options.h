@@ -1,6 +1,5 @@
 /* Where a topic is, and how to get there. */
-#ifndef DARKROOM_EVENTS_PUBSUB_PUBSUB_OPTIONS_H
-#define DARKROOM_EVENTS_PUBSUB_PUBSUB_OPTIONS_H
+#pragma once
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -17,5 +16,3 @@ struct pubsub_options {
     int64_t attempt_ms;          /* for one attempt; 0: 10 s */
     struct bearer *bearer;       /* NULL for none (emulators) */
 };
-
-#endif

@@ -1,7 +1,6 @@
 /* Where every pixel goes: which window of the file's picture, how turned, how resized, and where on
  * its canvas. The same for both ways of decoding. */
-#ifndef DARKROOM_IMAGE_OPS_GEOMETRY_H
-#define DARKROOM_IMAGE_OPS_GEOMETRY_H
+#pragma once
 
 #include "image/private.h"
 #include "image/scratch.h"
@@ -47,5 +46,3 @@ bool geometry_begin(struct geometry *g, struct image_scratch *scratch, struct er
  * image. ERROR_OVERLOADED. */
 bool geometry_finish(const struct geometry *g, struct image_scratch *scratch, uint32_t background,
                      struct picture *ret, struct error *err) NODISCARD;
-
-#endif

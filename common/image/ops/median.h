@@ -1,6 +1,5 @@
 /* What the two ways to a median share. */
-#ifndef DARKROOM_IMAGE_OPS_MEDIAN_H
-#define DARKROOM_IMAGE_OPS_MEDIAN_H
+#pragma once
 
 #include "image/ops/operations.h"
 
@@ -16,5 +15,3 @@ static inline const uint8_t *median_source(const struct operation_run *run, int 
 
 /* Windows of any odd size up to MEDIAN_MAX, in a time that does not depend on it. */
 bool median_by_histogram(const struct operation_run *run, struct error *err) NODISCARD;
-
-#endif

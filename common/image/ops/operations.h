@@ -5,8 +5,7 @@
  * Pixels are 8 bit, interleaved, row behind row, 1 to 4 bytes each. Every byte of a pixel is worked
  * on for itself, an alpha channel, too. In a request there is none: transparency is laid on the
  * background first, as without operations. */
-#ifndef DARKROOM_IMAGE_OPS_OPERATIONS_H
-#define DARKROOM_IMAGE_OPS_OPERATIONS_H
+#pragma once
 
 #include "image/private.h"
 #include "image/scratch_buffer.h"
@@ -88,5 +87,3 @@ bool operations_check(const struct image_options *options, const struct image_he
 bool operations_apply(const struct image_options *options, const struct image_input *input,
                       struct scratch_buffer buffers[2], struct scratch_buffer *work,
                       struct picture *picture, struct error *err) NODISCARD;
-
-#endif

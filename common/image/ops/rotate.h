@@ -1,5 +1,4 @@
-#ifndef DARKROOM_IMAGE_OPS_ROTATE_H
-#define DARKROOM_IMAGE_OPS_ROTATE_H
+#pragma once
 
 #include "image/ops/operations.h"
 
@@ -7,5 +6,3 @@
  * fits on, and the picture on it: sampled bilinearly, with soft edges. */
 struct image_size rotate_any_size(int degrees, struct image_size in);
 bool rotate_any(const struct operation_run *run, struct error *err) NODISCARD;
-
-#endif

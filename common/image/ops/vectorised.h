@@ -1,8 +1,7 @@
 /* One source, two forms: a loop that the compiler makes vectors of, for every processor and for
  * those with AVX2. Both give the same bytes, since they are the same C. (GCC's -O2 does not
  * vectorise these loops by itself.) */
-#ifndef DARKROOM_IMAGE_OPS_VECTORISED_H
-#define DARKROOM_IMAGE_OPS_VECTORISED_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -37,6 +36,4 @@
         (void)portable;                                                                            \
         name##_body(a);                                                                            \
     }
-#endif
-
 #endif

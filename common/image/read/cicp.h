@@ -1,6 +1,5 @@
 /* Colours by code points (ITU-T H.273, "CICP"): what a PNG's cICP chunk and HEIF's `nclx` say. */
-#ifndef DARKROOM_IMAGE_READ_CICP_H
-#define DARKROOM_IMAGE_READ_CICP_H
+#pragma once
 
 #include "base/bytes.h"
 
@@ -15,5 +14,3 @@ bool cicp_differs(const struct cicp *c);
 /* An ICC profile for them, grey or RGB. Bright light (PQ, HLG) is mapped to what a display of
  * ordinary brightness shows. *ret is the caller's. */
 bool cicp_profile(const struct cicp *c, bool grey, struct buffer *ret, struct error *err) NODISCARD;
-
-#endif

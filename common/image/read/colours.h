@@ -1,5 +1,4 @@
-#ifndef DARKROOM_IMAGE_READ_COLOURS_H
-#define DARKROOM_IMAGE_READ_COLOURS_H
+#pragma once
 
 #include "base/bytes.h"
 #include "image/scratch_buffer.h"
@@ -34,5 +33,3 @@ bool colours_to_srgb(struct colours *c, struct bytes profile, struct colours_pix
 
 /* Whether an ICC profile says what sRGB says. */
 bool icc_is_srgb(struct bytes profile);
-
-#endif

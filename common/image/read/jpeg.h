@@ -1,6 +1,5 @@
 /* Reading JPEG by libjpeg-turbo directly: what most requests are. */
-#ifndef DARKROOM_IMAGE_READ_JPEG_H
-#define DARKROOM_IMAGE_READ_JPEG_H
+#pragma once
 
 #include "image/private.h"
 #include "image/scratch_buffer.h"
@@ -46,5 +45,3 @@ bool jpeg_fit(struct image_scratch *scratch, const struct fit_request *request,
  * grey, RGB or CMYK, with its profile. Errors as jpeg_fit. */
 bool jpeg_load(const struct image_input *input, const struct image_header *header, int denominator,
                struct bytes profile, VipsImage **ret, struct error *err) NODISCARD;
-
-#endif

@@ -1,6 +1,5 @@
 /* From the file to rows of pixels, fed to a resampler. */
-#ifndef DARKROOM_IMAGE_READ_JPEG_DECODE_H
-#define DARKROOM_IMAGE_READ_JPEG_DECODE_H
+#pragma once
 
 #include "image/image.h"
 #include "image/read/jpeg_guard.h"
@@ -40,5 +39,3 @@ bool jpeg_decoder_read(struct jpeg_decoder *d, int denominator, struct resample 
  * absence of ink). */
 bool jpeg_decoder_read_whole(struct jpeg_decoder *d, int denominator, uint8_t *pixels,
                              struct error *err) NODISCARD;
-
-#endif

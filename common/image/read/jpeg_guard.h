@@ -1,8 +1,7 @@
 /* libjpeg reports errors by longjmp. The only setjmp is in jpeg_guard_run, whose frame has nothing
  * to lose; the step that it calls must own nothing when it calls libjpeg: what it needs freed hangs
  * on `arg`, and the caller frees it. */
-#ifndef DARKROOM_IMAGE_READ_JPEG_GUARD_H
-#define DARKROOM_IMAGE_READ_JPEG_GUARD_H
+#pragma once
 
 #include "base/error.h"
 
@@ -41,5 +40,3 @@ _Noreturn void jpeg_guard_leave(struct jpeg_guard *guard, int state);
 /* Puts the reason into *err: ERROR_DEADLINE, ERROR_OVERLOADED, or `code` and `what`. False. */
 bool jpeg_guard_failed(const struct jpeg_guard *guard, struct error *err, enum error_code code,
                        const char *what);
-
-#endif

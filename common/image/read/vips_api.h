@@ -2,8 +2,7 @@
  * of every start (measured), and ordinary JPEGs never need it. Nothing of this program is linked to
  * libvips or GLib: the names below, used as always, stand for pointers that image_vips_start fills.
  * A name missing in the first list does not compile, one missing in the second does not link. */
-#ifndef DARKROOM_IMAGE_READ_VIPS_API_H
-#define DARKROOM_IMAGE_READ_VIPS_API_H
+#pragma once
 
 #include "base/error.h"
 
@@ -97,5 +96,3 @@ extern struct vips_api image_vips;
 /* Load libvips unless it is loaded. To be called before any of the above; thread-safe.
  * ERROR_INTERNAL when it cannot be loaded. */
 bool image_vips_start(struct error *err) NODISCARD;
-
-#endif

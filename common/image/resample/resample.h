@@ -8,8 +8,7 @@
  * A `struct resample` belongs to one thread and starts as all zero:
  * buffers only grow, and the tables of the last geometry are kept, so that a resize like the one
  * before costs no set-up. No globals. */
-#ifndef DARKROOM_IMAGE_RESAMPLE_RESAMPLE_H
-#define DARKROOM_IMAGE_RESAMPLE_RESAMPLE_H
+#pragma once
 
 #include "image/resample/resample_axis.h"
 
@@ -69,5 +68,3 @@ void resample_trim(struct resample *r, size_t keep_bytes);
 
 /* Free everything. Safe on an all-zero or a done one, which both can begin again. */
 void resample_done(struct resample *r);
-
-#endif

@@ -1,6 +1,5 @@
 /* The tables of one axis of a resize. */
-#ifndef DARKROOM_IMAGE_RESAMPLE_RESAMPLE_AXIS_H
-#define DARKROOM_IMAGE_RESAMPLE_RESAMPLE_AXIS_H
+#pragma once
 
 #include "base/cleanup.h"
 #include "base/error.h"
@@ -40,5 +39,3 @@ bool resample_buffer_grow(struct resample_buffer *buffer, size_t size, struct er
  * The first tap of an output is a multiple of `align` (1 or 2). */
 bool resample_axis_set(struct resample_axis *axis, const struct resample_axis *wanted, int align,
                        struct error *err) NODISCARD;
-
-#endif

@@ -1,6 +1,5 @@
 /* The inner loops of a resize, and what they are on this processor. */
-#ifndef DARKROOM_IMAGE_RESAMPLE_RESAMPLE_KERNELS_H
-#define DARKROOM_IMAGE_RESAMPLE_RESAMPLE_KERNELS_H
+#pragma once
 
 #include "image/resample/resample_axis.h"
 
@@ -44,5 +43,3 @@ struct resample_box {
 };
 void resample_average(const uint32_t *sums, size_t columns, const struct resample_box *box,
                       uint8_t *to);
-
-#endif

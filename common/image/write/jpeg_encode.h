@@ -1,6 +1,5 @@
 /* Writing JPEG by libjpeg-turbo directly. */
-#ifndef DARKROOM_IMAGE_WRITE_JPEG_ENCODE_H
-#define DARKROOM_IMAGE_WRITE_JPEG_ENCODE_H
+#pragma once
 
 #include "image/private.h"
 #include "image/scratch_buffer.h"
@@ -17,5 +16,3 @@ struct jpeg_encode {
  * ERROR_OVERLOADED (memory), ERROR_INTERNAL. */
 bool jpeg_encode(struct jpeg_encoder *encoder, const struct jpeg_encode *what,
                  struct scratch_buffer *out, size_t *len, struct error *err) NODISCARD;
-
-#endif

@@ -1,8 +1,7 @@
 /* A picture of 5 x 4 and what becomes of it, to the last bit: rotation, mean and median as the
  * services that clients come from make them. R = (37x + 59y + 11) % 256,
  * G = (101x + 17y + 23) % 256, B = (13x + 149y + 5) % 256; grey = (53x + 91y + 7) % 256. */
-#ifndef DARKROOM_TEST_OPERATION_CASES_H
-#define DARKROOM_TEST_OPERATION_CASES_H
+#pragma once
 
 #include <stdint.h>
 
@@ -77,5 +76,3 @@ static const uint8_t case_rgb_270_mean[60] = {
     146, 116, 158, 147, 96,  147, 77,  132, 92,  107, 112, 81,  137, 101, 145,
     152, 81,  134, 59,  82,  86,  88,  90,  75,  147, 107, 138, 177, 116, 128,
 };
-
-#endif
