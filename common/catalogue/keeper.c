@@ -88,7 +88,8 @@ static bool write_views(void *ctx, struct db_session *s, struct error *err)
 static bool flush_views(struct catalogue *c, struct error *err)
 {
     pthread_mutex_lock(&c->lock);
-    struct views v = {.views = TAKE_PTR(c->views), .count = c->view_count};
+    struct views v = {c->views, c->view_count};
+    c->views = NULL;
     c->view_count = c->view_room = 0;
     pthread_mutex_unlock(&c->lock);
     if (v.count == 0)

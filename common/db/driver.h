@@ -50,6 +50,7 @@ extern const struct db_driver db_sqlite, db_postgresql;
 
 struct db_job;
 TAILQ_HEAD(db_jobs, db_job);
+SLIST_HEAD(db_sessions, db_session);
 
 struct db {
     const struct db_driver *driver;
@@ -61,8 +62,8 @@ struct db {
 
     pthread_mutex_t lock; /* all that follows */
     pthread_cond_t changed;
-    SLIST_HEAD(, db_session) idle; /* PostgreSQL: all; SQLite: readers */
-    size_t sessions;               /* made */
+    struct db_sessions idle; /* PostgreSQL: all; SQLite: readers */
+    size_t sessions;         /* made */
     /* SQLite's one writer: the caller who finds it free commits for all who wait */
     struct db_session *writer;
     bool writing;

@@ -77,9 +77,9 @@ static int setup_postgres(void **state)
     struct error err = {0};
 
     (void)state;
+    snprintf(url, sizeof(url), "%s", postgres.url);
     if (postgres.pid == 0)
         return 0; /* each test says that it is skipped */
-    snprintf(url, sizeof(url), "%s", postgres.url);
     struct db *db = open_it();
     bool ok = db_write(db, drop_all, NULL, soon(), &err);
     db_close(db);
