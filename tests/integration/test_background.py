@@ -50,7 +50,7 @@ def rgba(reply):
 
 def maps_onnxruntime(service):
     """In any of the service's processes."""
-    return any("onnxruntime" in open(f"/proc/{pid}/maps", encoding="utf-8").read()
+    return any("libonnxruntime" in open(f"/proc/{pid}/maps", encoding="utf-8").read()
                for pid in tree(service.process.pid))
 
 
