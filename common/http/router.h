@@ -8,8 +8,9 @@ struct app; /* each service has its own */
 
 typedef struct reply (*route_handler)(const struct app *app, const struct request *req);
 
-/* The method of a route for calls (rpc.h), which no request has. */
-#define ROUTER_CALL "call"
+/* The method of a route for calls (rpc.h). No request has it: neither protocol lets a line's end into
+ * a method. */
+#define ROUTER_CALL "call\n"
 
 struct route {
     const char *method;  /* "GET" (also answers HEAD), "POST", "PATCH", "DELETE" or ROUTER_CALL */

@@ -139,6 +139,8 @@ def test_rest_is_not_grpc(shared):
     assert reply.status == 404
     reply = shared.preprocess.post_image("/darkroom.v1.Images/Transform", JPEG, content_type="application/grpc")
     assert reply.status == 404  # HTTP/1.1 has no trailers
+    for word in ("call", "CALL", "grpc"):  # no method of HTTP leads to a call's handler
+        assert shared.preprocess.request(word, "/darkroom.v1.Images/Transform", JPEG).status == 404
 
 
 # ---- the protocol
