@@ -8,8 +8,8 @@ struct app; /* each service has its own */
 
 typedef struct reply (*route_handler)(const struct app *app, const struct request *req);
 
-/* The method of a route for calls (rpc.h). No request has it: neither protocol lets a line's end into
- * a method. */
+/* The method of a route for calls (rpc.h). No request has it: neither protocol lets a line's end
+ * into a method. */
 #define ROUTER_CALL "call\n"
 
 struct route {
