@@ -307,8 +307,7 @@ def test_libs3_profile(stack):
 def test_pipeline_profile(stack, tmp_path):
     """The older pipeline's client, unchanged, on the ports that it knows."""
     stack.up("--profile", "pipeline")
-    for name in ("ORCHESTRATOR", "UPLOADER", "NOISE", "BACKGROUND", "CLASSIFIER"):
-        wait_for(lambda n=name.lower(): stack.get(n, "/readyz") == 200, f"{name} to be ready")
+    stack.ready("orchestrator", "uploader", "noise", "background", "classifier")
     client = Client(stack.url("orchestrator"), tmp_path)
     client.run({f"{n}.png": unique() for n in range(3)})
     assert not client.refused and not client.errors
