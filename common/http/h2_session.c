@@ -78,7 +78,7 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
 
     if (frame->hd.type != NGHTTP2_HEADERS)
         return 0;
-    /* first: nghttp2 does not tell when a refused stream's headers end, so no clock may run for them */
+    /* no clock for these headers: nghttp2 does not tell when a refused stream's have ended */
     if (frame->headers.cat == NGHTTP2_HCAT_REQUEST && session->running >= H2_STREAMS_MAX)
         return nghttp2_submit_rst_stream(ng, NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM);
     session->headers_ms = clock_monotonic_ms();
