@@ -29,7 +29,7 @@ static struct reply echo(const struct app *app, const struct request *req)
 
 static const struct route routes[] = {
     {"GET", "/light", echo, true},         {"POST", "/echo", echo, true},
-    {"POST", "/work/{id}", echo, false},   {ROUTER_CALL, "/s/Light", echo, true},
+    {"POST", "/task/{id}", echo, false},   {ROUTER_CALL, "/s/Light", echo, true},
     {ROUTER_CALL, "/s/Work", echo, false},
 };
 

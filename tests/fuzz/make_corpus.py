@@ -329,7 +329,7 @@ def h2():
     for name, data in {
             "get": frame(1, 5, 1, fields("GET", "/light?x=%41&y")),
             "post": frame(1, 4, 1, fields("POST", "/echo")) + frame(0, 0, 1, b"ab") + frame(0, 9, 1, b"\1c\0"),
-            "work": frame(1, 4, 1, fields("POST", "/work/7")) + frame(0, 1, 1, b"abc") + frame(3, 0, 1, b"\0\0\0\x08"),
+            "work": frame(1, 4, 1, fields("POST", "/task/7")) + frame(0, 1, 1, b"abc") + frame(3, 0, 1, b"\0\0\0\x08"),
             "large": frame(1, 4, 1, fields("POST", "/echo", ("content-length", "99999999"))) + frame(0, 1, 1, bytes(99)),
             "continuation": frame(1, 1, 1, fields("GET", "/light")[:9]) + frame(9, 4, 1, fields("GET", "/light")[9:]),
             "trailers": frame(1, 4, 1, fields("POST", "/echo")) + frame(1, 5, 1, b"\0\1a\1b"),
