@@ -35,6 +35,8 @@ struct reply handle_result(const struct app *app, const struct request *req);
 struct reply handle_images(const struct app *app, const struct request *req);
 struct reply handle_grpc_preprocess(const struct app *app, const struct request *req);
 struct reply handle_grpc_transform(const struct app *app, const struct request *req);
+struct reply handle_grpc_rotate_image(const struct app *app, const struct request *req);
+struct reply handle_grpc_mean_filter(const struct app *app, const struct request *req);
 struct reply handle_catalogue_list(const struct app *app, const struct request *req);
 struct reply handle_catalogue_image(const struct app *app, const struct request *req);
 struct reply handle_catalogue_change(const struct app *app, const struct request *req);

@@ -65,6 +65,16 @@ char *grpc_text(const char *text)
     return same.out;
 }
 
+ProtobufCBinaryData grpc_bytes(struct bytes data)
+{
+    union {
+        const uint8_t *in;
+        uint8_t *out;
+    } same = {.in = data.data};
+
+    return (ProtobufCBinaryData){.len = data.len, .data = same.out};
+}
+
 struct reply grpc_reply(const struct request *req, const ProtobufCMessage *message)
 {
     size_t size = protobuf_c_message_get_packed_size(message);
