@@ -270,7 +270,7 @@ static void check_stages(const struct settings *s, struct buffer *mistakes)
             config_mistake(mistakes, "%s: not an http:// or https:// URL", stages[i].url_name);
         if (*stages[i].address != '\0' && !is_host_and_port(stages[i].address))
             config_mistake(mistakes, "%s: not host:port", stages[i].address_name);
-        if (*stages[i].address != '\0' && is_set(stages[i].url_name))
+        else if (*stages[i].address != '\0' && is_set(stages[i].url_name))
             config_mistake(mistakes, "%s, %s: set one of them", stages[i].url_name,
                            stages[i].address_name);
     }

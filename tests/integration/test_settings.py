@@ -168,6 +168,12 @@ def test_bucket_contradiction(name, url, bucket, ok, tmp_path):
     assert result.returncode == 2
 
 
+def test_a_stage_has_one_place(tmp_path):
+    for stage in ("UPLOADER", "NOISE", "BACKGROUND", "CLASSIFIER"):
+        places = {f"{stage}_URL": "http://127.0.0.1:9/x", f"{stage}_ADDR": "127.0.0.1:9"}
+        assert_refused(run("preprocess-service", tmp_path, **places), f"{stage}_URL, {stage}_ADDR: set one of them")
+
+
 @both
 def test_empty_is_unset(name, tmp_path, services):
     """As container platforms write it: LOG_LEVEL= is the default."""
