@@ -95,7 +95,7 @@ bool grpc_remote_call(struct http_client *client, const struct grpc_remote *call
     CLEANUP_FREE char *timeout = xasprintf(
         "grpc-timeout: %lldm", (long long)(left_ms < TIMEOUT_MAX_MS ? left_ms : TIMEOUT_MAX_MS));
     const char *const headers[] = {"Content-Type: application/grpc", "TE: trailers", timeout, NULL};
-    struct bytes message;
+    struct bytes message = {0};
 
     if (!pack(in, &body, err) ||
         !http_client_call(client,

@@ -207,6 +207,8 @@ bool image_operate_pixels(const struct image_input *input, const struct image_pi
     run.out = out.data;
     if (!operation_apply(operations[i], &run, input->threads, err))
         return false;
-    *ret = (struct image_pixels){TAKE_PTR(out.data), run.out_size, run.bands};
+    ret->data = TAKE_PTR(out.data);
+    ret->size = run.out_size;
+    ret->bands = run.bands;
     return true;
 }
