@@ -4,6 +4,7 @@
 #include "base/xmalloc.h"
 #include "store/driver.h"
 #include "store/sealed/seal.h"
+#include "store/store.h"
 
 #include <string.h>
 
@@ -13,6 +14,8 @@ struct sealed {
     const char *prefix;     /* the store's */
     struct seal_keys *keys; /* NULL: no SEAL_KEYS_FILE */
 };
+
+static const char content_type[] = "application/octet-stream";
 
 static bool is_sealed(const struct sealed *s, const char *key)
 {
@@ -45,7 +48,7 @@ static bool put_sealed(struct sealed *s, const struct store_put *put, bool *exis
     if (!has_keys(s, err) || !seal(s->keys, name_of(s, put->key), put->data, &sealed, err))
         return false;
     inner.data = buffer_view(&sealed);
-    inner.content_type = "application/octet-stream";
+    inner.content_type = content_type;
     return s->driver->put(s->state, &inner, existed, err);
 }
 
@@ -138,6 +141,33 @@ static bool store_sealed_get(void *state, const struct store_get *get, struct bu
     if (!has_keys(s, err))
         return false;
     return get_sealed(s, get, data, info, err);
+}
+
+/* ---- new keys */
+
+bool store_reseal(struct store *store, const char *key, int64_t deadline_ms, bool *changed,
+                  struct error *err)
+{
+    struct sealed *s = store->state;
+    CLEANUP(buffer_done) struct buffer stored = BUFFER_MAX(SIZE_MAX / 2);
+    struct store_get get = {.key = key, .max_bytes = stored.max, .deadline_ms = deadline_ms};
+    struct store_info info;
+
+    if (!store_key_allowed(store, key, err) || !has_keys(s, err))
+        return false;
+    if (!is_sealed(s, key))
+        return error_set(err, ERROR_BAD_REQUEST, "not a sealed object's key");
+    if (!read_stored(s, &get, 0, 0, &stored, &info, err))
+        return false;
+    if (stored.len < SEAL_HEADER_LEN)
+        return damaged(err);
+    return seal_rewrap(s->keys, name_of(s, key), stored.data, changed, err) &&
+           (!*changed || s->driver->put(s->state,
+                                        &(struct store_put){.key = key,
+                                                            .data = buffer_view(&stored),
+                                                            .content_type = content_type,
+                                                            .deadline_ms = deadline_ms},
+                                        &(bool){false}, err));
 }
 
 /* ---- the rest */
