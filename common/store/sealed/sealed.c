@@ -34,6 +34,16 @@ static bool has_keys(const struct sealed *s, struct error *err)
            error_set(err, ERROR_UNAVAILABLE, "a sealed object: set SEAL_KEYS_FILE");
 }
 
+/* What is not there is not found, with keys and without. */
+static bool can_open(const struct sealed *s, const char *key, int64_t deadline_ms,
+                     struct error *err)
+{
+    struct store_info info;
+
+    return s->keys != NULL ||
+           (s->driver->head(s->state, key, deadline_ms, &info, err) && has_keys(s, err));
+}
+
 static bool damaged(struct error *err)
 {
     return error_set(err, ERROR_INTERNAL, "the sealed object is damaged");
@@ -138,9 +148,7 @@ static bool store_sealed_get(void *state, const struct store_get *get, struct bu
 
     if (!is_sealed(s, get->key))
         return s->driver->get(s->state, get, data, info, err);
-    if (!has_keys(s, err))
-        return false;
-    return get_sealed(s, get, data, info, err);
+    return can_open(s, get->key, get->deadline_ms, err) && get_sealed(s, get, data, info, err);
 }
 
 /* ---- new keys */
@@ -176,9 +184,15 @@ static bool store_sealed_head(void *state, const char *key, int64_t deadline_ms,
                               struct store_info *info, struct error *err)
 {
     struct sealed *s = state;
+    struct store_get get = {.key = key, .deadline_ms = deadline_ms};
+    CLEANUP(buffer_done) struct buffer header = BUFFER_MAX(SEAL_HEADER_LEN);
+    CLEANUP(seal_opened_done) struct seal_opened opened = {0};
 
-    return s->driver->head(s->state, key, deadline_ms, info, err) &&
-           (!is_sealed(s, key) || seal_plain_size(info->size, &info->size) || damaged(err));
+    if (!is_sealed(s, key))
+        return s->driver->head(s->state, key, deadline_ms, info, err);
+    return can_open(s, key, deadline_ms, err) && /* the size of what is cut is not told, either */
+           read_stored(s, &get, 0, SEAL_HEADER_LEN, &header, info, err) &&
+           open_header(s, key, buffer_view(&header), info, &opened, err);
 }
 
 static bool store_sealed_remove(void *state, const char *key, int64_t deadline_ms,

@@ -305,8 +305,10 @@ TEST_WITH(without_keys_sealed_objects_are_unavailable, setup, teardown)
                            NULL, &err));
     put("x.jpg", noise(10)); /* all else works */
     assert_range("x.jpg", noise(10), 0, 0);
+    assert_fails(err, ERROR_UNAVAILABLE, store_head(store, "sealed/x.jpg", soon(), NULL, &err));
     assert_true(store_delete(store, "sealed/x.jpg", soon(), &err));
-    assert_refused("sealed/x.jpg", 0, 0, ERROR_UNAVAILABLE);
+    assert_refused("sealed/x.jpg", 0, 0, ERROR_NOT_FOUND);
+    assert_fails(err, ERROR_NOT_FOUND, store_head(store, "sealed/x.jpg", soon(), NULL, &err));
 }
 
 TEST_WITH(what_is_too_large_is_not_read, setup, teardown)
