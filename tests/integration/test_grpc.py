@@ -1,11 +1,9 @@
 """gRPC on the same port, by grpcio's client, Triton's, and by frames that no client would send."""
 import concurrent.futures
 import gzip
-import importlib
 import json
 import struct
 import subprocess
-import sys
 import time
 
 import grpc
@@ -14,7 +12,7 @@ import pytest
 import requests
 
 import h2_client as h2
-from conftest import MODEL, ROOT, SLOW, wait_for
+from conftest import MODEL, SLOW, wait_for
 from foreign import foreign_python
 from images import encode, gradient, numbered_jpeg
 
@@ -23,19 +21,7 @@ pytestmark = [pytest.mark.memory, pytest.mark.threads]
 JPEG = encode(gradient(64, 48))
 MIB = 1 << 20
 NAME = json.loads(MODEL.read_text())["name"] if MODEL.exists() else "?"
-PROTO = ROOT / "common/grpc/proto"
 CODE = grpc.StatusCode
-
-
-@pytest.fixture(scope="session", name="messages")
-def fixture_messages(tmp_path_factory):
-    """messages("darkroom.v1.images"): the Python module of a .proto."""
-    folder = tmp_path_factory.mktemp("proto")
-    files = [str(path.relative_to(PROTO)) for path in PROTO.rglob("*.proto")]
-    subprocess.run(["protoc", f"--proto_path={PROTO}", f"--python_out={folder}", *files], check=True)
-    sys.path.insert(0, str(folder))
-    yield lambda name: importlib.import_module(name + "_pb2")
-    sys.path.remove(str(folder))
 
 
 def raw(service, method, message, timeout=60, compression=None, metadata=(), **options):
