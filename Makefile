@@ -85,7 +85,7 @@ SERVICES_LIB  = $(BUILD)/libservices.a
 UNIT_BIN      = $(patsubst %.c,$(BUILD)/unit/%,$(notdir $(UNIT_SRC))) \
                 $(patsubst %,$(BUILD)/unit/test_fuzz_%,$(FUZZ_TARGETS))
 # tests/fuzz/X.c is the target X: fuzzed by clang's libFuzzer. The unit tests replay what it begins with.
-FUZZ_TARGETS  = $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(FUZZ_SRC)))
+FUZZ_TARGETS ?= $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(FUZZ_SRC)))
 FUZZ_BIN      = $(patsubst %,$(BUILD)/bin/%,$(FUZZ_TARGETS))
 
 .PHONY: all

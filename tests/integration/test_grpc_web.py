@@ -13,6 +13,7 @@ import pytest
 from conftest import PROTO, ROOT, SLOW, wait_for
 from foreign import foreign_node
 from images import encode, gradient
+from raw_clients import curl
 
 pytestmark = [pytest.mark.memory, pytest.mark.threads]
 
@@ -20,7 +21,7 @@ JPEG = encode(gradient(64, 48))
 MIB = 1 << 20
 TRANSFORM = "/darkroom.v1.Images/Transform"
 HEALTH = "/grpc.health.v1.Health/Check"
-both_protocols = pytest.mark.parametrize("protocol", ["--http1.1", "--http2-prior-knowledge"], ids=["http1", "http2"])
+both_protocols = pytest.mark.parametrize("http1", [True, False], ids=["http1", "http2"])
 
 
 def prefixed(message, flag=0):
@@ -38,28 +39,17 @@ def frames(body):
     return found
 
 
-@pytest.fixture(name="curl")
-def fixture_curl(tmp_path):
-    """curl(service, protocol, path, content type, body, "Name: value", …): (status, headers, body)"""
-    def curl(service, protocol, path, content_type, body, *fields):
-        sent, head, got = tmp_path / "sent", tmp_path / "head", tmp_path / "got"
-        sent.write_bytes(body)
-        got.write_bytes(b"")
-        done = subprocess.run(
-            ["curl", "-sS", protocol, "--max-time", str(60 * SLOW), "-D", head, "-o", got, "-w", "%{http_code}",
-             "--data-binary", f"@{sent}", "-H", f"Content-Type: {content_type}", "-H", "Expect:",
-             *(part for field in fields for part in ("-H", field)), service.url + path],
-            capture_output=True, text=True, check=True)
-        lines = [line.partition(":") for line in head.read_text("latin-1").splitlines()[1:]]
-        return int(done.stdout), {k.lower(): v.strip() for k, _, v in lines}, got.read_bytes()
-    return curl
+def post(service, http1, path, content_type, body, *fields):
+    """(status, headers, body)"""
+    return curl(service, path, *(part for field in (f"Content-Type: {content_type}", "Expect:", *fields) for part in ("-H", field)),
+                http1=http1, body=body)
 
 
 @pytest.fixture(name="web")
-def fixture_web(curl):
-    """web(service, protocol, path, frames, "Name: value", …): (grpc-status, grpc-message, the message or None)"""
-    def web(service, protocol, path, body, *fields):
-        status, headers, got = curl(service, protocol, path, "application/grpc-web+proto", body, *fields)
+def fixture_web():
+    """web(service, http1, path, frames, "Name: value", …): (grpc-status, grpc-message, the message or None)"""
+    def web(service, http1, path, body, *fields):
+        status, headers, got = post(service, http1, path, "application/grpc-web+proto", body, *fields)
         assert (status, headers["content-type"]) == (200, "application/grpc-web+proto"), got
         *messages, (flag, trailers) = frames(got)
         assert flag == 0x80 and all(flag == 0 for flag, _ in messages) and trailers.endswith(b"\r\n")
@@ -69,10 +59,10 @@ def fixture_web(curl):
 
 
 @pytest.fixture(name="connect")
-def fixture_connect(curl):
-    """connect(service, protocol, path, message, "Name: value", …): (status, the message, or the error's object)"""
-    def connect(service, protocol, path, body, *fields):
-        status, headers, got = curl(service, protocol, path, "application/proto", body, *fields)
+def fixture_connect():
+    """connect(service, http1, path, message, "Name: value", …): (status, the message, or the error's object)"""
+    def connect(service, http1, path, body, *fields):
+        status, headers, got = post(service, http1, path, "application/proto", body, *fields)
         assert headers["content-type"] == ("application/proto" if status == 200 else "application/json"), got
         return status, got if status == 200 else json.loads(got)
     return connect
@@ -88,23 +78,23 @@ def fixture_image(messages):
 # ---- by curl
 
 @both_protocols
-def test_a_call(shared, messages, image, web, connect, protocol):
+def test_a_call(shared, messages, image, web, connect, http1):
     """The handler's message, the same in each encoding, compressed or not."""
     expected = shared.preprocess.post_image("/transform?width=200&format=png", JPEG).body
     request = image(width="200", format="png")
     reply = messages("darkroom.v1.images").TransformResponse(content_type="image/png", image=expected).SerializeToString()
     packed = gzip.compress(request)
-    assert web(shared.preprocess, protocol, TRANSFORM, prefixed(request)) == (0, None, reply)
-    assert web(shared.preprocess, protocol, TRANSFORM, prefixed(packed, 1), "grpc-encoding: gzip") == (0, None, reply)
-    assert connect(shared.preprocess, protocol, TRANSFORM, request, "Connect-Protocol-Version: 1") == (200, reply)
-    assert connect(shared.preprocess, protocol, TRANSFORM, packed, "Content-Encoding: gzip") == (200, reply)
+    assert web(shared.preprocess, http1, TRANSFORM, prefixed(request)) == (0, None, reply)
+    assert web(shared.preprocess, http1, TRANSFORM, prefixed(packed, 1), "grpc-encoding: gzip") == (0, None, reply)
+    assert connect(shared.preprocess, http1, TRANSFORM, request, "Connect-Protocol-Version: 1") == (200, reply)
+    assert connect(shared.preprocess, http1, TRANSFORM, packed, "Content-Encoding: gzip") == (200, reply)
     serving = messages("health").HealthCheckResponse(status=1).SerializeToString()
-    assert web(shared.classify, protocol, HEALTH, prefixed(b"")) == (0, None, serving)
-    assert connect(shared.classify, protocol, HEALTH, b"") == (200, serving)
+    assert web(shared.classify, http1, HEALTH, prefixed(b"")) == (0, None, serving)
+    assert connect(shared.classify, http1, HEALTH, b"") == (200, serving)
 
 
 @both_protocols
-def test_errors(shared, image, messages, web, connect, protocol):
+def test_errors(shared, image, messages, web, connect, http1):
     """Status and message are those of gRPC."""
     uri = messages("darkroom.v1.labels").ClassifyRequest(gcs_path="s3://elsewhere/x").SerializeToString()
     unknown = messages("health").HealthCheckRequest(service="none").SerializeToString()
@@ -115,9 +105,9 @@ def test_errors(shared, image, messages, web, connect, protocol):
             (shared.preprocess, "/darkroom.v1.Images/None", b"", 12, 501, "unimplemented", "there is no method /darkroom.v1.Images/None"),
             (shared.preprocess, "/transform", b"", 12, 501, "unimplemented", "there is no method /transform"),
             (shared.classify, "/darkroom.v1.Labels/Classify", uri, 7, 403, "permission_denied", None)]:
-        status, text, reply = web(service, protocol, path, prefixed(request))
+        status, text, reply = web(service, http1, path, prefixed(request))
         assert (status, reply) == (grpc, None) and message in (None, text)
-        status, error = connect(service, protocol, path, request)
+        status, error = connect(service, http1, path, request)
         assert (status, error["code"]) == (http, code) and message in (None, error["message"])
     assert shared.preprocess.metric("body_bytes_in_flight") == 0
 
@@ -142,57 +132,57 @@ CONNECT_BODIES = {  # body, fields, status
 
 @both_protocols
 @pytest.mark.parametrize("body, fields, status", WEB_BODIES.values(), ids=WEB_BODIES)
-def test_malformed_web(shared, web, protocol, body, fields, status):
-    assert web(shared.preprocess, protocol, TRANSFORM, body, *fields)[0] == status
+def test_malformed_web(shared, web, http1, body, fields, status):
+    assert web(shared.preprocess, http1, TRANSFORM, body, *fields)[0] == status
     assert shared.preprocess.metric("body_bytes_in_flight") == 0
 
 
 @both_protocols
 @pytest.mark.parametrize("body, fields, status", CONNECT_BODIES.values(), ids=CONNECT_BODIES)
-def test_malformed_connect(shared, connect, protocol, body, fields, status):
-    assert connect(shared.preprocess, protocol, TRANSFORM, body, *fields)[0] == status
+def test_malformed_connect(shared, connect, http1, body, fields, status):
+    assert connect(shared.preprocess, http1, TRANSFORM, body, *fields)[0] == status
     assert shared.preprocess.metric("body_bytes_in_flight") == 0
 
 
 @both_protocols
-def test_too_large(start, web, connect, protocol):
+def test_too_large(start, web, connect, http1):
     """At the headers, and in a body whose length is not told: the client sees the status of its encoding."""
     service = start(MAX_BODY_BYTES=MIB)
     for fields in ([], ["Transfer-Encoding: chunked"]):
-        assert web(service, protocol, TRANSFORM, bytes(20 * MIB), *fields)[0] == 8
-        status, error = connect(service, protocol, TRANSFORM, bytes(20 * MIB), *fields)
+        assert web(service, http1, TRANSFORM, bytes(20 * MIB), *fields)[0] == 8
+        status, error = connect(service, http1, TRANSFORM, bytes(20 * MIB), *fields)
         assert (status, error["code"]) == (429, "resource_exhausted")
     assert service.metric("body_bytes_in_flight") == 0
 
 
 @both_protocols
-def test_deadlines(shared, image, web, connect, protocol):
+def test_deadlines(shared, image, web, connect, http1):
     """0 ms have passed when the call comes."""
-    assert web(shared.preprocess, protocol, TRANSFORM, prefixed(image()), "grpc-timeout: 0m")[0] == 4
-    assert connect(shared.preprocess, protocol, TRANSFORM, image(), "Connect-Timeout-Ms: 0")[0] == 504
+    assert web(shared.preprocess, http1, TRANSFORM, prefixed(image()), "grpc-timeout: 0m")[0] == 4
+    assert connect(shared.preprocess, http1, TRANSFORM, image(), "Connect-Timeout-Ms: 0")[0] == 504
     for timeout in ("grpc-timeout: 50S", "Connect-Timeout-Ms: 50000"):  # each encoding has its own
-        assert web(shared.preprocess, protocol, TRANSFORM, prefixed(image()), timeout)[0] == 0
-        assert connect(shared.preprocess, protocol, TRANSFORM, image(), timeout)[0] == 200
+        assert web(shared.preprocess, http1, TRANSFORM, prefixed(image()), timeout)[0] == 0
+        assert connect(shared.preprocess, http1, TRANSFORM, image(), timeout)[0] == 200
 
 
 @both_protocols
-def test_overload_and_access(start, image, web, connect, curl, protocol):
+def test_overload_and_access(start, image, web, connect, http1):
     """What is refused at the headers says so in the call's encoding, and when to come again."""
     busy = start(MAX_INFLIGHT=1)
     with socket.create_connection((busy.host, busy.port), 30 * SLOW) as holder:
         holder.sendall(b"POST /transform HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 9\r\n\r\nx")
         wait_for(lambda: busy.metric("body_bytes_in_flight") > 0, "the body")
-        status, headers, body = curl(busy, protocol, TRANSFORM, "application/grpc-web", prefixed(image()))
+        status, headers, body = post(busy, http1, TRANSFORM, "application/grpc-web", prefixed(image()))
         assert status == 200 and b"grpc-status: 14\r\n" in body and b"grpc-retry-pushback-ms: 1000\r\n" in body
-        status, headers, body = curl(busy, protocol, TRANSFORM, "application/proto", image())
+        status, headers, body = post(busy, http1, TRANSFORM, "application/proto", image())
         assert (status, headers["retry-after"], json.loads(body)["code"]) == (503, "1", "unavailable")
-        assert connect(busy, protocol, HEALTH, b"")[0] == 200
+        assert connect(busy, http1, HEALTH, b"")[0] == 200
     closed = start(AUTH_AUDIENCE="https://darkroom.test", AUTH_EMAILS="a@darkroom.test",
                    OIDC_ISSUER="https://issuer.test", OIDC_JWKS_URL="http://127.0.0.1:1/keys")
-    assert web(closed, protocol, TRANSFORM, prefixed(image()))[0] == 16
-    status, headers, body = curl(closed, protocol, TRANSFORM, "application/proto", image())
+    assert web(closed, http1, TRANSFORM, prefixed(image()))[0] == 16
+    status, headers, body = post(closed, http1, TRANSFORM, "application/proto", image())
     assert (status, headers["www-authenticate"], json.loads(body)["code"]) == (401, "Bearer", "unauthenticated")
-    assert connect(closed, protocol, HEALTH, b"")[0] == 200
+    assert connect(closed, http1, HEALTH, b"")[0] == 200
 
 
 @pytest.mark.parametrize("content_type, ending", [
@@ -223,23 +213,21 @@ def test_a_call_is_a_post_of_its_type(shared, image):
 # ---- browsers
 
 @both_protocols
-def test_browsers(start, image, curl, protocol):
+def test_browsers(start, image, http1):
     """The preflights that clients for browsers cause, and what their pages may read then."""
     service = start(CORS_ORIGINS="https://shop.example")
     origin = "Origin: https://shop.example"
     for asked in ("content-type,x-grpc-web,x-user-agent,grpc-timeout", "connect-protocol-version,connect-timeout-ms,content-type"):
-        done = subprocess.run(
-            ["curl", "-sS", "-i", protocol, "-X", "OPTIONS", "-H", origin, "-H", "Access-Control-Request-Method: POST",
-             "-H", f"Access-Control-Request-Headers: {asked}", service.url + TRANSFORM], capture_output=True, text=True, check=True)
-        lines = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in done.stdout.splitlines()[1:])}
-        assert done.stdout.split(" ")[1] == "204" and lines["access-control-allow-origin"] == "https://shop.example"
+        status, lines, _ = curl(service, TRANSFORM, "-X", "OPTIONS", "-H", origin, "-H", "Access-Control-Request-Method: POST",
+                                "-H", f"Access-Control-Request-Headers: {asked}", http1=http1)
+        assert status == 204 and lines["access-control-allow-origin"] == "https://shop.example"
         assert "POST" in lines["access-control-allow-methods"].split(", ")
         assert set(asked.split(",")) <= set(lines["access-control-allow-headers"].lower().split(", "))
     for content_type, body in (("application/grpc-web+proto", prefixed(image())), ("application/proto", image()), ("application/proto", b"\xff")):
-        _, headers, _ = curl(service, protocol, TRANSFORM, content_type, body, origin)
+        _, headers, _ = post(service, http1, TRANSFORM, content_type, body, origin)
         assert headers["access-control-allow-origin"] == "https://shop.example"
         assert {"Grpc-Status", "Grpc-Message"} <= set(headers["access-control-expose-headers"].split(", "))
-    _, headers, _ = curl(service, protocol, TRANSFORM, "application/proto", image(), "Origin: https://evil.example")
+    _, headers, _ = post(service, http1, TRANSFORM, "application/proto", image(), "Origin: https://evil.example")
     assert "access-control-allow-origin" not in headers
 
 
