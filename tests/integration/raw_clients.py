@@ -103,6 +103,18 @@ class Http1:
     def wait_closed(self):
         assert self.sock.recv(1) == b""
 
+    def take(self, most):
+        """Some of the reply; how much, 0 at its end."""
+        return len(self.sock.recv(most))
+
+    def rest(self):
+        """How much is left of a reply that ends too soon."""
+        got = 0
+        with contextlib.suppress(ConnectionError):
+            while taken := self.take(65536):
+                got += taken
+        return got
+
     def read_on(self):
         """Read what was asked for with a small receive_buffer."""
 
@@ -182,6 +194,20 @@ class Http2:
 
     def wait_closed(self):
         self.client.wait_closed()
+
+    def body_bytes(self):
+        return sum(len(f[3]) for f in self.client.of(h2.DATA, self.stream))
+
+    def take(self, most):
+        before = self.body_bytes()
+        self.client.send_if_open(h2.frame(h2.WINDOW_UPDATE, 0, self.stream, struct.pack(">I", most)))
+        self.client.wait(lambda: self.body_bytes() > before or self.client.of(h2.RST_STREAM, self.stream), "data")
+        return self.body_bytes() - before
+
+    def rest(self):
+        before = self.body_bytes()
+        assert self.client.reset_code(self.stream) == h2.CANCEL
+        return self.body_bytes() - before
 
     def read_on(self):
         self.client.send(h2.frame(h2.WINDOW_UPDATE, 0, self.stream, struct.pack(">I", 1 << 30)))
