@@ -326,7 +326,7 @@ valgrind: ## memcheck over the unit tests and some requests to both services, ab
 	@bash tests/valgrind.sh
 
 .PHONY: lint
-lint: ## warnings as errors, clang-format, clang-tidy, cppcheck, gcc -fanalyzer, shellcheck
+lint: ## warnings as errors, clang-format, clang-tidy, cppcheck, gcc -fanalyzer, shellcheck, buf
 	@$(INSTALL) lint
 	@bash tests/lint.sh
 
