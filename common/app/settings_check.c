@@ -244,6 +244,30 @@ static void check_catalogue(struct settings *s, struct buffer *mistakes)
         snprintf(s->catalogue_url, strlen(s->catalogue_url) + 1, "none:");
 }
 
+static void check_users(struct settings *s, struct buffer *mistakes)
+{
+    const char *catalogue = text(s->catalogue_url);
+    bool shared = string_starts_with(catalogue, "postgres");
+    struct error err = {0};
+
+    if (*text(s->users_url) == '\0') {
+        free(s->users_url);
+        s->users_url = xstrdup(shared ? catalogue : "sqlite:data/users.db");
+    }
+    if (!db_url_check(s->users_url, &err))
+        config_mistake(mistakes, "USERS_URL: %s", err.message);
+    if (is_set("K_SERVICE") && !is_set("PROXIES"))
+        s->proxies = 1; /* Google's front end */
+    if (!s->users || !is_set("K_SERVICE") || s->allow_ephemeral)
+        return;
+    if (db_url_is_sqlite(s->users_url))
+        config_mistake(mistakes, "USERS_URL: on Cloud Run files vanish with the instance; use "
+                                 "postgresql://, or set ALLOW_EPHEMERAL=1");
+    if (!is_set("TOKEN_KEY_FILE"))
+        config_mistake(mistakes, "TOKEN_KEY_FILE: on Cloud Run each instance would make its own; "
+                                 "mount a secret, or set ALLOW_EPHEMERAL=1");
+}
+
 static void check_stages(const struct settings *s, struct buffer *mistakes)
 {
     const struct {
@@ -367,6 +391,7 @@ bool settings_load(enum service_kind service, struct settings *ret, struct buffe
     check_stages(ret, mistakes);
     check_pubsub(ret, mistakes);
     check_catalogue(ret, mistakes);
+    check_users(ret, mistakes);
     check_ephemeral(ret, mistakes);
     check_auth(ret, mistakes);
     cut_slashes(ret->results_base_url);

@@ -220,6 +220,8 @@ void catalogue_close(struct catalogue *c)
     pthread_cond_destroy(&c->wake);
     pthread_mutex_destroy(&c->lock);
     free(c->records);
+    for (size_t i = 0; i < c->view_count; i++)
+        free(c->views[i].viewer);
     free(c->views);
     free(c->stored);
     free(c->url);
