@@ -39,6 +39,7 @@ OWN = {
         "MAX_DELIVERY_ATTEMPTS": "20", "DELIVERY_MAX_AGE_S": "604800", "PREP_TOPIC": "-", "RETENTION_DAYS": "0",
         "REMOVE_BACKGROUND": "on", "BACKGROUND_CONCURRENCY": "1", "BACKGROUND_MODEL": "build/models/u2netp.json", "UPLOADER_URL": "-",
         "NOISE_URL": "-", "BACKGROUND_URL": "-", "CLASSIFIER_URL": "http://127.0.0.1:8001/classify",
+        "USERS": "off", "USERS_URL": "-", "TOKEN_KEY_FILE": "data/token.keys", "ADMINS": "-", "PROXIES": "0",
     },
     "classify-service": {"PORT": "8001", "MODEL": "build/models/model.json", "ALLOWED_BUCKETS": "-", "PUSH_AUDIENCE": "-",
                          "PUSH_SERVICE_ACCOUNT": "-",

@@ -215,6 +215,18 @@ def test_attempts_are_limited_and_nobody_is_locked_out(plain):
     assert plain.metric('sign_ins_total{outcome="ok"}') == 10
 
 
+def test_attempts_are_limited_over_http2(plain):
+    """A stream has the address of its connection."""
+    def attempt(source):
+        done = subprocess.run(["curl", "-s", "-o", plain.folder / "body", "-w", "%{http_code} %{http_version}",
+                               "--http2-prior-knowledge", "--interface", source, "-d",
+                               json.dumps({"name": "alice", "password": "wrong horse"}), plain.url + "/v1/tokens"],
+                              capture_output=True, text=True, timeout=120, check=True)
+        return done.stdout
+    assert [attempt("127.0.0.9") for _ in range(6)] == ["401 2"] * 5 + ["429 2"]
+    assert attempt("127.0.0.10") == "401 2"
+
+
 def test_addresses_behind_proxies(start):
     service = start(PROXIES=2, **USERS)
     join(service, "alice")
