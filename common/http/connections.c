@@ -127,7 +127,7 @@ bool connections_end_slow_body(struct connections *all)
 static void read_peer(struct connection *c)
 {
     static const char mapped[] = "::ffff:"; /* IPv4 on a socket for both */
-    struct sockaddr_storage at;
+    struct sockaddr_storage at = {0};
     socklen_t len = sizeof(at);
     const void *address = NULL;
 

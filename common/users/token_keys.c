@@ -267,13 +267,13 @@ static bool encode(const char *kid, const struct token_subject *subject, struct 
 {
     CLEANUP(buffer_done) struct buffer header = BUFFER_MAX(TOKEN_MAX);
     CLEANUP(buffer_done) struct buffer claims = BUFFER_MAX(TOKEN_MAX);
-    int64_t now_s = clock_wall_ms() / 1000;
+    const json_int_t now_s = clock_wall_ms() / 1000;
 
     return json_append(json_pack("{s:s, s:s, s:s}", "alg", "EdDSA", "kid", kid, "typ", "JWT"),
                        &header, err) &&
            json_append(json_pack("{s:s, s:s, s:I, s:I, s:I}", "iss", issuer, "sub", subject->name,
-                                 "gen", (json_int_t)subject->generation, "iat", (json_int_t)now_s,
-                                 "exp", (json_int_t)(now_s + TOKEN_LIFE_S)),
+                                 "gen", (json_int_t)subject->generation, "iat", now_s, "exp",
+                                 now_s + TOKEN_LIFE_S),
                        &claims, err) &&
            base64url_encode(buffer_view(&header), out, err) && buffer_append(out, ".", 1, err) &&
            base64url_encode(buffer_view(&claims), out, err);
