@@ -50,14 +50,14 @@ struct reply handle_grpc_preprocess(const struct app *app, const struct request 
     struct error err = {0};
 
     if (!read_upload(req, &in, &err) ||
-        !preprocess(app, &req->context, in.file, &in.options, &object, &err))
+        !preprocess(app, &req->context, in.file, &in.options, false, &object, &err))
         return reply_error(&err);
     out.gcs_path = object.uri;
     out.message_id = object.message_id;
-    out.id = object.id;
+    out.id = object.name.id;
     out.width = object.width;
     out.height = object.height;
-    out.format = grpc_text(image_format_name(object.format));
+    out.format = grpc_text(image_format_name(object.name.format));
     out.bytes = (int64_t)object.bytes;
     return grpc_reply(req, &out.base);
 }

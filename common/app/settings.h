@@ -32,10 +32,16 @@ struct settings {
     char *noise_url;
     char *background_url;
     char *classifier_url;
+    char *uploader_addr; /* the same by gRPC, before the URLs; "": not */
+    char *noise_addr;
+    char *background_addr;
+    char *classifier_addr;
     char *cors_origins;
     char *results_base_url;
 
     char *storage_url; /* never empty after settings_load */
+    char *seal_keys_file;
+    char *seal;
     char *bucket;
     int64_t retention_days; /* 0: for ever */
     char *allowed_buckets;

@@ -129,6 +129,9 @@ static bool prepare(VipsImage **image, const struct image_header *header,
     struct channels channels = find_channels(*image, header);
     bool framed = is_framed(header), mixed = framed || channels.alpha >= 0;
 
+    if (image_keeps_channels(request) && channels.alpha >= 0 && !framed)
+        return pixels_to_srgb(image, channels, colours, err) &&
+               pixels_render(image, request->input->cancelled, err);
     if (mixed && (!pixels_to_srgb(image, channels, colours, err) ||
                   !pixels_flatten(image, request->background, err)))
         return false;
@@ -179,7 +182,7 @@ bool image_decode(struct image_scratch *w, const struct image_header *header,
         return false;
     g->decoded = (struct image_size){image->Xsize, image->Ysize};
     if (image->Xsize < g->width / g->joined || image->Ysize < g->height / g->joined ||
-        image->Bands != 3)
+        (image->Bands != 3 && !(image->Bands == 4 && image_keeps_channels(request))))
         return contradiction(err);
     *ret = TAKE_PTR(image);
     return true;
