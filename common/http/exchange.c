@@ -106,8 +106,6 @@ static int64_t deadline(const struct exchange *x)
 
 static bool check_headers(struct exchange *x, bool http_1_0, struct error *err)
 {
-    int64_t max = x->admission->options->max_body_bytes;
-
     if (x->headers_too_large)
         return error_set(err, ERROR_HEADERS_TOO_LARGE,
                          "too many header fields or cookies; at most %d fields, and %d bytes with "
@@ -117,12 +115,15 @@ static bool check_headers(struct exchange *x, bool http_1_0, struct error *err)
         return error_set(err, ERROR_BAD_REQUEST,
                          "more than %d parameters, or a blank or NUL in the URL",
                          EXCHANGE_FIELDS_MAX);
-    if (!request_framing_check(&x->req, http_1_0, &x->content_length, err))
-        return false;
-    if (x->content_length > max)
-        return error_set(err, ERROR_TOO_LARGE, "the body is larger than %lld bytes",
-                         (long long)max);
-    return true;
+    return request_framing_check(&x->req, http_1_0, &x->content_length, err);
+}
+
+static bool check_size(const struct exchange *x, struct error *err)
+{
+    int64_t max = x->admission->options->max_body_bytes;
+
+    return x->content_length <= max ||
+           error_set(err, ERROR_TOO_LARGE, "the body is larger than %lld bytes", (long long)max);
 }
 
 static bool check_call(struct exchange *x, struct error *err)
@@ -160,7 +161,11 @@ static bool check(struct exchange *x, bool http_1_0, struct error *err)
             return false;
         x->req.route = x->route->pattern;
         x->req.flags = x->route->flags;
+        if ((x->req.flags & ROUTE_OLDER) != 0)
+            x->form = ERROR_FORM_OLDER;
     }
+    if (!check_size(x, err)) /* in the route's form */
+        return false;
     if (!admission_begin(x->admission, &x->counted, x->route == NULL || is_light(x), err))
         return false;
     x->req.context.deadline_ms = deadline(x);

@@ -119,20 +119,24 @@ void reply_done(struct reply *reply)
 
 const char *error_form_content_type(enum error_form form)
 {
-    return form == ERROR_FORM_PLAIN ? "application/json" : "application/problem+json";
+    return form == ERROR_FORM_PROBLEM ? "application/problem+json" : "application/json";
 }
 
 bool reply_error_body(enum error_form form, const struct error *err, const char *request_id,
                       struct buffer *out, struct error *oom)
 {
     const char *detail = reply_public_detail(err);
-    json_t *json =
-        form == ERROR_FORM_PLAIN
-            ? json_pack("{s:s}", "error", detail)
-            : json_pack("{s:o, s:s, s:i, s:s, s:s}", "type",
-                        json_sprintf("urn:darkroom:problem:%s", error_slug(err->code)), "title",
-                        error_title(err->code), "status", error_http_status(err->code), "detail",
-                        detail, "request_id", request_id);
+    json_t *json;
+
+    if (form == ERROR_FORM_PLAIN)
+        json = json_pack("{s:s}", "error", detail);
+    else if (form == ERROR_FORM_OLDER)
+        json = json_pack("{s:b, s:s}", "ok", false, "message", detail);
+    else
+        json = json_pack("{s:o, s:s, s:i, s:s, s:s}", "type",
+                         json_sprintf("urn:darkroom:problem:%s", error_slug(err->code)), "title",
+                         error_title(err->code), "status", error_http_status(err->code), "detail",
+                         detail, "request_id", request_id);
     CLEANUP_FREE char *text =
         json != NULL ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);

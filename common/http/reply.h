@@ -60,6 +60,7 @@ void reply_done(struct reply *reply);
 enum error_form {
     ERROR_FORM_PROBLEM, /* problem+json */
     ERROR_FORM_PLAIN,   /* {"error": detail}: the Open Inference Protocol's */
+    ERROR_FORM_OLDER,   /* {"ok": false, "message": detail}: the older image manager's */
 };
 const char *error_form_content_type(enum error_form form);
 /* The body, appended to out. */

@@ -16,6 +16,7 @@ enum route_flags {
     ROUTE_LIGHT = 1,  /* health, metrics, documentation: always answered, waits for nothing */
     ROUTE_PUBLIC = 2, /* for everybody, unless AUTH_AUDIENCE guards all routes */
     ROUTE_OPEN = 4,   /* for everybody */
+    ROUTE_OLDER = 8,  /* errors as ERROR_FORM_OLDER */
 };
 
 struct request {

@@ -57,7 +57,9 @@ void router_allow(const struct route *routes, size_t count, const char *path,
     static const struct {
         const char *method, *allow;
     } methods[] = {
-        {"GET", "GET, HEAD, "}, {"POST", "POST, "}, {"PATCH", "PATCH, "}, {"DELETE", "DELETE, "}};
+        {"GET", "GET, HEAD, "}, {"POST", "POST, "},     {"PUT", "PUT, "},
+        {"PATCH", "PATCH, "},   {"DELETE", "DELETE, "},
+    };
     bool known = false;
 
     *out = '\0';

@@ -13,7 +13,7 @@ typedef struct reply (*route_handler)(const struct app *app, const struct reques
 #define ROUTER_CALL "call\n"
 
 struct route {
-    const char *method;  /* "GET" (also answers HEAD), "POST", "PATCH", "DELETE" or ROUTER_CALL */
+    const char *method;  /* "GET" (also answers HEAD), "POST", "PUT", … or ROUTER_CALL */
     const char *pattern; /* "/images/{id}": a segment in braces (one at most) matches any */
     route_handler handle;
     unsigned flags; /* enum route_flags */
