@@ -61,7 +61,8 @@ struct catalogue_filter {
 bool catalogue_list(struct catalogue *catalogue, const struct catalogue_filter *filter,
                     json_t **images, int64_t *next, int64_t deadline_ms,
                     struct error *err) NODISCARD;
-/* One picture, the viewer's own if several have it. Another's sealed one is ERROR_NOT_FOUND, unless
+/* One picture, the viewer's own if several have it. `id` may be the beginning of one, of digits
+ * enough to be nobody else's. Another's sealed one is ERROR_NOT_FOUND, unless
  * `viewer` is NULL. */
 bool catalogue_find(struct catalogue *catalogue, const char *id, const char *viewer, json_t **ret,
                     int64_t deadline_ms, struct error *err) NODISCARD;

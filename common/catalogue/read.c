@@ -146,18 +146,24 @@ struct find {
     json_t *image;
 };
 
+#define FIND(which)                                                                                \
+    "SELECT " COLUMNS " FROM image i WHERE " which " AND i.deleted_ms = 0"                         \
+    " AND (i.sealed = 0 OR i.owner = ?2 OR ?3 = 1)"                                                \
+    " ORDER BY CASE WHEN i.owner = ?2 THEN 0 ELSE 1 END, i.seq LIMIT 1"
+
+/* A shorter id is the beginning of one: those are between it and itself with a 'g' behind. */
 static bool find(void *ctx, struct db_session *s, struct error *err)
 {
     CLEANUP(db_rows_done) struct db_rows rows = {0};
     struct find *f = ctx;
+    bool whole = strlen(f->id) == SHA256_HEX_LEN;
+    char end[SHA256_HEX_LEN + 1];
+    const struct db_value args[] = {db_text(f->id), db_text(f->viewer != NULL ? f->viewer : ""),
+                                    db_int(f->viewer == NULL), db_text(end)};
 
-    if (!db_query(s,
-                  "SELECT " COLUMNS " FROM image i WHERE i.id = ?1 AND i.deleted_ms = 0"
-                  " AND (i.sealed = 0 OR i.owner = ?2 OR ?3 = 1)"
-                  " ORDER BY CASE WHEN i.owner = ?2 THEN 0 ELSE 1 END, i.seq LIMIT 1",
-                  DB_ARGS(db_text(f->id), db_text(f->viewer != NULL ? f->viewer : ""),
-                          db_int(f->viewer == NULL)),
-                  &rows, err))
+    snprintf(end, sizeof(end), "%.*sg", SHA256_HEX_LEN - 1, f->id);
+    if (!db_query(s, whole ? FIND("i.id = ?1") : FIND("i.id >= ?1 AND i.id < ?4"), args,
+                  ARRAY_SIZE(args) - whole, &rows, err))
         return false;
     enum db_step step = db_step(&rows, err);
     if (step == DB_ROW)

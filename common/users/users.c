@@ -14,10 +14,12 @@
 enum { SESSIONS = 8 };
 
 EMBED_FILE(users_0001_accounts, "common/users/migrations/0001_accounts.sql");
+EMBED_FILE(users_0002_full_name, "common/users/migrations/0002_full_name.sql");
 
 /* In their order. A file that was released never changes: add another. */
 static const struct db_migration migrations[] = {
     {"0001_accounts", users_0001_accounts},
+    {"0002_full_name", users_0002_full_name},
 };
 
 struct users {
@@ -135,7 +137,7 @@ static bool find(void *ctx, struct db_session *s, struct error *err)
     struct account *a = ctx;
 
     if (!db_query(s,
-                  "SELECT name, password, generation, created_ms FROM account"
+                  "SELECT name, password, generation, created_ms, full_name FROM account"
                   " WHERE key = ?1 AND deleted_ms = 0",
                   DB_ARGS(db_text(a->key)), &rows, err))
         return false;
@@ -146,6 +148,7 @@ static bool find(void *ctx, struct db_session *s, struct error *err)
         snprintf(a->hash, sizeof(a->hash), "%s", db_column_text(&rows, 1));
         a->user.generation = db_column_int(&rows, 2);
         a->user.created_ms = db_column_int(&rows, 3);
+        snprintf(a->user.full_name, sizeof(a->user.full_name), "%s", db_column_text(&rows, 4));
     }
     return step != DB_FAILED;
 }
@@ -174,6 +177,17 @@ static bool update(void *ctx, struct db_session *s, struct error *err)
                   " WHERE key = ?1 AND deleted_ms = 0",
                   DB_ARGS(db_text(a->key), db_text(a->hash)), NULL, err) &&
            find(a, s, err);
+}
+
+static bool rename_account(void *ctx, struct db_session *s, struct error *err)
+{
+    struct account *a = ctx;
+    int64_t changed = 0;
+
+    bool ok = db_run(s, "UPDATE account SET full_name = ?2 WHERE key = ?1 AND deleted_ms = 0",
+                     DB_ARGS(db_text(a->key), db_text(a->user.full_name)), &changed, err);
+    a->found = changed > 0;
+    return ok;
 }
 
 static bool mark_deleted(void *ctx, struct db_session *s, struct error *err)
@@ -243,6 +257,19 @@ bool users_set_password(struct users *u, const char *name, const char *password,
     snprintf(a.hash, sizeof(a.hash), "%s", h.hash);
     return (db_write(u->db, update, &a, deadline_ms, err) || error_wrap(err, "users")) &&
            was_found(&a, ret, err);
+}
+
+bool users_set_full_name(struct users *u, const char *name, const char *full_name,
+                         int64_t deadline_ms, struct error *err)
+{
+    struct account a = {0};
+
+    if (strlen(full_name) > USER_FULL_NAME_MAX)
+        return error_set(err, ERROR_BAD_REQUEST, "full name: at most %d bytes", USER_FULL_NAME_MAX);
+    key_of(name, a.key);
+    snprintf(a.user.full_name, sizeof(a.user.full_name), "%s", full_name);
+    return (db_write(u->db, rename_account, &a, deadline_ms, err) || error_wrap(err, "users")) &&
+           was_found(&a, NULL, err);
 }
 
 bool users_remove(struct users *u, const char *name, int64_t deadline_ms, struct error *err)

@@ -11,7 +11,7 @@
 
 struct users;
 
-enum { USERS_PAGE_MAX = 100 };
+enum { USERS_PAGE_MAX = 100, USER_FULL_NAME_MAX = 80 /* bytes */ };
 
 struct users_options {
     const char *url;      /* see db.h */
@@ -30,7 +30,8 @@ void users_close(struct users *users);
 struct user {
     char name[TOKEN_NAME_MAX + 1]; /* as it was given at sign-up */
     int64_t generation;
-    int64_t created_ms; /* wall clock */
+    int64_t created_ms;                     /* wall clock */
+    char full_name[USER_FULL_NAME_MAX + 1]; /* of users_find: what people call the user, or "" */
 };
 
 /* 1 to 64 letters, digits, '.', '_' and '-', the first a letter or a digit. Not "me", which means
@@ -62,12 +63,15 @@ bool users_read_token(struct users *users, const char *token, struct token_subje
 bool users_confirm(struct users *users, const struct token_subject *subject, int64_t deadline_ms,
                    struct error *err) NODISCARD;
 
-/* ERROR_NOT_FOUND: no such account, or a deleted one. So of the next two. */
+/* ERROR_NOT_FOUND: no such account, or a deleted one. So of the next three. */
 bool users_find(struct users *users, const char *name, int64_t deadline_ms, struct user *ret,
                 struct error *err) NODISCARD;
 /* All tokens that were given out are void. */
 bool users_set_password(struct users *users, const char *name, const char *password,
                         int64_t deadline_ms, struct user *ret, struct error *err) NODISCARD;
+/* ERROR_BAD_REQUEST: over USER_FULL_NAME_MAX. */
+bool users_set_full_name(struct users *users, const char *name, const char *full_name,
+                         int64_t deadline_ms, struct error *err) NODISCARD;
 /* What the account owns stays, and its name is not given again. */
 bool users_remove(struct users *users, const char *name, int64_t deadline_ms,
                   struct error *err) NODISCARD;
