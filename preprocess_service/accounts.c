@@ -1,5 +1,8 @@
 #include "accounts.h"
 
+#include "base/log.h"
+#include "base/metrics.h"
+#include "http/connections.h"
 #include "users/password.h"
 
 #include <string.h>
@@ -72,9 +75,9 @@ struct users *accounts_open(const struct settings *s, struct app *app, struct er
 
 /* ---- for the authorizer ---- */
 
-static bool read_token(void *ctx, const char *token, struct caller *ret, struct error *err)
+static bool read_caller(const struct app *app, const char *token, struct caller *ret,
+                        struct error *err)
 {
-    const struct app *app = ctx;
     struct token_subject subject;
 
     if (!users_read_token(app->users, token, &subject, err))
@@ -85,13 +88,23 @@ static bool read_token(void *ctx, const char *token, struct caller *ret, struct 
     return true;
 }
 
-static bool confirm(void *ctx, const struct caller *caller, int64_t deadline_ms, struct error *err)
+static bool read_token(void *ctx, const char *token, struct caller *ret, struct error *err)
 {
-    const struct app *app = ctx;
+    return read_caller(ctx, token, ret, err);
+}
+
+static bool confirm_caller(const struct app *app, const struct caller *caller, int64_t deadline_ms,
+                           struct error *err)
+{
     struct token_subject subject = {.generation = caller->generation};
 
     snprintf(subject.name, sizeof(subject.name), "%.*s", TOKEN_NAME_MAX, caller->name);
     return users_confirm(app->users, &subject, deadline_ms, err);
+}
+
+static bool confirm(void *ctx, const struct caller *caller, int64_t deadline_ms, struct error *err)
+{
+    return confirm_caller(ctx, caller, deadline_ms, err);
 }
 
 static bool is_admin(void *ctx, const char *name)
@@ -106,6 +119,50 @@ void accounts_require(struct app *app)
     authorizer_use(app->service.authorizer,
                    &(struct authorizer_users){
                        .ctx = app, .read = read_token, .confirm = confirm, .is_admin = is_admin});
+}
+
+bool accounts_identify(const struct app *app, const char *token, int64_t deadline_ms,
+                       struct caller *ret, struct error *err)
+{
+    return read_caller(app, token, ret, err) && confirm_caller(app, ret, deadline_ms, err);
+}
+
+/* ---- sign up, sign in ---- */
+
+bool accounts_may_take(const struct app *app, const struct request *req, const char *name,
+                       struct error *err)
+{
+    return req->context.admin || !accounts_is_admin(&app->service.settings, name) ||
+           error_set(err, ERROR_CONFLICT, "name: %.64s is taken, choose another", name);
+}
+
+/* The name is not logged: it may be the password, in the wrong field. */
+static void note(const struct request *req, const char *address, enum error_code code)
+{
+    const char *outcome = code == ERROR_NONE           ? "ok"
+                          : code == ERROR_UNAUTHORIZED ? "refused"
+                          : code == ERROR_TOO_MANY     ? "limited"
+                                                       : "failed";
+    char labels[METRIC_LABELS_MAX];
+
+    snprintf(labels, sizeof(labels), "outcome=\"%s\"", outcome);
+    metric_add(METRIC_SIGN_INS, labels, 1);
+    if (code == ERROR_UNAUTHORIZED || code == ERROR_TOO_MANY)
+        log_info("sign-in refused", F("outcome", outcome), F("address", address),
+                 F("request_id", req->context.id));
+}
+
+bool accounts_sign_in(const struct app *app, const struct request *req, struct sign_in *attempt,
+                      struct error *err)
+{
+    char address[CONNECTION_PEER_MAX];
+
+    accounts_address(&app->service.settings, req, address, sizeof(address));
+    attempt->address = address;
+    bool ok = users_sign_in(app->users, attempt, req->context.deadline_ms, err);
+    attempt->address = NULL;
+    note(req, address, ok ? ERROR_NONE : err->code);
+    return ok;
 }
 
 /* ---- where they come from ---- */

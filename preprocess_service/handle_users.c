@@ -1,9 +1,6 @@
 /* POST /v1/users, POST /v1/tokens; GET, PATCH and DELETE /v1/users/me. */
 #include "accounts.h"
 #include "base/clock.h"
-#include "base/log.h"
-#include "base/metrics.h"
-#include "http/connections.h"
 #include "json_body.h"
 
 #include <string.h>
@@ -69,14 +66,6 @@ static struct reply reply_private(int status, json_t *json)
 
 /* ---- sign up, sign in ---- */
 
-/* A stranger does not become an admin by being the first to take the name. */
-static bool may_take(const struct app *app, const struct request *req, const char *name,
-                     struct error *err)
-{
-    return req->context.admin || !accounts_is_admin(&app->service.settings, name) ||
-           error_set(err, ERROR_CONFLICT, "name: %.64s is taken, choose another", name);
-}
-
 struct reply handle_sign_up(const struct app *app, const struct request *req)
 {
     CLEANUP(json_body_done) struct json_body body = {0};
@@ -85,7 +74,7 @@ struct reply handle_sign_up(const struct app *app, const struct request *req)
     struct user user;
 
     if (!has_users(app, req, &err) || !read_credentials(req, &body, true, &given, &err) ||
-        !may_take(app, req, given.name, &err) ||
+        !accounts_may_take(app, req, given.name, &err) ||
         !users_add(app->users, given.name, given.password, req->context.deadline_ms, &user, &err))
         return reply_error(&err);
     return reply_private(201,
@@ -93,36 +82,16 @@ struct reply handle_sign_up(const struct app *app, const struct request *req)
                                    user.created_ms));
 }
 
-/* The name is not logged: it may be the password, in the wrong field. */
-static void note(const struct request *req, const char *address, enum error_code code)
-{
-    const char *outcome = code == ERROR_NONE           ? "ok"
-                          : code == ERROR_UNAUTHORIZED ? "refused"
-                          : code == ERROR_TOO_MANY     ? "limited"
-                                                       : "failed";
-    char labels[METRIC_LABELS_MAX];
-
-    snprintf(labels, sizeof(labels), "outcome=\"%s\"", outcome);
-    metric_add(METRIC_SIGN_INS, labels, 1);
-    if (code == ERROR_UNAUTHORIZED || code == ERROR_TOO_MANY)
-        log_info("sign-in refused", F("outcome", outcome), F("address", address),
-                 F("request_id", req->context.id));
-}
-
 struct reply handle_sign_in(const struct app *app, const struct request *req)
 {
     CLEANUP(json_body_done) struct json_body body = {0};
     struct credentials given;
-    char address[CONNECTION_PEER_MAX];
     struct error err = {0};
 
     if (!has_users(app, req, &err) || !read_credentials(req, &body, true, &given, &err))
         return reply_error(&err);
-    accounts_address(&app->service.settings, req, address, sizeof(address));
-    struct sign_in attempt = {.name = given.name, .password = given.password, .address = address};
-    bool ok = users_sign_in(app->users, &attempt, req->context.deadline_ms, &err);
-    note(req, address, err.code);
-    if (!ok) {
+    struct sign_in attempt = {.name = given.name, .password = given.password};
+    if (!accounts_sign_in(app, req, &attempt, &err)) {
         struct reply reply = reply_error(&err);
         if (err.code == ERROR_TOO_MANY)
             reply_add_header(&reply, "Retry-After", "%lld",
