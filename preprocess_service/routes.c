@@ -1,4 +1,8 @@
 #include "app.h"
+#include "manager/manager.h"
+
+/* The older image manager's: who calls, its handlers find out, since its clients write "Baerer". */
+enum { OLDER = ROUTE_OPEN | ROUTE_OLDER };
 
 const struct route preprocess_routes[] = {
     SERVICE_ROUTE("/", handle_page),
@@ -27,6 +31,20 @@ const struct route preprocess_routes[] = {
     {"GET", "/status/{id}", handle_status, ROUTE_PUBLIC},
     {"GET", "/timeline.png", handle_timeline, ROUTE_PUBLIC},
     {"GET", "/timeline.svg", handle_timeline, ROUTE_PUBLIC},
+    {"POST", "/signin", handle_manager_sign_in, OLDER},
+    {"POST", "/user", handle_manager_sign_up, OLDER},
+    {"GET", "/user", handle_manager_user, OLDER},
+    {"PUT", "/user", handle_manager_user_change, OLDER},
+    {"DELETE", "/user", handle_manager_user_delete, OLDER},
+    {"POST", "/image/{id}", handle_manager_upload, OLDER},
+    {"DELETE", "/image/{id}", handle_manager_delete, OLDER},
+    {"GET", "/view-image/{id}", handle_manager_view, OLDER},
+    {"POST", "/plain-image", handle_storage_upload, OLDER},
+    {"POST", "/cipher-image", handle_storage_upload, OLDER},
+    {"GET", "/plain-image/{id}", handle_storage_file, OLDER},
+    {"GET", "/cipher-image/{id}", handle_storage_file, OLDER},
+    {"DELETE", "/plain-image/{id}", handle_storage_delete, OLDER},
+    {"DELETE", "/cipher-image/{id}", handle_storage_delete, OLDER},
     SERVICE_CALL("/grpc.health.v1.Health/Check", handle_grpc_health),
     {ROUTER_CALL, "/darkroom.v1.Images/Preprocess", handle_grpc_preprocess, 0},
     {ROUTER_CALL, "/darkroom.v1.Images/Transform", handle_grpc_transform, 0},

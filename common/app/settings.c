@@ -146,6 +146,8 @@ static const struct setting table[] = {
            "keys of users' tokens, made when it is missing"),
     STRING("ADMINS", PREP, NULL, admins,
            "comma list of names and e-mail addresses of users who may change every picture"),
+    BOOL("IMAGE_MANAGER_API", PREP, "off", image_manager_api,
+         "the older image manager's routes; needs USERS=on, CATALOGUE_URL and SEAL_KEYS_FILE"),
     INT("PROXIES", PREP, "0", 0, 16, proxies,
         "proxies in front that add to X-Forwarded-For: sign-ins are limited by the address before "
         "(default on Cloud Run: 1)"),

@@ -81,6 +81,7 @@ struct settings {
     char *users_url; /* never empty after settings_load */
     char *token_key_file;
     char *admins;
+    bool image_manager_api;
     int64_t proxies;
 
     char *model;

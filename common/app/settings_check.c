@@ -285,6 +285,21 @@ static void check_seal(const struct settings *s, struct buffer *mistakes)
         config_mistake(mistakes, "SEAL=always needs SEAL_KEYS_FILE");
 }
 
+/* Its pictures have owners and are looked at, and its clients may ask for encryption. */
+static void check_image_manager(const struct settings *s, struct buffer *mistakes)
+{
+    if (!s->image_manager_api)
+        return;
+    if (!s->users)
+        config_mistake(mistakes, "IMAGE_MANAGER_API=on needs USERS=on");
+    if (s->catalogue_url != NULL && strcmp(s->catalogue_url, "none:") == 0)
+        config_mistake(mistakes, "IMAGE_MANAGER_API=on needs CATALOGUE_URL");
+    if (s->seal_keys_file != NULL && *s->seal_keys_file == '\0')
+        config_mistake(mistakes, "IMAGE_MANAGER_API=on needs SEAL_KEYS_FILE");
+    if (!s->images)
+        config_mistake(mistakes, "IMAGE_MANAGER_API=on needs IMAGES=on");
+}
+
 static void check_stages(const struct settings *s, struct buffer *mistakes)
 {
     const struct {
@@ -416,6 +431,7 @@ bool settings_load(enum service_kind service, struct settings *ret, struct buffe
     check_catalogue(ret, mistakes);
     check_users(ret, mistakes);
     check_seal(ret, mistakes);
+    check_image_manager(ret, mistakes);
     check_ephemeral(ret, mistakes);
     check_auth(ret, mistakes);
     cut_slashes(ret->results_base_url);

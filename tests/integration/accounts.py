@@ -5,7 +5,7 @@ import json
 from conftest import SLOW, Reply
 
 PASSWORD = "correct horse"
-USERS = {"USERS": "on", "ADMINS": "root, spare-root, boss@example.com"}
+USERS = {"USERS": "on", "ADMINS": "root, spare-root, spare-root2, boss@example.com"}
 
 
 def bearer(token):

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import subprocess
+import uuid
 
 import grpc
 import pytest
@@ -64,9 +65,24 @@ def no_guests(status):
     return users(status, guest=403)
 
 
+def manager_rows(guarded):
+    """The older image manager's: its users are ours, and nobody else; its 403 is our 401."""
+    def older(status, **others):
+        return all_of(403) | {"user": status, "owner": status, "admin": status} | others
+    return {
+        ("POST", "/signin"): all_of(200), ("POST", "/user"): older(200) if guarded else all_of(200),
+        ("GET", "/user"): older(200), ("PUT", "/user"): older(200), ("DELETE", "/user"): older(200),
+        ("POST", "/image/{id}"): older(200), ("GET", "/view-image/{id}"): older(200),
+        ("DELETE", "/image/{id}"): older(404, owner=200),
+        ("POST", "/plain-image"): older(200), ("POST", "/cipher-image"): older(200),
+        ("GET", "/plain-image/{id}"): older(200), ("GET", "/cipher-image/{id}"): older(404, owner=200),
+        ("DELETE", "/plain-image/{id}"): older(500, owner=200), ("DELETE", "/cipher-image/{id}"): older(500, owner=200),
+    }
+
+
 def preprocess_rows(guarded):
     light = {("GET", path): public(200, guarded) for path in ("/", "/page.{ext}", "/metrics", "/openapi.json")}
-    return light | {
+    return light | manager_rows(guarded) | {
         ("GET", "/healthz"): all_of(200), ("GET", "/readyz"): all_of(200),
         ("POST", "/preprocess"): users(200), ("POST", "/transform"): users(200),
         ("GET", "/results/{id}"): public(202, guarded), ("GET", "/images/{id}"): public(200, guarded),
@@ -124,10 +140,13 @@ class World:
         self.issuer.keys.append(KEY)
         assert KEY.private
         keys = {"OIDC_JWKS_URL": self.issuer.url}
+        seal = folder / "seal.keys"
+        seal.write_text(base64.b64encode(bytes(32)).decode() + "\n")
         self.preprocess = Service("preprocess-service", folder, EVENTS_URL="none:", **USERS,
+                                  IMAGE_MANAGER_API="on", SEAL_KEYS_FILE=seal,
                                   **(AUTH | keys if guarded else {}))
         self.classify = Service("classify-service", folder, **keys, **PUSH, **(AUTH if guarded else {}))
-        self.tokens = {}
+        self.tokens, self.spare_admins = {}, iter(("spare-root", "spare-root2"))
 
     def start(self):
         self.preprocess.start()
@@ -153,9 +172,9 @@ class World:
         self.classify.stop()
         self.issuer.stop()
 
-    def upload(self):
+    def upload(self, query=""):
         """The id of a new picture of the owner's."""
-        reply = self.preprocess.post_image("/preprocess", numbered_jpeg(next(NUMBERS), PICTURE),
+        reply = self.preprocess.post_image("/preprocess" + query, numbered_jpeg(next(NUMBERS), PICTURE),
                                            **bearer(self.tokens["owner"]))
         assert reply.status == 200, reply
         return reply.json()["id"]
@@ -164,17 +183,26 @@ class World:
         """A token of a caller of that kind, for what ends its account."""
         if caller not in ("user", "owner", "admin"):
             return self.tokens[caller]
-        name = "spare-root" if caller == "admin" else f"spare{next(NUMBERS)}"
+        name = next(self.spare_admins) if caller == "admin" else f"spare{next(NUMBERS)}"
         assert sign_up(self.preprocess, name, token=self.tokens["admin"]).status == 201
         return token_of(self.preprocess, name)
 
     # pylint: disable-next=too-many-return-statements
     def ask(self, method, path, caller):
         token, body, headers = self.tokens[caller], None, {}
-        if path.startswith("/v1/users/me") and method == "DELETE":
+        if path in ("/v1/users/me", "/user") and method == "DELETE":
             token = self.throwaway(caller)
         if path == "/v1/tokens":
             body = {"name": "owner", "password": PASSWORD}
+        elif path == "/signin":
+            body = {"user_name": "owner", "password": PASSWORD}
+        elif path == "/user" and method in ("POST", "PUT"):
+            body = {"name": "Somebody"}
+            if method == "POST":
+                body |= {"user_name": f"n{next(NUMBERS)}", "password": PASSWORD}
+        elif path in ("/image/{id}", "/plain-image", "/cipher-image") and method == "POST":
+            body = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\n' + PICTURE + b"\r\n--b--\r\n"
+            headers = {"Content_Type": "multipart/form-data; boundary=b"}
         elif path == "/v1/users":
             body = {"name": f"new{next(NUMBERS)}", "password": PASSWORD}
         elif path == "/v1/users/me" and method == "PATCH":
@@ -187,6 +215,9 @@ class World:
             body = "{"
         elif method == "PATCH":
             body = {"note": "x"}
+        if path in ("/plain-image/{id}", "/cipher-image/{id}"):
+            id_ = self.upload("?seal=1" if "cipher" in path else "")
+            path = path.replace("{id}", f"{uuid.UUID(id_[:32])}.jpeg")
         if "{id}" in path:
             path = path.replace("{id}", self.upload())
         reply = call(self.preprocess, method, path.replace("{ext}", "css"), body, token, **headers)

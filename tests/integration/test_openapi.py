@@ -13,7 +13,7 @@ from images import encode, gradient
 from test_pubsub import envelope
 
 FOLDERS = {"preprocess": "preprocess_service", "classify": "classify_service"}
-METHODS = {"get", "post", "patch", "delete"}
+METHODS = {"get", "post", "put", "patch", "delete"}
 
 
 def route_table(folder):
@@ -94,6 +94,13 @@ def test_errors_are_problems(document):
             if key[1].startswith("/v2"):  # that protocol has a form of its own
                 if key[1] != "/v2/health/ready":
                     assert content == {"application/json": {"schema": {"$ref": "#/components/schemas/InferenceError"}}}
+                continue
+            if key in MANAGER_OPERATIONS:
+                assert set(content) == {"application/json"}
+                schema = content["application/json"]["schema"]
+                if (key, status) == (("get", "/plain-image/{id}"), "404"):
+                    schema = schema["oneOf"][0]
+                assert schema == {"$ref": "#/components/schemas/OlderFault"}, (key, status)
                 continue
             if key == ("post", "/process") and status in ("400", "413", "415"):  # the older pipeline's form
                 assert content == {"application/json": {"schema": {"$ref": "#/components/schemas/NotAccepted"}}}
@@ -179,6 +186,10 @@ def check_reply(doc, method, path, reply):
 
 ACCOUNT_OPERATIONS = [("post", "/v1/users"), ("post", "/v1/tokens"), ("get", "/v1/users/me"),
                       ("patch", "/v1/users/me"), ("delete", "/v1/users/me")]
+MANAGER_OPERATIONS = [("post", "/signin"), ("post", "/user"), ("get", "/user"), ("put", "/user"), ("delete", "/user"),
+                      ("post", "/image/{id}"), ("delete", "/image/{id}"), ("get", "/view-image/{id}")]
+MANAGER_OPERATIONS += [(method, f"/{kind}-image" + ("" if method == "post" else "/{id}"))
+                       for kind in ("plain", "cipher") for method in ("post", "get", "delete")]
 
 
 def test_what_users_are_answered_is_documented(start):
@@ -254,8 +265,8 @@ def test_what_is_answered_is_documented(shared):
     check_reply(doc, "get", "/status/{id}", service.get("/status/x"))
     for path in ("/timeline.png", "/timeline.svg"):
         check_reply(doc, "get", path, service.get(path))
-    for method, path in ACCOUNT_OPERATIONS:
-        check_reply(doc, method, path, service.request(method.upper(), path))  # USERS=off
+    for method, path in ACCOUNT_OPERATIONS + MANAGER_OPERATIONS:
+        check_reply(doc, method, path, service.request(method.upper(), path.replace("{id}", "x")))  # they are off
     assert doc.pop("exercised") == set(operations(doc))
 
     service, doc = shared.classify, shared.classify.get("/openapi.json").json()

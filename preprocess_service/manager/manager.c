@@ -1,0 +1,76 @@
+#include "manager.h"
+
+#include <string.h>
+#include <strings.h>
+
+bool manager_is_on(const struct app *app, struct error *err)
+{
+    return app->service.settings.image_manager_api ||
+           error_set(err, ERROR_NOT_FOUND, "no such path; GET / lists what there is");
+}
+
+/* The word behind the scheme's, whichever scheme; NULL: none, or two headers. */
+static const char *second_word(const struct request *req)
+{
+    const char *given = NULL;
+
+    for (size_t i = 0; i < req->header_count; i++) {
+        if (strcasecmp(req->headers[i].name, "Authorization") != 0)
+            continue;
+        if (given != NULL)
+            return NULL;
+        given = req->headers[i].value;
+    }
+    given = given != NULL ? strchr(given, ' ') : NULL;
+    return given != NULL && given[1] != '\0' ? given + 1 : NULL;
+}
+
+/* The words of the older manager, which its clients show. */
+static bool refuse(const char *token, struct error *err)
+{
+    size_t dots = 0;
+
+    if (error_is_passing(err->code))
+        return false;
+    for (const char *p = token; *p != '\0'; p++)
+        dots += *p == '.';
+    if (dots != 2)
+        return error_set(err, ERROR_FORBIDDEN, "jwt malformed");
+    return strstr(err->message, "expired") != NULL
+               ? error_set(err, ERROR_FORBIDDEN, "jwt expired")
+               : error_set(err, ERROR_FORBIDDEN, "invalid signature");
+}
+
+bool manager_begin(const struct app *app, const struct request *req, struct manager_call *call,
+                   struct error *err)
+{
+    const char *token = second_word(req);
+
+    *call = (struct manager_call){.req = *req};
+    if (!manager_is_on(app, err))
+        return false;
+    if (token == NULL)
+        return error_set(err, ERROR_FORBIDDEN, "jwt must be provided");
+    if (!accounts_identify(app, token, req->context.deadline_ms, &call->caller, err))
+        return refuse(token, err);
+    call->req.context.who = call->caller.name;
+    call->req.context.admin = call->caller.admin;
+    return true;
+}
+
+struct reply manager_fault(int status, const struct error *err)
+{
+    struct reply reply = reply_error(err);
+
+    if (!error_is_passing(err->code))
+        reply.status = status;
+    return reply;
+}
+
+struct reply manager_private(json_t *json)
+{
+    struct reply reply = reply_json(200, json);
+
+    reply_add_header(&reply, "Cache-Control", "no-store");
+    return reply;
+}
