@@ -75,36 +75,32 @@ struct users *accounts_open(const struct settings *s, struct app *app, struct er
 
 /* ---- for the authorizer ---- */
 
-static bool read_caller(const struct app *app, const char *token, struct caller *ret,
-                        struct error *err)
+static void set_caller(const struct app *app, const struct token_subject *subject,
+                       struct caller *ret)
 {
-    struct token_subject subject;
-
-    if (!users_read_token(app->users, token, &subject, err))
-        return false;
-    snprintf(ret->name, sizeof(ret->name), "%s", subject.name);
-    ret->generation = subject.generation;
-    ret->admin = accounts_is_admin(&app->service.settings, subject.name);
-    return true;
+    snprintf(ret->name, sizeof(ret->name), "%s", subject->name);
+    ret->generation = subject->generation;
+    ret->admin = accounts_is_admin(&app->service.settings, subject->name);
 }
 
 static bool read_token(void *ctx, const char *token, struct caller *ret, struct error *err)
 {
-    return read_caller(ctx, token, ret, err);
-}
+    const struct app *app = ctx;
+    struct token_subject subject;
 
-static bool confirm_caller(const struct app *app, const struct caller *caller, int64_t deadline_ms,
-                           struct error *err)
-{
-    struct token_subject subject = {.generation = caller->generation};
-
-    snprintf(subject.name, sizeof(subject.name), "%.*s", TOKEN_NAME_MAX, caller->name);
-    return users_confirm(app->users, &subject, deadline_ms, err);
+    if (!users_read_token(app->users, token, &subject, err))
+        return false;
+    set_caller(app, &subject, ret);
+    return true;
 }
 
 static bool confirm(void *ctx, const struct caller *caller, int64_t deadline_ms, struct error *err)
 {
-    return confirm_caller(ctx, caller, deadline_ms, err);
+    const struct app *app = ctx;
+    struct token_subject subject = {.generation = caller->generation};
+
+    snprintf(subject.name, sizeof(subject.name), "%.*s", TOKEN_NAME_MAX, caller->name);
+    return users_confirm(app->users, &subject, deadline_ms, err);
 }
 
 static bool is_admin(void *ctx, const char *name)
@@ -121,10 +117,11 @@ void accounts_require(struct app *app)
                        .ctx = app, .read = read_token, .confirm = confirm, .is_admin = is_admin});
 }
 
-bool accounts_identify(const struct app *app, const char *token, int64_t deadline_ms,
-                       struct caller *ret, struct error *err)
+bool accounts_identify(const struct app *app, const struct token_subject *subject,
+                       int64_t deadline_ms, struct caller *ret, struct error *err)
 {
-    return read_caller(app, token, ret, err) && confirm_caller(app, ret, deadline_ms, err);
+    set_caller(app, subject, ret);
+    return users_confirm(app->users, subject, deadline_ms, err);
 }
 
 /* ---- sign up, sign in ---- */

@@ -21,9 +21,9 @@ bool accounts_may_take(const struct app *app, const struct request *req, const c
 /* users_sign_in from the request's address, which is filled in, with its metric and log line. */
 bool accounts_sign_in(const struct app *app, const struct request *req, struct sign_in *attempt,
                       struct error *err) NODISCARD;
-/* Whose token it is, with the account still there; `app` has users. ERROR_UNAUTHORIZED. */
-bool accounts_identify(const struct app *app, const char *token, int64_t deadline_ms,
-                       struct caller *ret, struct error *err) NODISCARD;
+/* Who a token's subject is, with the account still there; `app` has users. ERROR_UNAUTHORIZED. */
+bool accounts_identify(const struct app *app, const struct token_subject *subject,
+                       int64_t deadline_ms, struct caller *ret, struct error *err) NODISCARD;
 /* The address that a request comes from, at the other end of PROXIES proxies. */
 void accounts_address(const struct settings *settings, const struct request *req, char *out,
                       size_t size);

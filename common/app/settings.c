@@ -148,6 +148,8 @@ static const struct setting table[] = {
            "comma list of names and e-mail addresses of users who may change every picture"),
     BOOL("IMAGE_MANAGER_API", PREP, "off", image_manager_api,
          "the older image manager's routes; needs USERS=on, CATALOGUE_URL and SEAL_KEYS_FILE"),
+    SECRET("IMAGE_MANAGER_SECRET", PREP, image_manager_secret,
+           "its tokens are HS256 by it: 32 bytes or more (default: as /v1/tokens has them)"),
     INT("PROXIES", PREP, "0", 0, 16, proxies,
         "proxies in front that add to X-Forwarded-For: sign-ins are limited by the address before "
         "(default on Cloud Run: 1)"),

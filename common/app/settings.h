@@ -82,6 +82,7 @@ struct settings {
     char *token_key_file;
     char *admins;
     bool image_manager_api;
+    char *image_manager_secret;
     int64_t proxies;
 
     char *model;

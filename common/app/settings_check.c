@@ -285,9 +285,23 @@ static void check_seal(const struct settings *s, struct buffer *mistakes)
         config_mistake(mistakes, "SEAL=always needs SEAL_KEYS_FILE");
 }
 
+/* The older manager's CIPHER_KEY, when none is given. */
+static const char known_secret[] =
+    "a8b0ac7df167b74f3d51e8e5ea9f668d09a8b33c2373426b9043bc28e95ee857";
+
 /* Its pictures have owners and are looked at, and its clients may ask for encryption. */
 static void check_image_manager(const struct settings *s, struct buffer *mistakes)
 {
+    const char *secret = text(s->image_manager_secret);
+
+    if (*secret != '\0' && !s->image_manager_api)
+        config_mistake(mistakes, "IMAGE_MANAGER_SECRET needs IMAGE_MANAGER_API=on");
+    /* RFC 7518, 3.2; the older manager's own defaults are shorter, but for its AES key */
+    if (*secret != '\0' && (strlen(secret) < SHA256_SIZE || strcmp(secret, known_secret) == 0))
+        config_mistake(mistakes,
+                       "IMAGE_MANAGER_SECRET: a random one of %d bytes or more, which is "
+                       "none of the older manager's defaults; try openssl rand -hex 32",
+                       SHA256_SIZE);
     if (!s->image_manager_api)
         return;
     if (!s->users)

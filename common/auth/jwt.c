@@ -3,8 +3,10 @@
 #include "base/json.h"
 #include "base/strings.h"
 
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/rsa.h>
 #include <string.h>
 #include <strings.h>
@@ -13,7 +15,9 @@ enum { NESTING_MAX = 32 };
 
 static const struct {
     const char *name, *key;
-} algorithms[] = {[JWT_RS256] = {"RS256", "RSA"}, [JWT_EDDSA] = {"EdDSA", "ED25519"}};
+} algorithms[] = {[JWT_RS256] = {"RS256", "RSA"},
+                  [JWT_EDDSA] = {"EdDSA", "ED25519"},
+                  [JWT_HS256] = {"HS256", "HMAC"}};
 
 /* jansson reads recursively, on whoever's stack: no deep nesting. Brackets in strings count too. */
 static bool is_shallow(struct bytes json)
@@ -58,6 +62,8 @@ static bool check_header(const json_t *header, struct jwt *jwt, struct error *er
         return error_set(err, ERROR_UNAUTHORIZED, "the token has critical extensions");
     if (type != NULL && (!json_is_string(type) || strcasecmp(json_string_value(type), "JWT") != 0))
         return error_set(err, ERROR_UNAUTHORIZED, "the token's type is not JWT");
+    if (jwt->algorithm == JWT_HS256)
+        return true;
     if (kid == NULL || *kid == '\0' || strlen(kid) > JWT_KID_MAX)
         return error_set(err, ERROR_UNAUTHORIZED, "the token does not name its key");
     snprintf(jwt->kid, sizeof(jwt->kid), "%s", kid);
@@ -105,6 +111,46 @@ bool jwt_verify(const struct jwt *jwt, struct evp_pkey_st *key, struct error *er
     EVP_MD_CTX_free(ctx);
     ERR_clear_error(); /* this thread's next TLS call would take it for its own */
     return ok || error_set(err, ERROR_UNAUTHORIZED, "the token's signature is not its key's");
+}
+
+static bool authenticate(const char *secret, struct bytes text, uint8_t out[SHA256_SIZE],
+                         struct error *err)
+{
+    unsigned len = 0;
+
+    bool ok =
+        HMAC(EVP_sha256(), secret, (int)strlen(secret), text.data, text.len, out, &len) != NULL &&
+        len == SHA256_SIZE;
+    ERR_clear_error();
+    return ok || error_set(err, ERROR_INTERNAL, "OpenSSL does not authenticate");
+}
+
+bool jwt_verify_secret(const struct jwt *jwt, const char *secret, struct error *err)
+{
+    uint8_t expected[SHA256_SIZE];
+
+    if (!authenticate(secret, jwt->signed_part, expected, err))
+        return false;
+    return (jwt->algorithm == JWT_HS256 && *secret != '\0' &&
+            jwt->signature.len == sizeof(expected) &&
+            CRYPTO_memcmp(jwt->signature.data, expected, sizeof(expected)) == 0) ||
+           error_set(err, ERROR_UNAUTHORIZED, "the token's signature is not the secret's");
+}
+
+bool jwt_sign_secret(json_t *claims, const char *secret, struct buffer *out, struct error *err)
+{
+    CLEANUP(buffer_done) struct buffer header = BUFFER_MAX(JWT_MAX);
+    CLEANUP(buffer_done) struct buffer payload = BUFFER_MAX(JWT_MAX);
+    uint8_t signature[SHA256_SIZE];
+    size_t begin = out->len;
+
+    return json_append(claims, &payload, err) &&
+           json_append(json_pack("{s:s, s:s}", "alg", "HS256", "typ", "JWT"), &header, err) &&
+           base64url_encode(buffer_view(&header), out, err) && buffer_append(out, ".", 1, err) &&
+           base64url_encode(buffer_view(&payload), out, err) &&
+           authenticate(secret, bytes_of(out->data + begin, out->len - begin), signature, err) &&
+           buffer_append(out, ".", 1, err) &&
+           base64url_encode(bytes_of(signature, sizeof(signature)), out, err);
 }
 
 json_t *jwt_claims(const struct jwt *jwt, struct error *err)

@@ -77,8 +77,7 @@ static bool read_fields(const json_t *body, bool required, struct fields *ret, s
 
 /* ---- ids ---- */
 
-/* What stands for a MongoDB id: the same for the same user, for ever. */
-static bool user_id(const char *name, char out[MANAGER_ID_LEN + 1], struct error *err)
+bool manager_user_id(const char *name, char out[MANAGER_ID_LEN + 1], struct error *err)
 {
     char key[TOKEN_NAME_MAX + 1], hash[SHA256_HEX_LEN + 1];
     size_t i = 0;
@@ -111,7 +110,7 @@ struct reply handle_manager_sign_in(const struct app *app, const struct request 
         error_set(&err, ERROR_NOT_FOUND, "Not Found");
         return reply_error(&err);
     }
-    if (accounts_sign_in(app, req, &attempt, &err))
+    if (accounts_sign_in(app, req, &attempt, &err) && manager_token(app, attempt.token, &err))
         return manager_private(
             json_pack("{s:s, s:s, s:b}", "token", attempt.token, "message", "success", "ok", true));
     if (err.code == ERROR_UNAUTHORIZED) {
@@ -151,7 +150,7 @@ struct reply handle_manager_sign_up(const struct app *app, const struct request 
         !accounts_may_take(app, &call.req, given.user_name, &err) ||
         !users_add(app->users, given.user_name, given.password, deadline_ms, &user, &err) ||
         !users_set_full_name(app->users, user.name, given.name, deadline_ms, &err) ||
-        !user_id(user.name, id, &err))
+        !manager_user_id(user.name, id, &err))
         return manager_fault(500, &err);
     return manager_private(json_pack("{s:b, s:s}", "ok", true, "user_id", id));
 }
@@ -167,7 +166,7 @@ struct reply handle_manager_user(const struct app *app, const struct request *re
 
     if (!manager_begin(app, req, &call, &err) ||
         !users_find(app->users, call.caller.name, req->context.deadline_ms, &user, &err) ||
-        !user_id(user.name, id, &err))
+        !manager_user_id(user.name, id, &err))
         return reply_error(&err);
     return manager_private(json_pack("{s:b, s:{s:s, s:s, s:s}}", "ok", true, "data", "_id", id,
                                      "name", *user.full_name != '\0' ? user.full_name : user.name,
@@ -201,7 +200,7 @@ struct reply handle_manager_user_change(const struct app *app, const struct requ
          !users_set_full_name(app->users, who, given.name, deadline_ms, &err)) ||
         (given.password != NULL &&
          (!users_set_password(app->users, who, given.password, deadline_ms, &user, &err) ||
-          !users_token(app->users, &user, token, &err))))
+          !users_token(app->users, &user, token, &err) || !manager_token(app, token, &err))))
         return manager_fault(500, &err);
     json_t *json = json_pack("{s:b, s:s}", "ok", true, "message", "user updated");
     if (*token != '\0') /* a new password makes older tokens void */

@@ -45,13 +45,15 @@ bool manager_begin(const struct app *app, const struct request *req, struct mana
                    struct error *err)
 {
     const char *token = second_word(req);
+    struct token_subject subject;
 
     *call = (struct manager_call){.req = *req};
     if (!manager_is_on(app, err))
         return false;
     if (token == NULL)
         return error_set(err, ERROR_FORBIDDEN, "jwt must be provided");
-    if (!accounts_identify(app, token, req->context.deadline_ms, &call->caller, err))
+    if (!manager_read_token(app, token, &subject, err) ||
+        !accounts_identify(app, &subject, req->context.deadline_ms, &call->caller, err))
         return refuse(token, err);
     call->req.context.who = call->caller.name;
     call->req.context.admin = call->caller.admin;

@@ -20,6 +20,14 @@ bool manager_is_on(const struct app *app, struct error *err) NODISCARD;
 bool manager_begin(const struct app *app, const struct request *req, struct manager_call *call,
                    struct error *err) NODISCARD;
 
+/* What stands for a MongoDB id: the same for the same user, for ever. */
+bool manager_user_id(const char *name, char out[MANAGER_ID_LEN + 1], struct error *err) NODISCARD;
+/* A token that was just given out, as these routes give it out: in place. */
+bool manager_token(const struct app *app, char token[TOKEN_MAX], struct error *err) NODISCARD;
+/* Whose it is. ERROR_UNAUTHORIZED. */
+bool manager_read_token(const struct app *app, const char *token, struct token_subject *ret,
+                        struct error *err) NODISCARD;
+
 /* An error with the status that the older clients know it by. */
 struct reply manager_fault(int status, const struct error *err);
 struct reply manager_private(json_t *json);

@@ -1,5 +1,6 @@
 """The older image manager's clients (IMAGE_MANAGER_API=on): what they send, and what they read of the answers."""
 import base64
+import hmac
 import http.client
 import json
 import os
@@ -208,6 +209,45 @@ def test_tokens(service, newcomer):
         fault(client.request(method, path), 403, "jwt must be provided")
 
 
+def hs256(claims, secret, alg="HS256", digest="sha256"):
+    """A token by another implementation than ours."""
+    text = ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
+                    for part in ({"alg": alg, "typ": "JWT"}, claims))
+    return f"{text}." + base64.urlsafe_b64encode(hmac.digest(secret.encode(), text.encode(), digest)).decode().rstrip("=")
+
+
+def test_tokens_by_a_shared_secret(start, tmp_path):
+    secret = os.urandom(32).hex()
+    keys = tmp_path / "seal.keys"
+    keys.write_text(base64.b64encode(os.urandom(32)).decode() + "\n")
+    service = start(**ON, SEAL_KEYS_FILE=keys, IMAGE_MANAGER_SECRET=secret)
+    client = Client(service)
+    user_id = client.sign_up("alice").json()["user_id"]
+    assert client.sign_in("alice").status == 200
+    part = client.token.split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    assert claims["_id"] == user_id and claims["exp"] == claims["iat"] + 3600
+    good, ours = hs256(claims, secret), client.token
+    text, _, signature = ours.rpartition(".")
+    assert base64.urlsafe_b64decode(signature + "=") == hmac.digest(secret.encode(), text.encode(), "sha256")
+    for token in (good, ours, sign_in(service, "alice").json()["token"]):
+        client.token = token
+        assert client.request("GET", "/user").json()["data"]["_id"] == user_id
+    for token, message in ((hs256(claims, "my amazing secret"), "invalid signature"), (hs256(claims, ""), None),
+                           (hs256(claims, secret, "HS512", "sha512"), "invalid signature"),
+                           (hs256(claims, secret, "none"), "invalid signature"),
+                           (hs256(claims | {"gen": 2}, secret), "invalid signature"),
+                           (hs256({"_id": user_id, "iat": 1, "exp": claims["exp"]}, secret), "invalid signature"),
+                           (hs256(claims | {"exp": claims["iat"] - 1}, secret), "jwt expired")):
+        fault(client.request("GET", "/user", Authorization=f"Baerer {token}"), 403, message)
+    assert call(service, "GET", "/v1/users/me", token=good).status == 401
+    client.token = good
+    client.token = client.request("PUT", "/user", {"password": "another horse"}).json()["token"]
+    fault(client.request("GET", "/user", Authorization=f"Baerer {good}"), 403)
+    assert client.request("GET", "/user").status == 200
+    assert secret not in service.log()
+
+
 def test_accounts_are_those_of_the_other_routes(service, newcomer):
     client = newcomer("heidi")
     assert call(service, "GET", "/v1/users/me", token=client.token).json()["name"] == "heidi"
@@ -324,10 +364,19 @@ def test_off_by_default(start):
     assert call(service, "GET", "/v1/users/me", token=client.token).status == 200
 
 
+def mistakes(folder, **env):
+    run = subprocess.run([BUILD / "preprocess-service"], env={"PATH": os.environ["PATH"]} | env, cwd=folder,
+                         capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 2, run
+    return run.stderr
+
+
 def test_mistakes_are_told_at_start(tmp_path):
-    env = {"PATH": os.environ["PATH"], "IMAGE_MANAGER_API": "on", "CATALOGUE_URL": "none:", "IMAGES": "off"}
-    run = subprocess.run([BUILD / "preprocess-service"], env=env, cwd=tmp_path, capture_output=True, text=True,
-                         timeout=60, check=False)
-    assert run.returncode == 2
+    told = mistakes(tmp_path, IMAGE_MANAGER_API="on", CATALOGUE_URL="none:", IMAGES="off")
     for needed in ("USERS=on", "CATALOGUE_URL", "SEAL_KEYS_FILE", "IMAGES=on"):
-        assert f"IMAGE_MANAGER_API=on needs {needed}\n" in run.stderr
+        assert f"IMAGE_MANAGER_API=on needs {needed}\n" in told
+    assert "IMAGE_MANAGER_SECRET needs IMAGE_MANAGER_API=on\n" in mistakes(tmp_path, IMAGE_MANAGER_SECRET="x" * 32)
+    for secret in ("my amazing secret", "my strong Sect", "1234", "x" * 31,
+                   "a8b0ac7df167b74f3d51e8e5ea9f668d09a8b33c2373426b9043bc28e95ee857"):
+        told = mistakes(tmp_path, IMAGE_MANAGER_SECRET=secret)
+        assert "IMAGE_MANAGER_SECRET: a random one of 32 bytes or more" in told and secret not in told

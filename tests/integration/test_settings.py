@@ -41,7 +41,7 @@ OWN = {
         "NOISE_URL": "-", "BACKGROUND_URL": "-", "CLASSIFIER_URL": "http://127.0.0.1:8001/classify",
         "UPLOADER_ADDR": "-", "NOISE_ADDR": "-", "BACKGROUND_ADDR": "-", "CLASSIFIER_ADDR": "-",
         "USERS": "off", "USERS_URL": "-", "TOKEN_KEY_FILE": "data/token.keys", "ADMINS": "-", "PROXIES": "0",
-        "IMAGE_MANAGER_API": "off",
+        "IMAGE_MANAGER_API": "off", "IMAGE_MANAGER_SECRET": "-",
     },
     "classify-service": {"PORT": "8001", "MODEL": "build/models/model.json", "ALLOWED_BUCKETS": "-", "PUSH_AUDIENCE": "-",
                          "PUSH_SERVICE_ACCOUNT": "-",
