@@ -11,8 +11,8 @@ static bool is_served(const struct service *service, const char *name)
 
     for (size_t i = 0; i < service->route_count && len > 0; i++) {
         const char *path = service->routes[i].pattern;
-        if (strcmp(service->routes[i].method, ROUTER_CALL) == 0 &&
-            strncmp(path + 1, name, len) == 0 && path[1 + len] == '/')
+        if (router_is_call(&service->routes[i]) && strncmp(path + 1, name, len) == 0 &&
+            path[1 + len] == '/')
             return true;
     }
     return len == 0;

@@ -1,5 +1,5 @@
-/* gRPC over HTTP/2 (grpc/doc/PROTOCOL-HTTP2.md): a call's headers, its one message each way, its
- * status. Unary calls only. Pure; thread-safe.
+/* gRPC over HTTP/2 (grpc/doc/PROTOCOL-HTTP2.md): a call's headers, its messages' prefixes, its
+ * status; stream.h is for calls with more than one message each way. Pure; thread-safe.
  *
  * A request's message may be compressed with gzip: what it unpacks to counts as a body does.
  * Replies are not compressed. Errors become a grpc-status; to UNAVAILABLE belongs
@@ -13,6 +13,21 @@ extern const struct rpc_protocol grpc_protocol;
 
 /* The grpc-status of an error: google.rpc.Code. */
 int grpc_status_of(enum error_code code);
+
+/* What stands before a message: whether it is compressed, and its length, at most `max`.
+ * ERROR_BAD_REQUEST, ERROR_TOO_LARGE. */
+bool grpc_prefix_read(const uint8_t prefix[REPLY_PREFIX_LEN], size_t max, size_t *ret,
+                      struct error *err) NODISCARD;
+void grpc_prefix_write(size_t len, uint8_t out[REPLY_PREFIX_LEN]);
+/* The message behind that prefix, uncompressed. ERROR_TOO_LARGE: more than `max` bytes. */
+bool grpc_message_open(const struct request *req, const uint8_t prefix[REPLY_PREFIX_LEN],
+                       struct bytes message, size_t max, struct decoded_body *ret,
+                       struct error *err) NODISCARD;
+
+/* What every reply's head has. */
+void grpc_head(struct reply *reply);
+/* A handler's own trailer; `name` is static. A "grpc-status" stands in for the one of its error. */
+void grpc_add_trailer(struct reply *reply, const char *name, const char *value);
 
 /* The value of a grpc-timeout: at most 8 digits and a unit, H M S m u n; rounded up to
  * milliseconds. ERROR_BAD_REQUEST. */

@@ -271,6 +271,21 @@ enum connection_append connection_append_body(struct connection *c, const void *
     return ok ? CONNECTION_APPENDED : CONNECTION_FAILED;
 }
 
+void connection_is_read(struct connection *c)
+{
+    pthread_mutex_lock(&c->mutex);
+    c->is_read = true;
+    pthread_mutex_unlock(&c->mutex);
+}
+
+void connection_awaits(struct connection *c, bool awaited)
+{
+    pthread_mutex_lock(&c->mutex);
+    c->awaited = awaited;
+    c->last_byte_ms = clock_monotonic_ms();
+    pthread_mutex_unlock(&c->mutex);
+}
+
 void connection_refuse(struct connection *c, const struct error *err)
 {
     pthread_mutex_lock(&c->mutex);

@@ -70,6 +70,11 @@ enum connection_append connection_append_body(struct connection *c, const void *
 /* Answer with `err` on the socket itself, send FIN and discard what still comes. For a failure
  * while the body is on its way, when libmicrohttpd cannot take an answer. */
 void connection_refuse(struct connection *c, const struct error *err);
+/* A handler reads what arrives, and keeps of it in the body what it likes (rpc_stream.h): the
+ * clocks for slow bodies run while it waits for the client, and the least rate counts what it has
+ * kept. */
+void connection_is_read(struct connection *c);
+void connection_awaits(struct connection *c, bool awaited);
 /* The body is complete: *ret is a view of it, valid until connection_drop_body. False when the
  * request was refused before. */
 bool connection_begin_handling(struct connection *c, struct bytes *ret) NODISCARD;

@@ -5,6 +5,7 @@
 #include "base/metrics.h"
 #include "base/strings.h"
 #include "http/access_log.h"
+#include "http/rpc_stream.h"
 
 #include <string.h>
 #include <strings.h>
@@ -89,8 +90,7 @@ static bool is_options(const struct exchange *x)
     return strcmp(x->req.method, "OPTIONS") == 0;
 }
 
-/* Of what begins now. */
-static int64_t deadline(const struct exchange *x)
+int64_t exchange_deadline(const struct exchange *x)
 {
     int64_t own = clock_monotonic_ms() + x->admission->options->request_timeout_ms;
     int64_t cut = atomic_load(&x->admission->cut_ms);
@@ -154,10 +154,13 @@ static bool check(struct exchange *x, bool http_1_0, struct error *err)
         if (x->route == NULL)
             return false;
         x->req.route = x->route->pattern;
+        x->streams = strcmp(x->route->method, ROUTER_STREAM) == 0;
     }
-    if (!admission_begin(x->admission, &x->counted, x->route == NULL || x->route->light, err))
+    bool light = x->route == NULL || x->route->light;
+    if (!admission_begin(x->admission, &x->counted, light, err) ||
+        (light && x->streams && !admission_begin_watch(x->admission, &x->counted, err)))
         return false;
-    x->req.context.deadline_ms = deadline(x);
+    x->req.context.deadline_ms = exchange_deadline(x);
     return o->authorize == NULL || o->authorize(o->app, &x->req, err);
 }
 
@@ -242,7 +245,7 @@ static struct reply run_handler(struct exchange *x, struct bytes body)
         return cors_preflight(o->cors_origins, allow);
     }
     x->req.body = body;
-    x->req.context.deadline_ms = deadline(x);
+    x->req.context.deadline_ms = exchange_deadline(x);
     return x->call ? run_call(x) : x->route->handle(o->app, &x->req);
 }
 
@@ -256,6 +259,17 @@ bool exchange_handle(struct exchange *x, struct reply *ret)
     *ret = run_handler(x, body);
     connection_drop_body(x->connection);
     return true;
+}
+
+/* Its client's deadline is the stream's own; what the handler does with the whole body has
+ * rpc_deadline. */
+void exchange_handle_stream(struct exchange *x, struct rpc_stream *stream, struct reply *ret)
+{
+    x->req.stream = stream;
+    x->req.context.deadline_ms = x->call_deadline_ms;
+    *ret = x->route->handle(x->admission->options->app, &x->req);
+    rpc_drop(stream);
+    connection_drop_body(x->connection);
 }
 
 static void finish_error(const struct exchange *x, struct reply *reply)

@@ -27,6 +27,7 @@ struct exchange {
     bool multiplexed;        /* HTTP/2: it may be a call (rpc.h) */
     const atomic_bool *gone; /* see context.h */
     bool call;
+    bool streams;             /* a call to a ROUTER_STREAM */
     int64_t call_deadline_ms; /* the client's, or INT64_MAX */
 
     const struct route *route; /* NULL for OPTIONS, and when refused before one was found */
@@ -58,6 +59,10 @@ void exchange_refuse_on_socket(struct exchange *x, struct reply *refusal);
 void exchange_append_body(struct exchange *x, const void *data, size_t len);
 /* The body is complete: run the handler. False when the request has been answered already. */
 bool exchange_handle(struct exchange *x, struct reply *ret) NODISCARD;
+/* The same while the body arrives, for a call that `streams`; always answered. */
+void exchange_handle_stream(struct exchange *x, struct rpc_stream *stream, struct reply *ret);
+/* Of what begins now. */
+int64_t exchange_deadline(const struct exchange *x);
 /* Make `reply` what is sent: an error's body (here, where the request id is known; its details go
  * to the log) and CORS headers. */
 void exchange_finish_reply(struct exchange *x, struct reply *reply);
