@@ -215,6 +215,12 @@ build/proto/%.pb-c.c build/proto/%.pb-c.h: $(PROTO_DIR)/%.proto
 	@mkdir -p build/proto
 	protoc --proto_path=$(PROTO_DIR) --c_out=build/proto $<
 
+# for reflection, without comments
+build/proto/descriptors.pb: $(patsubst %,$(PROTO_DIR)/%.proto,$(PROTO))
+	@mkdir -p build/proto
+	protoc --proto_path=$(PROTO_DIR) --include_imports --descriptor_set_out=$@ $^
+$(BUILD)/common/grpc/reflection.o: build/proto/descriptors.pb
+
 build/proto/testing.pb-c.c build/proto/testing.pb-c.h: tests/programs/testing.proto
 	@mkdir -p build/proto
 	protoc --proto_path=$(<D) --c_out=build/proto $<

@@ -34,6 +34,7 @@ struct reply handle_transform(const struct app *app, const struct request *req);
 struct reply handle_result(const struct app *app, const struct request *req);
 struct reply handle_images(const struct app *app, const struct request *req);
 struct reply handle_grpc_preprocess(const struct app *app, const struct request *req);
+struct reply handle_grpc_upload(const struct app *app, const struct request *req);
 struct reply handle_grpc_transform(const struct app *app, const struct request *req);
 struct reply handle_catalogue_list(const struct app *app, const struct request *req);
 struct reply handle_catalogue_image(const struct app *app, const struct request *req);

@@ -23,7 +23,13 @@ const struct route preprocess_routes[] = {
     {"GET", "/timeline.png", handle_timeline, false},
     {"GET", "/timeline.svg", handle_timeline, false},
     SERVICE_CALL("/grpc.health.v1.Health/Check", handle_grpc_health),
+    {ROUTER_STREAM, "/grpc.health.v1.Health/Watch", handle_grpc_watch, true},
+    {ROUTER_STREAM, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+     handle_grpc_reflection, false},
+    {ROUTER_STREAM, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+     handle_grpc_reflection, false},
     {ROUTER_CALL, "/darkroom.v1.Images/Preprocess", handle_grpc_preprocess, false},
+    {ROUTER_STREAM, "/darkroom.v1.Images/Upload", handle_grpc_upload, false},
     {ROUTER_CALL, "/darkroom.v1.Images/Transform", handle_grpc_transform, false},
 };
 const size_t preprocess_route_count = ARRAY_SIZE(preprocess_routes);

@@ -255,8 +255,11 @@ static void wait_for_bytes(struct rpc_stream *p)
 /* What is kept is a body that is complete; it is not evicted any more. */
 static bool end_body(struct rpc_stream *p, struct error *err)
 {
-    if (p->whole || connection_begin_handling(p->x->connection, &p->kept)) {
-        p->whole = true;
+    if (p->whole)
+        return true;
+    p->whole = connection_begin_handling(p->x->connection, &p->kept);
+    if (p->whole) {
+        stage_took(&p->x->stages, STAGE_RECEIVE, clock_monotonic_s() - p->x->started_s);
         return true;
     }
     if (connection_fate(p->x->connection, err) != CONNECTION_REFUSED)
