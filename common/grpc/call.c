@@ -6,7 +6,12 @@
 #include <string.h>
 #include <strings.h>
 
-enum { PUSHBACK_MS = 1000, UNAVAILABLE = 14 };
+enum {
+    PUSHBACK_MS = 1000,
+    UNAVAILABLE = 14,
+    PACK_MIN = 1024, /* bytes: less fits into one segment anyway */
+    SAMPLE = 4096,
+};
 
 /* ---- status ---- */
 
@@ -134,10 +139,10 @@ bool grpc_prefix_read(const uint8_t prefix[REPLY_PREFIX_LEN], size_t max, size_t
            error_set(err, ERROR_TOO_LARGE, "the message is larger than %zu bytes", max);
 }
 
-void grpc_prefix_write(size_t len, uint8_t out[REPLY_PREFIX_LEN])
+void grpc_prefix_write(bool packed, size_t len, uint8_t out[REPLY_PREFIX_LEN])
 {
-    const uint8_t prefix[] = {0, (uint8_t)(len >> 24), (uint8_t)(len >> 16), (uint8_t)(len >> 8),
-                              (uint8_t)len};
+    const uint8_t prefix[] = {packed, (uint8_t)(len >> 24), (uint8_t)(len >> 16),
+                              (uint8_t)(len >> 8), (uint8_t)len};
 
     memcpy(out, prefix, sizeof(prefix));
 }
@@ -170,6 +175,57 @@ static bool open_message(const struct request *req, size_t max, struct decoded_b
 
 /* ---- replies ---- */
 
+bool grpc_accepts_gzip(const struct request *req)
+{
+    const char *value = request_header(req, "grpc-accept-encoding");
+    size_t len = 0;
+
+    for (; value != NULL && *value != '\0'; value += len + strspn(value + len, ", ")) {
+        len = strcspn(value, ", ");
+        if (len == 4 && strncmp(value, "gzip", len) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* At least a quarter is saved. */
+static bool pays(size_t packed, size_t len)
+{
+    return packed <= len - len / 4;
+}
+
+/* Whether it is worth the time, by its beginning: pictures are packed already. */
+static bool looks_packable(struct bytes message)
+{
+    size_t len = message.len < SAMPLE ? message.len : SAMPLE;
+    struct buffer packed;
+    struct error oom;
+
+    if (message.len < PACK_MIN ||
+        !body_pack(bytes_of(message.data, len), CODING_GZIP, &packed, &oom))
+        return false;
+    bool ok = pays(packed.len, len);
+    buffer_done(&packed);
+    return ok;
+}
+
+bool grpc_pack(const struct request *req, struct buffer *message)
+{
+    struct buffer packed;
+    struct error oom;
+
+    if (!grpc_accepts_gzip(req) || !looks_packable(buffer_view(message)) ||
+        !body_pack(buffer_view(message), CODING_GZIP, &packed, &oom))
+        return false;
+    if (!pays(packed.len, message->len)) {
+        buffer_done(&packed);
+        return false;
+    }
+    buffer_done(message);
+    *message = packed;
+    return true;
+}
+
 void grpc_head(struct reply *reply)
 {
     reply->status = 200;
@@ -201,13 +257,17 @@ static void close_reply(const struct request *req, struct reply *reply)
     int status = grpc_status_of(reply->error.code);
     char number[16], message[REPLY_TRAILER_VALUE_MAX];
 
-    (void)req;
     snprintf(number, sizeof(number), "%d", status);
+    if (status != 0 && reply->call != NULL)
+        reply->call->trailer_count = 0; /* of an answer that could not be sent */
     if (!has_status(reply->call))
         grpc_add_trailer(reply, "grpc-status", number);
     reply->call->has_message = status == 0 && reply->content_type != NULL;
     if (status == 0) {
-        grpc_prefix_write(reply->body.len, reply->call->prefix);
+        bool packed = grpc_pack(req, &reply->body);
+        if (packed)
+            reply_add_header(reply, "grpc-encoding", "gzip");
+        grpc_prefix_write(packed, reply->body.len, reply->call->prefix);
     } else {
         grpc_message_encode(reply_public_detail(&reply->error), message, sizeof(message));
         grpc_add_trailer(reply, "grpc-message", message);
@@ -220,9 +280,20 @@ static void close_reply(const struct request *req, struct reply *reply)
     grpc_head(reply);
 }
 
+static size_t expect(struct bytes first)
+{
+    struct error err;
+    size_t len = 0;
+
+    if (first.len < REPLY_PREFIX_LEN || !grpc_prefix_read(first.data, UINT32_MAX, &len, &err))
+        return 0;
+    return REPLY_PREFIX_LEN + len;
+}
+
 const struct rpc_protocol grpc_protocol = {
     .is_call = is_call,
     .timeout_ms = timeout_ms,
+    .expect = expect,
     .open = open_message,
     .close = close_reply,
 };

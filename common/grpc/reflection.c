@@ -101,7 +101,9 @@ static const char *behind(const char *path, struct bytes name)
     if (name.len == 0 || strncmp(path, (const char *)name.data, name.len) != 0)
         return NULL;
     path += name.len;
-    return *path == '.' ? path + 1 : *path == '\0' ? path : NULL;
+    if (*path == '\0')
+        return path;
+    return path[0] == '.' && path[1] != '\0' ? path + 1 : NULL;
 }
 
 /* Whether `path`, relative to it, names something that it describes. */

@@ -103,6 +103,16 @@ bool grpc_read_only(const struct request *req, const ProtobufCMessageDescriptor 
     return false;
 }
 
+/* The head goes out before it is known whether a message is packed. */
+static void begin(const struct request *req)
+{
+    struct reply *head = rpc_head(req->stream);
+
+    grpc_head(head);
+    if (grpc_accepts_gzip(req))
+        reply_add_header(head, "grpc-encoding", "gzip");
+}
+
 bool grpc_write(const struct request *req, const ProtobufCMessage *message, struct error *err)
 {
     struct reply one = grpc_reply(req, message);
@@ -114,8 +124,9 @@ bool grpc_write(const struct request *req, const ProtobufCMessage *message, stru
         return false;
     }
     if (!rpc_has_written(req->stream))
-        grpc_head(rpc_head(req->stream));
-    grpc_prefix_write(one.body.len, prefix);
+        begin(req);
+    bool packed = grpc_pack(req, &one.body);
+    grpc_prefix_write(packed, one.body.len, prefix);
     bool ok = rpc_write(req->stream, bytes_of(prefix, sizeof(prefix)), err) &&
               rpc_write(req->stream, buffer_view(&one.body), err);
     byte_budget_give(req->context.budget, one.charged_bytes);

@@ -216,6 +216,14 @@ void connection_set_look(struct connection *c, const struct refusal_look *look)
     pthread_mutex_unlock(&c->mutex);
 }
 
+/* Called locked. */
+static void expect(struct connection *c, size_t expected)
+{
+    size_t most = c->body.max < CONNECTION_EXPECT_MAX ? c->body.max : CONNECTION_EXPECT_MAX;
+
+    c->expected = expected < most ? expected : most;
+}
+
 void connection_begin_body(struct connection *c, const char *request_id, int64_t expected)
 {
     pthread_mutex_lock(&c->mutex);
@@ -224,9 +232,15 @@ void connection_begin_body(struct connection *c, const char *request_id, int64_t
         connection_enter(c, PHASE_BODY);
     c->last_byte_ms = c->since_ms;
     c->body.max = (size_t)c->all->max_body_bytes;
-    int64_t most =
-        c->body.max < CONNECTION_EXPECT_MAX ? (int64_t)c->body.max : (int64_t)CONNECTION_EXPECT_MAX;
-    c->expected = (size_t)(expected < most ? expected : most);
+    expect(c, (size_t)expected);
+    pthread_mutex_unlock(&c->mutex);
+}
+
+void connection_expect(struct connection *c, size_t expected)
+{
+    pthread_mutex_lock(&c->mutex);
+    if (expected > 0 && c->body.cap == 0)
+        expect(c, expected);
     pthread_mutex_unlock(&c->mutex);
 }
 

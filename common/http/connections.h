@@ -61,6 +61,8 @@ void connection_set_look(struct connection *c, const struct refusal_look *look);
  * 0; memory for it is set aside with the first byte, up to CONNECTION_EXPECT_MAX, and charged like
  * all only as bytes arrive. */
 void connection_begin_body(struct connection *c, const char *request_id, int64_t expected);
+/* The body's first bytes tell what the header did not; without effect later. */
+void connection_expect(struct connection *c, size_t expected);
 /* False once the request has been refused (by the reaper or an eviction): the answer is on the wire
  * already, discard what still comes. *err is set when this call is the one that failed
  * (ERROR_TOO_LARGE, ERROR_OVERLOADED) and the caller is to answer. */

@@ -208,6 +208,8 @@ void exchange_append_body(struct exchange *x, const void *data, size_t len)
 {
     struct error err = {0};
 
+    if (x->call && x->admission->options->rpc->expect != NULL)
+        connection_expect(x->connection, x->admission->options->rpc->expect(bytes_of(data, len)));
     /* no response can be queued while the upload goes on: answer on the socket, discard the rest */
     if (connection_append_body(x->connection, data, len, &err) == CONNECTION_FAILED)
         connection_refuse(x->connection, &err);

@@ -1,6 +1,7 @@
 """gRPC's streams: grpc.testing.TestService on our server (tests/programs/test_service.c), and those of the
 services: Upload, Watch, reflection."""
 import concurrent.futures
+import gzip
 import importlib
 import itertools
 import json
@@ -12,6 +13,7 @@ import threading
 
 import grpc
 import pytest
+from PIL import Image
 
 import h2_client as h2
 from conftest import BUILD, ROOT, SLOW, kilobytes, wait_for
@@ -177,6 +179,44 @@ def test_gzip_in_a_stream(serve, testing):
         bomb = [testing.StreamingInputCallRequest(payload={"body": bytes(33 * MIB)})]
         assert failure(lambda: method(iter(bomb), compression=grpc.Compression.Gzip,
                                       timeout=60 * SLOW))[0] == CODE.RESOURCE_EXHAUSTED
+
+
+ACCEPTS = [[], [("grpc-accept-encoding", "identity,deflate,gzip")], [("grpc-accept-encoding", "gzipped, identity")]]
+
+
+@pytest.mark.parametrize("accepts, size, packed", [(ACCEPTS[0], 60000, 0), (ACCEPTS[1], 60000, 1),
+                                                   (ACCEPTS[1], 100, 0), (ACCEPTS[2], 60000, 0)])
+def test_replies_are_packed_where_it_pays(serve, testing, accepts, size, packed):
+    server = serve()
+    with h2.Client(server) as client:
+        for number, method, request in ((1, "UnaryCall", testing.SimpleRequest(response_size=size)),
+                                        (3, "StreamingOutputCall", wanted(testing, size))):
+            client.open(number, "POST", TEST + method, ("content-type", "application/grpc"), ("te", "trailers"), *accepts,
+                        body=prefixed(request.SerializeToString()))
+            status, body = client.reply(number)
+            assert (status, grpc_status(client.of(h2.HEADERS, number)[-1][3])) == (200, 0)
+            message = body[5:]
+            assert body[0] == packed and int.from_bytes(body[1:5], "big") == len(message)
+            if packed:
+                assert len(message) < size / 50
+                message = gzip.decompress(message)
+            reply = testing.SimpleResponse.FromString(message)  # on the wire both replies look the same
+            assert reply.payload.body == bytes(size)
+    with server.channel() as open_channel:  # a client that says it takes gzip, and unpacks by itself
+        call = stream(open_channel, testing, "StreamingOutputCall", kind="unary_stream")(
+            wanted(testing, size, 3), timeout=60 * SLOW)
+        assert [len(reply.payload.body) for reply in call] == [size, 3]
+
+
+def test_pictures_are_not_packed_again(shared, messages):  # noqa: F811
+    request = messages("darkroom.v1.images").ImageRequest(
+        image=encode(Image.effect_noise((150, 150), 90).convert("RGB")), options={"fit": "none"})
+    with h2.Client(shared.preprocess) as client:
+        windows_are_known(client)
+        client.open(1, "POST", "/darkroom.v1.Images/Transform", ("content-type", "application/grpc"), ("te", "trailers"),
+                    *ACCEPTS[1], body=prefixed(request.SerializeToString()))
+        _, body = client.reply(1)
+        assert body[0] == 0 and len(body) > 1024
 
 
 def test_a_slow_reader_holds_up_its_own_handler_only(serve, testing):
