@@ -354,6 +354,8 @@ bool rpc_wait(struct rpc_stream *p, int64_t ms, struct error *err)
 
 bool rpc_keep(struct rpc_stream *p, struct bytes data, struct error *err)
 {
+    if (data.len == 0)
+        return true;
     enum connection_append how = connection_append_body(p->x->connection, data.data, data.len, err);
 
     if (how == CONNECTION_ANSWERED && connection_fate(p->x->connection, err) != CONNECTION_REFUSED)

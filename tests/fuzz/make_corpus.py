@@ -323,9 +323,15 @@ def h2():
         more = ("content-type", "application/grpc"), ("te", "trailers"), *more
         return frame(1, 4, stream, fields("POST", path, *more)) + frame(0, 1, stream, body)
 
+    def stream(number, path, *pieces, more=(), end=True):
+        head = fields("POST", path, ("content-type", "application/grpc"), ("te", "trailers"), *more)
+        data = b"".join(frame(0, 0, number, piece) for piece in pieces)
+        return frame(1, 4, number, head) + data + (frame(0, 1, number) if end else b"")
+
     settings = frame(4, 0, 0)
     message = b"\0\0\0\0\3abc"
-    packed = gzip.compress(b"abc")
+    health = b"\0\0\0\0\3\x0a\1s"
+    packed, packed_health = gzip.compress(b"abc"), gzip.compress(health[5:])
     for name, data in {
             "get": frame(1, 5, 1, fields("GET", "/light?x=%41&y")),
             "post": frame(1, 4, 1, fields("POST", "/echo")) + frame(0, 0, 1, b"ab") + frame(0, 9, 1, b"\1c\0"),
@@ -338,6 +344,16 @@ def h2():
             "call": call(1, "/s/Light", message) + call(3, "/s/Work", message),
             "packed": call(1, "/s/Light", b"\1" + struct.pack(">I", len(packed)) + packed, ("grpc-encoding", "gzip")),
             "timeout": call(1, "/s/Light", message, ("grpc-timeout", "5m")), "unknown": call(1, "/s/None", message),
+            "stream": stream(1, "/s/Bytes", b"abc", b"d", b"", b"ef" * 600) + stream(3, "/s/Watch", health),
+            "messages": stream(1, "/s/Watch", health * 3, health[:4], health[4:] + health[:6], health[6:]),
+            "cut": stream(1, "/s/Watch", health + health[:6]) + stream(3, "/s/Watch") + stream(5, "/s/Watch", b"\2"),
+            "duplex": stream(1, "/s/Watch", health, end=False) + stream(3, "/s/Bytes", b"a", end=False)
+                      + frame(0, 1, 1, health) + frame(3, 0, 3, b"\0\0\0\x08"),
+            "stream_packed": stream(1, "/s/Watch", b"\1\0\0\0" + bytes([len(packed_health)]) + packed_health,
+                                    more=[("grpc-encoding", "gzip"), ("grpc-accept-encoding", "gzip")]),
+            "stream_timeout": stream(1, "/s/Watch", health, more=[("grpc-timeout", "1m")], end=False),
+            "stream_window": frame(4, 0, 0, struct.pack(">HI", 4, 1)) + stream(1, "/s/Bytes", b"ab" * 9000)
+                             + frame(8, 0, 1, b"\0\0\x20\0"),
             "ping": frame(6, 0, 0, b"12345678") * 120, "goaway": frame(7, 0, 0, bytes(8)) + call(1, "/s/Light", message),
             "overflow": frame(1, 4, 1, fields("POST", "/echo")) + frame(8, 0, 1, b"\x7f\xff\xff\xff")}.items():
         write("h2", name, settings + data)
@@ -349,7 +365,8 @@ def messages():
     output = b"\x32\x1e\x0a\6scores\x12\x14\x0a\x0eclassification\x12\2\x10\2"
     for name, data in {"image": b"\0" + image, "pieces": b"\0" + b"\x12\0" * 5000, "classify": b"\1\x0a\3abc\x18\5",
                        "uri": b"\1\x12\7gs://b/k", "health": b"\2\x0a\1s", "infer": b"\3" + raw + output,
-                       "typed": b"\3\x2a\x0c\x2a\x0a\x32\x08\0\0\x80?\0\0\0@", "model": b"\4\x0a\1m\x12\0011"}.items():
+                       "typed": b"\3\x2a\x0c\x2a\x0a\x32\x08\0\0\x80?\0\0\0@", "model": b"\4\x0a\1m\x12\0011",
+                       "reflection": b"\5\x0a\1h\x22\x12darkroom.v1.Images"}.items():
         write("grpc", name, data)
 
 
