@@ -148,11 +148,13 @@ all)
     exit 2
     ;;
 esac
-for mark in "$reports"/*.failed; do
-    [ ! -e "$mark" ] || failures+=("$(basename "$mark" .failed)")
-done
-
 echo
+for mark in "$reports"/*.failed; do
+    [ -e "$mark" ] || continue
+    failures+=("$(basename "$mark" .failed)")
+    # again, at the end: what stands above is far away
+    grep -s -A3 '<failure' "${mark%.failed}.xml" || tail -n 5 "${mark%.failed}.log"
+done
 if [ ${#failures[@]} -gt 0 ]; then
     echo "failed: ${failures[*]}"
     [ "$failed" -gt 0 ] || failed=${#failures[@]} # e.g. a sanitizer's verdict at exit

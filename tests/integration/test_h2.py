@@ -197,6 +197,7 @@ def test_uploads_that_are_reset_are_given_back(start):
     assert_unharmed(service)
 
 
+@pytest.mark.measures_time
 def test_a_client_that_is_gone_gives_its_worker_back(start):
     """A reset ends the work within a moment, as a deadline does."""
     slow = ("POST", "/transform?median=15&width=32", IMAGE)
