@@ -120,6 +120,15 @@ bool connections_end_slow_body(struct connections *all)
     return ended;
 }
 
+bool connections_take_bytes(struct connections *all, int64_t n)
+{
+    bool taken = byte_budget_take(all->budget, n);
+
+    while (!taken && reaper_make_room_for_body(all))
+        taken = byte_budget_take(all->budget, n);
+    return taken;
+}
+
 /* ---- one of them ---- */
 
 static struct connection *make(struct connections *all, int fd)

@@ -35,6 +35,9 @@ bool connections_over_limit(struct connections *all);
 /* Somebody needs the place of a request in flight: end the slowest body (503), if there is one that
  * has averaged less than 16 KiB/s for 5 s. Such a body may stay only while there is room. */
 bool connections_end_slow_body(struct connections *all);
+/* Take that many bytes, at most CONNECTION_CHARGE_STEP, from the budget, if need be at the cost of
+ * the slowest body. False: there is none. */
+bool connections_take_bytes(struct connections *all, int64_t n) NODISCARD;
 /* From now on requests still sending their body are ended with 503 at the deadline. */
 void connections_cut_bodies(struct connections *all, int64_t deadline_ms);
 

@@ -146,19 +146,21 @@ void rpc_look(struct rpc_stream *p)
 
 void rpc_put(struct rpc_stream *p, struct bytes data)
 {
+    struct connections *all = p->x->admission->connections;
+    int64_t charge = (int64_t)data.len;
     struct error oom;
 
+    /* first, as it may end this very stream */
+    bool charged = connections_take_bytes(all, charge);
     pthread_mutex_lock(&p->mutex);
-    if (p->failed.code == ERROR_NONE && !p->dropped) {
-        bool room = byte_budget_take(budget_of(p), (int64_t)data.len);
-        bool ok = room && queue_put(&p->in, data, &oom);
-        if (room && !ok)
-            byte_budget_give(budget_of(p), (int64_t)data.len);
-        if (!ok)
-            fail(p, ERROR_OVERLOADED, "too many bytes are being received at once");
-    }
+    bool wanted = p->failed.code == ERROR_NONE && !p->dropped;
+    bool ok = charged && wanted && queue_put(&p->in, data, &oom);
+    if (wanted && !ok)
+        fail(p, ERROR_OVERLOADED, "too many bytes are being received at once");
     pthread_cond_signal(&p->changed);
     pthread_mutex_unlock(&p->mutex);
+    if (charged && !ok)
+        byte_budget_give(budget_of(p), charge);
 }
 
 void rpc_put_end(struct rpc_stream *p)
