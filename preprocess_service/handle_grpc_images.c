@@ -50,10 +50,10 @@ static struct reply reply_object(const struct request *req, struct preprocessed 
 
     out.gcs_path = object->uri;
     out.message_id = object->message_id;
-    out.id = object->id;
+    out.id = object->name.id;
     out.width = object->width;
     out.height = object->height;
-    out.format = grpc_text(image_format_name(object->format));
+    out.format = grpc_text(image_format_name(object->name.format));
     out.bytes = (int64_t)object->bytes;
     return grpc_reply(req, &out.base);
 }
@@ -65,7 +65,7 @@ struct reply handle_grpc_preprocess(const struct app *app, const struct request 
     struct error err = {0};
 
     if (!read_upload(req, &in, &err) ||
-        !preprocess(app, &req->context, in.file, &in.options, &object, &err))
+        !preprocess(app, &req->context, in.file, &in.options, false, &object, &err))
         return reply_error(&err);
     return reply_object(req, &object);
 }
@@ -106,7 +106,7 @@ struct reply handle_grpc_upload(const struct app *app, const struct request *req
         return reply_error(&err);
     }
     context.deadline_ms = rpc_deadline(req->stream);
-    if (!preprocess(app, &context, file, &options, &object, &err))
+    if (!preprocess(app, &context, file, &options, false, &object, &err))
         return reply_error(&err);
     return reply_object(req, &object);
 }

@@ -10,19 +10,15 @@ static bool not_found(struct error *err)
 }
 
 /* Find the object; an id alone may have any of the formats. */
-static bool find_object(const struct app *app, const struct request *req, struct object_name *name,
-                        char *key, struct store_info *info, struct error *err)
+static bool find_object(const struct app *app, const struct request *req,
+                        const struct object_name *asked, struct object_name *name, char *key,
+                        struct store_info *info, struct error *err)
 {
-    for (size_t i = 0; i < OBJECT_FORMATS; i++) {
-        if (name->format != IMAGE_UNKNOWN && name->format != object_formats[i])
-            continue;
-        if (!object_key(store_prefix(app->service.store), name->id, object_formats[i], key,
-                        STORE_KEY_MAX + 1, err))
+    for (size_t i = 0; object_name_candidate(asked, i, name); i++) {
+        if (!object_key(store_prefix(app->service.store), name, key, STORE_KEY_MAX + 1, err))
             return false;
-        if (store_head(app->service.store, key, req->context.deadline_ms, info, err)) {
-            name->format = object_formats[i];
+        if (store_head(app->service.store, key, req->context.deadline_ms, info, err))
             return true;
-        }
         if (err->code != ERROR_NOT_FOUND)
             return false;
     }
@@ -98,14 +94,14 @@ struct reply handle_images(const struct app *app, const struct request *req)
 {
     char key[STORE_KEY_MAX + 1];
     struct store_info info = {0};
-    struct object_name name;
+    struct object_name asked, name;
     struct error err = {0};
 
-    if (!app->service.settings.images || !object_name_parse(req->argument, &name)) {
+    if (!app->service.settings.images || !object_name_parse(req->argument, &asked)) {
         not_found(&err);
         return reply_error(&err);
     }
-    if (!find_object(app, req, &name, key, &info, &err))
+    if (!find_object(app, req, &asked, &name, key, &info, &err))
         return reply_error(&err);
     bool unchanged = request_has_etag(req, name.id);
     struct reply reply = unchanged ? reply_empty(304) : reply_object(app, req, key, &info, &name);

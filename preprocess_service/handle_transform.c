@@ -31,7 +31,7 @@ struct reply handle_transform(const struct app *app, const struct request *req)
     struct error err = {0};
     struct bytes file;
 
-    if (!image_upload_read(req, &file, &options, &err) ||
+    if (!image_upload_read(req, &file, &options, NULL, &err) ||
         !transform_image(app, &req->context, file, &options, &image, &err))
         return reply_error(&err);
     return reply_image(req, &image, options.format);

@@ -2,19 +2,32 @@
 
 #include "http/upload.h"
 
-static bool set_option(void *options, const char *name, const char *value, struct error *err)
+#include <string.h>
+
+struct options {
+    struct image_options *image;
+    bool *seal;
+};
+
+static bool set_option(void *ctx, const char *name, const char *value, struct error *err)
 {
-    return image_options_set(options, name, value, err);
+    const struct options *options = ctx;
+
+    if (options->seal == NULL || strcmp(name, "seal") != 0)
+        return image_options_set(options->image, name, value, err);
+    *options->seal = strcmp(value, "1") == 0;
+    return *options->seal || strcmp(value, "0") == 0 ||
+           error_set(err, ERROR_BAD_REQUEST, "seal must be 0 or 1");
 }
 
 bool image_upload_read(const struct request *req, struct bytes *file, struct image_options *options,
-                       struct error *err)
+                       bool *seal, struct error *err)
 {
+    struct options all = {.image = options, .seal = seal};
     struct upload upload;
 
     *options = image_options_default();
-    if (!upload_read(req, &upload, err) ||
-        !upload_options(req, &upload, set_option, options, err) ||
+    if (!upload_read(req, &upload, err) || !upload_options(req, &upload, set_option, &all, err) ||
         !image_options_check(options, err))
         return false;
     *file = upload.file;

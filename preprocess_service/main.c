@@ -2,13 +2,13 @@
 #include "background.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "catalogue_command.h"
 #include "events/outbox/push.h"
 #include "objects/object_name.h"
 #include "outbox_command.h"
 #include "pipeline/pipeline.h"
 #include "reconcile.h"
 #include "retention.h"
+#include "store_command.h"
 
 #include <string.h>
 
@@ -33,10 +33,14 @@ static double tasks(void *pipeline)
 static void delivered(void *ctx, const struct outbox_row *row)
 {
     struct app *app = ctx;
+    struct store *store = app->service.store;
+    char key[STORE_KEY_MAX + 1];
+    struct object_name name;
+    struct error ignored = {0}; /* an older STORAGE_URL's */
 
-    for (size_t i = 0; i < OBJECT_FORMATS && app->catalogue != NULL; i++)
-        if (strcmp(image_format_content_type(object_formats[i]), row->content_type) == 0)
-            catalogue_result_stored(app->catalogue, row->id, object_formats[i]);
+    if (app->catalogue != NULL && store_key_of_uri(store, row->gcs_path, key, &ignored) &&
+        object_name_parse(key + strlen(store_prefix(store)), &name))
+        catalogue_result_stored(app->catalogue, &name);
 }
 
 static bool open_catalogue(struct app *app, struct error *err)
@@ -200,8 +204,8 @@ int main(int argc, char **argv)
 
     if (argc > 1 && strcmp(argv[1], "--outbox") == 0)
         return outbox_command(argc, argv);
-    if (argc > 1 && strcmp(argv[1], "--catalogue") == 0)
-        return catalogue_command(argc, argv);
+    if (is_store_command(argc, argv))
+        return store_command(argc, argv);
     if (service_begin(&app.service, argc, argv, &status)) {
         images = image_start(&err);
         status = images && app_open(&app, &err) ? service_serve(&app.service, preprocess_routes,

@@ -1,8 +1,9 @@
 #include "preprocess.h"
 
 #include "base/clock.h"
-#include "objects/object_name.h"
 #include "transform.h"
+
+#include <string.h>
 
 static bool store_image(const struct app *app, const struct context *ctx,
                         const struct preprocessed *object, struct bytes data, bool *existed,
@@ -13,7 +14,7 @@ static bool store_image(const struct app *app, const struct context *ctx,
                         &(struct store_put){
                             .key = object->key,
                             .data = data,
-                            .content_type = image_format_content_type(object->format),
+                            .content_type = image_format_content_type(object->name.format),
                             .if_absent = true,
                             .deadline_ms = ctx->deadline_ms,
                         },
@@ -28,9 +29,8 @@ static bool announce(const struct app *app, const struct context *ctx, struct pr
                      struct error *err)
 {
     const struct catalogue_upload upload = {
-        .id = object->id,
+        .name = object->name,
         .owner = ctx->who,
-        .format = object->format,
         .width = object->width,
         .height = object->height,
         .bytes = object->bytes,
@@ -40,8 +40,8 @@ static bool announce(const struct app *app, const struct context *ctx, struct pr
     int64_t record_seq = 0;
     const struct event event = {
         .gcs_path = object->uri,
-        .id = object->id,
-        .content_type = image_format_content_type(object->format),
+        .id = object->name.id,
+        .content_type = image_format_content_type(object->name.format),
         .traceparent = ctx->traceparent,
         .record = record,
         .record_seq = &record_seq,
@@ -71,16 +71,27 @@ static bool store_again(const struct app *app, const struct context *ctx,
     return false;
 }
 
+static bool decide_seal(const struct app *app, bool asked, bool *ret, struct error *err)
+{
+    const struct settings *s = &app->service.settings;
+
+    *ret = asked || strcmp(s->seal, "always") == 0;
+    return !*ret || *s->seal_keys_file != '\0' ||
+           error_set(err, ERROR_BAD_REQUEST, "seal: this service has no SEAL_KEYS_FILE");
+}
+
 bool preprocess(const struct app *app, const struct context *ctx, struct bytes file,
-                const struct image_options *options, struct preprocessed *ret, struct error *err)
+                const struct image_options *options, bool seal, struct preprocessed *ret,
+                struct error *err)
 {
     CLEANUP(image_result_done) struct image_result image = {0};
     struct store *store = app->service.store;
     bool existed = false;
 
-    *ret = (struct preprocessed){.format = options->format};
-    if (!content_id(options, file, ret->id, err) ||
-        !object_key(store_prefix(store), ret->id, ret->format, ret->key, sizeof(ret->key), err) ||
+    *ret = (struct preprocessed){.name.format = options->format};
+    if (!decide_seal(app, seal, &ret->name.sealed, err) ||
+        !content_id(options, ret->name.sealed ? ctx->who : NULL, file, ret->name.id, err) ||
+        !object_key(store_prefix(store), &ret->name, ret->key, sizeof(ret->key), err) ||
         !store_uri(store, ret->key, ret->uri, err) ||
         !transform_image(app, ctx, file, options, &image, err))
         return false;

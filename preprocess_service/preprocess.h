@@ -4,20 +4,22 @@
 
 #include "app.h"
 #include "base/context.h"
-#include "base/strings.h"
+#include "objects/object_name.h"
 
 struct preprocessed {
-    char id[SHA256_HEX_LEN + 1];
+    struct object_name name;
     char key[STORE_KEY_MAX + 1];
     char uri[STORE_URI_MAX];
     char message_id[MESSAGE_ID_MAX]; /* of the event */
     int width, height;
-    enum image_format format;
     size_t bytes;
 };
 
-/* On true the object and its event are durable. On false nothing is promised, and the same call may
+/* `seal`: the object is encrypted, and one of the caller's own (common/store/sealed);
+ * ERROR_BAD_REQUEST without SEAL_KEYS_FILE. SEAL=always seals all.
+ *
+ * On true the object and its event are durable. On false nothing is promised, and the same call may
  * be repeated. Errors of image_transform, worker_pool_run, store_put and the publisher. */
 bool preprocess(const struct app *app, const struct context *ctx, struct bytes file,
-                const struct image_options *options, struct preprocessed *ret,
+                const struct image_options *options, bool seal, struct preprocessed *ret,
                 struct error *err) NODISCARD;

@@ -11,7 +11,8 @@ SOURCES = sorted(path for top in ("common", "preprocess_service", "classify_serv
 FLOORS = [
     {"base"},
     {"http", "client", "image", "sandbox", "db"},
-    {"grpc", "auth", "store", "events", "objects", "model"},
+    {"grpc", "auth", "store", "events", "model"},
+    {"objects"},
     {"workers", "catalogue"},
     {"app"},
 ]

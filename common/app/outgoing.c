@@ -64,6 +64,7 @@ struct store_options storage_options(const struct settings *s)
 
     return (struct store_options){
         .url = s->storage_url,
+        .seal_keys_file = s->seal_keys_file,
         .s3 =
             {
                 .endpoint = s->s3_endpoint,
@@ -91,7 +92,7 @@ struct store *storage_open(const struct settings *s, const struct outgoing *outg
         ret->gcs.bearer = NULL;
     }
     struct store *store = store_open(ret, err);
-    if (store == NULL)
+    if (store == NULL && !string_starts_with(err->message, "SEAL_KEYS_FILE"))
         error_wrap(err, "STORAGE_URL");
     return store;
 }

@@ -69,6 +69,10 @@ static const struct setting table[] = {
            "file:///dir, file:dir, s3://bucket[/prefix] or gs://bucket[/prefix] (default "
            "file:data/objects)"),
     STRING("BUCKET", BOTH, NULL, bucket, "BUCKET=name is STORAGE_URL=gs://name"),
+    STRING("SEAL_KEYS_FILE", BOTH, NULL, seal_keys_file,
+           "keys of sealed objects: 32 bytes in base64 a line, the newest last"),
+    CHOICE("SEAL", PREP, "asked", "asked|always", seal,
+           "which uploads are encrypted in the store: those with seal=1, or all"),
     INT("RETENTION_DAYS", PREP, "0", 0, 36500, retention_days,
         "age at which objects, results and tasks in a file store are deleted (0: never)"),
     STRING("ALLOWED_BUCKETS", CLASS, NULL, allowed_buckets,

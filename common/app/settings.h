@@ -36,6 +36,8 @@ struct settings {
     char *results_base_url;
 
     char *storage_url; /* never empty after settings_load */
+    char *seal_keys_file;
+    char *seal;
     char *bucket;
     int64_t retention_days; /* 0: for ever */
     char *allowed_buckets;

@@ -244,6 +244,13 @@ static void check_catalogue(struct settings *s, struct buffer *mistakes)
         snprintf(s->catalogue_url, strlen(s->catalogue_url) + 1, "none:");
 }
 
+static void check_seal(const struct settings *s, struct buffer *mistakes)
+{
+    if (strcmp(text(s->seal), "always") == 0 && s->seal_keys_file != NULL &&
+        *s->seal_keys_file == '\0')
+        config_mistake(mistakes, "SEAL=always needs SEAL_KEYS_FILE");
+}
+
 static void check_stages(const struct settings *s, struct buffer *mistakes)
 {
     const struct {
@@ -367,6 +374,7 @@ bool settings_load(enum service_kind service, struct settings *ret, struct buffe
     check_stages(ret, mistakes);
     check_pubsub(ret, mistakes);
     check_catalogue(ret, mistakes);
+    check_seal(ret, mistakes);
     check_ephemeral(ret, mistakes);
     check_auth(ret, mistakes);
     cut_slashes(ret->results_base_url);

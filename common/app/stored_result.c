@@ -44,16 +44,14 @@ struct reply reply_stored_result(struct store *store, const struct context *ctx,
 struct reply reply_stored_result_of(struct store *store, const struct context *ctx,
                                     const char *name)
 {
-    struct object_name object;
+    struct object_name asked, object;
     char key[STORE_KEY_MAX + 1];
     struct error err = {0};
 
-    if (!object_name_parse(name, &object))
+    if (!object_name_parse(name, &asked))
         return not_found();
-    for (size_t i = 0; i < OBJECT_FORMATS; i++) {
-        if (object.format != IMAGE_UNKNOWN && object.format != object_formats[i])
-            continue;
-        if (!object_key(store_prefix(store), object.id, object_formats[i], key, sizeof(key), &err))
+    for (size_t i = 0; object_name_candidate(&asked, i, &object); i++) {
+        if (!object_key(store_prefix(store), &object, key, sizeof(key), &err))
             return reply_error(&err);
         struct reply reply = reply_stored_result(store, ctx, key);
         if (reply.status != 404)

@@ -12,11 +12,11 @@
 
 enum { SESSIONS = 8 };
 
-bool catalogue_keys(const struct catalogue *c, const char *id, enum image_format format,
+bool catalogue_keys(const struct catalogue *c, const struct object_name *name,
                     char object[STORE_KEY_MAX + 1], char result[STORE_KEY_MAX + 1],
                     struct error *err)
 {
-    return object_key(store_prefix(c->store), id, format, object, STORE_KEY_MAX + 1, err) &&
+    return object_key(store_prefix(c->store), name, object, STORE_KEY_MAX + 1, err) &&
            result_key(object, result, STORE_KEY_MAX + 1, err);
 }
 
@@ -27,13 +27,13 @@ bool catalogue_insert(struct db_session *s, const struct catalogue_upload *uploa
 {
     /* Nothing changes in a row that is there: it is only counted, unless it is being deleted. */
     return db_run(s,
-                  "INSERT INTO image (seq, id, owner, format, width, height, bytes, label_due_ms)"
-                  " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id, owner)"
+                  "INSERT INTO image (seq, id, owner, format, width, height, bytes, label_due_ms,"
+                  " sealed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id, owner)"
                   " DO UPDATE SET format = excluded.format WHERE image.deleted_ms = 0",
-                  DB_ARGS(db_int(seq), db_text(upload->id), db_text(upload->owner),
-                          db_text(image_format_name(upload->format)), db_int(upload->width),
+                  DB_ARGS(db_int(seq), db_text(upload->name.id), db_text(upload->owner),
+                          db_text(image_format_name(upload->name.format)), db_int(upload->width),
                           db_int(upload->height), db_int((int64_t)upload->bytes),
-                          db_int(label_due_ms)),
+                          db_int(label_due_ms), db_int(upload->name.sealed)),
                   changed, err);
 }
 
@@ -82,10 +82,10 @@ char *catalogue_record(const struct catalogue *c, const struct catalogue_upload 
 {
     if (c->outbox == NULL)
         return NULL;
-    json_t *json =
-        json_pack("{s:s, s:s, s:s, s:i, s:i, s:I}", "id", upload->id, "owner", upload->owner,
-                  "format", image_format_name(upload->format), "width", upload->width, "height",
-                  upload->height, "bytes", (json_int_t)upload->bytes);
+    json_t *json = json_pack("{s:s, s:s, s:s, s:i, s:i, s:I, s:b}", "id", upload->name.id, "owner",
+                             upload->owner, "format", image_format_name(upload->name.format),
+                             "width", upload->width, "height", upload->height, "bytes",
+                             (json_int_t)upload->bytes, "sealed", upload->name.sealed);
     char *text = json_dumps(json, JSON_COMPACT);
 
     json_decref(json);
@@ -102,21 +102,33 @@ enum image_format catalogue_format(const char *name)
     return IMAGE_UNKNOWN;
 }
 
+struct object_name catalogue_name(const struct db_rows *rows, int id, int format, int sealed)
+{
+    struct object_name ret = {.format = catalogue_format(db_column_text(rows, format)),
+                              .sealed = db_column_int(rows, sealed) != 0};
+
+    snprintf(ret.id, sizeof(ret.id), "%s", db_column_text(rows, id));
+    return ret;
+}
+
 /* A record that cannot be read is forgotten: what it was of is in the store. */
 static bool replay(void *ctx, int64_t seq, const char *record, struct error *err)
 {
     struct catalogue *c = ctx;
     struct catalogue_upload upload = {0};
-    const char *format = "";
+    const char *id = "", *format = "";
+    int sealed = false; /* jansson writes an int; older records have none */
     json_int_t bytes = 0;
     struct error why = {0};
     json_t *json = json_read(bytes_from_str(record), 0, &why);
     bool ok = true;
 
-    if (json_unpack(json, "{s:s, s:s, s:s, s:i, s:i, s:I}", "id", &upload.id, "owner",
-                    &upload.owner, "format", &format, "width", &upload.width, "height",
-                    &upload.height, "bytes", &bytes) == 0) {
-        upload.format = catalogue_format(format);
+    if (json_unpack(json, "{s:s, s:s, s:s, s:i, s:i, s:I, s?:b}", "id", &id, "owner", &upload.owner,
+                    "format", &format, "width", &upload.width, "height", &upload.height, "bytes",
+                    &bytes, "sealed", &sealed) == 0) {
+        snprintf(upload.name.id, sizeof(upload.name.id), "%s", id);
+        upload.name.format = catalogue_format(format);
+        upload.name.sealed = sealed != 0;
         upload.bytes = (uint64_t)bytes;
         struct add a = {.catalogue = c, .upload = &upload};
         ok = db_write(c->db, add, &a, clock_monotonic_ms() + CATALOGUE_CALL_MS, err);

@@ -9,7 +9,7 @@
 
 #include "base/json.h"
 #include "events/outbox/outbox.h"
-#include "image/image.h"
+#include "objects/object_name.h"
 #include "store/store.h"
 
 struct catalogue;
@@ -36,9 +36,8 @@ struct catalogue *catalogue_open(const struct catalogue_options *options,
 void catalogue_close(struct catalogue *catalogue);
 
 struct catalogue_upload {
-    const char *id;    /* content id */
+    struct object_name name;
     const char *owner; /* or "" */
-    enum image_format format;
     int width, height;
     uint64_t bytes;
 };
@@ -84,11 +83,11 @@ bool catalogue_forget(struct catalogue *catalogue, const char *id, int64_t deadl
                       struct error *err) NODISCARD;
 
 /* Read the stored result of an image, if there is one, into its rows. */
-bool catalogue_learn(struct catalogue *catalogue, const char *id, enum image_format format,
+bool catalogue_learn(struct catalogue *catalogue, const struct object_name *name,
                      int64_t deadline_ms, struct error *err) NODISCARD;
 
 /* A result was stored: its labels are read at once, by the catalogue's own thread. */
-void catalogue_result_stored(struct catalogue *catalogue, const char *id, enum image_format format);
+void catalogue_result_stored(struct catalogue *catalogue, const struct object_name *name);
 
 /* One more view; written with others within a second. */
 void catalogue_viewed(struct catalogue *catalogue, const char *id);

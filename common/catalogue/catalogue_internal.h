@@ -4,7 +4,7 @@
 #include "base/json.h"
 #include "db/db.h"
 #include "events/outbox/outbox.h"
-#include "image/image.h"
+#include "objects/object_name.h"
 #include "store/store.h"
 
 #include <pthread.h>
@@ -24,11 +24,6 @@ struct catalogue_view {
     char id[SHA256_HEX_LEN + 1];
 };
 
-struct catalogue_stored {
-    char id[SHA256_HEX_LEN + 1];
-    enum image_format format;
-};
-
 struct catalogue {
     char *url;
     struct store *store;
@@ -45,7 +40,7 @@ struct catalogue {
     size_t record_count, record_room;
     struct catalogue_view *views;
     size_t view_count, view_room;
-    struct catalogue_stored *stored; /* results to be read */
+    struct object_name *stored; /* whose results are to be read */
     size_t stored_count, stored_room;
     pthread_t filler; /* fills a new catalogue from the store */
 };
@@ -55,12 +50,14 @@ extern const struct db_migration catalogue_migrations[];
 extern const size_t catalogue_migration_count;
 
 /* ---- catalogue.c */
-/* Of the column `format`; IMAGE_UNKNOWN: no such format. */
+/* Of the columns id, format and sealed. */
+struct object_name catalogue_name(const struct db_rows *rows, int id, int format, int sealed);
+/* IMAGE_UNKNOWN: no such format. */
 enum image_format catalogue_format(const char *name);
 bool catalogue_insert(struct db_session *s, const struct catalogue_upload *upload, int64_t seq,
                       int64_t label_due_ms, int64_t *changed, struct error *err) NODISCARD;
 /* The key of an image's object, and of its result. */
-bool catalogue_keys(const struct catalogue *c, const char *id, enum image_format format,
+bool catalogue_keys(const struct catalogue *c, const struct object_name *name,
                     char object[STORE_KEY_MAX + 1], char result[STORE_KEY_MAX + 1],
                     struct error *err) NODISCARD;
 

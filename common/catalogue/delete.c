@@ -17,7 +17,7 @@ struct marked {
     const char *id, *owner; /* in */
     int64_t now_ms;
     bool found, shared; /* out; shared: another owner has it, too */
-    enum image_format format;
+    struct object_name name;
 };
 
 static bool mark(void *ctx, struct db_session *s, struct error *err)
@@ -27,14 +27,14 @@ static bool mark(void *ctx, struct db_session *s, struct error *err)
     enum db_step step;
 
     m->found = m->shared = false;
-    if (!db_query(s, "SELECT owner, format FROM image WHERE id = ?1", DB_ARGS(db_text(m->id)),
-                  &rows, err))
+    if (!db_query(s, "SELECT owner, id, format, sealed FROM image WHERE id = ?1",
+                  DB_ARGS(db_text(m->id)), &rows, err))
         return false;
     while ((step = db_step(&rows, err)) == DB_ROW) {
         bool own = strcmp(db_column_text(&rows, 0), m->owner) == 0;
         m->found |= own;
         m->shared |= !own;
-        m->format = catalogue_format(db_column_text(&rows, 1));
+        m->name = catalogue_name(&rows, 1, 2, 3);
     }
     return step == DB_DONE &&
            db_run(s, "UPDATE image SET deleted_ms = ?3 WHERE id = ?1 AND owner = ?2",
@@ -89,7 +89,7 @@ static bool delete_objects(struct catalogue *c, const struct marked *m, int64_t 
 {
     char object[STORE_KEY_MAX + 1], result[STORE_KEY_MAX + 1];
 
-    return catalogue_keys(c, m->id, m->format, object, result, err) &&
+    return catalogue_keys(c, &m->name, object, result, err) &&
            store_delete(c->store, object, deadline_ms, err) &&
            store_delete(c->store, result, deadline_ms, err);
 }

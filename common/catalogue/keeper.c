@@ -110,18 +110,15 @@ bool catalogue_flush(struct catalogue *c, struct error *err)
 /* ---- results ---- */
 
 /* Beyond the maximum they are found by looking. */
-void catalogue_result_stored(struct catalogue *c, const char *id, enum image_format format)
+void catalogue_result_stored(struct catalogue *c, const struct object_name *name)
 {
     pthread_mutex_lock(&c->lock);
     if (c->stored_count == c->stored_room && c->stored_room < STORED_MAX) {
         c->stored_room = c->stored_room > 0 ? 2 * c->stored_room : 64;
         c->stored = xreallocarray(c->stored, c->stored_room, sizeof(*c->stored));
     }
-    if (c->stored_count < c->stored_room) {
-        struct catalogue_stored *stored = &c->stored[c->stored_count++];
-        snprintf(stored->id, sizeof(stored->id), "%s", id);
-        stored->format = format;
-    }
+    if (c->stored_count < c->stored_room)
+        c->stored[c->stored_count++] = *name;
     pthread_cond_broadcast(&c->wake);
     pthread_mutex_unlock(&c->lock);
 }
@@ -130,14 +127,13 @@ void catalogue_result_stored(struct catalogue *c, const char *id, enum image_for
 static bool learn_stored(struct catalogue *c, struct error *err)
 {
     pthread_mutex_lock(&c->lock);
-    struct catalogue_stored *stored = TAKE_PTR(c->stored);
+    struct object_name *stored = TAKE_PTR(c->stored);
     size_t count = c->stored_count;
     c->stored_count = c->stored_room = 0;
     pthread_mutex_unlock(&c->lock);
     bool ok = true;
     for (size_t i = 0; i < count && ok; i++)
-        ok = catalogue_learn(c, stored[i].id, stored[i].format,
-                             clock_monotonic_ms() + CATALOGUE_CALL_MS, err) ||
+        ok = catalogue_learn(c, &stored[i], clock_monotonic_ms() + CATALOGUE_CALL_MS, err) ||
              err->code == ERROR_NOT_FOUND;
     free(stored);
     return ok;

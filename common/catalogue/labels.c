@@ -96,18 +96,18 @@ static bool read_result(struct catalogue *c, const char *key, int64_t deadline_m
     return *ret != NULL;
 }
 
-bool catalogue_learn(struct catalogue *c, const char *id, enum image_format format,
-                     int64_t deadline_ms, struct error *err)
+bool catalogue_learn(struct catalogue *c, const struct object_name *name, int64_t deadline_ms,
+                     struct error *err)
 {
     char object[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1];
     json_t *result = NULL;
 
-    if (!catalogue_keys(c, id, format, object, key, err) ||
+    if (!catalogue_keys(c, name, object, key, err) ||
         !read_result(c, key, deadline_ms, &result, err))
         return false;
     const char *label = json_string_value(json_object_get(result, "label"));
     struct labels l = {
-        .id = id,
+        .id = name->id,
         .label = label != NULL ? label : "", /* rejected */
         .confidence = json_number_value(json_object_get(result, "confidence")),
         .labels = labels_text(result),
@@ -123,8 +123,7 @@ bool catalogue_learn(struct catalogue *c, const char *id, enum image_format form
 struct due {
     int64_t now_ms;
     struct {
-        char id[SHA256_HEX_LEN + 1];
-        enum image_format format;
+        struct object_name name;
         int64_t age_ms;
     } rows[BATCH];
     size_t count;
@@ -138,14 +137,13 @@ static bool find_due(void *ctx, struct db_session *s, struct error *err)
 
     d->count = 0;
     if (!db_query(s,
-                  "SELECT id, format, seq FROM image WHERE label_due_ms <= ?1"
+                  "SELECT id, format, sealed, seq FROM image WHERE label_due_ms <= ?1"
                   " ORDER BY label_due_ms LIMIT 64",
                   DB_ARGS(db_int(d->now_ms)), &rows, err))
         return false;
     while (d->count < BATCH && (step = db_step(&rows, err)) == DB_ROW) {
-        snprintf(d->rows[d->count].id, sizeof(d->rows[0].id), "%s", db_column_text(&rows, 0));
-        d->rows[d->count].age_ms = d->now_ms - db_column_int(&rows, 2) / 1000;
-        d->rows[d->count].format = catalogue_format(db_column_text(&rows, 1));
+        d->rows[d->count].name = catalogue_name(&rows, 0, 1, 2);
+        d->rows[d->count].age_ms = d->now_ms - db_column_int(&rows, 3) / 1000;
         d->count++;
     }
     return step != DB_FAILED;
@@ -184,20 +182,20 @@ static bool postpone(void *ctx, struct db_session *s, struct error *err)
 
 /* Not there yet. An object that is not there either leaves no row: it was deleted by others, or a
  * killed process deleted it and no more. */
-static bool look_later(struct catalogue *c, const char *id, enum image_format format,
-                       int64_t age_ms, struct error *err)
+static bool look_later(struct catalogue *c, const struct object_name *name, int64_t age_ms,
+                       struct error *err)
 {
     char object[STORE_KEY_MAX + 1], result[STORE_KEY_MAX + 1];
     int64_t deadline_ms = clock_monotonic_ms() + CATALOGUE_CALL_MS;
     int64_t wait_ms = age_ms < LOOK_CLOSELY_MS ? CATALOGUE_LOOK_MS : age_ms / AGE_SHARE;
-    struct postpone p = {.id = id, .due_ms = db_int(clock_wall_ms() + wait_ms)};
+    struct postpone p = {.id = name->id, .due_ms = db_int(clock_wall_ms() + wait_ms)};
     struct error why = {0};
 
-    if (!catalogue_keys(c, id, format, object, result, err))
+    if (!catalogue_keys(c, name, object, result, err))
         return false;
     if (!store_head(c->store, object, deadline_ms, NULL, &why)) {
         if (why.code == ERROR_NOT_FOUND)
-            return catalogue_forget(c, id, deadline_ms, err);
+            return catalogue_forget(c, name->id, deadline_ms, err);
         *err = why;
         return false;
     }
@@ -216,13 +214,13 @@ bool catalogue_look_for_results(struct catalogue *c, bool *more, struct error *e
         return false;
     for (size_t i = 0; i < due.count; i++) {
         struct error why = {0};
-        if (catalogue_learn(c, due.rows[i].id, due.rows[i].format, deadline_ms, &why))
+        if (catalogue_learn(c, &due.rows[i].name, deadline_ms, &why))
             continue;
         if (error_is_passing(why.code)) {
             *err = why;
             return false;
         }
-        if (!look_later(c, due.rows[i].id, due.rows[i].format, due.rows[i].age_ms, err))
+        if (!look_later(c, &due.rows[i].name, due.rows[i].age_ms, err))
             return false;
     }
     *more = due.count == BATCH;

@@ -26,12 +26,12 @@ enum column {
     VIEWS
 };
 
-static json_t *uri_of(const struct catalogue *c, const char *id, enum image_format format)
+static json_t *uri_of(const struct catalogue *c, const struct object_name *name)
 {
     char key[STORE_KEY_MAX + 1], uri[STORE_URI_MAX];
     struct error ignored = {0};
 
-    return object_key(store_prefix(c->store), id, format, key, sizeof(key), &ignored) &&
+    return object_key(store_prefix(c->store), name, key, sizeof(key), &ignored) &&
                    store_uri(c->store, key, uri, &ignored)
                ? json_string(uri)
                : json_null();
@@ -40,22 +40,21 @@ static json_t *uri_of(const struct catalogue *c, const char *id, enum image_form
 static json_t *image_json(const struct catalogue *c, const struct db_rows *rows)
 {
     char created[CLOCK_RFC3339_LEN];
-    const char *id = db_column_text(rows, ID), *format = db_column_text(rows, FORMAT);
+    const struct object_name name = catalogue_name(rows, ID, FORMAT, SEALED);
     const char *owner = db_column_text(rows, OWNER), *label = db_column_text(rows, LABEL);
     bool labelled = *label != '\0';
 
     clock_rfc3339(db_column_int(rows, SEQ) / 1000, created);
     return json_pack(
-        "{s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:I, s:s, s:I, s:I, s:b, s:s}", "id", id,
-        "gcs_path", uri_of(c, id, catalogue_format(format)), "owner",
-        *owner != '\0' ? json_string(owner) : json_null(), "label",
-        labelled ? json_string(label) : json_null(), "confidence",
+        "{s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:I, s:s, s:I, s:I, s:b, s:s}", "id", name.id,
+        "gcs_path", uri_of(c, &name), "owner", *owner != '\0' ? json_string(owner) : json_null(),
+        "label", labelled ? json_string(label) : json_null(), "confidence",
         labelled ? json_real(db_column_real(rows, CONFIDENCE)) : json_null(), "tags",
         catalogue_tags_json(db_column_text(rows, LABELS), db_column_text(rows, TAGS)), "note",
         db_column_text(rows, NOTE), "width", (json_int_t)db_column_int(rows, WIDTH), "height",
-        (json_int_t)db_column_int(rows, HEIGHT), "format", format, "bytes",
+        (json_int_t)db_column_int(rows, HEIGHT), "format", image_format_name(name.format), "bytes",
         (json_int_t)db_column_int(rows, BYTES), "views", (json_int_t)db_column_int(rows, VIEWS),
-        "sealed", db_column_int(rows, SEALED) != 0, "created_at", created);
+        "sealed", name.sealed, "created_at", created);
 }
 
 /* ---- a page ---- */

@@ -90,12 +90,13 @@ static bool insert_batch(void *ctx, struct db_session *s, struct error *err)
         for (int try = 0; !object->known && changed == 0 && try < SEQ_TRIES; try++)
             if (!db_run(s,
                         "INSERT INTO image (seq, id, owner, format, width, height, bytes,"
-                        " label_due_ms) VALUES (?1, ?2, '', ?3, ?4, ?5, ?6, ?7)"
+                        " label_due_ms, sealed) VALUES (?1, ?2, '', ?3, ?4, ?5, ?6, ?7, ?8)"
                         " ON CONFLICT DO NOTHING",
                         DB_ARGS(db_int(seq + try), db_text(object->name.id),
                                 db_text(image_format_name(object->name.format)),
                                 db_int(object->width), db_int(object->height),
-                                db_int((int64_t)object->bytes), db_int(now_ms)),
+                                db_int((int64_t)object->bytes), db_int(now_ms),
+                                db_int(object->name.sealed)),
                         &changed, err))
                 return false;
         r->inserted += changed;
@@ -158,14 +159,15 @@ static bool read_page(void *ctx, struct db_session *s, struct error *err)
     enum db_step step = DB_DONE;
 
     r->count = 0;
-    if (!db_query(s, "SELECT seq, id, format FROM image WHERE seq < ?1 ORDER BY seq DESC LIMIT 64",
-                  DB_ARGS(db_int(r->below)), &rows, err))
+    if (!db_query(
+            s,
+            "SELECT seq, id, format, sealed FROM image WHERE seq < ?1 ORDER BY seq DESC LIMIT 64",
+            DB_ARGS(db_int(r->below)), &rows, err))
         return false;
     while (r->count < BATCH && (step = db_step(&rows, err)) == DB_ROW) {
         struct candidate *row = &r->batch[r->count++];
         r->below = db_column_int(&rows, 0);
-        snprintf(row->name.id, sizeof(row->name.id), "%s", db_column_text(&rows, 1));
-        row->name.format = catalogue_format(db_column_text(&rows, 2));
+        row->name = catalogue_name(&rows, 1, 2, 3);
     }
     return step != DB_FAILED;
 }
@@ -185,7 +187,7 @@ static bool remove_lost(struct rebuild *r, struct error *err)
         for (size_t i = 0; i < r->count; i++) {
             struct error why = {0};
             const struct object_name *name = &r->batch[i].name;
-            if (!catalogue_keys(c, name->id, name->format, object, result, err))
+            if (!catalogue_keys(c, name, object, result, err))
                 return false;
             if (store_head(c->store, object, deadline_ms, NULL, &why))
                 continue;

@@ -71,3 +71,7 @@ void *store_gcs_open(const struct store_options *options, const char *bucket,
                      struct error *err) NODISCARD;
 void *store_libs3_open(const struct store_options *options, const char *bucket,
                        struct error *err) NODISCARD;
+
+/* Put in front of a store's driver the one that seals (sealed/sealed.c); `keys_file` may be "".
+ * ERROR_CONFIG. */
+bool store_sealed_wrap(struct store *store, const char *keys_file, struct error *err) NODISCARD;

@@ -11,6 +11,10 @@ enum {
     STORE_ETAG_MAX = 128,
 };
 
+/* What is behind the prefix in the keys of sealed objects: encrypted in the store, and only there.
+ * Without SEAL_KEYS_FILE they are ERROR_UNAVAILABLE; damaged ones are ERROR_INTERNAL. */
+#define STORE_SEALED "sealed/"
+
 struct store_put {
     const char *key;
     struct bytes data;
@@ -50,6 +54,7 @@ struct store_options {
     const char *url;             /* STORAGE_URL */
     struct http_client *client;  /* s3 (v4) and gs */
     const struct clock_cut *cut; /* may be NULL */
+    const char *seal_keys_file;  /* SEAL_KEYS_FILE */
     struct {
         const char *endpoint; /* "http(s)://host[:port]"; "" for AWS */
         const char *region;

@@ -73,9 +73,9 @@ static bool check_bucket(const struct store_options *options, bool s3, store_mis
 static struct store_options complete(const struct store_options *options)
 {
     struct store_options ret = *options;
-    const char **const texts[] = {&ret.url,           &ret.s3.endpoint,   &ret.s3.region,
-                                  &ret.s3.access_key, &ret.s3.secret_key, &ret.s3.session_token,
-                                  &ret.gcs.endpoint};
+    const char **const texts[] = {
+        &ret.url,           &ret.seal_keys_file, &ret.s3.endpoint,      &ret.s3.region,
+        &ret.s3.access_key, &ret.s3.secret_key,  &ret.s3.session_token, &ret.gcs.endpoint};
 
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
         if (*texts[i] == NULL)
@@ -146,8 +146,9 @@ struct store *store_open(const struct store_options *options, struct error *err)
         return NULL;
     }
     struct store *store = xcalloc(1, sizeof(*store));
-    if (string_starts_with(own.url, "file:") ? open_directory(store, own.url, err)
-                                             : open_bucket(store, &own, err))
+    if ((string_starts_with(own.url, "file:") ? open_directory(store, own.url, err)
+                                              : open_bucket(store, &own, err)) &&
+        store_sealed_wrap(store, own.seal_keys_file, err))
         return store;
     store_free(store);
     return NULL;

@@ -32,6 +32,11 @@ bool store_head(struct store *store, const char *key, int64_t deadline_ms, struc
 bool store_delete(struct store *store, const char *key, int64_t deadline_ms,
                   struct error *err) NODISCARD;
 
+/* Encrypt a sealed object's key for the newest of SEAL_KEYS_FILE; *changed: it was for another. The
+ * object is written again, its chunks as they are. */
+bool store_reseal(struct store *store, const char *key, int64_t deadline_ms, bool *changed,
+                  struct error *err) NODISCARD;
+
 bool store_list(struct store *store, const char *prefix, int64_t deadline_ms, store_list_fn fn,
                 void *ctx, struct error *err) NODISCARD;
 

@@ -97,20 +97,21 @@ static bool read_pages(struct catalogue *c, const char *name, int64_t rows, int 
 /* What POST /preprocess does for its event, and for its row if there is a catalogue. */
 static bool upload(struct outbox *outbox, struct catalogue *c, int64_t n, struct error *err)
 {
-    char id[SHA256_HEX_LEN + 1], text[32], uri[128], event_id[UUID_LEN + 1];
+    struct object_name name = {.format = IMAGE_JPEG};
+    char text[32], uri[128], event_id[UUID_LEN + 1];
     int len = snprintf(text, sizeof(text), "%lld", (long long)n);
     const struct bytes part = bytes_of(text, (size_t)len);
     int64_t seq = 0, deadline_ms = clock_monotonic_ms() + WAIT_MS;
 
-    if (!string_sha256_hex(&part, 1, id, err))
+    if (!string_sha256_hex(&part, 1, name.id, err))
         return false;
-    snprintf(uri, sizeof(uri), "file:///data/%s.jpg", id);
+    snprintf(uri, sizeof(uri), "file:///data/%s.jpg", name.id);
     struct catalogue_upload row = {
-        .id = id, .owner = "", .format = IMAGE_JPEG, .width = 256, .height = 256, .bytes = 12345};
+        .name = name, .owner = "", .width = 256, .height = 256, .bytes = 12345};
     CLEANUP_FREE char *record = c != NULL ? catalogue_record(c, &row) : NULL;
     return outbox_add(outbox,
                       &(struct event){.gcs_path = uri,
-                                      .id = id,
+                                      .id = name.id,
                                       .content_type = "image/jpeg",
                                       .traceparent = "",
                                       .record = record,

@@ -24,7 +24,7 @@ COMMON = {
     "MAX_PIXELS": "110000000", "MAX_DECODE_BYTES": "536870912", "DECODE_BUDGET_BYTES": "536870912",
     "MAX_CONNECTIONS": "1000", "MAX_INFLIGHT": "256",
     "BODY_BUDGET_BYTES": "134217728", "BODY_STALL_MS": "10000", "BODY_MIN_RATE": "1024", "WORKERS": "0", "QUEUE_MAX": "64", "REQUEST_TIMEOUT_MS": "30000",
-    "SHUTDOWN_GRACE_MS": "8000", "CA_FILE": "-", "CORS_ORIGINS": "-", "STORAGE_URL": "-", "BUCKET": "-",
+    "SHUTDOWN_GRACE_MS": "8000", "CA_FILE": "-", "CORS_ORIGINS": "-", "STORAGE_URL": "-", "SEAL_KEYS_FILE": "-", "BUCKET": "-",
     "S3_ENDPOINT": "-", "S3_REGION": "us-east-1", "S3_ADDRESSING": "path", "S3_SIGNATURE": "v4",
     "AWS_ACCESS_KEY_ID": "-", "AWS_SECRET_ACCESS_KEY": "-", "AWS_SESSION_TOKEN": "-", "GCS_ENDPOINT": "-",
     "STORAGE_EMULATOR_HOST": "-", "GCE_METADATA_HOST": "-", "GOOGLE_APPLICATION_CREDENTIALS": "-",
@@ -35,7 +35,7 @@ COMMON = {
 OWN = {
     "preprocess-service": {
         "PORT": "8000", "IMAGES": "on", "RESULTS_BASE_URL": "-", "EVENTS_URL": "push+http://127.0.0.1:8001/pubsub",
-        "OUTBOX_PATH": "data/outbox.db", "CATALOGUE_URL": "sqlite:data/catalogue.db", "OUTBOX_MAX_PENDING": "100000", "PUSH_CONCURRENCY": "4",
+        "OUTBOX_PATH": "data/outbox.db", "SEAL": "asked", "CATALOGUE_URL": "sqlite:data/catalogue.db", "OUTBOX_MAX_PENDING": "100000", "PUSH_CONCURRENCY": "4",
         "MAX_DELIVERY_ATTEMPTS": "20", "DELIVERY_MAX_AGE_S": "604800", "PREP_TOPIC": "-", "RETENTION_DAYS": "0",
         "REMOVE_BACKGROUND": "on", "BACKGROUND_CONCURRENCY": "1", "BACKGROUND_MODEL": "build/models/u2netp.json", "UPLOADER_URL": "-",
         "NOISE_URL": "-", "BACKGROUND_URL": "-", "CLASSIFIER_URL": "http://127.0.0.1:8001/classify",

@@ -50,18 +50,28 @@ TEST(test_no_names)
             fail_msg("taken for a name: %s", bad[i]);
 }
 
+static const struct object_name *name_of(enum image_format format, bool sealed)
+{
+    static struct object_name name;
+
+    name = (struct object_name){.id = ID, .format = format, .sealed = sealed};
+    return &name;
+}
+
 TEST(test_keys)
 {
     char key[128];
     struct error err = {0};
 
-    assert_true(object_key("", ID, IMAGE_JPEG, key, sizeof(key), &err));
+    assert_true(object_key("", name_of(IMAGE_JPEG, false), key, sizeof(key), &err));
     assert_string_equal(key, ID ".jpg");
-    assert_true(object_key("some/prefix/", ID, IMAGE_AVIF, key, sizeof(key), &err));
+    assert_true(object_key("some/prefix/", name_of(IMAGE_AVIF, false), key, sizeof(key), &err));
     assert_string_equal(key, "some/prefix/" ID ".avif");
-    assert_true(object_key("", ID, IMAGE_JPEG, key, sizeof(ID ".jpg"), &err));
+    assert_true(object_key("some/prefix/", name_of(IMAGE_PNG, true), key, sizeof(key), &err));
+    assert_string_equal(key, "some/prefix/sealed/" ID ".png");
+    assert_true(object_key("", name_of(IMAGE_JPEG, false), key, sizeof(ID ".jpg"), &err));
     assert_fails(err, ERROR_INTERNAL,
-                 object_key("", ID, IMAGE_JPEG, key, sizeof(ID ".jpg") - 1, &err));
+                 object_key("", name_of(IMAGE_JPEG, false), key, sizeof(ID ".jpg") - 1, &err));
 }
 
 /* What object_key makes, object_name_parse reads. */
@@ -72,11 +82,42 @@ TEST(test_round_trip)
     struct error err = {0};
 
     for (size_t i = 0; i < OBJECT_FORMATS; i++) {
-        assert_true(object_key("", ID, object_formats[i], key, sizeof(key), &err));
+        assert_true(object_key("", name_of(object_formats[i], false), key, sizeof(key), &err));
         assert_true(object_name_parse(key, &name));
         assert_int_equal(name.format, object_formats[i]);
+        assert_false(name.sealed);
+        assert_true(object_key("", name_of(object_formats[i], true), key, sizeof(key), &err));
+        assert_true(object_name_parse(key, &name));
+        assert_true(name.sealed && name.format == object_formats[i]);
         for (size_t j = 0; j < i; j++)
             assert_int_not_equal(object_formats[i], object_formats[j]);
+    }
+}
+
+TEST(test_candidates)
+{
+    static const struct {
+        const char *asked;
+        size_t count, sealed_from;
+    } cases[] = {
+        {ID, 2 * OBJECT_FORMATS, OBJECT_FORMATS},
+        {ID ".png", 2, 1},
+        {"sealed/" ID, OBJECT_FORMATS, 0},
+        {"sealed/" ID ".png", 1, 0},
+    };
+
+    for (size_t c = 0; c < ARRAY_SIZE(cases); c++) {
+        struct object_name asked, name;
+        size_t i;
+
+        assert_true(object_name_parse(cases[c].asked, &asked));
+        for (i = 0; object_name_candidate(&asked, i, &name); i++) {
+            assert_int_equal(name.sealed, i >= cases[c].sealed_from);
+            assert_int_equal(name.format, asked.format != IMAGE_UNKNOWN
+                                              ? asked.format
+                                              : object_formats[i % OBJECT_FORMATS]);
+        }
+        assert_int_equal(i, cases[c].count);
     }
 }
 
@@ -85,7 +126,7 @@ static void assert_id(const struct image_options *options, const char *data, con
     char id[SHA256_HEX_LEN + 1];
     struct error err = {0};
 
-    assert_true(content_id(options, bytes_from_str(data), id, &err));
+    assert_true(content_id(options, NULL, bytes_from_str(data), id, &err));
     assert_string_equal(id, expected);
 }
 
@@ -116,6 +157,21 @@ TEST(test_known_ids)
     assert_id(&o, "hello", "d95fbd0774c9c0d2c43fcb9db7d064b8981cab78d1fc2b0299463e9edb095693");
 }
 
+/* printf 'darkroom-4\n…sealed for NAME\nhello' | sha256sum: each owner has an object of his own. */
+TEST(test_sealed_ids)
+{
+    struct image_options o = image_options_default();
+    char ids[4][SHA256_HEX_LEN + 1];
+    static const char *const owners[] = {NULL, "", "alice", "bob"};
+    struct error err = {0};
+
+    for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
+        assert_true(content_id(&o, owners[i], bytes_from_str("hello"), ids[i], &err));
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(ids[i], ids[j]);
+    }
+}
+
 TEST(test_every_option_counts)
 {
     struct image_options base = image_options_default(), variants[8];
@@ -132,7 +188,7 @@ TEST(test_every_option_counts)
     variants[6].background = 0xfffffe;
     variants[7].width = variants[7].height = 255;
     for (size_t i = 0; i < ARRAY_SIZE(variants); i++) {
-        assert_true(content_id(&variants[i], bytes_of("x\0y", 3), ids[i], &err));
+        assert_true(content_id(&variants[i], NULL, bytes_of("x\0y", 3), ids[i], &err));
         assert_true(string_is_sha256_hex(ids[i]));
         for (size_t j = 0; j < i; j++)
             assert_string_not_equal(ids[i], ids[j]);

@@ -1,0 +1,49 @@
+/* The sealed form of an object: its bytes in chunks, encrypted with a key of its own, which is
+ * encrypted with an operator's key. README.md describes the format. Pure, and thread-safe. */
+#pragma once
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+
+enum {
+    SEAL_KEY_LEN = 32,   /* AES-256 */
+    SEAL_NONCE_LEN = 12, /* NIST SP 800-38D, 8.2 */
+    SEAL_TAG_LEN = 16,
+    SEAL_HEADER_LEN = 8 + 8 + 8 + SEAL_NONCE_LEN + SEAL_KEY_LEN + SEAL_TAG_LEN,
+    SEAL_CHUNK_LEN = 64 * 1024, /* of the object's bytes */
+    SEAL_SEALED_CHUNK_LEN = SEAL_CHUNK_LEN + SEAL_TAG_LEN,
+};
+
+/* The keys of SEAL_KEYS_FILE: a base64 key of 32 bytes a line, oldest first. New objects are sealed
+ * for the newest. From then on this process leaves no core dump. NULL: ERROR_CONFIG. */
+struct seal_keys;
+struct seal_keys *seal_keys_load(const char *path, struct error *err) NODISCARD;
+/* NULL is allowed. The keys are overwritten. */
+void seal_keys_free(struct seal_keys *keys);
+
+/* How many bytes `size` bytes are when sealed, and back. False: no sealed object has that size. */
+uint64_t seal_size(uint64_t size);
+bool seal_plain_size(uint64_t sealed, uint64_t *ret) NODISCARD;
+
+/* Append `data` to *out, sealed as the object `name`. ERROR_INTERNAL: no randomness. */
+bool seal(const struct seal_keys *keys, const char *name, struct bytes data, struct buffer *out,
+          struct error *err) NODISCARD;
+
+struct seal_opened {
+    uint8_t key[SEAL_KEY_LEN]; /* overwrite it after use: seal_opened_done */
+    uint64_t size;             /* of the object's bytes */
+};
+/* ERROR_INTERNAL: damaged, or another object's. ERROR_UNAVAILABLE: for a key that is not there. */
+bool seal_open(const struct seal_keys *keys, const char *name,
+               const uint8_t header[SEAL_HEADER_LEN], struct seal_opened *ret,
+               struct error *err) NODISCARD;
+void seal_opened_done(struct seal_opened *opened);
+/* Append the bytes of the sealed chunks, of which the first is number `first`. ERROR_INTERNAL:
+ * damaged, or chunks are missing: of the last one only its end. */
+bool seal_open_chunks(const struct seal_opened *opened, uint64_t first, struct bytes sealed,
+                      struct buffer *out, struct error *err) NODISCARD;
+
+/* Make the header one for the newest key; the chunks stay as they are. *changed: it was not.
+ * Errors of seal_open. */
+bool seal_rewrap(const struct seal_keys *keys, const char *name, uint8_t header[SEAL_HEADER_LEN],
+                 bool *changed, struct error *err) NODISCARD;

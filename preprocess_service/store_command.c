@@ -1,0 +1,155 @@
+#include "store_command.h"
+
+#include "app/outgoing.h"
+#include "catalogue/catalogue.h"
+
+#include <string.h>
+
+enum { WALK_MS = 6 * 3600 * 1000, CALL_MS = 60000 };
+
+struct world {
+    struct settings settings;
+    struct outgoing outgoing;
+    struct store_options options;
+    struct store *store;
+    struct catalogue *catalogue; /* NULL: CATALOGUE_URL=none: */
+};
+
+static bool open_world(struct world *w, struct error *err)
+{
+    const char *url = w->settings.catalogue_url;
+
+    if (!outgoing_open(&w->settings, NULL, &w->outgoing, err) ||
+        (w->store = storage_open(&w->settings, &w->outgoing, &w->options, err)) == NULL)
+        return false;
+    if (strcmp(url, "none:") == 0)
+        return true;
+    w->catalogue = catalogue_open(&(struct catalogue_options){.url = url, .store = w->store}, err);
+    return w->catalogue != NULL || error_wrap(err, "CATALOGUE_URL");
+}
+
+static void world_done(struct world *w)
+{
+    catalogue_close(w->catalogue);
+    store_free(w->store);
+    outgoing_done(&w->outgoing);
+    settings_done(&w->settings);
+}
+
+/* ---- --catalogue rebuild */
+
+static bool rebuild(struct world *w, struct error *err)
+{
+    struct catalogue_rebuilt rebuilt;
+
+    if (w->catalogue == NULL)
+        return error_set(err, ERROR_CONFIG, "CATALOGUE_URL is none:");
+    if (!catalogue_rebuild(w->catalogue, &rebuilt, err))
+        return error_wrap(err, "CATALOGUE_URL");
+    printf("%lld added, %lld removed\n", (long long)rebuilt.added, (long long)rebuilt.removed);
+    return true;
+}
+
+/* ---- --seal rotate */
+
+struct rotation {
+    struct world *world;
+    size_t changed, kept;
+    bool ok;
+    struct error err;
+};
+
+/* An object that was deleted while it was written again is deleted again. */
+static bool stays_deleted(struct world *w, const char *key, struct error *err)
+{
+    struct object_name name;
+    json_t *image = NULL;
+    int64_t deadline_ms = clock_monotonic_ms() + CALL_MS;
+    struct error why = {0};
+
+    if (w->catalogue == NULL || !object_name_parse(key + strlen(store_prefix(w->store)), &name) ||
+        catalogue_find(w->catalogue, name.id, "", &image, deadline_ms, &why)) {
+        json_decref(image);
+        return true;
+    }
+    if (why.code == ERROR_NOT_FOUND)
+        return store_delete(w->store, key, deadline_ms, err);
+    *err = why;
+    return false;
+}
+
+static bool rotate_one(void *ctx, const char *key, uint64_t size)
+{
+    struct rotation *r = ctx;
+    bool changed = false;
+
+    (void)size;
+    r->ok = store_reseal(r->world->store, key, clock_monotonic_ms() + CALL_MS, &changed, &r->err);
+    if (!r->ok && r->err.code == ERROR_NOT_FOUND)
+        return r->ok = true;
+    r->ok = r->ok && (!changed || stays_deleted(r->world, key, &r->err));
+    r->changed += changed;
+    r->kept += !changed;
+    return r->ok || error_wrap(&r->err, "%s", key);
+}
+
+static bool rotate(struct world *w, struct error *err)
+{
+    char prefix[STORE_KEY_MAX + 1];
+    struct rotation r = {.world = w, .ok = true};
+
+    if (*w->settings.seal_keys_file == '\0')
+        return error_set(err, ERROR_CONFIG, "SEAL_KEYS_FILE is not set");
+    snprintf(prefix, sizeof(prefix), "%s" STORE_SEALED, store_prefix(w->store));
+    if (!store_list(w->store, prefix, clock_monotonic_ms() + WALK_MS, rotate_one, &r, err))
+        return false;
+    printf("%zu for the newest key now, %zu were already\n", r.changed, r.kept);
+    if (!r.ok)
+        *err = r.err;
+    return r.ok;
+}
+
+/* ---- the table */
+
+static const struct command {
+    const char *option, *verb, *help;
+    bool (*run)(struct world *world, struct error *err);
+} commands[] = {
+    {"--catalogue", "rebuild", "list what the store has, and nothing that it has not", rebuild},
+    {"--seal", "rotate", "encrypt the keys of sealed objects for the newest key", rotate},
+};
+
+static const struct command *command_of(int argc, char **argv)
+{
+    for (size_t i = 0; argc > 1 && i < ARRAY_SIZE(commands); i++)
+        if (strcmp(argv[1], commands[i].option) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+bool is_store_command(int argc, char **argv)
+{
+    return command_of(argc, argv) != NULL;
+}
+
+int store_command(int argc, char **argv)
+{
+    CLEANUP(buffer_done) struct buffer mistakes = BUFFER_MAX(16384);
+    CLEANUP(world_done) struct world world = {0};
+    const struct command *command = command_of(argc, argv);
+    struct error err = {0};
+
+    if (!settings_load(SERVICE_PREPROCESS, &world.settings, &mistakes)) {
+        fprintf(stderr, "%.*s", (int)mistakes.len, (const char *)mistakes.data);
+        return 2;
+    }
+    if (argc != 3 || strcmp(argv[2], command->verb) != 0) {
+        fprintf(stderr, "Usage: preprocess-service %s %s\n  %-8s %s\nThe service may be running.\n",
+                command->option, command->verb, command->verb, command->help);
+        return 2;
+    }
+    if (open_world(&world, &err) && command->run(&world, &err))
+        return 0;
+    fprintf(stderr, "preprocess-service: %s\n", err.message);
+    return 1;
+}

@@ -1,0 +1,205 @@
+"""Sealed objects: over every store, through both services, and when keys are replaced."""
+import base64
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+import store_servers
+from conftest import BUILD, MODEL, Service, Stack, wait_for
+from images import encode, gradient, numbered_jpeg
+from store_client import Store, StoreError
+
+pytestmark = [pytest.mark.memory, pytest.mark.threads]
+
+PICTURE = encode(gradient(), quality=85)
+
+
+def new_key():
+    return base64.b64encode(os.urandom(32)).decode() + "\n"
+
+
+@pytest.fixture(name="keys")
+def fixture_keys(tmp_path):
+    path = tmp_path / "keys"
+    path.write_text(new_key())
+    return path
+
+
+@pytest.fixture(params=store_servers.KINDS, scope="module", name="kind")
+def fixture_kind(request):
+    return store_servers.KINDS[request.param]()
+
+
+# ---- every store
+
+def test_every_store_seals(kind, tmp_path, keys):
+    sealing, plain = Store(tmp_path, **kind.env, SEAL_KEYS_FILE=keys), Store(tmp_path, **kind.env)
+    key, data = f"sealed/{os.urandom(6).hex()}.jpg", os.urandom(200_000)
+    try:
+        assert sealing.put(key, data, content_type="image/jpeg") is False
+        got, info = sealing.get(key)
+        assert got == data and info["size"] == sealing.head(key)["size"] == len(data)
+        for offset, length in ((0, 10), (65530, 10), (65536, 65536), (131071, 2), (199_990, 0), (199_999, 100)):
+            assert sealing.read(key, offset=offset, length=length) == data[offset:offset + length if length else None]
+        with pytest.raises(StoreError, match="range-not-satisfiable"):
+            sealing.get(key, offset=200_000)
+        assert sealing.put(key, b"another", if_absent=True) is True and sealing.read(key) == data
+        assert sealing.list(key) == {key: len(data)}
+        with pytest.raises(StoreError, match="unavailable: a sealed object: set SEAL_KEYS_FILE"):
+            plain.get(key)
+        sealing.delete(key)
+        with pytest.raises(StoreError, match="not-found"):
+            sealing.get(key)
+    finally:
+        sealing.close()
+        plain.close()
+
+
+# ---- both services
+
+def sealed(reply):
+    return "/sealed/" in reply["gcs_path"]
+
+
+def stored(reply):
+    return pathlib.Path(reply["gcs_path"].removeprefix("file://"))
+
+
+@pytest.fixture(name="sealing")
+def fixture_sealing(tmp_path, services, keys):
+    services.append(Stack(tmp_path, {"SEAL_KEYS_FILE": keys}, {"SEAL_KEYS_FILE": keys}))
+    return services[-1].start()
+
+
+@pytest.mark.skipif(not MODEL.exists(), reason="no model at hand")
+def test_a_sealed_upload_is_served_labelled_and_listed(sealing):
+    service = sealing.preprocess
+    plain = service.upload(PICTURE).json()
+    reply = service.upload(PICTURE, "?seal=1").json()
+    assert sealed(reply) and not sealed(plain) and reply["id"] != plain["id"]
+    result = sealing.result(reply)
+    assert result["label"] == sealing.result(plain)["label"]
+    assert service.get("/results/" + reply["id"]).json() == result
+
+    picture = service.get("/images/" + plain["id"]).body
+    got = service.get("/images/" + reply["id"])
+    assert got.body == picture and got.headers["Content-Type"] == "image/jpeg"
+    assert service.get(f"/images/{reply['id']}.jpg", {"Range": "bytes=100-199"}).body == picture[100:200]
+    assert service.request("HEAD", f"/images/{reply['id']}").headers["Content-Length"] == str(len(picture))
+
+    for path in (stored(reply), pathlib.Path(f"{stored(reply)}.json")):
+        assert path.read_bytes().startswith(b"DRSEAL1\n")
+        assert result["label"].encode() not in path.read_bytes()
+    image = wait_for(lambda: (i := service.get("/v1/images/" + reply["id"]).json())["label"] and i, "the label")
+    assert image["sealed"] is True and image["gcs_path"] == reply["gcs_path"] and image["label"] == result["label"]
+    assert service.get("/v1/images/" + plain["id"]).json()["sealed"] is False
+    assert service.upload(PICTURE, "?seal=1").json()["id"] == reply["id"]
+
+    assert service.request("DELETE", "/v1/images/" + reply["id"]).status == 204
+    assert not stored(reply).exists() and not pathlib.Path(f"{stored(reply)}.json").exists()
+    assert service.get("/images/" + plain["id"]).status == 200
+    assert service.get("/images/" + reply["id"]).status == 404
+
+
+def test_all_uploads_are_sealed(start, keys):
+    service = start(SEAL="always", SEAL_KEYS_FILE=keys)
+    assert sealed(service.upload(PICTURE).json()) and sealed(service.upload(PICTURE, "?seal=0").json())
+
+
+def test_sealing_is_refused_without_keys(start):
+    service = start()
+    reply = service.upload(PICTURE, "?seal=1")
+    assert reply.status == 400 and "SEAL_KEYS_FILE" in reply.json()["detail"]
+    assert service.upload(PICTURE, "?seal=maybe").status == 400
+    assert service.post_image("/transform?seal=1", PICTURE).status == 400
+    assert not sealed(service.upload(PICTURE, "?seal=0").json())
+
+
+@pytest.mark.skipif(not MODEL.exists(), reason="no model at hand")
+def test_damage_is_told_and_nothing_else(sealing):
+    service = sealing.preprocess
+    reply = service.upload(PICTURE, "?seal=1").json()
+    sealing.result(reply)
+    whole = stored(reply).read_bytes()
+    for damaged in (whole[:-1], whole[:100], b"", PICTURE, whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]):
+        stored(reply).write_bytes(damaged)
+        got = service.get("/images/" + reply["id"])
+        assert got.status == 500, damaged[:10]
+    assert service.log().count("the sealed object is damaged") == 5
+    stored(reply).write_bytes(whole)
+    assert service.get("/images/" + reply["id"]).status == 200
+
+
+@pytest.mark.skipif(not MODEL.exists(), reason="no model at hand")
+def test_a_classifier_without_keys_loses_nothing(tmp_path, services, keys):
+    services.append(Stack(tmp_path, {"SEAL_KEYS_FILE": keys}))
+    stack = services[-1].start()
+    reply = stack.preprocess.upload(PICTURE, "?seal=1").json()
+    wait_for(lambda: "SEAL_KEYS_FILE" in stack.classify.log(), "the classifier to say so")
+    stack.classify.stop()
+    stack.classify.restart(SEAL_KEYS_FILE=keys)
+    assert "label" in stack.result(reply)
+
+
+def test_a_catalogue_is_rebuilt(start, keys, tmp_path):
+    service = start(SEAL_KEYS_FILE=keys)
+    replies = [service.upload(numbered_jpeg(n, PICTURE), f"?seal={n % 2}").json() for n in range(6)]
+    service.stop()
+    for path in tmp_path.glob("catalogue.db*"):
+        path.unlink()
+    service.restart()
+    listed = wait_for(lambda: len(images := service.get("/v1/images").json()["images"]) == 6 and images, "all six")
+    assert {i["id"]: i["sealed"] for i in listed} == {r["id"]: sealed(r) for r in replies}
+    assert {i["width"] for i in listed} == {replies[0]["width"]}
+
+
+# ---- keys
+
+def rotate(service):
+    return subprocess.run([BUILD / "preprocess-service", "--seal", "rotate"], env=service.env, cwd=service.folder,
+                          capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_keys_are_replaced_while_the_service_runs(start, keys):
+    service = start(SEAL_KEYS_FILE=keys)
+    replies = [service.upload(numbered_jpeg(n, PICTURE), "?seal=1").json() for n in range(5)]
+    bodies = [service.get("/images/" + r["id"]).body for r in replies]
+    sealed_before = [stored(r).read_bytes() for r in replies]
+    old, new = keys.read_text(), new_key()
+    keys.write_text(old + new)
+    done = rotate(service)
+    assert (done.returncode, done.stdout) == (0, "5 for the newest key now, 0 were already\n"), done
+    assert rotate(service).stdout == "0 for the newest key now, 5 were already\n"
+    for reply, before in zip(replies, sealed_before):
+        assert stored(reply).read_bytes()[84:] == before[84:] != before  # no object was encrypted again
+    keys.write_text(new)
+    service.stop()
+    service.restart()
+    assert [service.get("/images/" + r["id"]).body for r in replies] == bodies
+    keys.write_text(new_key())
+    done = rotate(service)
+    assert done.returncode == 1 and "SEAL_KEYS_FILE does not have the key" in done.stderr
+
+
+def test_no_core_dump_and_no_key_in_a_log(start, keys):
+    service = start(SEAL_KEYS_FILE=keys, LOG_LEVEL="debug")
+    service.upload(PICTURE, "?seal=1")
+    limits = pathlib.Path(f"/proc/{service.process.pid}/limits").read_text()
+    assert [line.split()[4:6] for line in limits.splitlines() if line.startswith("Max core")] in ([["1", "1"]], [["0", "0"]])
+    assert keys.read_text().strip() not in service.log()
+
+
+@pytest.mark.parametrize("text, why", [
+    ("", "there is no key in it"), ("AAAA\n", "line 1 is not 32 bytes in base64"), (None, "No such file"),
+])
+def test_a_mistake_in_the_keys_is_told_at_start(tmp_path, keys, text, why):
+    if text is None:
+        keys.unlink()
+    else:
+        keys.write_text(text)
+    service = Service("preprocess-service", tmp_path, SEAL_KEYS_FILE=keys)
+    service.launch()
+    assert service.process.wait(30) == 2
+    assert f"SEAL_KEYS_FILE: {keys}: {why}" in service.log()
