@@ -18,7 +18,7 @@ struct services {
 };
 
 static bool send_services(const struct service *service, const struct request *req,
-                          response_message *out, struct error *err)
+                          response_message out, struct error *err)
 {
     struct services *all = xcalloc(1, sizeof(*all));
     size_t count = 0;
@@ -34,15 +34,15 @@ static bool send_services(const struct service *service, const struct request *r
     grpc__reflection__v1__list_service_response__init(&all->message);
     all->message.n_service = count;
     all->message.service = all->list;
-    out->message_response_case =
+    out.message_response_case =
         GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_LIST_SERVICES_RESPONSE;
-    out->list_services_response = &all->message;
-    bool ok = grpc_write(req, &out->base, err);
+    out.list_services_response = &all->message;
+    bool ok = grpc_write(req, &out.base, err);
     free(all);
     return ok;
 }
 
-static bool send_file(const struct request *req, struct bytes file, response_message *out,
+static bool send_file(const struct request *req, struct bytes file, response_message out,
                       struct error *err)
 {
     Grpc__Reflection__V1__FileDescriptorResponse files =
@@ -55,22 +55,22 @@ static bool send_file(const struct request *req, struct bytes file, response_mes
 
     files.n_file_descriptor_proto = 1;
     files.file_descriptor_proto = &one;
-    out->message_response_case =
+    out.message_response_case =
         GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_FILE_DESCRIPTOR_RESPONSE;
-    out->file_descriptor_response = &files;
-    return grpc_write(req, &out->base, err);
+    out.file_descriptor_response = &files;
+    return grpc_write(req, &out.base, err);
 }
 
-static bool send_not_found(const struct request *req, response_message *out, struct error *err)
+static bool send_not_found(const struct request *req, response_message out, struct error *err)
 {
     Grpc__Reflection__V1__ErrorResponse why = GRPC__REFLECTION__V1__ERROR_RESPONSE__INIT;
 
     why.error_code = grpc_status_of(ERROR_NOT_FOUND);
     why.error_message = grpc_text("there is nothing of this name");
-    out->message_response_case =
+    out.message_response_case =
         GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ERROR_RESPONSE;
-    out->error_response = &why;
-    return grpc_write(req, &out->base, err);
+    out.error_response = &why;
+    return grpc_write(req, &out.base, err);
 }
 
 /* Extensions are never found: proto3 has none. */
@@ -94,10 +94,10 @@ static bool answer(const struct service *service, const struct request *req, req
     if (asked == NOTHING)
         return error_set(err, ERROR_BAD_REQUEST, "a request that asks for nothing");
     if (asked == LIST)
-        return send_services(service, req, &out, err);
+        return send_services(service, req, out, err);
     bool found = (asked == FILENAME && reflection_file(in->file_by_filename, &file)) ||
                  (asked == SYMBOL && reflection_file_of(in->file_containing_symbol, &file));
-    return found ? send_file(req, file, &out, err) : send_not_found(req, &out, err);
+    return found ? send_file(req, file, out, err) : send_not_found(req, out, err);
 }
 
 struct reply handle_grpc_reflection(const struct app *app, const struct request *req)

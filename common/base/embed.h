@@ -8,8 +8,10 @@
     __asm__(".section .rodata\n" #symbol ":\n.incbin \"" path "\"\n.byte 0\n.previous\n");         \
     extern const char symbol[]
 
-/* The same for bytes that are no text: they end at `symbol`_end. */
+/* The same for bytes that are no text: there are `symbol`_size of them. */
 #define EMBED_BYTES(symbol, path)                                                                  \
     __asm__(".section .rodata\n" #symbol ":\n.incbin \"" path "\"\n" #symbol                       \
-            "_end:\n.byte 0\n.previous\n");                                                        \
-    extern const uint8_t symbol[], symbol##_end[]
+            "_end:\n.balign 8\n" #symbol "_size:\n.quad " #symbol "_end - " #symbol                \
+            "\n.previous\n");                                                                      \
+    extern const uint8_t symbol[];                                                                 \
+    extern const uint64_t symbol##_size

@@ -122,7 +122,7 @@ static bool describes(struct bytes parent, enum kind kind, const char *path)
 
 static struct bytes all_files(void)
 {
-    return bytes_of(grpc_descriptors, (size_t)(grpc_descriptors_end - grpc_descriptors));
+    return bytes_of(grpc_descriptors, (size_t)grpc_descriptors_size);
 }
 
 bool reflection_file(const char *path, struct bytes *ret)
@@ -138,19 +138,26 @@ bool reflection_file(const char *path, struct bytes *ret)
     return false;
 }
 
+static bool is_in(struct bytes file, const char *symbol)
+{
+    struct bytes package = field_of(file, FILE_PACKAGE);
+
+    if (package.len == 0)
+        return describes(file, FILE_, symbol);
+    const char *path = behind(symbol, package);
+    return path != NULL && describes(file, FILE_, path);
+}
+
 bool reflection_file_of(const char *symbol, struct bytes *ret)
 {
     struct bytes files = all_files();
     struct field file;
 
-    while (next_field(&files, &file)) {
-        struct bytes package = field_of(file.value, FILE_PACKAGE);
-        const char *path = package.len > 0 ? behind(symbol, package) : symbol;
-        if (path != NULL && describes(file.value, FILE_, path)) {
+    while (next_field(&files, &file))
+        if (is_in(file.value, symbol)) {
             *ret = file.value;
             return true;
         }
-    }
     return false;
 }
 
