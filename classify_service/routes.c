@@ -27,6 +27,7 @@ const struct route classify_routes[] = {
     {ROUTER_STREAM, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
      handle_grpc_reflection, false},
     {ROUTER_CALL, "/darkroom.v1.Labels/Classify", handle_grpc_classify, false},
+    {ROUTER_CALL, "/image_pipeline.ImageClassifier/Classify", handle_grpc_pipeline_classify, false},
     SERVICE_CALL("/inference.GRPCInferenceService/ServerLive", handle_grpc_server_live),
     SERVICE_CALL("/inference.GRPCInferenceService/ServerReady", handle_grpc_server_ready),
     SERVICE_CALL("/inference.GRPCInferenceService/ServerMetadata", handle_grpc_server_metadata),

@@ -90,7 +90,7 @@ static bool read_piece(const struct request *req, bool first, struct image_optio
     return rpc_keep(req->stream, bytes_of(in->image.data, in->image.len), err);
 }
 
-struct reply handle_grpc_upload(const struct app *app, const struct request *req)
+struct reply handle_grpc_upload_stream(const struct app *app, const struct request *req)
 {
     struct image_options options = image_options_default();
     struct context context = req->context;

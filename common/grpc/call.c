@@ -4,7 +4,6 @@
 #include "base/xmalloc.h"
 
 #include <string.h>
-#include <strings.h>
 
 enum {
     PUSHBACK_MS = 1000,
@@ -73,18 +72,6 @@ void grpc_message_encode(const char *text, char *out, size_t size)
 }
 
 /* ---- headers ---- */
-
-static bool is_call(const struct request *req)
-{
-    static const char type[] = "application/grpc";
-    const char *value = request_header(req, "Content-Type");
-
-    if (value == NULL || strcmp(req->method, "POST") != 0 ||
-        strncasecmp(value, type, sizeof(type) - 1) != 0)
-        return false;
-    value += sizeof(type) - 1; /* not -web, not +json */
-    return *value == '\0' || *value == ';' || strncasecmp(value, "+proto", 6) == 0;
-}
 
 bool grpc_timeout_parse(const char *text, int64_t *ret_ms, struct error *err)
 {
@@ -161,7 +148,7 @@ static bool open_message(const struct request *req, size_t max, struct decoded_b
                          struct error *err)
 {
     const uint8_t *data = req->body.data;
-    size_t len;
+    size_t len = 0;
 
     *ret = (struct decoded_body){0};
     if (req->body.len < REPLY_PREFIX_LEN)
@@ -233,20 +220,27 @@ void grpc_head(struct reply *reply)
     reply_add_header(reply, "grpc-accept-encoding", "identity,gzip");
 }
 
-void grpc_add_trailer(struct reply *reply, const char *name, const char *value)
+static struct reply_call *call_of(struct reply *reply)
 {
     if (reply->call == NULL)
         reply->call = xcalloc(1, sizeof(*reply->call));
-    if (reply->call->trailer_count == REPLY_TRAILERS_MAX)
+    return reply->call;
+}
+
+void grpc_add_trailer(struct reply *reply, const char *name, const char *value)
+{
+    struct reply_call *call = call_of(reply);
+
+    if (call->trailer_count == REPLY_TRAILERS_MAX)
         return;
-    struct reply_trailer *trailer = &reply->call->trailers[reply->call->trailer_count++];
+    struct reply_trailer *trailer = &call->trailers[call->trailer_count++];
     trailer->name = name;
     snprintf(trailer->value, sizeof(trailer->value), "%s", value);
 }
 
 static bool has_status(const struct reply_call *call)
 {
-    for (size_t i = 0; call != NULL && i < call->trailer_count; i++)
+    for (size_t i = 0; i < call->trailer_count; i++)
         if (strcmp(call->trailers[i].name, "grpc-status") == 0)
             return true;
     return false;
@@ -254,20 +248,21 @@ static bool has_status(const struct reply_call *call)
 
 static void close_reply(const struct request *req, struct reply *reply)
 {
+    struct reply_call *call = call_of(reply);
     int status = grpc_status_of(reply->error.code);
     char number[16], message[REPLY_TRAILER_VALUE_MAX];
 
     snprintf(number, sizeof(number), "%d", status);
-    if (status != 0 && reply->call != NULL)
-        reply->call->trailer_count = 0; /* of an answer that could not be sent */
-    if (!has_status(reply->call))
+    if (status != 0)
+        call->trailer_count = 0; /* of an answer that could not be sent */
+    if (!has_status(call))
         grpc_add_trailer(reply, "grpc-status", number);
-    reply->call->has_message = status == 0 && reply->content_type != NULL;
+    call->has_message = status == 0 && reply->content_type != NULL;
     if (status == 0) {
         bool packed = grpc_pack(req, &reply->body);
         if (packed)
             reply_add_header(reply, "grpc-encoding", "gzip");
-        grpc_prefix_write(packed, reply->body.len, reply->call->prefix);
+        grpc_prefix_write(packed, reply->body.len, call->prefix);
     } else {
         grpc_message_encode(reply_public_detail(&reply->error), message, sizeof(message));
         grpc_add_trailer(reply, "grpc-message", message);
@@ -291,7 +286,8 @@ static size_t expect(struct bytes first)
 }
 
 const struct rpc_protocol grpc_protocol = {
-    .is_call = is_call,
+    .types = {"application/grpc", "application/grpc+proto"},
+    .trailers = true,
     .timeout_ms = timeout_ms,
     .expect = expect,
     .open = open_message,

@@ -78,8 +78,7 @@ void exchange_begin(struct exchange *x, const char *method, const char *target)
     x->req.context.traceparent = trace != NULL && traceparent_is_valid(trace) ? trace : "";
     choose_id(x);
     x->form = form_of(x);
-    const struct rpc_protocol *rpc = x->admission->options->rpc;
-    x->call = x->multiplexed && rpc != NULL && rpc->is_call(&x->req);
+    x->call = rpc_find(x->admission->options->rpc, &x->req, x->multiplexed);
     x->call_deadline_ms = INT64_MAX;
 }
 
@@ -124,7 +123,7 @@ static bool check_call(struct exchange *x, struct error *err)
 {
     int64_t ms;
 
-    if (!x->admission->options->rpc->timeout_ms(&x->req, &ms, err))
+    if (!x->call->timeout_ms(&x->req, &ms, err))
         return false;
     if (ms < INT64_MAX)
         x->call_deadline_ms = clock_monotonic_ms() + ms;
@@ -140,6 +139,12 @@ static const struct route *find_route(struct exchange *x, struct error *err)
 
     if (route == NULL && x->call)
         error_set(err, ERROR_NOT_IMPLEMENTED, "there is no method %.128s", x->req.path);
+    x->streams = route != NULL && strcmp(route->method, ROUTER_STREAM) == 0;
+    if (x->streams && !x->call->trailers) {
+        error_set(err, ERROR_NOT_IMPLEMENTED, "%.128s is a stream: gRPC has them, over HTTP/2",
+                  x->req.path);
+        return NULL;
+    }
     return route;
 }
 
@@ -154,7 +159,6 @@ static bool check(struct exchange *x, bool http_1_0, struct error *err)
         if (x->route == NULL)
             return false;
         x->req.route = x->route->pattern;
-        x->streams = strcmp(x->route->method, ROUTER_STREAM) == 0;
     }
     bool light = x->route == NULL || x->route->light;
     if (!admission_begin(x->admission, &x->counted, light, err) ||
@@ -167,7 +171,7 @@ static bool check(struct exchange *x, bool http_1_0, struct error *err)
 static void begin_body(struct exchange *x)
 {
     cors_lines(x->admission->options->cors_origins, &x->req, x->cors);
-    connection_set_look(x->connection, &(struct refusal_look){x->cors, x->form});
+    connection_set_look(x->connection, &(struct refusal_look){x->cors, x->form, x->call, &x->req});
     connection_begin_body(x->connection, x->id, x->content_length);
 }
 
@@ -208,8 +212,8 @@ void exchange_append_body(struct exchange *x, const void *data, size_t len)
 {
     struct error err = {0};
 
-    if (x->call && x->admission->options->rpc->expect != NULL)
-        connection_expect(x->connection, x->admission->options->rpc->expect(bytes_of(data, len)));
+    if (x->call != NULL && x->call->expect != NULL)
+        connection_expect(x->connection, x->call->expect(bytes_of(data, len)));
     /* no response can be queued while the upload goes on: answer on the socket, discard the rest */
     if (connection_append_body(x->connection, data, len, &err) == CONNECTION_FAILED)
         connection_refuse(x->connection, &err);
@@ -231,7 +235,7 @@ static struct reply run_call(struct exchange *x)
     const struct server_options *o = x->admission->options;
     struct error err;
 
-    if (!o->rpc->open(&x->req, (size_t)o->max_body_bytes, &message, &err))
+    if (!x->call->open(&x->req, (size_t)o->max_body_bytes, &message, &err))
         return reply_error(&err);
     x->req.body = message.bytes;
     return x->route->handle(o->app, &x->req);
@@ -313,11 +317,11 @@ void exchange_finish_reply(struct exchange *x, struct reply *reply)
     add_timing(x, reply);
     cors_add(x->admission->options->cors_origins, &x->req, reply);
     x->status = reply->status;
-    x->reply_bytes = reply->body.len;
     x->charged = reply->charged_bytes;
     x->replied = true;
-    if (x->call) /* the log and metrics have the status that HTTP would have shown */
-        x->admission->options->rpc->close(&x->req, reply);
+    if (x->call) /* the log and metrics have the status that REST would have shown */
+        x->call->close(&x->req, reply);
+    x->reply_bytes = reply->body.len;
 }
 
 void exchange_end(struct exchange *x, bool sent)

@@ -1,11 +1,9 @@
 """gRPC on the same port, by grpcio's client, Triton's, and by frames that no client would send."""
 import concurrent.futures
 import gzip
-import importlib
 import json
 import struct
 import subprocess
-import sys
 import time
 
 import grpc
@@ -14,7 +12,8 @@ import pytest
 import requests
 
 import h2_client as h2
-from conftest import MODEL, ROOT, SLOW, wait_for
+from calls import CODE, code_of, fixture_messages, raw  # noqa: F401
+from conftest import MODEL, SLOW, wait_for
 from foreign import foreign_python
 from images import encode, gradient, numbered_jpeg
 
@@ -23,27 +22,6 @@ pytestmark = [pytest.mark.memory, pytest.mark.threads]
 JPEG = encode(gradient(64, 48))
 MIB = 1 << 20
 NAME = json.loads(MODEL.read_text())["name"] if MODEL.exists() else "?"
-PROTO = ROOT / "common/grpc/proto"
-CODE = grpc.StatusCode
-
-
-@pytest.fixture(scope="session", name="messages")
-def fixture_messages(tmp_path_factory):
-    """messages("darkroom.v1.images"): the Python module of a .proto."""
-    folder = tmp_path_factory.mktemp("proto")
-    files = [str(path.relative_to(PROTO)) for path in PROTO.rglob("*.proto")]
-    subprocess.run(["protoc", f"--proto_path={PROTO}", f"--python_out={folder}", *files], check=True)
-    sys.path.insert(0, str(folder))
-    yield lambda name: importlib.import_module(name + "_pb2")
-    sys.path.remove(str(folder))
-
-
-def raw(service, method, message, timeout=60, compression=None, metadata=(), **options):
-    """(the reply's bytes, its trailers); grpc.RpcError"""
-    with grpc.insecure_channel(f"{service.host}:{service.port}", list(options.items())) as channel:
-        reply, call = channel.unary_unary(method).with_call(
-            message, timeout=timeout * SLOW, compression=compression, metadata=metadata)
-        return reply, dict(call.trailing_metadata())
 
 
 @pytest.fixture(name="call")
@@ -60,13 +38,6 @@ def fixture_call(messages):
 @pytest.fixture(name="image")
 def fixture_image(messages):
     return lambda data, **options: messages("darkroom.v1.images").ImageRequest(image=data, options=options)
-
-
-def code_of(function, *args, **kwargs):
-    """(status code, details, trailers) of a call that fails."""
-    with pytest.raises(grpc.RpcError) as failed:
-        function(*args, **kwargs)
-    return failed.value.code(), failed.value.details(), dict(failed.value.trailing_metadata())
 
 
 # ---- our own services

@@ -193,6 +193,8 @@ static const struct route routes[] = {
     {ROUTER_STREAM, METHOD("FullDuplexCall"), full_duplex, false},
 };
 
+static const struct rpc_protocol *const protocols[] = {&grpc_protocol, NULL};
+
 /* The value of NAME=NUMBER among the arguments. */
 static int64_t number(char **argv, const char *name, int64_t fallback)
 {
@@ -220,7 +222,7 @@ int main(int argc, char **argv)
         .request_timeout_ms = 30000,
         .budget = &budget,
         .cors_origins = "",
-        .rpc = &grpc_protocol,
+        .rpc = protocols,
     };
     struct error err = {0};
     sigset_t set;
