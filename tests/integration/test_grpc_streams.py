@@ -556,6 +556,14 @@ def test_cancelled_uploads_leave_nothing(start, messages):  # noqa: F811
             box.end()
 
 
+def test_streams_are_grpcs(shared):
+    """gRPC-Web and Connect are told so."""
+    reply = shared.preprocess.post_image(UPLOAD, prefixed(b""), content_type="application/grpc-web+proto")
+    assert reply.status == 200 and b"grpc-status: 12\r\n" in reply.body and b"is a stream" in reply.body
+    reply = shared.preprocess.post_image(UPLOAD, b"", content_type="application/proto")
+    assert reply.status == 501 and json.loads(reply.body)["code"] == "unimplemented"
+
+
 # ---- Watch
 
 @pytest.fixture(name="watch")
@@ -620,10 +628,13 @@ def grpcurl(service, *arguments, **fields):
 
 def test_grpcurl_needs_no_files(shared):
     assert grpcurl(shared.preprocess, "list").split() == [
-        "darkroom.v1.Images", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"]
+        "NLImageService", "darkroom.v1.Images", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
+        "image_pipeline.BackgroundRemover", "image_pipeline.ImageProcessorOrchestrator", "image_pipeline.ImageUploader",
+        "image_pipeline.NoiseReducer"]
     assert grpcurl(shared.classify, "list").split() == [
         "darkroom.v1.Labels", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
-        "inference.GRPCInferenceService"]
+        "image_pipeline.ImageClassifier", "inference.GRPCInferenceService"]
+    assert "rpc RotateImage" in grpcurl(shared.preprocess, "describe", "NLImageService")
     assert "rpc Upload ( stream .darkroom.v1.ImageRequest )" in grpcurl(shared.preprocess, "describe")
     assert "ModelInferRequest" in grpcurl(shared.classify, "describe", "inference.ModelInferRequest.InferInputTensor")
     assert "SERVING" in grpcurl(shared.classify, "grpc.health.v1.Health/Check")
