@@ -69,7 +69,8 @@ void exchange_begin(struct exchange *x, const char *method, const char *target)
         .header_count = x->headers.count,
         .query = x->query.field,
         .query_count = x->query.count,
-        .context = {.who = "",
+        .peer = x->peer,
+        .context = {.who = x->caller.name,
                     .budget = x->admission->options->budget,
                     .gone = x->gone,
                     .stages = &x->stages},
@@ -87,6 +88,11 @@ void exchange_begin(struct exchange *x, const char *method, const char *target)
 static bool is_options(const struct exchange *x)
 {
     return strcmp(x->req.method, "OPTIONS") == 0;
+}
+
+static bool is_light(const struct exchange *x)
+{
+    return (x->route->flags & ROUTE_LIGHT) != 0;
 }
 
 int64_t exchange_deadline(const struct exchange *x)
@@ -159,13 +165,16 @@ static bool check(struct exchange *x, bool http_1_0, struct error *err)
         if (x->route == NULL)
             return false;
         x->req.route = x->route->pattern;
+        x->req.flags = x->route->flags;
     }
-    bool light = x->route == NULL || x->route->light;
+    bool light = x->route == NULL || is_light(x);
     if (!admission_begin(x->admission, &x->counted, light, err) ||
         (light && x->streams && !admission_begin_watch(x->admission, &x->counted, err)))
         return false;
     x->req.context.deadline_ms = exchange_deadline(x);
-    return o->authorize == NULL || o->authorize(o->app, &x->req, err);
+    bool ok = o->authorize == NULL || o->authorize(o->app, &x->req, &x->caller, err);
+    x->req.context.admin = x->caller.admin;
+    return ok;
 }
 
 static void begin_body(struct exchange *x)
@@ -185,11 +194,6 @@ bool exchange_accept(struct exchange *x, bool http_1_0, struct reply *refusal)
     }
     admission_end(x->admission, &x->counted);
     *refusal = reply_error(&err);
-    if (err.code == ERROR_UNAUTHORIZED) /* RFC 6750, 3.1 */
-        reply_add_header(refusal, "WWW-Authenticate",
-                         request_header(&x->req, "Authorization") == NULL
-                             ? "Bearer"
-                             : "Bearer error=\"invalid_token\"");
     /* with a body on its way the connection ends, but only once the client had its chance to see
      * the answer */
     x->refused = request_expects_body(&x->req) || err.code == ERROR_OVERLOADED ||
@@ -228,6 +232,13 @@ static void allowed_methods(const struct exchange *x, char out[ROUTER_ALLOW_MAX]
     router_allow(o->routes, o->route_count, x->req.path, out);
 }
 
+bool exchange_confirm(const struct exchange *x, struct error *err)
+{
+    const struct server_options *o = x->admission->options;
+
+    return is_light(x) || o->confirm == NULL || o->confirm(o->app, &x->req, &x->caller, err);
+}
+
 /* The handler sees the call's message as the body. */
 static struct reply run_call(struct exchange *x)
 {
@@ -245,6 +256,7 @@ static struct reply run_handler(struct exchange *x, struct bytes body)
 {
     const struct server_options *o = x->admission->options;
     char allow[ROUTER_ALLOW_MAX];
+    struct error err;
 
     if (is_options(x)) {
         allowed_methods(x, allow);
@@ -252,6 +264,8 @@ static struct reply run_handler(struct exchange *x, struct bytes body)
     }
     x->req.body = body;
     x->req.context.deadline_ms = exchange_deadline(x);
+    if (!exchange_confirm(x, &err))
+        return reply_error(&err);
     return x->call ? run_call(x) : x->route->handle(o->app, &x->req);
 }
 
@@ -271,9 +285,15 @@ bool exchange_handle(struct exchange *x, struct reply *ret)
  * rpc_deadline. */
 void exchange_handle_stream(struct exchange *x, struct rpc_stream *stream, struct reply *ret)
 {
+    struct error err;
+
     x->req.stream = stream;
-    x->req.context.deadline_ms = x->call_deadline_ms;
-    *ret = x->route->handle(x->admission->options->app, &x->req);
+    if (exchange_confirm(x, &err)) {
+        x->req.context.deadline_ms = x->call_deadline_ms;
+        *ret = x->route->handle(x->admission->options->app, &x->req);
+    } else {
+        *ret = reply_error(&err);
+    }
     rpc_drop(stream);
     connection_drop_body(x->connection);
 }
@@ -289,6 +309,11 @@ static void finish_error(const struct exchange *x, struct reply *reply)
         allowed_methods(x, allow);
         reply_add_header(reply, "Allow", "%s", allow);
     }
+    if (reply->error.code == ERROR_UNAUTHORIZED) /* RFC 6750, 3.1 */
+        reply_add_header(reply, "WWW-Authenticate",
+                         request_header(&x->req, "Authorization") == NULL
+                             ? "Bearer"
+                             : "Bearer error=\"invalid_token\"");
     if (reply->status >= 500 && !(x->call && x->route == NULL)) /* that is the caller's mistake */
         log_warning(reply->error.message, F("error", error_slug(reply->error.code)),
                     F("request_id", x->id), F("route", x->req.route));
@@ -335,7 +360,7 @@ void exchange_end(struct exchange *x, bool sent)
         .reply_bytes = x->reply_bytes,
         .seconds = clock_monotonic_s() - x->started_s,
         .sent = sent,
-        .light = x->route != NULL && x->route->light,
+        .light = x->route != NULL && is_light(x),
     });
     byte_budget_give(x->admission->options->budget, x->charged);
     admission_end(x->admission, &x->counted);

@@ -24,6 +24,7 @@ struct exchange {
     bool fields_bad;                 /* too many parameters, a NUL in one, or in the URL */
     bool headers_too_large;          /* too many of them, or no room for a reply beside them */
     enum error_form form;            /* of its errors */
+    char peer[CONNECTION_PEER_MAX];  /* connection_peer */
     bool multiplexed;                /* HTTP/2: a reply may have trailers */
     const atomic_bool *gone;         /* see context.h */
     const struct rpc_protocol *call; /* its protocol; NULL: REST */
@@ -33,6 +34,7 @@ struct exchange {
     const struct route *route; /* NULL for OPTIONS, and when refused before one was found */
     struct request req;
     char id[REQUEST_ID_MAX + 1];
+    struct caller caller;
     char cors[CORS_LINES_MAX]; /* for an answer on the socket */
     struct counted counted;
     int64_t content_length; /* 0 when unknown */
@@ -61,6 +63,8 @@ void exchange_append_body(struct exchange *x, const void *data, size_t len);
 bool exchange_handle(struct exchange *x, struct reply *ret) NODISCARD;
 /* The same while the body arrives, for a call that `streams`; always answered. */
 void exchange_handle_stream(struct exchange *x, struct rpc_stream *stream, struct reply *ret);
+/* Whether the caller still may (server_options.confirm). For a thread that may wait. */
+bool exchange_confirm(const struct exchange *x, struct error *err) NODISCARD;
 /* Of what begins now. */
 int64_t exchange_deadline(const struct exchange *x);
 /* Make `reply` what is sent: an error's body (here, where the request id is known; its details go

@@ -20,7 +20,7 @@ struct route {
     const char *method;  /* "GET" (also answers HEAD), "POST", "PATCH", "DELETE", or ROUTER_… */
     const char *pattern; /* "/images/{id}": a segment in braces (one at most) matches any */
     route_handler handle;
-    bool light; /* health, metrics, documentation: always answered, waits for nothing */
+    unsigned flags; /* enum route_flags */
 };
 
 bool router_is_call(const struct route *route);

@@ -262,7 +262,8 @@ static bool end_body(struct rpc_stream *p, struct error *err)
     p->whole = connection_begin_handling(p->x->connection, &p->kept);
     if (p->whole) {
         stage_took(&p->x->stages, STAGE_RECEIVE, clock_monotonic_s() - p->x->started_s);
-        return true;
+        p->x->req.context.deadline_ms = exchange_deadline(p->x);
+        return exchange_confirm(p->x, err); /* it may have taken long */
     }
     if (connection_fate(p->x->connection, err) != CONNECTION_REFUSED)
         error_set(err, ERROR_UNAVAILABLE, "the client has gone");

@@ -73,8 +73,8 @@ static const struct route routes[] = {
     {"POST", "/task/{id}", echo, false},
     {ROUTER_CALL, "/s/Light", echo, true},
     {ROUTER_CALL, "/s/Work", echo, false},
-    {ROUTER_STREAM, "/s/Bytes", echo_stream, false},
-    {ROUTER_STREAM, "/s/Watch", echo_messages, true},
+    {ROUTER_STREAM, "/s/Bytes", echo_stream, 0},
+    {ROUTER_STREAM, "/s/Watch", echo_messages, ROUTE_LIGHT},
 };
 
 static const struct rpc_protocol *const protocols[] = {&grpc_protocol, &grpc_web_protocol,

@@ -186,11 +186,11 @@ static struct reply full_duplex(const struct app *app, const struct request *req
 #define METHOD(name) "/grpc.testing.TestService/" name
 
 static const struct route routes[] = {
-    {ROUTER_CALL, METHOD("EmptyCall"), empty_call, false},
-    {ROUTER_CALL, METHOD("UnaryCall"), unary_call, false},
-    {ROUTER_STREAM, METHOD("StreamingOutputCall"), streaming_output, false},
-    {ROUTER_STREAM, METHOD("StreamingInputCall"), streaming_input, false},
-    {ROUTER_STREAM, METHOD("FullDuplexCall"), full_duplex, false},
+    {ROUTER_CALL, METHOD("EmptyCall"), empty_call, 0},
+    {ROUTER_CALL, METHOD("UnaryCall"), unary_call, 0},
+    {ROUTER_STREAM, METHOD("StreamingOutputCall"), streaming_output, 0},
+    {ROUTER_STREAM, METHOD("StreamingInputCall"), streaming_input, 0},
+    {ROUTER_STREAM, METHOD("FullDuplexCall"), full_duplex, 0},
 };
 
 static const struct rpc_protocol *const protocols[] = {&grpc_protocol, NULL};

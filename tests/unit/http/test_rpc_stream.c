@@ -9,6 +9,7 @@
 enum { BODY_MAX = 1 << 20, STALL_MS = 10000 };
 
 static atomic_int wakes;
+static const struct route route;
 
 /* A call and what is around it. */
 struct world {
@@ -60,6 +61,7 @@ static struct world *world_new(int64_t budget)
     assert_non_null(w->admission.connections);
     w->x.admission = &w->admission;
     w->x.connection = connections_add_stream(w->admission.connections, wake_stream, w);
+    w->x.route = &route;
     w->x.call_deadline_ms = INT64_MAX;
     connection_begin_body(w->x.connection, "id", 0);
     w->stream = rpc_stream_new(&w->x, wake, w);
