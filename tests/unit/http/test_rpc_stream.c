@@ -334,4 +334,25 @@ TEST(an_evicted_body_takes_no_more)
     world_done(w);
 }
 
+static bool nobody_may(const struct app *app, const struct request *req,
+                       const struct caller *caller, struct error *err)
+{
+    return error_set(err, ERROR_UNAUTHORIZED, "not any more");
+}
+
+TEST(a_caller_who_may_no_more_at_the_end)
+{
+    struct world *w = world_new(1000);
+    struct error err = {0};
+    size_t n;
+    char out;
+
+    w->options.confirm = nobody_may;
+    put(w, "x");
+    assert_reads(w, "x");
+    rpc_put_end(w->stream);
+    assert_fails(err, ERROR_UNAUTHORIZED, rpc_read(w->stream, &out, 1, &n, &err));
+    world_done(w);
+}
+
 TEST_MAIN(NULL, NULL)
