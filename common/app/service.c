@@ -4,6 +4,8 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "grpc/call.h"
+#include "grpc/connect.h"
+#include "grpc/web.h"
 #include "workers/image_job.h"
 
 #include <malloc.h>
@@ -217,6 +219,9 @@ static double connections(void *ctx)
     return server_connections(ctx);
 }
 
+static const struct rpc_protocol *const protocols[] = {&grpc_protocol, &grpc_web_protocol,
+                                                       &connect_protocol, NULL};
+
 static struct server *start(struct service *service, const struct route *routes, size_t count,
                             struct error *err)
 {
@@ -240,7 +245,7 @@ static struct server *start(struct service *service, const struct route *routes,
             .plain_errors_below = service->plain_errors_below,
             .admit = admit,
             .authorize = may_call,
-            .rpc = &grpc_protocol,
+            .rpc = protocols,
             .ready = &service->server,
         },
         err);

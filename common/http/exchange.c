@@ -77,8 +77,7 @@ void exchange_begin(struct exchange *x, const char *method, const char *target)
     x->req.context.traceparent = trace != NULL && traceparent_is_valid(trace) ? trace : "";
     choose_id(x);
     x->form = form_of(x);
-    const struct rpc_protocol *rpc = x->admission->options->rpc;
-    x->call = x->multiplexed && rpc != NULL && rpc->is_call(&x->req);
+    x->call = rpc_find(x->admission->options->rpc, &x->req, x->multiplexed);
     x->call_deadline_ms = INT64_MAX;
 }
 
@@ -124,7 +123,7 @@ static bool check_call(struct exchange *x, struct error *err)
 {
     int64_t ms;
 
-    if (!x->admission->options->rpc->timeout_ms(&x->req, &ms, err))
+    if (!x->call->timeout_ms(&x->req, &ms, err))
         return false;
     if (ms < INT64_MAX)
         x->call_deadline_ms = clock_monotonic_ms() + ms;
@@ -164,7 +163,7 @@ static bool check(struct exchange *x, bool http_1_0, struct error *err)
 static void begin_body(struct exchange *x)
 {
     cors_lines(x->admission->options->cors_origins, &x->req, x->cors);
-    connection_set_look(x->connection, &(struct refusal_look){x->cors, x->form});
+    connection_set_look(x->connection, &(struct refusal_look){x->cors, x->form, x->call, &x->req});
     connection_begin_body(x->connection, x->id, x->content_length);
 }
 
@@ -226,7 +225,7 @@ static struct reply run_call(struct exchange *x)
     const struct server_options *o = x->admission->options;
     struct error err;
 
-    if (!o->rpc->open(&x->req, (size_t)o->max_body_bytes, &message, &err))
+    if (!x->call->open(&x->req, (size_t)o->max_body_bytes, &message, &err))
         return reply_error(&err);
     x->req.body = message.bytes;
     return x->route->handle(o->app, &x->req);
@@ -297,11 +296,11 @@ void exchange_finish_reply(struct exchange *x, struct reply *reply)
     add_timing(x, reply);
     cors_add(x->admission->options->cors_origins, &x->req, reply);
     x->status = reply->status;
-    x->reply_bytes = reply->body.len;
     x->charged = reply->charged_bytes;
     x->replied = true;
-    if (x->call) /* the log and metrics have the status that HTTP would have shown */
-        x->admission->options->rpc->close(&x->req, reply);
+    if (x->call) /* the log and metrics have the status that REST would have shown */
+        x->call->close(&x->req, reply);
+    x->reply_bytes = reply->body.len;
 }
 
 void exchange_end(struct exchange *x, bool sent)

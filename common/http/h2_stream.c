@@ -111,7 +111,7 @@ static void answer_refused(struct h2_stream *s)
 }
 
 /* Answer now, or when the client has sent its body: curl 7.88 shows no answer that comes earlier.
- * Clients that make calls do. */
+ * gRPC's clients do. At the end of a drain there is no later. */
 static void refuse(struct h2_stream *s, const struct reply *refusal)
 {
     const int64_t twice = 2 * s->x->admission->options->max_body_bytes;
@@ -120,7 +120,8 @@ static void refuse(struct h2_stream *s, const struct reply *refusal)
     s->state = H2_DISCARDING;
     s->discard_ms = clock_monotonic_ms() + DISCARD_MS;
     s->discard_bytes = twice > DISCARD_BYTES_MIN ? twice : DISCARD_BYTES_MIN;
-    if (s->ended || s->x->call)
+    if (s->ended || (s->x->call != NULL && s->x->call->trailers) ||
+        clock_left_ms(atomic_load(&s->x->admission->cut_ms)) <= 0)
         answer_refused(s);
 }
 

@@ -26,6 +26,7 @@ const struct route *router_find(const struct route *routes, size_t count, const 
                                 const char *path, const char **argument, struct error *err);
 
 enum { ROUTER_ALLOW_MAX = 64 };
-/* The Allow header for a path: "GET, HEAD, OPTIONS"; "" when no route has that path. */
+/* The Allow header for a path: "GET, HEAD, OPTIONS"; "" when no route has that path. A call's is
+ * "POST, OPTIONS". */
 void router_allow(const struct route *routes, size_t count, const char *path,
                   char out[ROUTER_ALLOW_MAX]);

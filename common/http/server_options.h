@@ -29,6 +29,6 @@ struct server_options {
     /* Whether this caller may have what it asks for, asked at the headers of every request (an
      * OPTIONS request has no route); false sets *err. May be NULL. */
     bool (*authorize)(const struct app *app, const struct request *req, struct error *err);
-    const struct rpc_protocol *rpc; /* calls over HTTP/2; NULL: none */
-    struct server **ready;          /* set before the first request is served; may be NULL */
+    const struct rpc_protocol *const *rpc; /* of calls; ends with NULL; NULL: none */
+    struct server **ready;                 /* set before the first request is served; may be NULL */
 };

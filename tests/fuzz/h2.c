@@ -5,6 +5,8 @@
 #include "base/log.h"
 #include "fuzz.h"
 #include "grpc/call.h"
+#include "grpc/connect.h"
+#include "grpc/web.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -33,6 +35,8 @@ static const struct route routes[] = {
     {ROUTER_CALL, "/s/Work", echo, false},
 };
 
+static const struct rpc_protocol *const protocols[] = {&grpc_protocol, &grpc_web_protocol,
+                                                       &connect_protocol, NULL};
 static struct byte_budget budget = {.max = 1 << 18};
 static const struct server_options options = {
     .routes = routes,
@@ -43,7 +47,7 @@ static const struct server_options options = {
     .request_timeout_ms = 1000,
     .budget = &budget,
     .cors_origins = "*",
-    .rpc = &grpc_protocol,
+    .rpc = protocols,
 };
 static struct admission admission = {.options = &options, .cut_ms = INT64_MAX};
 static struct h2 *h2;

@@ -319,8 +319,8 @@ def h2():
         pairs = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "a"), *more]
         return b"".join(b"\0" + bytes([len(k)]) + k.encode() + bytes([len(v)]) + v.encode() for k, v in pairs)
 
-    def call(stream, path, body, *more):
-        more = ("content-type", "application/grpc"), ("te", "trailers"), *more
+    def call(stream, path, body, *more, kind="application/grpc"):
+        more = ("content-type", kind), ("te", "trailers"), *more
         return frame(1, 4, stream, fields("POST", path, *more)) + frame(0, 1, stream, body)
 
     settings = frame(4, 0, 0)
@@ -338,6 +338,8 @@ def h2():
             "call": call(1, "/s/Light", message) + call(3, "/s/Work", message),
             "packed": call(1, "/s/Light", b"\1" + struct.pack(">I", len(packed)) + packed, ("grpc-encoding", "gzip")),
             "timeout": call(1, "/s/Light", message, ("grpc-timeout", "5m")), "unknown": call(1, "/s/None", message),
+            "web": call(1, "/s/Light", message, kind="application/grpc-web+proto") + call(3, "/s/None", b"", kind="application/grpc-web"),
+            "connect": call(1, "/s/Work", b"abc", ("connect-timeout-ms", "5"), kind="application/proto"),
             "ping": frame(6, 0, 0, b"12345678") * 120, "goaway": frame(7, 0, 0, bytes(8)) + call(1, "/s/Light", message),
             "overflow": frame(1, 4, 1, fields("POST", "/echo")) + frame(8, 0, 1, b"\x7f\xff\xff\xff")}.items():
         write("h2", name, settings + data)
@@ -378,6 +380,16 @@ def messages():
         write("grpc", name, data)
 
 
+def calls():
+    """A byte for protocol (of 3) and coding (of 4), a line for the timeout, the body."""
+    message, packed = b"\0\0\0\0\3abc", gzip.compress(b"abc")
+    for name, data in {"grpc": b"\0" + b"5S\n" + message, "web": b"\1" + b"100m\n" + message, "connect": b"\2" + b"1000\nabc",
+                       "web_gzip": b"\4\n" + b"\1" + struct.pack(">I", len(packed)) + packed, "connect_gzip": b"\5\n" + packed,
+                       "connect_deflate": b"\x08\n" + zlib.compress(b"abc"), "connect_br": b"\x0b\nabc",
+                       "web_trailers": b"\1\n" + message + b"\x80\0\0\0\6a: b\r\n", "empty": b"\2\n"}.items():
+        write("web", name, data)
+
+
 def what_once_failed():
     """As the fuzzer found it."""
     write("client", "once_blank_line", b'0HTTP/1.1 200\nKO A:#\x01 b\n \r\n')
@@ -403,5 +415,5 @@ def what_once_failed():
 
 
 for make in (multipart, request, ranges, encodings, options, classify, inference, notification, tokens, google, xml, client,
-             manifest, uris, texts, outbox, images, h2, messages, what_once_failed):
+             manifest, uris, texts, outbox, images, h2, messages, calls, what_once_failed):
     make()

@@ -4,7 +4,6 @@ import gzip
 import json
 import struct
 import subprocess
-import sys
 import time
 
 import grpc

@@ -14,6 +14,7 @@ import pytest
 import h2_client as h2
 from conftest import SLOW, wait_for
 from images import encode, gradient
+from raw_clients import curl
 from servers import Unavailable, built_binary
 
 pytestmark = [pytest.mark.memory, pytest.mark.threads]
@@ -24,19 +25,6 @@ IMAGE = ("content-type", "image/jpeg")
 
 
 # ---- REST, by curl ----
-
-def curl(service, path, *options, http1=False):
-    """(status, headers with lower-case names, body)"""
-    protocol = "--http1.1" if http1 else "--http2-prior-knowledge"
-    done = subprocess.run(["curl", "-sS", "-i", protocol, "--max-time", str(60 * SLOW), *options, service.url + path],
-                          capture_output=True, check=True)
-    head, _, body = done.stdout.rpartition(b"\r\n\r\n") if not done.stdout.count(b"\r\n\r\n") > 1 else \
-        done.stdout[done.stdout.rindex(b"\r\n\r\nHTTP/") + 4:].partition(b"\r\n\r\n")
-    lines = head.decode("latin-1").split("\r\n")
-    assert lines[0].startswith("HTTP/1.1" if http1 else "HTTP/2"), lines
-    headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:])}
-    return int(lines[0].split(" ")[1]), headers, body
-
 
 @pytest.fixture(name="picture")
 def fixture_picture(tmp_path):

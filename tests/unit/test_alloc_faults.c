@@ -130,7 +130,7 @@ static bool make_replies(void *ctx, struct error *err)
     assert_int_equal(text.body.len, 9);
     assert_int_equal(error.status, 400);
     return reply_error_body(ERROR_FORM_PROBLEM, &wrong, "id", &out, err) &&
-           reply_error_on_the_wire(ERROR_FORM_PROBLEM, &wrong, "id", &out, err);
+           reply_on_the_wire(&error, "id", "", &out, err);
 }
 
 static bool option(void *ctx, const char *name, const char *value, struct error *err)
