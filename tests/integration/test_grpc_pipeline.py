@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from calls import CODE, code_of, fixture_messages, raw  # noqa: F401
+from calls import CODE, code_of, raw
 from conftest import SLOW, Service, Stack, wait_for
 from images import encode, gradient
 from models import mask_model
