@@ -12,7 +12,7 @@ import pytest
 import requests
 
 import h2_client as h2
-from calls import CODE, code_of, fixture_messages, raw  # noqa: F401
+from calls import CODE, code_of, raw
 from conftest import MODEL, SLOW, wait_for
 from foreign import foreign_python
 from images import encode, gradient, numbered_jpeg
