@@ -12,7 +12,7 @@ from accounts import PASSWORD, USERS, bearer, call, join, sign_up, token_of
 from conftest import MODEL, ROOT, Service
 from images import encode, gradient, numbered_jpeg
 from jwks_server import JwksServer, Key
-from test_grpc import fixture_messages, raw  # noqa: F401 - a fixture
+from test_grpc import raw
 from test_pubsub import envelope
 
 PICTURE = encode(gradient(), quality=85)

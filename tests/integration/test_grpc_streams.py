@@ -19,7 +19,7 @@ import h2_client as h2
 from conftest import BUILD, ROOT, SLOW, kilobytes, wait_for
 from images import encode, gradient
 from servers import Unavailable, built_binary
-from test_grpc import CODE, MIB, fixture_messages, grpc_status, prefixed  # noqa: F401 (messages is a fixture)
+from test_grpc import CODE, MIB, grpc_status, prefixed
 
 pytestmark = [pytest.mark.memory, pytest.mark.threads]
 
@@ -209,7 +209,7 @@ def test_replies_are_packed_where_it_pays(serve, testing, accepts, size, packed)
         assert [len(reply.payload.body) for reply in call] == [size, 3]
 
 
-def test_pictures_are_not_packed_again(shared, messages):  # noqa: F811
+def test_pictures_are_not_packed_again(shared, messages):
     request = messages("darkroom.v1.images").ImageRequest(
         image=encode(Image.effect_noise((150, 150), 90).convert("RGB")), options={"fit": "none"})
     with h2.Client(shared.preprocess) as client:
@@ -448,7 +448,7 @@ def test_who_does_not_end_is_ended(serve, testing):
 # ---- Upload
 
 @pytest.fixture(name="upload")
-def fixture_upload(messages):  # noqa: F811
+def fixture_upload(messages):
     """upload(service, chunks or messages, width=…): the reply."""
     images = messages("darkroom.v1.images")
 
@@ -486,7 +486,7 @@ def test_upload_of_a_large_file(shared, upload):
     assert shared.preprocess.metric("body_bytes_in_flight") == 0
 
 
-def test_upload_refuses(shared, upload, messages):  # noqa: F811
+def test_upload_refuses(shared, upload, messages):
     image = messages("darkroom.v1.images").ImageRequest
     service = shared.preprocess
 
@@ -510,7 +510,7 @@ def test_upload_refuses(shared, upload, messages):  # noqa: F811
     wait_for(lambda: service.metric("body_bytes_in_flight") == 0, "the bodies to be given back")
 
 
-def test_an_upload_that_stops(start, messages):  # noqa: F811
+def test_an_upload_that_stops(start, messages):
     service = start(BODY_STALL_MS=300)
     first = messages("darkroom.v1.images").ImageRequest(image=JPEG[:100]).SerializeToString()
     with channel(service) as open_channel:
@@ -522,7 +522,7 @@ def test_an_upload_that_stops(start, messages):  # noqa: F811
     assert line["status"] == 408
 
 
-def test_an_upload_gives_its_place_like_any_slow_body(start, messages, upload):  # noqa: F811
+def test_an_upload_gives_its_place_like_any_slow_body(start, messages, upload):
     """With MAX_INFLIGHT reached, a body that comes in at less than 16 KiB/s ends after 5 s."""
     service = start(MAX_INFLIGHT=1, BODY_STALL_MS=60000, BODY_MIN_RATE=1)
     first = messages("darkroom.v1.images").ImageRequest(image=JPEG[:100]).SerializeToString()
@@ -542,7 +542,7 @@ def test_an_upload_gives_its_place_like_any_slow_body(start, messages, upload): 
         box.end()
 
 
-def test_cancelled_uploads_leave_nothing(start, messages):  # noqa: F811
+def test_cancelled_uploads_leave_nothing(start, messages):
     service = start()
     piece = messages("darkroom.v1.images").ImageRequest(image=bytes(MIB)).SerializeToString()
     with channel(service) as open_channel:
@@ -567,7 +567,7 @@ def test_streams_are_grpcs(shared):
 # ---- Watch
 
 @pytest.fixture(name="watch")
-def fixture_watch(messages):  # noqa: F811
+def fixture_watch(messages):
     health = messages("health")
 
     def watch(open_channel, name=""):
@@ -646,7 +646,7 @@ def test_grpcurl_needs_no_files(shared):
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
-def test_reflection(shared, messages, version):  # noqa: F811
+def test_reflection(shared, messages, version):
     reflection = messages("reflection")
     questions = [dict(list_services=""), dict(file_by_filename="darkroom/v1/labels.proto"),
                  dict(file_containing_symbol="darkroom.v1.Images.Upload"), dict(file_containing_symbol="darkroom.v1.Image"),
