@@ -2,7 +2,7 @@
  * says how we ask, the rest goes over the wire as it is, and then the connection ends. */
 #include "fuzz.h"
 #include "store/bucket/bucket.h"
-#include "store/store.h"
+#include "store/driver.h"
 
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -14,7 +14,7 @@ enum { REPLY_MAX = 4096, DEADLINE_MS = 5000 };
 static int listener = -1;
 static char url[64];
 static struct http_client *client;
-static struct store *libs3;
+static struct bucket *libs3;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct bytes answer; /* under the mutex: the client may have gone before all of it is sent */
 
@@ -82,13 +82,13 @@ static void start(void)
     FUZZ_CHECK(bind(listener, (struct sockaddr *)&address, len) == 0 && listen(listener, 16) == 0);
     FUZZ_CHECK(getsockname(listener, (struct sockaddr *)&address, &len) == 0);
     snprintf(url, sizeof(url), "http://127.0.0.1:%d", ntohs(address.sin_port));
-    libs3 = store_open(&(struct store_options){.url = "s3://bucket",
-                                               .s3 = {.endpoint = url,
-                                                      .region = "us-east-1",
-                                                      .access_key = "key",
-                                                      .secret_key = "secret",
-                                                      .signature = STORE_S3_V2}},
-                       &err);
+    libs3 = store_libs3_open(&(struct store_options){.url = "s3://bucket",
+                                                     .s3 = {.endpoint = url,
+                                                            .region = "us-east-1",
+                                                            .access_key = "key",
+                                                            .secret_key = "secret",
+                                                            .signature = STORE_S3_V2}},
+                             "bucket", &err);
     FUZZ_CHECK(libs3 != NULL);
     client = http_client_new(&(struct http_client_options){.ca_file = ""}, &err);
     FUZZ_CHECK(client != NULL && pthread_create(&thread, NULL, run_server, NULL) == 0);
@@ -127,7 +127,6 @@ static bool call_ours(const char *method, struct http_reply *reply, struct error
 /* One attempt, as the driver makes it. */
 static bool call_libs3(const char *method, struct http_reply *reply, struct error *err)
 {
-    struct bucket *bucket = libs3->state;
     const struct bucket_call call = {.method = method,
                                      .key = "k",
                                      .query = "",
@@ -136,7 +135,7 @@ static bool call_libs3(const char *method, struct http_reply *reply, struct erro
 
     const struct bucket_attempt attempt = {.call = &call};
 
-    return bucket->dialect->send(bucket, &attempt, reply, err);
+    return libs3->dialect->send(libs3, &attempt, reply, err);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
