@@ -22,6 +22,7 @@ const struct route classify_routes[] = {
     {"POST", "/v2/models/{model}/versions/1/infer", handle_infer, false},
     SERVICE_CALL("/grpc.health.v1.Health/Check", handle_grpc_health),
     {ROUTER_CALL, "/darkroom.v1.Labels/Classify", handle_grpc_classify, false},
+    {ROUTER_CALL, "/image_pipeline.ImageClassifier/Classify", handle_grpc_pipeline_classify, false},
     SERVICE_CALL("/inference.GRPCInferenceService/ServerLive", handle_grpc_server_live),
     SERVICE_CALL("/inference.GRPCInferenceService/ServerReady", handle_grpc_server_ready),
     SERVICE_CALL("/inference.GRPCInferenceService/ServerMetadata", handle_grpc_server_metadata),

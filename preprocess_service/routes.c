@@ -25,5 +25,11 @@ const struct route preprocess_routes[] = {
     SERVICE_CALL("/grpc.health.v1.Health/Check", handle_grpc_health),
     {ROUTER_CALL, "/darkroom.v1.Images/Preprocess", handle_grpc_preprocess, false},
     {ROUTER_CALL, "/darkroom.v1.Images/Transform", handle_grpc_transform, false},
+    {ROUTER_CALL, "/NLImageService/RotateImage", handle_grpc_rotate_image, false},
+    {ROUTER_CALL, "/NLImageService/MeanFilter", handle_grpc_mean_filter, false},
+    {ROUTER_CALL, "/image_pipeline.ImageUploader/Upload", handle_grpc_upload, false},
+    {ROUTER_CALL, "/image_pipeline.NoiseReducer/Reduce", handle_grpc_reduce, false},
+    {ROUTER_CALL, "/image_pipeline.BackgroundRemover/Remove", handle_grpc_remove, false},
+    {ROUTER_CALL, "/image_pipeline.ImageProcessorOrchestrator/Process", handle_grpc_process, false},
 };
 const size_t preprocess_route_count = ARRAY_SIZE(preprocess_routes);

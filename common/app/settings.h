@@ -32,6 +32,10 @@ struct settings {
     char *noise_url;
     char *background_url;
     char *classifier_url;
+    char *uploader_addr; /* the same by gRPC, before the URLs; "": not */
+    char *noise_addr;
+    char *background_addr;
+    char *classifier_addr;
     char *cors_origins;
     char *results_base_url;
 

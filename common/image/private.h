@@ -117,13 +117,20 @@ struct fit_request {
     const struct image_options *options; /* whose operations come next; NULL: none do */
 };
 
+/* Whether transparency is to stay. */
+static inline bool image_keeps_channels(const struct fit_request *request)
+{
+    return request->options != NULL && request->options->keep_channels &&
+           request->options->format != IMAGE_JPEG;
+}
+
 /* A factor that decoders and boxes leave to the final, good resize. */
 enum { RESIZE_RESERVE = 2 };
 
 struct geometry;
 
 /* The way of everything but ordinary JPEG: plans *g, and opens the file's picture in memory as it
- * is stored, 8 bit RGB, maybe smaller than the file says. */
+ * is stored, 8 bit RGB, maybe smaller than the file says; RGBA when transparency stays. */
 bool image_decode(const struct image_header *header, const struct fit_request *request,
                   struct geometry *g, VipsImage **ret, struct error *err) NODISCARD;
 
@@ -131,7 +138,8 @@ bool image_decode(const struct image_header *header, const struct fit_request *r
 struct picture {
     const uint8_t *rgb;
     int width, height;
-    bool alpha; /* RGBA, straight: for the encoder only */
+    bool alpha; /* RGBA, straight: for operations and the encoder only */
+    bool grey;  /* R, G and B are equal, and written as one: for the encoder only */
     struct image_stages stages;
 };
 

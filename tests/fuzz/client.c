@@ -1,6 +1,9 @@
-/* The HTTP clients (ours, and libs3) against a server that answers with the input: its first byte
- * says how we ask, the rest goes over the wire as it is, and then the connection ends. */
+/* The HTTP clients (ours, gRPC's over it, and libs3) against a server that answers with the input:
+ * its first byte says how we ask, the rest goes over the wire as it is, and then the connection
+ * ends. */
 #include "fuzz.h"
+#include "grpc/remote.h"
+#include "image_pipeline.pb-c.h"
 #include "store/bucket/bucket.h"
 #include "store/driver.h"
 
@@ -138,6 +141,27 @@ static bool call_libs3(const char *method, struct http_reply *reply, struct erro
     return libs3->dialect->send(libs3, &attempt, reply, err);
 }
 
+static void call_remote(void)
+{
+    struct byte_budget budget = {.max = 1 << 20};
+    const struct grpc_remote call = {.address = url + strlen("http://"),
+                                     .method = "/image_pipeline.ImageUploader/Upload",
+                                     .deadline_ms = clock_monotonic_ms() + DEADLINE_MS,
+                                     .max_reply_bytes = REPLY_MAX,
+                                     .budget = &budget};
+    ImagePipeline__UploadRequest in = IMAGE_PIPELINE__UPLOAD_REQUEST__INIT;
+    struct grpc_message message = {0};
+    struct error err = {0};
+
+    in.image_data = grpc_bytes(bytes_of("data", 4));
+    if (!grpc_remote_call(client, &call, &in.base, &image_pipeline__upload_response__descriptor,
+                          &message, &err))
+        FUZZ_CHECK_ERROR(&err, ERROR_UNAVAILABLE, ERROR_TOO_LARGE, ERROR_BAD_REQUEST,
+                         ERROR_OVERLOADED);
+    grpc_message_done(&message);
+    FUZZ_CHECK(atomic_load(&budget.used) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char *const methods[] = {"GET", "PUT", "HEAD", "DELETE"};
@@ -151,6 +175,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (client == NULL)
         start();
     set_answer(in);
+    if ((how & 8) != 0) {
+        call_remote();
+        set_answer(bytes_of(NULL, 0));
+        return 0;
+    }
     bool ours = (how & 4) == 0;
     if (ours ? call_ours(method, &reply, &err) : call_libs3(method, &reply, &err)) {
         FUZZ_CHECK(reply.status >= 200 && reply.status <= 999);

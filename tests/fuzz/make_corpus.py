@@ -343,6 +343,26 @@ def h2():
             "ping": frame(6, 0, 0, b"12345678") * 120, "goaway": frame(7, 0, 0, bytes(8)) + call(1, "/s/Light", message),
             "overflow": frame(1, 4, 1, fields("POST", "/echo")) + frame(8, 0, 1, b"\x7f\xff\xff\xff")}.items():
         write("h2", name, settings + data)
+    answers(frame)
+
+
+def answers(frame):
+    """What a server of gRPC says to our calls."""
+    def block(*pairs):
+        return b"".join(b"\0" + bytes([len(k)]) + k.encode() + bytes([len(v)]) + v.encode() for k, v in pairs)
+
+    head = frame(4, 0, 0) + frame(4, 1, 0) + frame(1, 4, 1, block((":status", "200"), ("content-type", "application/grpc")))
+    good = frame(1, 5, 1, block(("grpc-status", "0")))
+    message = b"\x0a\4data\x12\1x"
+    for name, data in {
+            "remote": head + frame(0, 0, 1, b"\0\0\0\0\x09" + message) + good,
+            "remote_cut": head + frame(0, 0, 1, b"\0\0\0\0\x0b" + message) + good,
+            "remote_no_status": head + frame(0, 1, 1, b"\0\0\0\0\x09" + message),
+            "remote_refused": frame(4, 0, 0) + frame(1, 5, 1, block(
+                (":status", "200"), ("grpc-status", "14"), ("grpc-message", "50%25 %zz"))),
+            "remote_proxy": frame(4, 0, 0) + frame(1, 5, 1, block((":status", "503"),)),
+            "remote_reset": head + frame(3, 0, 1, b"\0\0\0\x08"), "remote_goaway": head + frame(7, 0, 0, bytes(8))}.items():
+        write("client", name, b"8" + data)
 
 
 def messages():
@@ -351,7 +371,12 @@ def messages():
     output = b"\x32\x1e\x0a\6scores\x12\x14\x0a\x0eclassification\x12\2\x10\2"
     for name, data in {"image": b"\0" + image, "pieces": b"\0" + b"\x12\0" * 5000, "classify": b"\1\x0a\3abc\x18\5",
                        "uri": b"\1\x12\7gs://b/k", "health": b"\2\x0a\1s", "infer": b"\3" + raw + output,
-                       "typed": b"\3\x2a\x0c\x2a\x0a\x32\x08\0\0\x80?\0\0\0@", "model": b"\4\x0a\1m\x12\0011"}.items():
+                       "typed": b"\3\x2a\x0c\x2a\x0a\x32\x08\0\0\x80?\0\0\0@", "model": b"\4\x0a\1m\x12\0011",
+                       "pixels": b"\5\x08\1\x12\3\1\2\3\x18\1\x20\1", "below_zero": b"\5\x18" + b"\xff" * 9 + b"\1",
+                       "rotate": b"\6\x08\1\x12\x0b\x08\1\x12\3\1\2\3\x18\1\x20\1", "none": b"\6\x12\0", "another": b"\6\x08\7",
+                       "upload": b"\7\x0a\3abc\x12\5a.png", "uploaded": b"\x08\x0a\3abc", "label": b"\x0e\x0a\3cat",
+                       "process": b"\x0f\x0a\3abc\x12\5a.png",
+                       "processed": b"\x10\x0a\1x\x12\3cat\x18\1\x22\2ok\x2d\0\0\x80\x3f\x32\1y\x3a\5p.png"}.items():
         write("grpc", name, data)
 
 

@@ -12,7 +12,8 @@ import pytest
 import requests
 
 import h2_client as h2
-from conftest import MODEL, PROTO, SLOW, wait_for
+from calls import CODE, PROTO, code_of, fixture_messages, raw  # noqa: F401
+from conftest import MODEL, SLOW, wait_for
 from foreign import foreign_python
 from images import encode, gradient, numbered_jpeg
 from servers import Unavailable, built_binary
@@ -22,15 +23,6 @@ pytestmark = [pytest.mark.memory, pytest.mark.threads]
 JPEG = encode(gradient(64, 48))
 MIB = 1 << 20
 NAME = json.loads(MODEL.read_text())["name"] if MODEL.exists() else "?"
-CODE = grpc.StatusCode
-
-
-def raw(service, method, message, timeout=60, compression=None, metadata=(), **options):
-    """(the reply's bytes, its trailers); grpc.RpcError"""
-    with grpc.insecure_channel(f"{service.host}:{service.port}", list(options.items())) as channel:
-        reply, call = channel.unary_unary(method).with_call(
-            message, timeout=timeout * SLOW, compression=compression, metadata=metadata)
-        return reply, dict(call.trailing_metadata())
 
 
 @pytest.fixture(name="call")
@@ -47,13 +39,6 @@ def fixture_call(messages):
 @pytest.fixture(name="image")
 def fixture_image(messages):
     return lambda data, **options: messages("darkroom.v1.images").ImageRequest(image=data, options=options)
-
-
-def code_of(function, *args, **kwargs):
-    """(status code, details, trailers) of a call that fails."""
-    with pytest.raises(grpc.RpcError) as failed:
-        function(*args, **kwargs)
-    return failed.value.code(), failed.value.details(), dict(failed.value.trailing_metadata())
 
 
 # ---- our own services

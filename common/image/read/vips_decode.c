@@ -128,6 +128,9 @@ static bool prepare(VipsImage **image, const struct image_header *header,
     struct channels channels = find_channels(*image, header);
     bool framed = is_framed(header), mixed = framed || channels.alpha >= 0;
 
+    if (image_keeps_channels(request) && channels.alpha >= 0 && !framed)
+        return pixels_to_srgb(image, channels, err) &&
+               pixels_render(image, request->input->cancelled, err);
     if (mixed &&
         (!pixels_to_srgb(image, channels, err) || !pixels_flatten(image, request->background, err)))
         return false;
@@ -177,7 +180,7 @@ bool image_decode(const struct image_header *header, const struct fit_request *r
         return false;
     g->decoded = (struct image_size){image->Xsize, image->Ysize};
     if (image->Xsize < g->width / g->joined || image->Ysize < g->height / g->joined ||
-        image->Bands != 3)
+        (image->Bands != 3 && !(image->Bands == 4 && image_keeps_channels(request))))
         return contradiction(err);
     *ret = TAKE_PTR(image);
     return true;
