@@ -10,7 +10,7 @@ INSTALL  = bash infra/setup/install.sh
 PARALLEL = $(MAKE) --no-print-directory -s -j$(shell nproc)
 
 CC      ?= gcc
-PKGS     = libmicrohttpd libnghttp2 libprotobuf-c jansson libjpeg lcms2 libcurl openssl sqlite3 expat zlib libseccomp
+PKGS     = libmicrohttpd libnghttp2 libprotobuf-c jansson libjpeg lcms2 libcurl openssl sqlite3 expat zlib libseccomp libsodium
 VERSION  = 0.1.0
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
@@ -128,6 +128,7 @@ $(BUILD)/preprocess_service/main.o: preprocess_service/openapi.json
 $(BUILD)/preprocess_service/handle_page.o: $(addprefix preprocess_service/page/page.,html css js svg)
 $(BUILD)/classify_service/main.o: classify_service/openapi.json
 $(BUILD)/common/catalogue/schema.o: $(wildcard common/catalogue/migrations/*.sql)
+$(BUILD)/common/users/users.o: $(wildcard common/users/migrations/*.sql)
 
 $(BUILD)/libcommon.a: $(call object,$(COMMON_SRC))
 	@rm -f $@

@@ -11,6 +11,7 @@ struct background;
 struct pipeline;
 struct reconciler;
 struct retention;
+struct users;
 
 struct app {
     struct service service; /* first: see service_of */
@@ -18,6 +19,7 @@ struct app {
     struct topic topic;     /* of pubsub:// events */
     struct publisher *publisher;
     struct catalogue *catalogue;   /* NULL: CATALOGUE_URL=none: */
+    struct users *users;           /* NULL: USERS=off */
     struct reconciler *reconciler; /* NULL without an outbox */
     struct retention *retention;   /* NULL without RETENTION_DAYS */
     struct background *background; /* NULL: REMOVE_BACKGROUND=off */
@@ -41,6 +43,11 @@ struct reply handle_catalogue_list(const struct app *app, const struct request *
 struct reply handle_catalogue_image(const struct app *app, const struct request *req);
 struct reply handle_catalogue_change(const struct app *app, const struct request *req);
 struct reply handle_catalogue_delete(const struct app *app, const struct request *req);
+struct reply handle_sign_up(const struct app *app, const struct request *req);
+struct reply handle_sign_in(const struct app *app, const struct request *req);
+struct reply handle_user(const struct app *app, const struct request *req);
+struct reply handle_user_change(const struct app *app, const struct request *req);
+struct reply handle_user_delete(const struct app *app, const struct request *req);
 
 /* pipeline/ */
 struct reply handle_upload(const struct app *app, const struct request *req);

@@ -87,7 +87,7 @@ static void count_view(const struct app *app, const struct request *req, const s
                   (reply->status == 206 && asked_range(req, id, UINT64_MAX).first == 0);
 
     if (app->catalogue != NULL && begins && strcmp(req->method, "GET") == 0)
-        catalogue_viewed(app->catalogue, id);
+        catalogue_viewed(app->catalogue, id, req->context.who);
 }
 
 struct reply handle_images(const struct app *app, const struct request *req)

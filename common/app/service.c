@@ -41,6 +41,7 @@ static void print_help(const struct service *service)
            service->name, DARKROOM_VERSION, service->name,
            service->kind == SERVICE_PREPROCESS
                ? " | --outbox list|requeue|purge|reconcile [EVENT_ID] | --catalogue rebuild"
+                 " | --users list|add|password|delete|rotate-keys [NAME]"
                : "");
     settings_print_help(service->kind, stdout);
 }
@@ -194,9 +195,16 @@ static bool admit(const struct app *app, struct error *err)
            error_set(err, ERROR_OVERLOADED, "the worker queue is full");
 }
 
-static bool may_call(const struct app *app, const struct request *req, struct error *err)
+static bool may_call(const struct app *app, const struct request *req, struct caller *caller,
+                     struct error *err)
 {
-    return authorize(service_of(app)->authorizer, req, err);
+    return authorize(service_of(app)->authorizer, req, caller, err);
+}
+
+static bool may_still_call(const struct app *app, const struct request *req,
+                           const struct caller *caller, struct error *err)
+{
+    return authorizer_confirm(service_of(app)->authorizer, req, caller, err);
 }
 
 static double queue_depth(void *ctx)
@@ -245,6 +253,7 @@ static struct server *start(struct service *service, const struct route *routes,
             .plain_errors_below = service->plain_errors_below,
             .admit = admit,
             .authorize = may_call,
+            .confirm = may_still_call,
             .rpc = protocols,
             .ready = &service->server,
         },

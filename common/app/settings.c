@@ -136,6 +136,20 @@ static const struct setting table[] = {
     STRING("OIDC_JWKS_URL", BOTH, "https://www.googleapis.com/oauth2/v3/certs", oidc_jwks_url,
            "its keys: https://..., or http:// on loopback"),
 
+    BOOL("USERS", PREP, "off", users,
+         "uploads and listings need a user, who signs up at /v1/users"),
+    /* secret, since the URL may hold a password */
+    SECRET("USERS_URL", PREP, users_url,
+           "accounts: sqlite:PATH or postgresql://... (default: CATALOGUE_URL if that is "
+           "PostgreSQL, else sqlite:data/users.db)"),
+    STRING("TOKEN_KEY_FILE", PREP, "data/token.keys", token_key_file,
+           "keys of users' tokens, made when it is missing"),
+    STRING("ADMINS", PREP, NULL, admins,
+           "comma list of names and e-mail addresses of users who may change every picture"),
+    INT("PROXIES", PREP, "0", 0, 16, proxies,
+        "proxies in front that add to X-Forwarded-For: sign-ins are limited by the address before "
+        "(default on Cloud Run: 1)"),
+
     BOOL("SANDBOX", BOTH, "on", sandbox,
          "decode images in processes that can do nothing else (off: for debugging)"),
     STRING("UPLOADER_URL", PREP, NULL, uploader_url,

@@ -77,6 +77,11 @@ struct settings {
     char *auth_emails;
     char *oidc_issuer;
     char *oidc_jwks_url;
+    bool users;
+    char *users_url; /* never empty after settings_load */
+    char *token_key_file;
+    char *admins;
+    int64_t proxies;
 
     char *model;
     char *background_model;

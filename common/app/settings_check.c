@@ -254,6 +254,30 @@ static bool is_host_and_port(const char *address)
            string_to_int64(colon + 1, 1, UINT16_MAX, &port);
 }
 
+static void check_users(struct settings *s, struct buffer *mistakes)
+{
+    const char *catalogue = text(s->catalogue_url);
+    bool shared = string_starts_with(catalogue, "postgres");
+    struct error err = {0};
+
+    if (*text(s->users_url) == '\0') {
+        free(s->users_url);
+        s->users_url = xstrdup(shared ? catalogue : "sqlite:data/users.db");
+    }
+    if (!db_url_check(s->users_url, &err))
+        config_mistake(mistakes, "USERS_URL: %s", err.message);
+    if (is_set("K_SERVICE") && !is_set("PROXIES"))
+        s->proxies = 1; /* Google's front end */
+    if (!s->users || !is_set("K_SERVICE") || s->allow_ephemeral)
+        return;
+    if (db_url_is_sqlite(s->users_url))
+        config_mistake(mistakes, "USERS_URL: on Cloud Run files vanish with the instance; use "
+                                 "postgresql://, or set ALLOW_EPHEMERAL=1");
+    if (!is_set("TOKEN_KEY_FILE"))
+        config_mistake(mistakes, "TOKEN_KEY_FILE: on Cloud Run each instance would make its own; "
+                                 "mount a secret, or set ALLOW_EPHEMERAL=1");
+}
+
 static void check_seal(const struct settings *s, struct buffer *mistakes)
 {
     if (strcmp(text(s->seal), "always") == 0 && s->seal_keys_file != NULL &&
@@ -390,6 +414,7 @@ bool settings_load(enum service_kind service, struct settings *ret, struct buffe
     check_stages(ret, mistakes);
     check_pubsub(ret, mistakes);
     check_catalogue(ret, mistakes);
+    check_users(ret, mistakes);
     check_seal(ret, mistakes);
     check_ephemeral(ret, mistakes);
     check_auth(ret, mistakes);

@@ -89,8 +89,9 @@ bool catalogue_learn(struct catalogue *catalogue, const struct object_name *name
 /* A result was stored: its labels are read at once, by the catalogue's own thread. */
 void catalogue_result_stored(struct catalogue *catalogue, const struct object_name *name);
 
-/* One more view; written with others within a second. */
-void catalogue_viewed(struct catalogue *catalogue, const char *id);
+/* One more view, by `viewer` ("": who knows), whose own pictures do not count it; written with
+ * others within a second. */
+void catalogue_viewed(struct catalogue *catalogue, const char *id, const char *viewer);
 
 struct catalogue_rebuilt {
     int64_t added, removed;

@@ -23,9 +23,12 @@ int grpc_status_of(enum error_code code)
         return 4;
     case ERROR_NOT_FOUND:
         return 5;
+    case ERROR_CONFLICT:
+        return 6;
     case ERROR_FORBIDDEN:
         return 7;
     case ERROR_TOO_LARGE:
+    case ERROR_TOO_MANY:
     case ERROR_HEADERS_TOO_LARGE:
         return 8;
     case ERROR_RANGE:

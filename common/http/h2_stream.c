@@ -166,7 +166,7 @@ static void run(struct h2_stream *s)
     struct error err;
 
     s->state = H2_RUNNING;
-    if (s->x->route == NULL || s->x->route->light) {
+    if (s->x->route == NULL || (s->x->route->flags & ROUTE_LIGHT) != 0) {
         handle(s);
         handled(s);
         return;
@@ -195,6 +195,7 @@ void h2_stream_begin(struct h2_stream *s, bool ended)
     s->x = xcalloc(1, sizeof(*s->x));
     s->x->admission = s->h2->admission;
     s->x->connection = s->connection;
+    connection_peer(s->session->connection, s->x->peer);
     s->x->multiplexed = true;
     s->x->gone = &s->gone;
     h2_fields_begin(&s->fields, s->x);

@@ -30,12 +30,14 @@ const char *reply_public_detail(const struct error *err)
     case ERROR_FORBIDDEN:
     case ERROR_NOT_FOUND:
     case ERROR_METHOD_NOT_ALLOWED:
+    case ERROR_CONFLICT:
     case ERROR_TOO_SLOW:
     case ERROR_TOO_LARGE:
     case ERROR_UNSUPPORTED_MEDIA:
     case ERROR_RANGE:
     case ERROR_BAD_IMAGE:
     case ERROR_NOT_IMPLEMENTED:
+    case ERROR_TOO_MANY:
     case ERROR_HEADERS_TOO_LARGE:
         break;
     }

@@ -16,7 +16,7 @@ struct route {
     const char *method;  /* "GET" (also answers HEAD), "POST", "PATCH", "DELETE" or ROUTER_CALL */
     const char *pattern; /* "/images/{id}": a segment in braces (one at most) matches any */
     route_handler handle;
-    bool light; /* health, metrics, documentation: always answered, waits for nothing */
+    unsigned flags; /* enum route_flags */
 };
 
 /* The route of a request; *argument is then the path from what {…} matched on (with the rest of the

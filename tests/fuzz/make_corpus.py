@@ -390,6 +390,22 @@ def calls():
         write("web", name, data)
 
 
+def users():
+    good = '{"name":"bob","password":"correct horse"}'
+    claims = '{"iss":"darkroom","sub":"alice","gen":1,"iat":1700000000,"exp":4000000000}'
+    for name, text in {
+            "token": "token\n<token>", "token_longer": "token\n<token>A", "token_signed_twice": "token\n<token>.<token>",
+            "token_cut": "token\neyJhbGciOiJFZERTQSIsImtpZCI6ImsifQ.e30", "claims": "claims\n" + claims,
+            "claims_expired": "claims\n" + claims.replace("4", "1"), "claims_early": "claims\n" + claims.replace("17", "37"),
+            "claims_no_name": "claims\n" + claims.replace("alice", ""), "claims_long": "claims\n" + claims.replace("alice", "a" * 70),
+            "claims_odd": "claims\n" + claims.replace("1,", "1.5,"), "up": "up\n" + good, "up_admin": "up\n" + good.replace("bob", "Root"),
+            "up_more": "up\n" + good.replace("{", '{"admin":true,'), "up_nul": "up\n" + good.replace("bob", "b\\u0000b"),
+            "in": "in\n" + good, "in_unknown": "in\n" + good.replace("bob", "a@b.c"), "change": 'change\n{"password":"correct horse"}',
+            "change_name": "change\n" + good, "address": "address\n10.0.0.1, 192.0.2.7 ,192.0.2.8",
+            "address_lines": "address\n192.0.2.7\n 2001:db8::1", "address_empty": "address\n,,\n, ,"}.items():
+        write("users", name, text)
+
+
 def what_once_failed():
     """As the fuzzer found it."""
     write("client", "once_blank_line", b'0HTTP/1.1 200\nKO A:#\x01 b\n \r\n')
@@ -417,5 +433,5 @@ def what_once_failed():
 
 
 for make in (multipart, request, ranges, encodings, options, classify, inference, notification, tokens, google, xml, client,
-             manifest, uris, texts, outbox, images, h2, messages, calls, what_once_failed):
+             manifest, uris, texts, outbox, images, h2, messages, calls, users, what_once_failed):
     make()

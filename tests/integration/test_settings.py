@@ -40,6 +40,7 @@ OWN = {
         "REMOVE_BACKGROUND": "on", "BACKGROUND_CONCURRENCY": "1", "BACKGROUND_MODEL": "build/models/u2netp.json", "UPLOADER_URL": "-",
         "NOISE_URL": "-", "BACKGROUND_URL": "-", "CLASSIFIER_URL": "http://127.0.0.1:8001/classify",
         "UPLOADER_ADDR": "-", "NOISE_ADDR": "-", "BACKGROUND_ADDR": "-", "CLASSIFIER_ADDR": "-",
+        "USERS": "off", "USERS_URL": "-", "TOKEN_KEY_FILE": "data/token.keys", "ADMINS": "-", "PROXIES": "0",
     },
     "classify-service": {"PORT": "8001", "MODEL": "build/models/model.json", "ALLOWED_BUCKETS": "-", "PUSH_AUDIENCE": "-",
                          "PUSH_SERVICE_ACCOUNT": "-",

@@ -200,7 +200,7 @@ static bool read_token(void *ctx, struct error *err)
     CLEANUP(jwt_done) struct jwt jwt = {0};
     const struct oidc_guests guests = {"aud", "a@b"};
 
-    if (!jwt_read(ctx, &jwt, err) || !jwt_verify(&jwt, key, err))
+    if (!jwt_read(ctx, JWT_RS256, &jwt, err) || !jwt_verify(&jwt, key, err))
         return false;
     json_t *claims = jwt_claims(&jwt, err);
     bool ok = claims != NULL &&

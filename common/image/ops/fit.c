@@ -75,7 +75,7 @@ static bool fit_by_libvips(struct image_scratch *w, const struct fit_request *re
     struct geometry g;
     struct turned upright;
 
-    if (!image_decode(header, request, &g, &image, err))
+    if (!image_decode(w, header, request, &g, &image, err))
         return false;
     middle = clock_monotonic_s();
     upright = turn_upright(&g, image);
