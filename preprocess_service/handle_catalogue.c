@@ -18,7 +18,7 @@ static bool has_catalogue(const struct app *app, struct error *err)
 static bool read_filter(const struct app *app, const struct request *req,
                         struct catalogue_filter *ret, struct error *err)
 {
-    *ret = (struct catalogue_filter){.limit = CATALOGUE_LIMIT};
+    *ret = (struct catalogue_filter){.limit = CATALOGUE_LIMIT, .viewer = req->context.who};
     for (size_t i = 0; i < req->query_count; i++) {
         const char *name = req->query[i].name, *value = req->query[i].value;
         int64_t number = 0;
@@ -134,8 +134,8 @@ static bool apply_as_owner(const struct app *app, const struct request *req,
     if (apply(app, req, req->context.who, change, err))
         return true;
     if (err->code != ERROR_NOT_FOUND || app->users == NULL ||
-        !catalogue_find(app->catalogue, req->argument, req->context.who, &image,
-                        req->context.deadline_ms, err))
+        !catalogue_find(app->catalogue, req->argument, req->context.admin ? NULL : req->context.who,
+                        &image, req->context.deadline_ms, err))
         return false;
     const char *owner = json_string_value(json_object_get(image, "owner"));
     bool ok = req->context.admin

@@ -1,6 +1,7 @@
 /* GET /images/{id} and /images/{id}.{ext}: the stored bytes. */
 #include "app.h"
 #include "objects/object_name.h"
+#include "sealed_access.h"
 
 #include <string.h>
 
@@ -16,6 +17,8 @@ static bool find_object(const struct app *app, const struct request *req,
 {
     for (size_t i = 0; object_name_candidate(asked, i, name); i++) {
         if (!object_key(store_prefix(app->service.store), name, key, STORE_KEY_MAX + 1, err))
+            return false;
+        if (name->sealed && !may_read_sealed(app, &req->context, name->id, err))
             return false;
         if (store_head(app->service.store, key, req->context.deadline_ms, info, err))
             return true;

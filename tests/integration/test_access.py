@@ -12,7 +12,7 @@ from accounts import PASSWORD, USERS, bearer, call, join, sign_up, token_of
 from conftest import MODEL, ROOT, Service
 from images import encode, gradient, numbered_jpeg
 from jwks_server import JwksServer, Key
-from test_grpc import fixture_messages, raw  # noqa: F401 - a fixture
+from calls import raw
 from test_pubsub import envelope
 
 PICTURE = encode(gradient(), quality=85)
@@ -20,7 +20,7 @@ KEY = Key("one")
 PUSH = {"PUSH_AUDIENCE": "https://classify.example/pubsub", "PUSH_SERVICE_ACCOUNT": "push@p.iam.gserviceaccount.com"}
 AUTH = {"AUTH_AUDIENCE": "https://darkroom.example", "AUTH_EMAILS": "guest@example.com, boss@example.com"}
 NUMBERS = itertools.count()
-NAME = json.loads(MODEL.read_text())["name"] if MODEL.exists() else "?"
+NAME = json.loads(MODEL.read_text())["name"] if MODEL.exists() else "INVALID_ARGUMENT"
 
 
 def table(folder):
@@ -80,8 +80,14 @@ def preprocess_rows(guarded):
         ("GET", "/status/{id}"): public(404, guarded), ("GET", "/timeline.png"): public(200, guarded),
         ("GET", "/timeline.svg"): public(200, guarded),
         ("call", "/grpc.health.v1.Health/Check"): all_of("OK"),
-        ("call", "/darkroom.v1.Images/Preprocess"): users("OK", nobody="UNAUTHENTICATED", pubsub="UNAUTHENTICATED"),
-        ("call", "/darkroom.v1.Images/Transform"): users("OK", nobody="UNAUTHENTICATED", pubsub="UNAUTHENTICATED"),
+        **{("call", path): users(status, nobody="UNAUTHENTICATED", pubsub="UNAUTHENTICATED") for path, status in {
+            "/darkroom.v1.Images/Preprocess": "OK", "/darkroom.v1.Images/Transform": "OK",
+            # empty requests of clients that are older than users; success=false is an answer, too
+            "/NLImageService/RotateImage": "INVALID_ARGUMENT", "/NLImageService/MeanFilter": "INVALID_ARGUMENT",
+            "/image_pipeline.NoiseReducer/Reduce": "INVALID_ARGUMENT",
+            "/image_pipeline.BackgroundRemover/Remove": "INVALID_ARGUMENT",
+            "/image_pipeline.ImageUploader/Upload": "OK", "/image_pipeline.ImageProcessorOrchestrator/Process": "OK",
+        }.items()},
     }
 
 
@@ -103,6 +109,7 @@ def classify_rows(guarded):
         ("GET", "/results"): accounts(404), ("GET", "/results/{id}"): accounts(404),
         ("call", "/grpc.health.v1.Health/Check"): all_of("OK"),
         ("call", "/darkroom.v1.Labels/Classify"): accounts("OK"),
+        ("call", "/image_pipeline.ImageClassifier/Classify"): accounts("INVALID_ARGUMENT"),
         **{("call", "/inference.GRPCInferenceService/" + name): accounts("OK")
            for name in ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata")},
         ("call", "/inference.GRPCInferenceService/ModelInfer"): accounts("NOT_FOUND"),

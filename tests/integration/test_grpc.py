@@ -12,8 +12,8 @@ import pytest
 import requests
 
 import h2_client as h2
-from calls import CODE, PROTO, code_of, fixture_messages, raw  # noqa: F401
-from conftest import MODEL, SLOW, wait_for
+from calls import CODE, code_of, raw
+from conftest import MODEL, PROTO, SLOW, wait_for
 from foreign import foreign_python
 from images import encode, gradient, numbered_jpeg
 from servers import Unavailable, built_binary

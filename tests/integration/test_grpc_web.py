@@ -10,8 +10,7 @@ import subprocess
 
 import pytest
 
-from calls import PROTO, fixture_messages  # noqa: F401
-from conftest import ROOT, SLOW, wait_for
+from conftest import PROTO, ROOT, SLOW, wait_for
 from foreign import foreign_node
 from images import encode, gradient
 from raw_clients import curl
