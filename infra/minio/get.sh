@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prints the path of a server binary, after building it from source when it is not there yet.
 #
-#   get.sh [minio|versitygw|fake-gcs-server|h2spec|grpcurl|grpc-interop]
+#   get.sh [minio|versitygw|fake-gcs-server|h2spec|grpcurl|grpc-interop|ghz]
 #                                default: minio; the others are for tests
 #
 # Only MinIO's sources have the fix for CVE-2025-62506: its last ready-made image is older. The build
@@ -36,8 +36,12 @@ grpc-interop)
     package=google.golang.org/grpc/interop/client
     version=v1.85.0
     ;;
+ghz)
+    package=github.com/bojand/ghz/cmd/ghz
+    version=v0.93.0
+    ;;
 *)
-    echo "get.sh: minio, versitygw, fake-gcs-server, h2spec, grpcurl or grpc-interop, not '$name'" >&2
+    echo "get.sh: minio, versitygw, fake-gcs-server, h2spec, grpcurl, grpc-interop or ghz, not '$name'" >&2
     exit 2
     ;;
 esac
