@@ -231,6 +231,36 @@ TEST(test_key_sets)
     }
 }
 
+/* RFC 7515, A.1 */
+TEST(test_shared_secret)
+{
+    static const char token[] =
+        "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9"
+        ".eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0"
+        "cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+    static const char encoded[] =
+        "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS"
+        "4hcgUuTwjAzZr1Z9CAow";
+    CLEANUP(buffer_done) struct buffer secret = BUFFER_MAX(128), made = BUFFER_MAX(JWT_MAX);
+    CLEANUP(jwt_done) struct jwt jwt = {0}, ours = {0};
+    struct error err = {0};
+
+    assert_true(base64url_decode(bytes_from_str(encoded), &secret, &err));
+    const char *text = buffer_cstr(&secret, &err);
+    assert_true(jwt_read(token, JWT_HS256, &jwt, &err) && jwt_verify_secret(&jwt, text, &err));
+    assert_false(jwt_verify_secret(&jwt, "another", &err));
+    assert_false(jwt_verify_secret(&jwt, "", &err));
+    assert_false(jwt_verify(&jwt, key, &err));
+
+    assert_true(jwt_sign_secret(json_pack("{s:s}", "sub", "joe"), text, &made, &err));
+    assert_true(jwt_read(buffer_cstr(&made, &err), JWT_HS256, &ours, &err));
+    assert_true(jwt_verify_secret(&ours, text, &err));
+    ours.signature.data[0] ^= 1;
+    assert_false(jwt_verify_secret(&ours, text, &err));
+    ours.signature.len = 0;
+    assert_false(jwt_verify_secret(&ours, text, &err));
+}
+
 /* The budget is 1 ms; ThreadSanitizer and others are given more. */
 TEST(test_speed)
 {
