@@ -15,6 +15,7 @@ from accounts import USERS, call, join, sign_in
 from conftest import BUILD, SLOW, Reply, wait_for
 from images import decode, encode, gradient, numbered_jpeg
 from jwks_server import Key
+from test_catalogue import fixture_postgres, url  # noqa: F401 - fixtures
 from test_openapi import check_reply
 
 PASSWORD = "correct horse"
@@ -98,8 +99,10 @@ def fixture_newcomer(service):
 
 # ---- accounts
 
-def test_an_older_client_lives_its_life(service):
-    client = Client(service)
+def test_an_older_client_lives_its_life(start, tmp_path, url):  # noqa: F811
+    keys = tmp_path / "seal.keys"
+    keys.write_text(base64.b64encode(os.urandom(32)).decode() + "\n")
+    client = Client(start(**ON, SEAL_KEYS_FILE=keys, CATALOGUE_URL=url))
     reply = client.sign_up("alice7", name="Alice Ä")
     assert reply.status == 200 and set(reply.json()) == {"ok", "user_id"} and reply.json()["ok"] is True
     user_id = reply.json()["user_id"]
