@@ -34,6 +34,7 @@ struct reply handle_inference_model(const struct app *app, const struct request 
 struct reply handle_inference_model_ready(const struct app *app, const struct request *req);
 struct reply handle_infer(const struct app *app, const struct request *req);
 struct reply handle_grpc_classify(const struct app *app, const struct request *req);
+struct reply handle_grpc_pipeline_classify(const struct app *app, const struct request *req);
 struct reply handle_grpc_server_live(const struct app *app, const struct request *req);
 struct reply handle_grpc_server_ready(const struct app *app, const struct request *req);
 struct reply handle_grpc_server_metadata(const struct app *app, const struct request *req);

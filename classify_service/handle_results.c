@@ -1,5 +1,6 @@
 /* GET /results/{id}, /results/{id}.{ext}, /results?gcs_path=<uri>: the stored result; 202 while the
- * object exists and its result does not. */
+ * object exists and its result does not. Not those of sealed objects: this service knows no owners.
+ */
 #include "app.h"
 #include "app/stored_result.h"
 
@@ -26,9 +27,9 @@ struct reply handle_results(const struct app *app, const struct request *req)
     if (!check_query(req, &err))
         return reply_error(&err);
     if (*req->argument != '\0')
-        return reply_stored_result_of(app->service.store, &req->context, req->argument);
+        return reply_stored_result_of(app->service.store, &req->context, req->argument, false);
     if (!store_set_find(app->readable, request_query(req, "gcs_path"), &object.store, object.key,
                         &err))
         return reply_error(&err);
-    return reply_stored_result(object.store, &req->context, object.key);
+    return reply_stored_result(object.store, &req->context, object.key, false);
 }

@@ -153,8 +153,8 @@ minio) start_minio ;;
 esac
 PHOTO=$(realpath "$PHOTO")
 start classify-service "$CLASSIFY_PORT" "${store[@]}"
-start preprocess-service "$PREPROCESS_PORT" EVENTS_URL="push+$classify/pubsub" RESULTS_BASE_URL="$classify" \
-    CLASSIFIER_URL="$classify/classify" "${store[@]}"
+[ -n "${CLASSIFIER_ADDR:-}" ] || store+=(CLASSIFIER_URL="$classify/classify")
+start preprocess-service "$PREPROCESS_PORT" EVENTS_URL="push+$classify/pubsub" RESULTS_BASE_URL="$classify" "${store[@]}"
 wait_ready classify-service "$classify/readyz" "${pids[-2]}"
 wait_ready preprocess-service "$preprocess/readyz" "${pids[-1]}"
 

@@ -11,6 +11,7 @@ struct background;
 struct pipeline;
 struct reconciler;
 struct retention;
+struct users;
 
 struct app {
     struct service service; /* first: see service_of */
@@ -18,6 +19,7 @@ struct app {
     struct topic topic;     /* of pubsub:// events */
     struct publisher *publisher;
     struct catalogue *catalogue;   /* NULL: CATALOGUE_URL=none: */
+    struct users *users;           /* NULL: USERS=off */
     struct reconciler *reconciler; /* NULL without an outbox */
     struct retention *retention;   /* NULL without RETENTION_DAYS */
     struct background *background; /* NULL: REMOVE_BACKGROUND=off */
@@ -35,15 +37,26 @@ struct reply handle_result(const struct app *app, const struct request *req);
 struct reply handle_images(const struct app *app, const struct request *req);
 struct reply handle_grpc_preprocess(const struct app *app, const struct request *req);
 struct reply handle_grpc_transform(const struct app *app, const struct request *req);
+struct reply handle_grpc_rotate_image(const struct app *app, const struct request *req);
+struct reply handle_grpc_mean_filter(const struct app *app, const struct request *req);
 struct reply handle_catalogue_list(const struct app *app, const struct request *req);
 struct reply handle_catalogue_image(const struct app *app, const struct request *req);
 struct reply handle_catalogue_change(const struct app *app, const struct request *req);
 struct reply handle_catalogue_delete(const struct app *app, const struct request *req);
+struct reply handle_sign_up(const struct app *app, const struct request *req);
+struct reply handle_sign_in(const struct app *app, const struct request *req);
+struct reply handle_user(const struct app *app, const struct request *req);
+struct reply handle_user_change(const struct app *app, const struct request *req);
+struct reply handle_user_delete(const struct app *app, const struct request *req);
 
 /* pipeline/ */
 struct reply handle_upload(const struct app *app, const struct request *req);
 struct reply handle_reduce(const struct app *app, const struct request *req);
 struct reply handle_remove(const struct app *app, const struct request *req);
 struct reply handle_process(const struct app *app, const struct request *req);
+struct reply handle_grpc_upload(const struct app *app, const struct request *req);
+struct reply handle_grpc_reduce(const struct app *app, const struct request *req);
+struct reply handle_grpc_remove(const struct app *app, const struct request *req);
+struct reply handle_grpc_process(const struct app *app, const struct request *req);
 struct reply handle_status(const struct app *app, const struct request *req);
 struct reply handle_timeline(const struct app *app, const struct request *req);

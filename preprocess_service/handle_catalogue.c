@@ -1,6 +1,6 @@
 /* GET /v1/images, GET, PATCH and DELETE /v1/images/{id}: the catalogue. */
 #include "app.h"
-#include "base/json.h"
+#include "json_body.h"
 #include "objects/object_name.h"
 
 #include <string.h>
@@ -15,9 +15,10 @@ static bool has_catalogue(const struct app *app, struct error *err)
 
 /* ---- the list ---- */
 
-static bool read_filter(const struct request *req, struct catalogue_filter *ret, struct error *err)
+static bool read_filter(const struct app *app, const struct request *req,
+                        struct catalogue_filter *ret, struct error *err)
 {
-    *ret = (struct catalogue_filter){.limit = CATALOGUE_LIMIT};
+    *ret = (struct catalogue_filter){.limit = CATALOGUE_LIMIT, .viewer = req->context.who};
     for (size_t i = 0; i < req->query_count; i++) {
         const char *name = req->query[i].name, *value = req->query[i].value;
         int64_t number = 0;
@@ -29,7 +30,7 @@ static bool read_filter(const struct request *req, struct catalogue_filter *ret,
         else if (strcmp(name, "tag") == 0)
             ret->tag = value;
         else if (strcmp(name, "owner") == 0)
-            ret->owner = value;
+            ret->owner = app->users != NULL && strcmp(value, "me") == 0 ? req->context.who : value;
         else if (strcmp(name, "before") == 0) {
             if (!string_to_int64(value, 1, INT64_MAX, &ret->before))
                 return error_set(err, ERROR_BAD_REQUEST, "before: not a cursor that next held");
@@ -53,7 +54,7 @@ struct reply handle_catalogue_list(const struct app *app, const struct request *
     char cursor[24];
     struct error err = {0};
 
-    if (!has_catalogue(app, &err) || !read_filter(req, &filter, &err) ||
+    if (!has_catalogue(app, &err) || !read_filter(app, req, &filter, &err) ||
         !catalogue_list(app->catalogue, &filter, &images, &next, req->context.deadline_ms, &err))
         return reply_error(&err);
     snprintf(cursor, sizeof(cursor), "%lld", (long long)next);
@@ -98,8 +99,6 @@ static bool read_change(json_t *json, struct catalogue_change *ret, struct error
     json_t *value;
 
     *ret = (struct catalogue_change){0};
-    if (!json_is_object(json))
-        return error_set(err, ERROR_BAD_REQUEST, "not a JSON object");
     json_object_foreach(json, key, value)
     {
         if (strcmp(key, "tags") == 0 && json_is_array(value))
@@ -115,39 +114,54 @@ static bool read_change(json_t *json, struct catalogue_change *ret, struct error
     return true;
 }
 
+/* What is done to the picture of an owner; `change` NULL: it is deleted. */
+static bool apply(const struct app *app, const struct request *req, const char *owner,
+                  const struct catalogue_change *change, struct error *err)
+{
+    int64_t deadline_ms = req->context.deadline_ms;
+
+    return change != NULL
+               ? catalogue_change(app->catalogue, req->argument, owner, change, deadline_ms, err)
+               : catalogue_delete(app->catalogue, req->argument, owner, deadline_ms, err);
+}
+
+/* To the caller's own; to that of another owner, when the caller is an admin. */
+static bool apply_as_owner(const struct app *app, const struct request *req,
+                           const struct catalogue_change *change, struct error *err)
+{
+    json_t *image = NULL;
+
+    if (apply(app, req, req->context.who, change, err))
+        return true;
+    if (err->code != ERROR_NOT_FOUND || app->users == NULL ||
+        !catalogue_find(app->catalogue, req->argument, req->context.admin ? NULL : req->context.who,
+                        &image, req->context.deadline_ms, err))
+        return false;
+    const char *owner = json_string_value(json_object_get(image, "owner"));
+    bool ok = req->context.admin
+                  ? apply(app, req, owner != NULL ? owner : "", change, err)
+                  : error_set(err, ERROR_FORBIDDEN, "this picture is somebody else's");
+    json_decref(image);
+    return ok;
+}
+
 struct reply handle_catalogue_change(const struct app *app, const struct request *req)
 {
+    CLEANUP(json_body_done) struct json_body body = {0};
     struct catalogue_change change;
     struct error err = {0};
-    json_t *json = NULL;
 
-    if (!read_id(app, req, &err))
+    if (!read_id(app, req, &err) || !json_body_read(req, CHANGE_BYTES_MAX, &body, &err) ||
+        !read_change(body.object, &change, &err) || !apply_as_owner(app, req, &change, &err))
         return reply_error(&err);
-    if (req->body.len > CHANGE_BYTES_MAX) {
-        error_set(&err, ERROR_TOO_LARGE, "over %d bytes", CHANGE_BYTES_MAX);
-        return reply_error(&err);
-    }
-    int64_t cost = json_cost(req->body);
-    if (!byte_budget_take(req->context.budget, cost)) {
-        error_set(&err, ERROR_OVERLOADED, "no room to read JSON");
-        return reply_error(&err);
-    }
-    json = json_read(req->body, 0, &err);
-    bool ok = json != NULL && read_change(json, &change, &err) &&
-              catalogue_change(app->catalogue, req->argument, req->context.who, &change,
-                               req->context.deadline_ms, &err);
-    json_decref(json);
-    byte_budget_give(req->context.budget, cost);
-    return ok ? reply_image(app, req) : reply_error(&err);
+    return reply_image(app, req);
 }
 
 struct reply handle_catalogue_delete(const struct app *app, const struct request *req)
 {
     struct error err = {0};
 
-    if (!read_id(app, req, &err) ||
-        !catalogue_delete(app->catalogue, req->argument, req->context.who, req->context.deadline_ms,
-                          &err))
+    if (!read_id(app, req, &err) || !apply_as_owner(app, req, NULL, &err))
         return reply_error(&err);
     return reply_empty(204);
 }

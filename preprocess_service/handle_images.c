@@ -1,6 +1,7 @@
 /* GET /images/{id} and /images/{id}.{ext}: the stored bytes. */
 #include "app.h"
 #include "objects/object_name.h"
+#include "sealed_access.h"
 
 #include <string.h>
 
@@ -16,6 +17,8 @@ static bool find_object(const struct app *app, const struct request *req,
 {
     for (size_t i = 0; object_name_candidate(asked, i, name); i++) {
         if (!object_key(store_prefix(app->service.store), name, key, STORE_KEY_MAX + 1, err))
+            return false;
+        if (name->sealed && !may_read_sealed(app, &req->context, name->id, err))
             return false;
         if (store_head(app->service.store, key, req->context.deadline_ms, info, err))
             return true;
@@ -87,7 +90,7 @@ static void count_view(const struct app *app, const struct request *req, const s
                   (reply->status == 206 && asked_range(req, id, UINT64_MAX).first == 0);
 
     if (app->catalogue != NULL && begins && strcmp(req->method, "GET") == 0)
-        catalogue_viewed(app->catalogue, id);
+        catalogue_viewed(app->catalogue, id, req->context.who);
 }
 
 struct reply handle_images(const struct app *app, const struct request *req)

@@ -10,7 +10,8 @@ static struct reply reply_preprocessed(const struct app *app, const struct prepr
         object->message_id, "id", object->name.id, "width", object->width, "height", object->height,
         "format", image_format_name(object->name.format), "bytes", (json_int_t)object->bytes);
 
-    if (json != NULL && *base != '\0')
+    /* classify_service knows no owners */
+    if (json != NULL && *base != '\0' && !object->name.sealed)
         json_object_set_new(json, "result_url",
                             json_sprintf("%s/results/%s", base, object->name.id));
     return reply_json(200, json);

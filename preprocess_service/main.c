@@ -1,4 +1,4 @@
-#include "app.h"
+#include "accounts.h"
 #include "background.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -9,6 +9,7 @@
 #include "reconcile.h"
 #include "retention.h"
 #include "store_command.h"
+#include "users_command.h"
 
 #include <string.h>
 
@@ -132,6 +133,16 @@ static bool open_retention(struct app *app, struct error *err)
     return days == 0 || app->retention != NULL;
 }
 
+static bool open_users(struct app *app, struct error *err)
+{
+    if (!app->service.settings.users)
+        return true;
+    app->users = accounts_open(&app->service.settings, app, err);
+    if (app->users != NULL)
+        accounts_require(app);
+    return app->users != NULL;
+}
+
 static void *worker_new(void *ctx, struct error *err)
 {
     return image_worker_new(ctx, err);
@@ -163,7 +174,7 @@ static bool app_open(struct app *app, struct error *err)
                             .ctx = &app->service.images,
                         },
                         err) &&
-           open_events(app, err) && open_retention(app, err);
+           open_events(app, err) && open_users(app, err) && open_retention(app, err);
 }
 
 static void app_stop(struct service *service, int64_t deadline_ms)
@@ -186,6 +197,7 @@ static void app_done(struct app *app)
         app->publisher->free(app->publisher);
     topic_done(&app->topic);
     catalogue_close(app->catalogue);
+    users_close(app->users);
     outbox_close(app->outbox);
     service_done(&app->service);
     background_free(app->background);
@@ -206,6 +218,8 @@ int main(int argc, char **argv)
         return outbox_command(argc, argv);
     if (is_store_command(argc, argv))
         return store_command(argc, argv);
+    if (argc > 1 && strcmp(argv[1], "--users") == 0)
+        return users_command(argc, argv);
     if (service_begin(&app.service, argc, argv, &status)) {
         images = image_start(&err);
         status = images && app_open(&app, &err) ? service_serve(&app.service, preprocess_routes,

@@ -68,7 +68,7 @@ static bool stays_deleted(struct world *w, const char *key, struct error *err)
     struct error why = {0};
 
     if (w->catalogue == NULL || !object_name_parse(key + strlen(store_prefix(w->store)), &name) ||
-        catalogue_find(w->catalogue, name.id, "", &image, deadline_ms, &why)) {
+        catalogue_find(w->catalogue, name.id, NULL, &image, deadline_ms, &why)) {
         json_decref(image);
         return true;
     }

@@ -61,6 +61,70 @@ bool transform_image(const struct app *app, const struct context *ctx, struct by
     return worker_pool_run(app->service.pool, &job, ctx->deadline_ms, err);
 }
 
+bool transform_image_within(const struct app *app, const struct context *ctx, struct bytes file,
+                            const struct image_options *options,
+                            const struct transform_bound *bound, struct image_result *ret,
+                            struct error *err)
+{
+    static const int qualities[] = {90, 75, 50, 25};
+    struct image_options o = *options;
+
+    o.keep_channels = true;
+    for (size_t i = 0;; i++) {
+        if (!transform_image(app, ctx, file, &o, ret, err))
+            return false;
+        if (ret->len <= bound->max)
+            return true;
+        image_result_done(ret);
+        if (i == ARRAY_SIZE(qualities))
+            break;
+        o.format = bound->lossy;
+        o.quality = qualities[i];
+    }
+    return error_set(err, ERROR_TOO_LARGE,
+                     "the picture takes more than %zu bytes in every format: send a smaller one",
+                     bound->max);
+}
+
+struct pixels_job {
+    struct image_input input; /* how, not what */
+    const struct image_pixels *pixels;
+    const struct image_options *options;
+    struct image_pixels *ret;
+};
+
+static bool run_pixels(void *worker, void *arg, const atomic_bool *cancelled, struct error *err)
+{
+    struct pixels_job *job = arg;
+
+    (void)worker;
+    job->input.cancelled = cancelled;
+    return image_operate_pixels(&job->input, job->pixels, job->options, job->ret, err);
+}
+
+bool transform_pixels(const struct app *app, const struct context *ctx,
+                      const struct image_pixels *pixels, const struct image_options *options,
+                      struct image_pixels *ret, struct error *err)
+{
+    enum { LARGE_PIXELS = 4000000 };
+    const struct image_size *size = &pixels->size;
+    const int64_t count = (int64_t)size->width * size->height;
+    struct pixels_job what = {{.threads = 1}, pixels, options, ret};
+    const struct pool_job job = {.run = run_pixels,
+                                 .arg = &what,
+                                 .large = count >= LARGE_PIXELS,
+                                 .gone = ctx->gone,
+                                 .stages = ctx->stages};
+
+    if (size->width > IMAGE_DIMENSION_MAX || size->height > IMAGE_DIMENSION_MAX ||
+        count > app->service.images.limits.max_pixels)
+        return error_set(err, ERROR_TOO_LARGE,
+                         "%d x %d pixels are more than %d a side, or than %lld", size->width,
+                         size->height, IMAGE_DIMENSION_MAX,
+                         (long long)app->service.images.limits.max_pixels);
+    return worker_pool_run(app->service.pool, &job, ctx->deadline_ms, err);
+}
+
 bool transform_take_bytes(struct image_result *image, struct buffer *ret, struct error *err)
 {
     if (image->release != free) /* libvips has an allocator of its own */

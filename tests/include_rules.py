@@ -13,7 +13,7 @@ FLOORS = [
     {"http", "client", "image", "sandbox", "db"},
     {"grpc", "auth", "store", "events", "model"},
     {"objects"},
-    {"workers", "catalogue"},
+    {"workers", "catalogue", "users"},
     {"app"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -33,6 +33,7 @@ OWNERS = {
     "expat.h": r"common/store/bucket/xml\.c",
     "seccomp.h": r"common/sandbox/sandbox_filter\.c",
     "sqlite3.h": r"common/(events/outbox/outbox_db\.h|db/sqlite\.c)",
+    "sodium.h": r"common/users/password\.c",
     "libpq-fe.h": r"common/db/postgres\.c",
 }
 

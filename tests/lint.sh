@@ -53,6 +53,19 @@ analyze() {
     return 1
 }
 
+# buf, which is on npm only, is installed once on a machine and kept outside the project.
+protos() {
+    local version=1.75.0 folder
+    folder=${XDG_CACHE_HOME:-$HOME/.cache}/darkroom/buf-$version
+    if ! [[ -x $folder/node_modules/.bin/buf ]]; then
+        npm install --prefix "$folder" --no-audit --no-fund --loglevel=error "@bufbuild/buf@$version" >build/buf.log 2>&1 || {
+            echo "SKIP  buf: NO PROTO WAS CHECKED, npm cannot install it: $(tail -n 1 build/buf.log)"
+            return
+        }
+    fi
+    check buf env -C common/grpc/proto "$folder/node_modules/.bin/buf" lint
+}
+
 mkdir -p build
 # .ci/run keeps what is built here
 check "warnings are errors" make -s -j"$(nproc)" WERROR=1 BUILD="${LINT_BUILD:-build/lint}" all unit-binaries bench-programs
@@ -64,6 +77,7 @@ check cppcheck cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 \
     --suppress=normalCheckLevelMaxBranches --suppress=memleak --suppress=resourceLeak \
     --suppress=uninitvar --suppress=legacyUninitvar --suppress=autoVariables -D_GNU_SOURCE -Icommon -j "$(nproc)" "${sources[@]}"
 check "gcc -fanalyzer" analyze
+protos
 check shellcheck shellcheck "${scripts[@]}"
 check "python compiles" /usr/bin/python3 -m compileall -q -f classify_service infra tests
 

@@ -13,6 +13,7 @@ struct authorizer {
     const char *push_token;          /* "": nobody by it */
     bool preflight;
     struct oidc *oidc; /* NULL when nobody comes by OIDC */
+    struct authorizer_users users;
 };
 
 static bool has_audience(const struct oidc_guests *guests)
@@ -58,6 +59,11 @@ struct authorizer *authorizer_new(enum service_kind service, const struct settin
     return a;
 }
 
+void authorizer_use(struct authorizer *a, const struct authorizer_users *users)
+{
+    a->users = *users;
+}
+
 void authorizer_free(struct authorizer *a)
 {
     if (a == NULL)
@@ -100,8 +106,23 @@ static bool refuse(const struct request *req, struct error *err)
                : error_set(err, ERROR_UNAUTHORIZED, "no valid credentials");
 }
 
+/* An account of OpenID Connect. */
+static bool check_guest(struct authorizer *a, const struct request *req, const char *token,
+                        const struct oidc_guests *guests, struct caller *caller, struct error *err)
+{
+    char email[OIDC_EMAIL_MAX + 1];
+
+    if (!oidc_verify(a->oidc, token, guests, req->context.deadline_ms, email, err))
+        return false;
+    if (a->users.read != NULL) {
+        snprintf(caller->name, sizeof(caller->name), "%s", email);
+        caller->admin = a->users.is_admin(a->users.ctx, email);
+    }
+    return true;
+}
+
 static bool check(struct authorizer *a, const struct request *req, const char *push_token,
-                  const struct oidc_guests *guests, struct error *err)
+                  const struct oidc_guests *guests, struct caller *caller, struct error *err)
 {
     const char *token = bearer(req);
 
@@ -111,8 +132,29 @@ static bool check(struct authorizer *a, const struct request *req, const char *p
         return true;
     else if (!has_audience(guests))
         error_set(err, ERROR_UNAUTHORIZED, "not the PUSH_TOKEN");
-    else if (oidc_verify(a->oidc, token, guests, req->context.deadline_ms, err))
+    else if (check_guest(a, req, token, guests, caller, err))
         return true;
+    return refuse(req, err);
+}
+
+/* A user's token says so itself (EdDSA); whatever is none is an issuer's, where there is one. */
+static bool check_user(struct authorizer *a, const struct request *req, struct caller *caller,
+                       struct error *err)
+{
+    const char *token = bearer(req);
+    struct error why = {0};
+
+    if ((req->flags & ROUTE_OPEN) != 0 ||
+        (token == NULL && (req->flags & ROUTE_PUBLIC) != 0 && !has_audience(&a->others)))
+        return true;
+    if (token == NULL)
+        error_set(err, ERROR_UNAUTHORIZED, "not one Bearer authorization");
+    else if (a->users.read(a->users.ctx, token, caller, err))
+        return true;
+    else if (has_audience(&a->others) && check_guest(a, req, token, &a->others, caller, &why))
+        return true;
+    if (why.code != ERROR_NONE && why.code != ERROR_UNAUTHORIZED)
+        *err = why;
     return refuse(req, err);
 }
 
@@ -124,11 +166,22 @@ static bool is_open(const struct authorizer *a, const struct request *req)
            strcmp(req->route, "/grpc.health.v1.Health/Check") == 0;
 }
 
-bool authorize(struct authorizer *a, const struct request *req, struct error *err)
+bool authorize(struct authorizer *a, const struct request *req, struct caller *caller,
+               struct error *err)
 {
     if (is_open(a, req))
         return true;
     if (strcmp(req->route, "/pubsub") == 0 && (*a->push_token != '\0' || has_audience(&a->push)))
-        return check(a, req, a->push_token, &a->push, err);
-    return !has_audience(&a->others) || check(a, req, "", &a->others, err);
+        return check(a, req, a->push_token, &a->push, caller, err);
+    if (a->users.read != NULL)
+        return check_user(a, req, caller, err);
+    return !has_audience(&a->others) || check(a, req, "", &a->others, caller, err);
+}
+
+bool authorizer_confirm(struct authorizer *a, const struct request *req,
+                        const struct caller *caller, struct error *err)
+{
+    return caller->generation == 0 ||
+           a->users.confirm(a->users.ctx, caller, req->context.deadline_ms, err) ||
+           refuse(req, err);
 }

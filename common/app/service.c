@@ -4,6 +4,8 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "grpc/call.h"
+#include "grpc/connect.h"
+#include "grpc/web.h"
 #include "workers/image_job.h"
 
 #include <malloc.h>
@@ -40,6 +42,7 @@ static void print_help(const struct service *service)
            service->name, DARKROOM_VERSION, service->name,
            service->kind == SERVICE_PREPROCESS
                ? " | --outbox list|requeue|purge|reconcile [EVENT_ID] | --catalogue rebuild"
+                 " | --users list|add|password|delete|rotate-keys [NAME]"
                : "");
     settings_print_help(service->kind, stdout);
 }
@@ -193,9 +196,16 @@ static bool admit(const struct app *app, struct error *err)
            error_set(err, ERROR_OVERLOADED, "the worker queue is full");
 }
 
-static bool may_call(const struct app *app, const struct request *req, struct error *err)
+static bool may_call(const struct app *app, const struct request *req, struct caller *caller,
+                     struct error *err)
 {
-    return authorize(service_of(app)->authorizer, req, err);
+    return authorize(service_of(app)->authorizer, req, caller, err);
+}
+
+static bool may_still_call(const struct app *app, const struct request *req,
+                           const struct caller *caller, struct error *err)
+{
+    return authorizer_confirm(service_of(app)->authorizer, req, caller, err);
 }
 
 static double queue_depth(void *ctx)
@@ -217,6 +227,9 @@ static double connections(void *ctx)
 {
     return server_connections(ctx);
 }
+
+static const struct rpc_protocol *const protocols[] = {&grpc_protocol, &grpc_web_protocol,
+                                                       &connect_protocol, NULL};
 
 static struct server *start(struct service *service, const struct route *routes, size_t count,
                             struct error *err)
@@ -241,7 +254,8 @@ static struct server *start(struct service *service, const struct route *routes,
             .plain_errors_below = service->plain_errors_below,
             .admit = admit,
             .authorize = may_call,
-            .rpc = &grpc_protocol,
+            .confirm = may_still_call,
+            .rpc = protocols,
             .ready = &service->server,
         },
         err);

@@ -78,10 +78,10 @@ const char *service_failing(const struct service *service);
 
 #define SERVICE_ROUTE(path, handler)                                                               \
     {                                                                                              \
-        "GET", path, handler, true                                                                 \
+        "GET", path, handler, ROUTE_LIGHT | ROUTE_PUBLIC                                           \
     }
 
 #define SERVICE_CALL(path, handler)                                                                \
     {                                                                                              \
-        ROUTER_CALL, path, handler, true                                                           \
+        ROUTER_CALL, path, handler, ROUTE_LIGHT | ROUTE_OPEN                                       \
     }

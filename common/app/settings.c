@@ -139,6 +139,20 @@ static const struct setting table[] = {
     STRING("OIDC_JWKS_URL", BOTH, "https://www.googleapis.com/oauth2/v3/certs", oidc_jwks_url,
            "its keys: https://..., or http:// on loopback"),
 
+    BOOL("USERS", PREP, "off", users,
+         "uploads and listings need a user, who signs up at /v1/users"),
+    /* secret, since the URL may hold a password */
+    SECRET("USERS_URL", PREP, users_url,
+           "accounts: sqlite:PATH or postgresql://... (default: CATALOGUE_URL if that is "
+           "PostgreSQL, else sqlite:data/users.db)"),
+    STRING("TOKEN_KEY_FILE", PREP, "data/token.keys", token_key_file,
+           "keys of users' tokens, made when it is missing"),
+    STRING("ADMINS", PREP, NULL, admins,
+           "comma list of names and e-mail addresses of users who may change every picture"),
+    INT("PROXIES", PREP, "0", 0, 16, proxies,
+        "proxies in front that add to X-Forwarded-For: sign-ins are limited by the address before "
+        "(default on Cloud Run: 1)"),
+
     BOOL("SANDBOX", BOTH, "on", sandbox,
          "decode images in processes that can do nothing else (off: for debugging)"),
     STRING("UPLOADER_URL", PREP, NULL, uploader_url,
@@ -149,6 +163,11 @@ static const struct setting table[] = {
            "where it has backgrounds removed: http://host:50062/remove (default: here)"),
     STRING("CLASSIFIER_URL", PREP, "http://127.0.0.1:8001/classify", classifier_url,
            "where it has pictures classified"),
+    STRING("UPLOADER_ADDR", PREP, NULL, uploader_addr,
+           "host:port of the same by gRPC, in place of UPLOADER_URL"),
+    STRING("NOISE_ADDR", PREP, NULL, noise_addr, "in place of NOISE_URL"),
+    STRING("BACKGROUND_ADDR", PREP, NULL, background_addr, "in place of BACKGROUND_URL"),
+    STRING("CLASSIFIER_ADDR", PREP, NULL, classifier_addr, "in place of CLASSIFIER_URL"),
     BOOL("REMOVE_BACKGROUND", PREP, "on", remove_background,
          "the option remove_background (off: it is refused; saves up to 300 MB of memory)"),
     INT("BACKGROUND_CONCURRENCY", PREP, "1", 1, 64, background_concurrency,

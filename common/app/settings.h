@@ -33,6 +33,10 @@ struct settings {
     char *noise_url;
     char *background_url;
     char *classifier_url;
+    char *uploader_addr; /* the same by gRPC, before the URLs; "": not */
+    char *noise_addr;
+    char *background_addr;
+    char *classifier_addr;
     char *cors_origins;
     char *results_base_url;
 
@@ -74,6 +78,11 @@ struct settings {
     char *auth_emails;
     char *oidc_issuer;
     char *oidc_jwks_url;
+    bool users;
+    char *users_url; /* never empty after settings_load */
+    char *token_key_file;
+    char *admins;
+    int64_t proxies;
 
     char *model;
     char *background_model;

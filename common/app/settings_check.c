@@ -244,27 +244,71 @@ static void check_catalogue(struct settings *s, struct buffer *mistakes)
         snprintf(s->catalogue_url, strlen(s->catalogue_url) + 1, "none:");
 }
 
+/* host:port, as gRPC's clients write it. */
+static bool is_host_and_port(const char *address)
+{
+    const char *colon = strrchr(address, ':');
+    int64_t port;
+
+    return colon != NULL && colon != address && strpbrk(address, "/?#@ \t\"<>\\^`{|}") == NULL &&
+           string_to_int64(colon + 1, 1, UINT16_MAX, &port);
+}
+
+static void check_users(struct settings *s, struct buffer *mistakes)
+{
+    const char *catalogue = text(s->catalogue_url);
+    bool shared = string_starts_with(catalogue, "postgres");
+    struct error err = {0};
+
+    if (*text(s->users_url) == '\0') {
+        free(s->users_url);
+        s->users_url = xstrdup(shared ? catalogue : "sqlite:data/users.db");
+    }
+    if (!db_url_check(s->users_url, &err))
+        config_mistake(mistakes, "USERS_URL: %s", err.message);
+    if (is_set("K_SERVICE") && !is_set("PROXIES"))
+        s->proxies = 1; /* Google's front end */
+    if (!s->users || !is_set("K_SERVICE") || s->allow_ephemeral)
+        return;
+    if (db_url_is_sqlite(s->users_url))
+        config_mistake(mistakes, "USERS_URL: on Cloud Run files vanish with the instance; use "
+                                 "postgresql://, or set ALLOW_EPHEMERAL=1");
+    if (!is_set("TOKEN_KEY_FILE"))
+        config_mistake(mistakes, "TOKEN_KEY_FILE: on Cloud Run each instance would make its own; "
+                                 "mount a secret, or set ALLOW_EPHEMERAL=1");
+}
+
 static void check_seal(const struct settings *s, struct buffer *mistakes)
 {
     if (strcmp(text(s->seal), "always") == 0 && s->seal_keys_file != NULL &&
         *s->seal_keys_file == '\0')
         config_mistake(mistakes, "SEAL=always needs SEAL_KEYS_FILE");
+    if (s->users && *text(s->seal_keys_file) != '\0' &&
+        strcmp(text(s->catalogue_url), "none:") == 0)
+        config_mistake(mistakes, "SEAL_KEYS_FILE with USERS=on needs CATALOGUE_URL: it knows whose "
+                                 "picture is whose");
 }
 
 static void check_stages(const struct settings *s, struct buffer *mistakes)
 {
     const struct {
-        const char *name, *url;
+        const char *url_name, *url, *address_name, *address;
     } stages[] = {
-        {"UPLOADER_URL", text(s->uploader_url)},
-        {"NOISE_URL", text(s->noise_url)},
-        {"BACKGROUND_URL", text(s->background_url)},
-        {"CLASSIFIER_URL", text(s->classifier_url)},
+        {"UPLOADER_URL", text(s->uploader_url), "UPLOADER_ADDR", text(s->uploader_addr)},
+        {"NOISE_URL", text(s->noise_url), "NOISE_ADDR", text(s->noise_addr)},
+        {"BACKGROUND_URL", text(s->background_url), "BACKGROUND_ADDR", text(s->background_addr)},
+        {"CLASSIFIER_URL", text(s->classifier_url), "CLASSIFIER_ADDR", text(s->classifier_addr)},
     };
 
-    for (size_t i = 0; i < ARRAY_SIZE(stages); i++)
+    for (size_t i = 0; i < ARRAY_SIZE(stages); i++) {
         if (*stages[i].url != '\0' && !is_http_url(stages[i].url))
-            config_mistake(mistakes, "%s: not an http:// or https:// URL", stages[i].name);
+            config_mistake(mistakes, "%s: not an http:// or https:// URL", stages[i].url_name);
+        if (*stages[i].address != '\0' && !is_host_and_port(stages[i].address))
+            config_mistake(mistakes, "%s: not host:port", stages[i].address_name);
+        else if (*stages[i].address != '\0' && is_set(stages[i].url_name))
+            config_mistake(mistakes, "%s, %s: set one of them", stages[i].url_name,
+                           stages[i].address_name);
+    }
 }
 
 static void check_ephemeral(const struct settings *s, struct buffer *mistakes)
@@ -374,6 +418,7 @@ bool settings_load(enum service_kind service, struct settings *ret, struct buffe
     check_stages(ret, mistakes);
     check_pubsub(ret, mistakes);
     check_catalogue(ret, mistakes);
+    check_users(ret, mistakes);
     check_seal(ret, mistakes);
     check_ephemeral(ret, mistakes);
     check_auth(ret, mistakes);

@@ -3,6 +3,8 @@
 #include "objects/object_name.h"
 #include "objects/result_key.h"
 
+#include <string.h>
+
 static struct reply not_found(void)
 {
     struct error err;
@@ -19,12 +21,15 @@ static struct reply pending(void)
     return reply;
 }
 
-struct reply reply_stored_result(struct store *store, const struct context *ctx, const char *key)
+struct reply reply_stored_result(struct store *store, const struct context *ctx, const char *key,
+                                 bool sealed)
 {
     struct buffer data = BUFFER_MAX(RESULT_BYTES_MAX);
     struct error err = {0};
     char json_key[STORE_KEY_MAX + 1];
 
+    if (!sealed && string_starts_with(key + strlen(store_prefix(store)), STORE_SEALED))
+        return not_found();
     if (!result_key(key, json_key, sizeof(json_key), &err))
         return reply_error(&err);
     if (store_get(store,
@@ -42,7 +47,7 @@ struct reply reply_stored_result(struct store *store, const struct context *ctx,
 }
 
 struct reply reply_stored_result_of(struct store *store, const struct context *ctx,
-                                    const char *name)
+                                    const char *name, bool sealed)
 {
     struct object_name asked, object;
     char key[STORE_KEY_MAX + 1];
@@ -53,7 +58,7 @@ struct reply reply_stored_result_of(struct store *store, const struct context *c
     for (size_t i = 0; object_name_candidate(&asked, i, &object); i++) {
         if (!object_key(store_prefix(store), &object, key, sizeof(key), &err))
             return reply_error(&err);
-        struct reply reply = reply_stored_result(store, ctx, key);
+        struct reply reply = reply_stored_result(store, ctx, key, sealed);
         if (reply.status != 404)
             return reply;
         reply_done(&reply);

@@ -11,6 +11,10 @@
 
 enum { NESTING_MAX = 32 };
 
+static const struct {
+    const char *name, *key;
+} algorithms[] = {[JWT_RS256] = {"RS256", "RSA"}, [JWT_EDDSA] = {"EdDSA", "ED25519"}};
+
 /* jansson reads recursively, on whoever's stack: no deep nesting. Brackets in strings count too. */
 static bool is_shallow(struct bytes json)
 {
@@ -47,8 +51,9 @@ static bool check_header(const json_t *header, struct jwt *jwt, struct error *er
     const char *kid = json_string_value(json_object_get(header, "kid"));
     const json_t *type = json_object_get(header, "typ");
 
-    if (!json_is_text(json_object_get(header, "alg"), "RS256"))
-        return error_set(err, ERROR_UNAUTHORIZED, "the token's algorithm is not RS256");
+    if (!json_is_text(json_object_get(header, "alg"), algorithms[jwt->algorithm].name))
+        return error_set(err, ERROR_UNAUTHORIZED, "the token's algorithm is not %s",
+                         algorithms[jwt->algorithm].name);
     if (json_object_get(header, "crit") != NULL)
         return error_set(err, ERROR_UNAUTHORIZED, "the token has critical extensions");
     if (type != NULL && (!json_is_string(type) || strcasecmp(json_string_value(type), "JWT") != 0))
@@ -59,12 +64,12 @@ static bool check_header(const json_t *header, struct jwt *jwt, struct error *er
     return true;
 }
 
-bool jwt_read(const char *text, struct jwt *ret, struct error *err)
+bool jwt_read(const char *text, enum jwt_algorithm algorithm, struct jwt *ret, struct error *err)
 {
     size_t len = strnlen(text, JWT_MAX + 1);
     size_t header_len = strcspn(text, ".");
 
-    *ret = (struct jwt){.signature = BUFFER_MAX(JWT_MAX)};
+    *ret = (struct jwt){.algorithm = algorithm, .signature = BUFFER_MAX(JWT_MAX)};
     if (len > JWT_MAX)
         return error_set(err, ERROR_UNAUTHORIZED, "the token is longer than %d bytes", JWT_MAX);
     const char *payload = text[header_len] == '.' ? text + header_len + 1 : "";
@@ -88,12 +93,13 @@ bool jwt_verify(const struct jwt *jwt, struct evp_pkey_st *key, struct error *er
 {
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     EVP_PKEY_CTX *how = NULL; /* the digest's */
+    bool rsa = jwt->algorithm == JWT_RS256;
 
     if (ctx == NULL)
         return error_oom(err);
-    bool ok = EVP_PKEY_is_a(key, "RSA") == 1 &&
-              EVP_DigestVerifyInit(ctx, &how, EVP_sha256(), NULL, key) == 1 &&
-              EVP_PKEY_CTX_set_rsa_padding(how, RSA_PKCS1_PADDING) == 1 &&
+    bool ok = EVP_PKEY_is_a(key, algorithms[jwt->algorithm].key) == 1 &&
+              EVP_DigestVerifyInit(ctx, &how, rsa ? EVP_sha256() : NULL, NULL, key) == 1 &&
+              (!rsa || EVP_PKEY_CTX_set_rsa_padding(how, RSA_PKCS1_PADDING) == 1) &&
               EVP_DigestVerify(ctx, jwt->signature.data, jwt->signature.len, jwt->signed_part.data,
                                jwt->signed_part.len) == 1;
     EVP_MD_CTX_free(ctx);

@@ -1,6 +1,6 @@
-/* A signed JSON Web Token in its compact form (RFC 7515, 7519), as OpenID Connect uses it. RS256
- * and nothing else: whatever the token says of its algorithm can only make it be refused (RFC
- * 8725). Pure; thread-safe.
+/* A signed JSON Web Token in its compact form (RFC 7515, 7519): RS256, as OpenID Connect uses it,
+ * and EdDSA (RFC 8037), as our own are. Who reads a token says which: whatever the token says of
+ * its algorithm can only make it be refused (RFC 8725). Pure; thread-safe.
  *
  * Refusals are ERROR_UNAUTHORIZED with the reason, which never quotes the token. */
 #pragma once
@@ -13,18 +13,23 @@ struct evp_pkey_st; /* OpenSSL's EVP_PKEY */
 
 enum { JWT_MAX = 8192, JWT_KID_MAX = 128 };
 
+enum jwt_algorithm { JWT_RS256, JWT_EDDSA };
+
 /* Zero-initialise. */
 struct jwt {
+    enum jwt_algorithm algorithm;
     struct bytes signed_part; /* header and payload as they were sent; borrowed from the text */
     struct bytes payload;     /* still encoded; borrowed */
     struct buffer signature;
     char kid[JWT_KID_MAX + 1];
 };
 
-/* Take the token apart and read its header: RS256 by a named key, and no extensions that must be
- * understood. What it claims is nobody's word yet. `ret` is the caller's (jwt_done) either way. */
-bool jwt_read(const char *text, struct jwt *ret, struct error *err) NODISCARD;
-/* Whether the signature is that of the RSA key. */
+/* Take the token apart and read its header: that algorithm, a named key, and no extensions that
+ * must be understood. What it claims is nobody's word yet. `ret` is the caller's (jwt_done) either
+ * way. */
+bool jwt_read(const char *text, enum jwt_algorithm algorithm, struct jwt *ret,
+              struct error *err) NODISCARD;
+/* Whether the signature is that of the key, which is one for the algorithm. */
 bool jwt_verify(const struct jwt *jwt, struct evp_pkey_st *key, struct error *err) NODISCARD;
 /* The claims, a JSON object: ask for them after jwt_verify. The caller releases. NULL on failure.
  */

@@ -105,7 +105,7 @@ static bool check_account(const json_t *claims, const char *emails, struct error
 
     if (!json_is_true(json_object_get(claims, "email_verified")))
         return error_set(err, ERROR_FORBIDDEN, "the token's e-mail address is not verified");
-    return (email != NULL && is_listed(emails, email)) ||
+    return (email != NULL && strlen(email) <= OIDC_EMAIL_MAX && is_listed(emails, email)) ||
            error_set(err, ERROR_FORBIDDEN, "the token is of an account that may not do this");
 }
 
@@ -119,17 +119,20 @@ bool oidc_check_claims(const json_t *claims, const char *issuer, const struct oi
 /* ---- tokens ---- */
 
 bool oidc_verify(struct oidc *o, const char *token, const struct oidc_guests *guests,
-                 int64_t deadline_ms, struct error *err)
+                 int64_t deadline_ms, char email[OIDC_EMAIL_MAX + 1], struct error *err)
 {
     CLEANUP(jwt_done) struct jwt jwt = {0};
 
-    if (!jwt_read(token, &jwt, err))
+    if (!jwt_read(token, JWT_RS256, &jwt, err))
         return false;
     EVP_PKEY *key = jwks_find(o->jwks, jwt.kid, deadline_ms, err);
     json_t *claims = key != NULL && jwt_verify(&jwt, key, err) ? jwt_claims(&jwt, err) : NULL;
     EVP_PKEY_free(key);
     bool ok =
         claims != NULL && oidc_check_claims(claims, o->issuer, guests, clock_wall_ms() / 1000, err);
+    if (ok)
+        snprintf(email, OIDC_EMAIL_MAX + 1, "%s",
+                 json_string_value(json_object_get(claims, "email")));
     json_decref(claims);
     return ok;
 }

@@ -8,6 +8,8 @@
 struct oidc;
 struct http_client;
 
+enum { OIDC_EMAIL_MAX = 254 }; /* RFC 5321, 4.5.3.1.3, without the brackets */
+
 #define OIDC_GOOGLE_ISSUER "https://accounts.google.com"
 
 struct oidc_options {
@@ -31,9 +33,9 @@ void oidc_free(struct oidc *oidc);
  * of the accounts. ERROR_UNAUTHORIZED: not a valid token; ERROR_FORBIDDEN: somebody else's, or its
  * address is not verified; otherwise the keys cannot be had now (jwks_find). The message never
  * quotes the token, but is for the log rather than for who sent it. Blocks until the deadline, for
- * at most 5 s, and seldom. */
+ * at most 5 s, and seldom. `email`: whose it is. */
 bool oidc_verify(struct oidc *oidc, const char *token, const struct oidc_guests *guests,
-                 int64_t deadline_ms, struct error *err) NODISCARD;
+                 int64_t deadline_ms, char email[OIDC_EMAIL_MAX + 1], struct error *err) NODISCARD;
 
 /* What oidc_verify asks of the claims of a token whose signature is good, at a time in seconds
  * since 1970. */

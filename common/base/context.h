@@ -5,12 +5,24 @@
 #include "base/byte_budget.h"
 #include "base/stages.h"
 
-enum { REQUEST_ID_MAX = 64, TRACEPARENT_LEN = 55 };
+enum {
+    REQUEST_ID_MAX = 64,
+    TRACEPARENT_LEN = 55,
+    CALLER_NAME_MAX = 254, /* an e-mail address: RFC 5321, 4.5.3.1.3, without the brackets */
+};
+
+/* Who signed in. Zeroed: nobody. */
+struct caller {
+    char name[CALLER_NAME_MAX + 1]; /* with an '@': an account of OpenID Connect */
+    bool admin;
+    int64_t generation; /* of an account's tokens, above 0: whether they are still good is to ask */
+};
 
 struct context {
     const char *id;          /* the request's, for logs */
     const char *traceparent; /* W3C Trace Context, or "" when none or not valid */
     const char *who;         /* the user who signed in, or "" */
+    bool admin;              /* who may do what only owners may */
     int64_t deadline_ms;     /* monotonic: answer by then */
     /* of buffered bodies; charge what else is buffered for the request */
     struct byte_budget *budget;

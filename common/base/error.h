@@ -16,11 +16,13 @@
     X(ERROR_FORBIDDEN, "forbidden", 403, "Forbidden")                                              \
     X(ERROR_NOT_FOUND, "not-found", 404, "Not Found")                                              \
     X(ERROR_METHOD_NOT_ALLOWED, "method-not-allowed", 405, "Method Not Allowed")                   \
+    X(ERROR_CONFLICT, "conflict", 409, "Conflict")                                                 \
     X(ERROR_TOO_SLOW, "too-slow", 408, "Request Timeout")                                          \
     X(ERROR_TOO_LARGE, "too-large", 413, "Content Too Large")                                      \
     X(ERROR_UNSUPPORTED_MEDIA, "unsupported-media", 415, "Unsupported Media Type")                 \
     X(ERROR_RANGE, "range-not-satisfiable", 416, "Range Not Satisfiable")                          \
     X(ERROR_BAD_IMAGE, "bad-image", 422, "Unprocessable Content")                                  \
+    X(ERROR_TOO_MANY, "too-many", 429, "Too Many Requests")                                        \
     X(ERROR_HEADERS_TOO_LARGE, "headers-too-large", 431, "Request Header Fields Too Large")        \
     X(ERROR_INTERNAL, "internal", 500, "Internal Server Error")                                    \
     X(ERROR_NOT_IMPLEMENTED, "not-implemented", 501, "Not Implemented")                            \

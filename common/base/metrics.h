@@ -21,6 +21,7 @@
     X(METRIC_SANDBOX_LOSSES, "sandbox_losses_total", COUNTER, "Sandboxed workers lost, by reason") \
     X(METRIC_EVENTS, "events_total", COUNTER, "Events by outcome")                                 \
     X(METRIC_PIPELINE_TASKS, "pipeline_tasks", GAUGE, "Tasks of the pipeline that have not ended") \
+    X(METRIC_SIGN_INS, "sign_ins_total", COUNTER, "Attempts to sign in, by outcome")               \
     X(METRIC_EXPIRED, "objects_expired_total", COUNTER,                                            \
       "Objects and results deleted by RETENTION_DAYS")
 

@@ -161,7 +161,8 @@ static bool open_database(struct catalogue *c, bool *damaged, struct error *err)
         *damaged = db_url_is_sqlite(c->url) && string_starts_with(err->message, "damaged");
         return false;
     }
-    if (db_migrate(c->db, catalogue_migrations, catalogue_migration_count, err) &&
+    if (db_migrate(c->db, "schema_migration", catalogue_migrations, catalogue_migration_count,
+                   err) &&
         /* by the writer: a reader would be one more connection to open at start */
         db_write(c->db, read_last_seq, c, clock_monotonic_ms() + CATALOGUE_CALL_MS, err))
         return true;
@@ -231,6 +232,8 @@ void catalogue_close(struct catalogue *c)
     pthread_cond_destroy(&c->wake);
     pthread_mutex_destroy(&c->lock);
     free(c->records);
+    for (size_t i = 0; i < c->view_count; i++)
+        free(c->views[i].viewer);
     free(c->views);
     free(c->stored);
     free(c->url);

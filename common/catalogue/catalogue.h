@@ -51,6 +51,7 @@ bool catalogue_add(struct catalogue *catalogue, const struct catalogue_upload *u
 
 struct catalogue_filter {
     const char *label, *tag, *owner; /* NULL: any */
+    const char *viewer;              /* who sees his own sealed pictures, and nobody else's */
     int64_t before;                  /* a cursor; 0: from the newest */
     int limit;                       /* 1 to CATALOGUE_LIMIT_MAX */
 };
@@ -60,8 +61,9 @@ struct catalogue_filter {
 bool catalogue_list(struct catalogue *catalogue, const struct catalogue_filter *filter,
                     json_t **images, int64_t *next, int64_t deadline_ms,
                     struct error *err) NODISCARD;
-/* One picture, of that owner if several have it. ERROR_NOT_FOUND. */
-bool catalogue_find(struct catalogue *catalogue, const char *id, const char *owner, json_t **ret,
+/* One picture, the viewer's own if several have it. Another's sealed one is ERROR_NOT_FOUND, unless
+ * `viewer` is NULL. */
+bool catalogue_find(struct catalogue *catalogue, const char *id, const char *viewer, json_t **ret,
                     int64_t deadline_ms, struct error *err) NODISCARD;
 
 struct catalogue_change {
@@ -89,8 +91,9 @@ bool catalogue_learn(struct catalogue *catalogue, const struct object_name *name
 /* A result was stored: its labels are read at once, by the catalogue's own thread. */
 void catalogue_result_stored(struct catalogue *catalogue, const struct object_name *name);
 
-/* One more view; written with others within a second. */
-void catalogue_viewed(struct catalogue *catalogue, const char *id);
+/* One more view, by `viewer` ("": who knows), whose own pictures do not count it; written with
+ * others within a second. */
+void catalogue_viewed(struct catalogue *catalogue, const char *id, const char *viewer);
 
 struct catalogue_rebuilt {
     int64_t added, removed;

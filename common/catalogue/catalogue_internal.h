@@ -22,6 +22,7 @@ struct catalogue_upload;
 
 struct catalogue_view {
     char id[SHA256_HEX_LEN + 1];
+    char *viewer; /* NULL: nobody */
 };
 
 struct catalogue {

@@ -47,15 +47,18 @@ static bool flush_records(struct catalogue *c, struct error *err)
     return ok;
 }
 
-void catalogue_viewed(struct catalogue *c, const char *id)
+void catalogue_viewed(struct catalogue *c, const char *id, const char *viewer)
 {
     pthread_mutex_lock(&c->lock);
     if (c->view_count == c->view_room && c->view_room < VIEWS_MAX) {
         c->view_room = c->view_room > 0 ? 2 * c->view_room : 64;
         c->views = xreallocarray(c->views, c->view_room, sizeof(*c->views));
     }
-    if (c->view_count < c->view_room)
-        snprintf(c->views[c->view_count++].id, sizeof(c->views[0].id), "%s", id);
+    if (c->view_count < c->view_room) {
+        struct catalogue_view *view = &c->views[c->view_count++];
+        snprintf(view->id, sizeof(view->id), "%s", id);
+        view->viewer = *viewer != '\0' ? xstrdup(viewer) : NULL;
+    }
     if (c->view_count == VIEWS_MAX)
         pthread_cond_broadcast(&c->wake);
     pthread_mutex_unlock(&c->lock);
@@ -66,9 +69,17 @@ struct views {
     size_t count;
 };
 
+static const char *viewer_of(const struct catalogue_view *view)
+{
+    return view->viewer != NULL ? view->viewer : "";
+}
+
 static int compare_views(const void *a, const void *b)
 {
-    return strcmp(((const struct catalogue_view *)a)->id, ((const struct catalogue_view *)b)->id);
+    const struct catalogue_view *one = a, *two = b;
+    int order = strcmp(one->id, two->id);
+
+    return order != 0 ? order : strcmp(viewer_of(one), viewer_of(two));
 }
 
 static bool write_views(void *ctx, struct db_session *s, struct error *err)
@@ -76,10 +87,14 @@ static bool write_views(void *ctx, struct db_session *s, struct error *err)
     struct views *v = ctx;
 
     for (size_t i = 0, n; i < v->count; i += n) {
-        for (n = 1; i + n < v->count && strcmp(v->views[i].id, v->views[i + n].id) == 0; n++)
+        for (n = 1; i + n < v->count && compare_views(&v->views[i], &v->views[i + n]) == 0; n++)
             ;
-        if (!db_run(s, "UPDATE image SET views = views + ?2 WHERE id = ?1",
-                    DB_ARGS(db_text(v->views[i].id), db_int((int64_t)n)), NULL, err))
+        if (!db_run(s,
+                    "UPDATE image SET views = views + ?2"
+                    " WHERE id = ?1 AND (owner = '' OR owner <> ?3)",
+                    DB_ARGS(db_text(v->views[i].id), db_int((int64_t)n),
+                            db_text(viewer_of(&v->views[i]))),
+                    NULL, err))
             return false;
     }
     return true;
@@ -96,8 +111,11 @@ static bool flush_views(struct catalogue *c, struct error *err)
         return true;
     qsort(v.views, v.count, sizeof(*v.views), compare_views); /* one order: no deadlocks */
     bool ok = db_write(c->db, write_views, &v, clock_monotonic_ms() + CATALOGUE_CALL_MS, err);
-    for (size_t i = 0; !ok && i < v.count; i++)
-        catalogue_viewed(c, v.views[i].id);
+    for (size_t i = 0; i < v.count; i++) {
+        if (!ok)
+            catalogue_viewed(c, v.views[i].id, viewer_of(&v.views[i]));
+        free(v.views[i].viewer);
+    }
     free(v.views);
     return ok;
 }

@@ -71,17 +71,19 @@ enum { FILTER_SQL_MAX = 1024 };
 /* A tag's rows come from its own index; the other filters' terms have the words of their partial
  * indexes in them. ORDER BY is the index's order in each case: nothing is sorted. */
 static size_t build(const struct catalogue_filter *f, char sql[FILTER_SQL_MAX],
-                    struct db_value args[5])
+                    struct db_value args[6])
 {
     bool by_tag = f->tag != NULL;
     const char *seq = by_tag ? "t.seq" : "i.seq";
-    size_t n = 2;
+    size_t n = 3;
     int len = snprintf(sql, FILTER_SQL_MAX,
-                       "SELECT " COLUMNS " FROM %s WHERE %s < ?1 AND i.deleted_ms = 0",
+                       "SELECT " COLUMNS " FROM %s WHERE %s < ?1 AND i.deleted_ms = 0"
+                       " AND (i.sealed = 0 OR i.owner = ?3)",
                        by_tag ? "image_tag t JOIN image i ON i.seq = t.seq" : "image i", seq);
 
     args[0] = db_int(f->before > 0 ? f->before : INT64_MAX);
     args[1] = db_int(f->limit + 1);
+    args[2] = db_text(f->viewer != NULL ? f->viewer : "");
     const struct {
         const char *value, *column, *index;
     } terms[] = {{f->tag, "t.tag", ""},
@@ -101,7 +103,7 @@ static bool list(void *ctx, struct db_session *s, struct error *err)
 {
     CLEANUP(db_rows_done) struct db_rows rows = {0};
     struct list *l = ctx;
-    struct db_value args[5];
+    struct db_value args[6];
     char sql[FILTER_SQL_MAX];
     size_t n = build(l->filter, sql, args);
     enum db_step step;
@@ -140,7 +142,7 @@ bool catalogue_list(struct catalogue *c, const struct catalogue_filter *filter, 
 
 struct find {
     struct catalogue *catalogue;
-    const char *id, *owner;
+    const char *id, *viewer;
     json_t *image;
 };
 
@@ -151,8 +153,11 @@ static bool find(void *ctx, struct db_session *s, struct error *err)
 
     if (!db_query(s,
                   "SELECT " COLUMNS " FROM image i WHERE i.id = ?1 AND i.deleted_ms = 0"
+                  " AND (i.sealed = 0 OR i.owner = ?2 OR ?3 = 1)"
                   " ORDER BY CASE WHEN i.owner = ?2 THEN 0 ELSE 1 END, i.seq LIMIT 1",
-                  DB_ARGS(db_text(f->id), db_text(f->owner)), &rows, err))
+                  DB_ARGS(db_text(f->id), db_text(f->viewer != NULL ? f->viewer : ""),
+                          db_int(f->viewer == NULL)),
+                  &rows, err))
         return false;
     enum db_step step = db_step(&rows, err);
     if (step == DB_ROW)
@@ -160,10 +165,10 @@ static bool find(void *ctx, struct db_session *s, struct error *err)
     return step != DB_FAILED;
 }
 
-bool catalogue_find(struct catalogue *c, const char *id, const char *owner, json_t **ret,
+bool catalogue_find(struct catalogue *c, const char *id, const char *viewer, json_t **ret,
                     int64_t deadline_ms, struct error *err)
 {
-    struct find f = {.catalogue = c, .id = id, .owner = owner};
+    struct find f = {.catalogue = c, .id = id, .viewer = viewer};
 
     if (!db_read(c->db, find, &f, deadline_ms, err))
         return error_wrap(err, "catalogue");

@@ -221,7 +221,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *ctx)
     if (all > 0 && (line[0] == '\r' || line[0] == '\n')) /* one of blanks is a folded one */
         t->headers_complete = true;
     char *colon = memchr(line, ':', len);
-    if (t->headers_complete || colon == NULL || colon == line) /* trailers are not for us */
+    if ((t->headers_complete && !t->call->h2) || colon == NULL || colon == line)
         return all;
     for (char *p = line; p < colon; p++)
         *p = (char)(*p >= 'A' && *p <= 'Z' ? *p + ('a' - 'A') : *p);
@@ -271,7 +271,6 @@ static CURLcode set_connection(CURL *easy, const struct http_client *client, boo
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
     SET(CURLOPT_FOLLOWLOCATION, 0L);
     SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
-    SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     SET(CURLOPT_TCP_KEEPALIVE, 1L);
     SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     if (!is_https)
@@ -294,6 +293,9 @@ static CURLcode set_request(CURL *easy, struct transfer *t, struct curl_slist *h
     CURLcode rc = CURLE_OK;
 
     SET(CURLOPT_URL, call->url);
+    SET(CURLOPT_HTTP_VERSION,
+        (long)(call->h2 ? CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE : CURL_HTTP_VERSION_1_1));
+    SET(CURLOPT_FORBID_REUSE, (long)call->h2);
     SET(CURLOPT_PATH_AS_IS, 1L);
     SET(CURLOPT_USERAGENT, "darkroom/" DARKROOM_VERSION);
     SET(CURLOPT_HTTPHEADER, headers);
@@ -320,6 +322,8 @@ static CURLcode set_request(CURL *easy, struct transfer *t, struct curl_slist *h
 
 static int64_t left_ms(const struct transfer *t)
 {
+    if (t->call->gone != NULL && atomic_load(t->call->gone))
+        return 0;
     return clock_left_ms(clock_cut_deadline(t->cut, t->call->deadline_ms));
 }
 
@@ -401,7 +405,7 @@ static CURLcode send_and_receive(struct http_client *client, struct transfer *t,
         int64_t left = left_ms(t);
         if (left == 0)
             return CURLE_OPERATION_TIMEDOUT;
-        SET(CURLOPT_FRESH_CONNECT, (long)attempt);
+        SET(CURLOPT_FRESH_CONNECT, (long)(attempt > 0 || t->call->h2));
         rc = rc != CURLE_OK ? rc : set_connection(easy, client, is_https, left);
         rc = rc != CURLE_OK ? rc : run(t);
         if (!was_stale(easy, rc))
@@ -411,7 +415,7 @@ static CURLcode send_and_receive(struct http_client *client, struct transfer *t,
     if (rc == CURLE_OK)
         rc = curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &t->reply.status);
     /* to libcurl headers that end early are a reply */
-    if (rc == CURLE_OK && (!t->headers_complete || t->reply.status < 200))
+    if (rc == CURLE_OK && (!t->headers_complete || t->reply.status < 200 || t->reply.status > 999))
         rc = CURLE_PARTIAL_FILE;
     return rc;
 }

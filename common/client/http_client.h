@@ -1,4 +1,4 @@
-/* HTTP/1.1 client over libcurl: one call, one reply. TLS always verified, http and https only, no
+/* HTTP client over libcurl: one call, one reply. TLS always verified, http and https only, no
  * redirects followed, no ~/.netrc. The URL's path and query go out byte for byte, and no headers
  * but Host, User-Agent and Content-Length are added, so a signature over them holds.
  *
@@ -13,17 +13,22 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 
+#include <stdatomic.h>
+
 struct http_client;
 
 struct http_call {
     const char *method;         /* "GET", "PUT", … */
     const char *url;            /* absolute, already percent-encoded */
     const char *const *headers; /* NULL-terminated "Name: value" lines; NULL for none */
-    struct bytes body;      /* sent when data is not NULL (empty for PUT and POST); not copied */
-    int64_t deadline_ms;    /* monotonic clock; connecting may take 5 s of it */
-    int64_t silence_ms;     /* neither sent nor received a byte for so long: ERROR_UNAVAILABLE;
-                               0: the deadline alone counts */
-    size_t max_reply_bytes; /* a longer body is ERROR_TOO_LARGE */
+    struct bytes body;       /* sent when data is not NULL (empty for PUT and POST); not copied */
+    int64_t deadline_ms;     /* monotonic clock; connecting may take 5 s of it */
+    int64_t silence_ms;      /* neither sent nor received a byte for so long: ERROR_UNAVAILABLE;
+                                0: the deadline alone counts */
+    const atomic_bool *gone; /* becomes true: as if the deadline had passed; may be NULL */
+    size_t max_reply_bytes;  /* a longer body is ERROR_TOO_LARGE */
+    bool h2; /* HTTP/2 by prior knowledge, on a connection of its own; else HTTP/1.1.
+                The reply's trailers are then among its headers */
 };
 
 enum { HTTP_REPLY_HEADERS_MAX = 64 };

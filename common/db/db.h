@@ -45,8 +45,9 @@ struct db_migration {
 };
 
 /* Apply those of `list` that are not; number 1 is the first. ERROR_CONFIG when the database has
- * more than these: a newer program was here. */
-bool db_migrate(struct db *db, const struct db_migration *list, size_t count,
+ * more than these: a newer program was here. `table` notes which were applied: each room that has
+ * tables in a database has one of its own there. */
+bool db_migrate(struct db *db, const char *table, const struct db_migration *list, size_t count,
                 struct error *err) NODISCARD;
 
 /* ---- transactions ---- */

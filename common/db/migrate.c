@@ -5,9 +5,10 @@
 
 #include <string.h>
 
-enum { SQL_MAX = 65536 };
+enum { SQL_MAX = 65536, STATEMENT_MAX = 256 };
 
 struct migrate {
+    const char *table;
     const struct db_migration *list;
     size_t count;
     bool more; /* out: another one may be left */
@@ -31,12 +32,13 @@ static bool expand(const struct db_driver *driver, const char *sql, struct buffe
     return buffer_append_str(out, sql, err);
 }
 
-static bool read_version(struct db_session *s, int64_t *ret, struct error *err)
+static bool read_version(struct db_session *s, const char *table, int64_t *ret, struct error *err)
 {
     CLEANUP(db_rows_done) struct db_rows rows = {0};
+    char sql[STATEMENT_MAX];
 
-    if (!db_query(s, "SELECT max(number) FROM schema_migration", DB_NO_ARGS, &rows, err) ||
-        db_step(&rows, err) != DB_ROW)
+    snprintf(sql, sizeof(sql), "SELECT max(number) FROM %s", table);
+    if (!db_query(s, sql, DB_NO_ARGS, &rows, err) || db_step(&rows, err) != DB_ROW)
         return false;
     *ret = db_column_int(&rows, 0);
     return true;
@@ -45,16 +47,20 @@ static bool read_version(struct db_session *s, int64_t *ret, struct error *err)
 /* The next one that is missing. */
 static bool apply_next(void *ctx, struct db_session *s, struct error *err)
 {
-    static const char table[] = "CREATE TABLE IF NOT EXISTS schema_migration (number BIGINT"
-                                " PRIMARY KEY, name TEXT NOT NULL, applied_ms BIGINT NOT NULL)";
     const struct db_driver *driver = s->db->driver;
     CLEANUP(buffer_done) struct buffer sql = BUFFER_MAX(SQL_MAX);
     struct migrate *m = ctx;
+    char table[STATEMENT_MAX], note[STATEMENT_MAX];
     int64_t version = 0;
 
     m->more = false;
+    snprintf(table, sizeof(table),
+             "CREATE TABLE IF NOT EXISTS %s (number BIGINT PRIMARY KEY, name TEXT NOT NULL,"
+             " applied_ms BIGINT NOT NULL)",
+             m->table);
+    snprintf(note, sizeof(note), "INSERT INTO %s VALUES (?1, ?2, ?3)", m->table);
     if ((*driver->lock_migrations != '\0' && !driver->script(s, driver->lock_migrations, err)) ||
-        !driver->script(s, table, err) || !read_version(s, &version, err))
+        !driver->script(s, table, err) || !read_version(s, m->table, &version, err))
         return false;
     if (version > (int64_t)m->count)
         return error_set(err, ERROR_CONFIG,
@@ -68,7 +74,7 @@ static bool apply_next(void *ctx, struct db_session *s, struct error *err)
     m->more = true;
     return text != NULL &&
            ((driver->script(s, text, err) &&
-             db_run(s, "INSERT INTO schema_migration VALUES (?1, ?2, ?3)",
+             db_run(s, note,
                     DB_ARGS(db_int(version + 1), db_text(next->name), db_int(clock_wall_ms())),
                     NULL, err)) ||
             error_wrap(err, "migration %s", next->name));
@@ -80,13 +86,14 @@ static bool is_current(void *ctx, struct db_session *s, struct error *err)
     struct migrate *m = ctx;
     int64_t version = 0;
 
-    m->more = !read_version(s, &version, err) || version != (int64_t)m->count;
+    m->more = !read_version(s, m->table, &version, err) || version != (int64_t)m->count;
     return true;
 }
 
-bool db_migrate(struct db *db, const struct db_migration *list, size_t count, struct error *err)
+bool db_migrate(struct db *db, const char *table, const struct db_migration *list, size_t count,
+                struct error *err)
 {
-    struct migrate m = {.list = list, .count = count, .more = true};
+    struct migrate m = {.table = table, .list = list, .count = count, .more = true};
     int64_t deadline_ms = clock_monotonic_ms() + db->connect_ms;
     struct error ignored = {0};
 

@@ -4,7 +4,6 @@
 #include "base/xmalloc.h"
 
 #include <string.h>
-#include <strings.h>
 
 enum { PUSHBACK_MS = 1000, UNAVAILABLE = 14 };
 
@@ -24,9 +23,12 @@ int grpc_status_of(enum error_code code)
         return 4;
     case ERROR_NOT_FOUND:
         return 5;
+    case ERROR_CONFLICT:
+        return 6;
     case ERROR_FORBIDDEN:
         return 7;
     case ERROR_TOO_LARGE:
+    case ERROR_TOO_MANY:
     case ERROR_HEADERS_TOO_LARGE:
         return 8;
     case ERROR_RANGE:
@@ -68,18 +70,6 @@ void grpc_message_encode(const char *text, char *out, size_t size)
 }
 
 /* ---- headers ---- */
-
-static bool is_call(const struct request *req)
-{
-    static const char type[] = "application/grpc";
-    const char *value = request_header(req, "Content-Type");
-
-    if (value == NULL || strcmp(req->method, "POST") != 0 ||
-        strncasecmp(value, type, sizeof(type) - 1) != 0)
-        return false;
-    value += sizeof(type) - 1; /* not -web, not +json */
-    return *value == '\0' || *value == ';' || strncasecmp(value, "+proto", 6) == 0;
-}
 
 bool grpc_timeout_parse(const char *text, int64_t *ret_ms, struct error *err)
 {
@@ -184,7 +174,8 @@ static void close_reply(const struct request *req, struct reply *reply)
 }
 
 const struct rpc_protocol grpc_protocol = {
-    .is_call = is_call,
+    .types = {"application/grpc", "application/grpc+proto"},
+    .trailers = true,
     .timeout_ms = timeout_ms,
     .open = open_message,
     .close = close_reply,

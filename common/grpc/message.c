@@ -24,13 +24,12 @@ static void give(void *ctx, void *piece)
     free(piece);
 }
 
-bool grpc_message_read(const ProtobufCMessageDescriptor *type, const struct request *req,
-                       struct grpc_message *ret, struct error *err)
+bool grpc_message_parse(const ProtobufCMessageDescriptor *type, struct bytes body,
+                        struct byte_budget *budget, struct grpc_message *ret, struct error *err)
 {
     ProtobufCAllocator allocator = {take, give, ret};
-    struct bytes body = req->body;
 
-    *ret = (struct grpc_message){.budget = req->context.budget};
+    *ret = (struct grpc_message){.budget = budget};
     ret->message = protobuf_c_message_unpack(type, &allocator, body.len,
                                              body.len > 0 ? body.data : (const uint8_t *)"");
     if (ret->message != NULL)
@@ -42,6 +41,12 @@ bool grpc_message_read(const ProtobufCMessageDescriptor *type, const struct requ
         return error_set(err, ERROR_OVERLOADED, "no room for a message of %zu bytes", body.len);
     return error_set(err, ERROR_BAD_REQUEST, "the message is %s%s",
                      pieces ? "in too many pieces to be a " : "not a ", type->name);
+}
+
+bool grpc_message_read(const ProtobufCMessageDescriptor *type, const struct request *req,
+                       struct grpc_message *ret, struct error *err)
+{
+    return grpc_message_parse(type, req->body, req->context.budget, ret, err);
 }
 
 void grpc_message_done(struct grpc_message *m)
@@ -63,6 +68,16 @@ char *grpc_text(const char *text)
     } same = {.in = text};
 
     return same.out;
+}
+
+ProtobufCBinaryData grpc_bytes(struct bytes data)
+{
+    union {
+        const uint8_t *in;
+        uint8_t *out;
+    } same = {.in = data.data};
+
+    return (ProtobufCBinaryData){.len = data.len, .data = same.out};
 }
 
 struct reply grpc_reply(const struct request *req, const ProtobufCMessage *message)

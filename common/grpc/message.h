@@ -23,9 +23,14 @@ struct grpc_message {
  * ERROR_OVERLOADED: no room for it now. */
 bool grpc_message_read(const ProtobufCMessageDescriptor *type, const struct request *req,
                        struct grpc_message *ret, struct error *err) NODISCARD;
+/* The same of any bytes. */
+bool grpc_message_parse(const ProtobufCMessageDescriptor *type, struct bytes body,
+                        struct byte_budget *budget, struct grpc_message *ret,
+                        struct error *err) NODISCARD;
 void grpc_message_done(struct grpc_message *m);
 
-/* A text for a message that is sent: protobuf-c has no const, and only reads it. */
+/* A text and bytes for a message that is sent: protobuf-c has no const, and only reads them. */
 char *grpc_text(const char *text);
+ProtobufCBinaryData grpc_bytes(struct bytes data);
 /* The reply with that message. It is charged to the request's budget. */
 struct reply grpc_reply(const struct request *req, const ProtobufCMessage *message);

@@ -11,6 +11,7 @@
 #include "base/byte_budget.h"
 #include "base/bytes.h"
 #include "base/context.h"
+#include "http/connections.h"
 #include "http/refusal.h"
 
 #include <pthread.h>
@@ -38,6 +39,7 @@ struct connection {
     struct connections *all;
     struct connection *previous, *next;
     int fd; /* a stream's: -1 */
+    char peer[CONNECTION_PEER_MAX];
     /* of a stream: something was done to it from outside; may be called with locks held */
     void (*wake)(void *ctx);
     void *wake_ctx;

@@ -1,10 +1,12 @@
 #include "http/connections.h"
 
 #include "base/clock.h"
+#include "base/strings.h"
 #include "base/threads.h"
 #include "http/connection.h"
 #include "http/reaper.h"
 
+#include <arpa/inet.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -122,6 +124,30 @@ bool connections_end_slow_body(struct connections *all)
 
 /* ---- one of them ---- */
 
+static void read_peer(struct connection *c)
+{
+    static const char mapped[] = "::ffff:"; /* IPv4 on a socket for both */
+    struct sockaddr_storage at = {0};
+    socklen_t len = sizeof(at);
+    const void *address = NULL;
+
+    if (getpeername(c->fd, (struct sockaddr *)&at, &len) != 0)
+        return;
+    if (at.ss_family == AF_INET)
+        address = &((struct sockaddr_in *)&at)->sin_addr;
+    else if (at.ss_family == AF_INET6)
+        address = &((struct sockaddr_in6 *)&at)->sin6_addr;
+    if (address == NULL || inet_ntop(at.ss_family, address, c->peer, sizeof(c->peer)) == NULL)
+        return;
+    if (string_starts_with(c->peer, mapped) && strchr(c->peer, '.') != NULL)
+        memmove(c->peer, c->peer + strlen(mapped), strlen(c->peer + strlen(mapped)) + 1);
+}
+
+void connection_peer(const struct connection *c, char out[CONNECTION_PEER_MAX])
+{
+    memcpy(out, c->peer, CONNECTION_PEER_MAX);
+}
+
 static struct connection *make(struct connections *all, int fd)
 {
     struct connection *c = calloc(1, sizeof(*c));
@@ -130,6 +156,8 @@ static struct connection *make(struct connections *all, int fd)
         return NULL;
     c->all = all;
     c->fd = fd;
+    if (fd >= 0)
+        read_peer(c);
     c->body.max = (size_t)all->max_body_bytes;
     pthread_mutex_init(&c->mutex, NULL);
     memcpy(c->request_id, "-", 2);

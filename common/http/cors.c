@@ -32,7 +32,8 @@ void cors_add(const char *origins, const struct request *req, struct reply *repl
     reply_add_header(reply, "Access-Control-Allow-Origin", "%s",
                      strcmp(origins, "*") == 0 ? "*" : origin);
     reply_add_header(reply, "Access-Control-Expose-Headers",
-                     "Content-Range, ETag, Retry-After, Server-Timing, X-Request-Id");
+                     "Content-Range, ETag, Grpc-Message, Grpc-Status, Retry-After, Server-Timing, "
+                     "X-Request-Id");
 }
 
 void cors_lines(const char *origins, const struct request *req, char out[CORS_LINES_MAX])
@@ -62,9 +63,10 @@ struct reply cors_preflight(const char *origins, const char *allow)
     if (*origins != '\0') {
         reply_add_header(&reply, "Access-Control-Allow-Methods", "%s", allow);
         reply_add_header(&reply, "Access-Control-Allow-Headers",
-                         "Authorization, Cache-Control, Content-Encoding, Content-Type, "
-                         "If-None-Match, If-Range, Range, X-Request-Id, X-Requested-With, baggage, "
-                         "traceparent, tracestate");
+                         "Authorization, Cache-Control, Connect-Protocol-Version, "
+                         "Connect-Timeout-Ms, Content-Encoding, Content-Type, Grpc-Timeout, "
+                         "If-None-Match, If-Range, Range, X-Grpc-Web, X-Request-Id, "
+                         "X-Requested-With, X-User-Agent, baggage, traceparent, tracestate");
         reply_add_header(&reply, "Access-Control-Max-Age", "600");
     }
     return reply;

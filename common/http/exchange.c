@@ -68,7 +68,8 @@ void exchange_begin(struct exchange *x, const char *method, const char *target)
         .header_count = x->headers.count,
         .query = x->query.field,
         .query_count = x->query.count,
-        .context = {.who = "",
+        .peer = x->peer,
+        .context = {.who = x->caller.name,
                     .budget = x->admission->options->budget,
                     .gone = x->gone,
                     .stages = &x->stages},
@@ -77,8 +78,7 @@ void exchange_begin(struct exchange *x, const char *method, const char *target)
     x->req.context.traceparent = trace != NULL && traceparent_is_valid(trace) ? trace : "";
     choose_id(x);
     x->form = form_of(x);
-    const struct rpc_protocol *rpc = x->admission->options->rpc;
-    x->call = x->multiplexed && rpc != NULL && rpc->is_call(&x->req);
+    x->call = rpc_find(x->admission->options->rpc, &x->req, x->multiplexed);
     x->call_deadline_ms = INT64_MAX;
 }
 
@@ -87,6 +87,11 @@ void exchange_begin(struct exchange *x, const char *method, const char *target)
 static bool is_options(const struct exchange *x)
 {
     return strcmp(x->req.method, "OPTIONS") == 0;
+}
+
+static bool is_light(const struct exchange *x)
+{
+    return (x->route->flags & ROUTE_LIGHT) != 0;
 }
 
 /* Of what begins now. */
@@ -124,7 +129,7 @@ static bool check_call(struct exchange *x, struct error *err)
 {
     int64_t ms;
 
-    if (!x->admission->options->rpc->timeout_ms(&x->req, &ms, err))
+    if (!x->call->timeout_ms(&x->req, &ms, err))
         return false;
     if (ms < INT64_MAX)
         x->call_deadline_ms = clock_monotonic_ms() + ms;
@@ -154,17 +159,20 @@ static bool check(struct exchange *x, bool http_1_0, struct error *err)
         if (x->route == NULL)
             return false;
         x->req.route = x->route->pattern;
+        x->req.flags = x->route->flags;
     }
-    if (!admission_begin(x->admission, &x->counted, x->route == NULL || x->route->light, err))
+    if (!admission_begin(x->admission, &x->counted, x->route == NULL || is_light(x), err))
         return false;
     x->req.context.deadline_ms = deadline(x);
-    return o->authorize == NULL || o->authorize(o->app, &x->req, err);
+    bool ok = o->authorize == NULL || o->authorize(o->app, &x->req, &x->caller, err);
+    x->req.context.admin = x->caller.admin;
+    return ok;
 }
 
 static void begin_body(struct exchange *x)
 {
     cors_lines(x->admission->options->cors_origins, &x->req, x->cors);
-    connection_set_look(x->connection, &(struct refusal_look){x->cors, x->form});
+    connection_set_look(x->connection, &(struct refusal_look){x->cors, x->form, x->call, &x->req});
     connection_begin_body(x->connection, x->id, x->content_length);
 }
 
@@ -178,11 +186,6 @@ bool exchange_accept(struct exchange *x, bool http_1_0, struct reply *refusal)
     }
     admission_end(x->admission, &x->counted);
     *refusal = reply_error(&err);
-    if (err.code == ERROR_UNAUTHORIZED) /* RFC 6750, 3.1 */
-        reply_add_header(refusal, "WWW-Authenticate",
-                         request_header(&x->req, "Authorization") == NULL
-                             ? "Bearer"
-                             : "Bearer error=\"invalid_token\"");
     /* with a body on its way the connection ends, but only once the client had its chance to see
      * the answer */
     x->refused = request_expects_body(&x->req) || err.code == ERROR_OVERLOADED ||
@@ -226,7 +229,7 @@ static struct reply run_call(struct exchange *x)
     const struct server_options *o = x->admission->options;
     struct error err;
 
-    if (!o->rpc->open(&x->req, (size_t)o->max_body_bytes, &message, &err))
+    if (!x->call->open(&x->req, (size_t)o->max_body_bytes, &message, &err))
         return reply_error(&err);
     x->req.body = message.bytes;
     return x->route->handle(o->app, &x->req);
@@ -236,6 +239,7 @@ static struct reply run_handler(struct exchange *x, struct bytes body)
 {
     const struct server_options *o = x->admission->options;
     char allow[ROUTER_ALLOW_MAX];
+    struct error err;
 
     if (is_options(x)) {
         allowed_methods(x, allow);
@@ -243,6 +247,8 @@ static struct reply run_handler(struct exchange *x, struct bytes body)
     }
     x->req.body = body;
     x->req.context.deadline_ms = deadline(x);
+    if (!is_light(x) && o->confirm != NULL && !o->confirm(o->app, &x->req, &x->caller, &err))
+        return reply_error(&err);
     return x->call ? run_call(x) : x->route->handle(o->app, &x->req);
 }
 
@@ -269,6 +275,11 @@ static void finish_error(const struct exchange *x, struct reply *reply)
         allowed_methods(x, allow);
         reply_add_header(reply, "Allow", "%s", allow);
     }
+    if (reply->error.code == ERROR_UNAUTHORIZED) /* RFC 6750, 3.1 */
+        reply_add_header(reply, "WWW-Authenticate",
+                         request_header(&x->req, "Authorization") == NULL
+                             ? "Bearer"
+                             : "Bearer error=\"invalid_token\"");
     if (reply->status >= 500 && !(x->call && x->route == NULL)) /* that is the caller's mistake */
         log_warning(reply->error.message, F("error", error_slug(reply->error.code)),
                     F("request_id", x->id), F("route", x->req.route));
@@ -297,11 +308,11 @@ void exchange_finish_reply(struct exchange *x, struct reply *reply)
     add_timing(x, reply);
     cors_add(x->admission->options->cors_origins, &x->req, reply);
     x->status = reply->status;
-    x->reply_bytes = reply->body.len;
     x->charged = reply->charged_bytes;
     x->replied = true;
-    if (x->call) /* the log and metrics have the status that HTTP would have shown */
-        x->admission->options->rpc->close(&x->req, reply);
+    if (x->call) /* the log and metrics have the status that REST would have shown */
+        x->call->close(&x->req, reply);
+    x->reply_bytes = reply->body.len;
 }
 
 void exchange_end(struct exchange *x, bool sent)
@@ -315,7 +326,7 @@ void exchange_end(struct exchange *x, bool sent)
         .reply_bytes = x->reply_bytes,
         .seconds = clock_monotonic_s() - x->started_s,
         .sent = sent,
-        .light = x->route != NULL && x->route->light,
+        .light = x->route != NULL && is_light(x),
     });
     byte_budget_give(x->admission->options->budget, x->charged);
     admission_end(x->admission, &x->counted);

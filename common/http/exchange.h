@@ -21,17 +21,19 @@ struct exchange {
     struct admission *admission;
     struct connection *connection;
     struct exchange_fields headers, query;
-    bool fields_bad;         /* too many parameters, a NUL in one, or in the URL */
-    bool headers_too_large;  /* too many of them, or no room for a reply beside them */
-    enum error_form form;    /* of its errors */
-    bool multiplexed;        /* HTTP/2: it may be a call (rpc.h) */
-    const atomic_bool *gone; /* see context.h */
-    bool call;
-    int64_t call_deadline_ms; /* the client's, or INT64_MAX */
+    bool fields_bad;                 /* too many parameters, a NUL in one, or in the URL */
+    bool headers_too_large;          /* too many of them, or no room for a reply beside them */
+    enum error_form form;            /* of its errors */
+    char peer[CONNECTION_PEER_MAX];  /* connection_peer */
+    bool multiplexed;                /* HTTP/2: a reply may have trailers */
+    const atomic_bool *gone;         /* see context.h */
+    const struct rpc_protocol *call; /* its protocol; NULL: REST */
+    int64_t call_deadline_ms;        /* the client's, or INT64_MAX */
 
     const struct route *route; /* NULL for OPTIONS, and when refused before one was found */
     struct request req;
     char id[REQUEST_ID_MAX + 1];
+    struct caller caller;
     char cors[CORS_LINES_MAX]; /* for an answer on the socket */
     struct counted counted;
     int64_t content_length; /* 0 when unknown */

@@ -111,7 +111,7 @@ static void answer_refused(struct h2_stream *s)
 }
 
 /* Answer now, or when the client has sent its body: curl 7.88 shows no answer that comes earlier.
- * Clients that make calls do. */
+ * gRPC's clients do. At the end of a drain there is no later. */
 static void refuse(struct h2_stream *s, const struct reply *refusal)
 {
     const int64_t twice = 2 * s->x->admission->options->max_body_bytes;
@@ -120,7 +120,8 @@ static void refuse(struct h2_stream *s, const struct reply *refusal)
     s->state = H2_DISCARDING;
     s->discard_ms = clock_monotonic_ms() + DISCARD_MS;
     s->discard_bytes = twice > DISCARD_BYTES_MIN ? twice : DISCARD_BYTES_MIN;
-    if (s->ended || s->x->call)
+    if (s->ended || (s->x->call != NULL && s->x->call->trailers) ||
+        clock_left_ms(atomic_load(&s->x->admission->cut_ms)) <= 0)
         answer_refused(s);
 }
 
@@ -165,7 +166,7 @@ static void run(struct h2_stream *s)
     struct error err;
 
     s->state = H2_RUNNING;
-    if (s->x->route == NULL || s->x->route->light) {
+    if (s->x->route == NULL || (s->x->route->flags & ROUTE_LIGHT) != 0) {
         handle(s);
         handled(s);
         return;
@@ -194,6 +195,7 @@ void h2_stream_begin(struct h2_stream *s, bool ended)
     s->x = xcalloc(1, sizeof(*s->x));
     s->x->admission = s->h2->admission;
     s->x->connection = s->connection;
+    connection_peer(s->session->connection, s->x->peer);
     s->x->multiplexed = true;
     s->x->gone = &s->gone;
     h2_fields_begin(&s->fields, s->x);

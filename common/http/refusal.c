@@ -14,17 +14,14 @@ enum { BACKLOG_MAX = 1024, TEXT_MAX = 8192 };
 static bool compose(const struct error *err, const char *request_id,
                     const struct refusal_look *look, struct buffer *out, struct error *oom)
 {
-    CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(TEXT_MAX);
+    CLEANUP(reply_done) struct reply reply = reply_error(err);
 
-    const char *whole = reply_error_on_the_wire(look->form, err, request_id, &text, oom)
-                            ? buffer_cstr(&text, oom)
-                            : NULL;
-    if (whole == NULL)
+    reply.content_type = error_form_content_type(look->form);
+    if (look->call != NULL)
+        look->call->close(look->req, &reply);
+    else if (!reply_error_body(look->form, err, request_id, &reply.body, oom))
         return false;
-    size_t status_line = strcspn(whole, "\n") + 1;
-    return buffer_append(out, whole, status_line, oom) &&
-           buffer_append_str(out, look->lines, oom) &&
-           buffer_append_str(out, whole + status_line, oom);
+    return reply_on_the_wire(&reply, request_id, look->lines, out, oom);
 }
 
 void refusal_send(int fd, const struct error *err, const char *request_id,

@@ -3,7 +3,7 @@
  * the client still sends is read and discarded. */
 #pragma once
 
-#include "http/reply.h"
+#include "http/rpc.h"
 
 enum { REFUSAL_LINGER_MS = 2000 };
 
@@ -11,6 +11,8 @@ enum { REFUSAL_LINGER_MS = 2000 };
 struct refusal_look {
     const char *lines; /* further header lines, each with its CRLF, or "" */
     enum error_form form;
+    const struct rpc_protocol *call; /* or NULL */
+    const struct request *req;       /* the call's */
 };
 /* Put `err` on the wire as a whole response, then FIN. Never blocks: if the socket cannot take so
  * little at once, its client is not reading anyway. */

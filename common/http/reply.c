@@ -30,12 +30,14 @@ const char *reply_public_detail(const struct error *err)
     case ERROR_FORBIDDEN:
     case ERROR_NOT_FOUND:
     case ERROR_METHOD_NOT_ALLOWED:
+    case ERROR_CONFLICT:
     case ERROR_TOO_SLOW:
     case ERROR_TOO_LARGE:
     case ERROR_UNSUPPORTED_MEDIA:
     case ERROR_RANGE:
     case ERROR_BAD_IMAGE:
     case ERROR_NOT_IMPLEMENTED:
+    case ERROR_TOO_MANY:
     case ERROR_HEADERS_TOO_LARGE:
         break;
     }
@@ -139,20 +141,21 @@ bool reply_error_body(enum error_form form, const struct error *err, const char 
     return buffer_append_str(out, text, oom) && buffer_append_str(out, "\n", oom);
 }
 
-bool reply_error_on_the_wire(enum error_form form, const struct error *err, const char *request_id,
-                             struct buffer *out, struct error *oom)
+bool reply_on_the_wire(const struct reply *reply, const char *request_id, const char *lines,
+                       struct buffer *out, struct error *oom)
 {
-    CLEANUP(buffer_done) struct buffer body = BUFFER_MAX(4096);
-    char retry[32] = "";
+    const enum error_code code = reply->error.code;
+    bool usual = reply->status == error_http_status(code); /* a call's may be another */
 
-    if (!reply_error_body(form, err, request_id, &body, oom))
+    if (!buffer_printf(out, oom,
+                       "HTTP/1.1 %d %s\r\n%sContent-Type: %s\r\nContent-Length: %zu\r\n"
+                       "X-Request-Id: %s\r\nConnection: close\r\n",
+                       reply->status, usual ? error_title(code) : "", lines, reply->content_type,
+                       reply->body.len, request_id))
         return false;
-    if (error_http_status(err->code) == 503)
-        snprintf(retry, sizeof(retry), "Retry-After: %d\r\n", RETRY_AFTER_S);
-    return buffer_printf(out, oom,
-                         "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
-                         "X-Request-Id: %s\r\n%sConnection: close\r\n\r\n",
-                         error_http_status(err->code), error_title(err->code),
-                         error_form_content_type(form), body.len, request_id, retry) &&
-           buffer_append(out, body.data, body.len, oom);
+    for (size_t i = 0; i < reply->header_count; i++)
+        if (!buffer_printf(out, oom, "%s: %s\r\n", reply->headers[i].name, reply->headers[i].value))
+            return false;
+    return buffer_append_str(out, "\r\n", oom) &&
+           buffer_append(out, reply->body.data, reply->body.len, oom);
 }

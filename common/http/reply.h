@@ -8,7 +8,7 @@
 
 enum {
     REPLY_HEADERS_MAX = 12,
-    REPLY_HEADER_VALUE_MAX = 192,
+    REPLY_HEADER_VALUE_MAX = 256,
     REPLY_TRAILERS_MAX = 3,
     REPLY_TRAILER_VALUE_MAX = 800, /* an error's message, percent-encoded */
     REPLY_PREFIX_LEN = 5,
@@ -66,7 +66,7 @@ const char *error_form_content_type(enum error_form form);
 bool reply_error_body(enum error_form form, const struct error *err, const char *request_id,
                       struct buffer *out, struct error *oom) NODISCARD;
 
-/* A whole HTTP/1.1 response as bytes on the wire, for a socket that libmicrohttpd does not answer.
- */
-bool reply_error_on_the_wire(enum error_form form, const struct error *err, const char *request_id,
-                             struct buffer *out, struct error *oom) NODISCARD;
+/* An error's reply as bytes on the wire, a whole HTTP/1.1 response, for a socket that libmicrohttpd
+ * does not answer. `lines`: further header lines, each with its CRLF. */
+bool reply_on_the_wire(const struct reply *reply, const char *request_id, const char *lines,
+                       struct buffer *out, struct error *oom) NODISCARD;

@@ -10,11 +10,21 @@ struct http_field {
     const char *value; /* never NULL */
 };
 
+/* What a route says of itself. Where there are users, and it says nothing of them, it is for them.
+ */
+enum route_flags {
+    ROUTE_LIGHT = 1,  /* health, metrics, documentation: always answered, waits for nothing */
+    ROUTE_PUBLIC = 2, /* for everybody, unless AUTH_AUDIENCE guards all routes */
+    ROUTE_OPEN = 4,   /* for everybody */
+};
+
 struct request {
     const char *method;   /* "HEAD" stays "HEAD" though a GET route handles it */
     const char *path;     /* percent-decoded */
     const char *route;    /* the route's pattern, e.g. "/images/{id}" */
     const char *argument; /* the path from what {…} in the pattern matched on, or "" */
+    unsigned flags;       /* the route's */
+    const char *peer;     /* the address at the other end of the connection, or "" */
     const struct http_field *headers;
     size_t header_count;
     const struct http_field *query; /* decoded */

@@ -44,6 +44,12 @@ const struct route *router_find(const struct route *routes, size_t count, const 
     return NULL;
 }
 
+/* A call is a POST, to a browser that asks whether it may make one. */
+static const char *http_method(const struct route *route)
+{
+    return strcmp(route->method, ROUTER_CALL) == 0 ? "POST" : route->method;
+}
+
 void router_allow(const struct route *routes, size_t count, const char *path,
                   char out[ROUTER_ALLOW_MAX])
 {
@@ -57,7 +63,7 @@ void router_allow(const struct route *routes, size_t count, const char *path,
     *out = '\0';
     for (size_t m = 0; m < ARRAY_SIZE(methods); m++)
         for (size_t i = 0; i < count; i++)
-            if (strcmp(routes[i].method, methods[m].method) == 0 &&
+            if (strcmp(http_method(&routes[i]), methods[m].method) == 0 &&
                 matches(routes[i].pattern, path, &argument)) {
                 strcat(out, methods[m].allow);
                 known = true;

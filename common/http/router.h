@@ -16,7 +16,7 @@ struct route {
     const char *method;  /* "GET" (also answers HEAD), "POST", "PATCH", "DELETE" or ROUTER_CALL */
     const char *pattern; /* "/images/{id}": a segment in braces (one at most) matches any */
     route_handler handle;
-    bool light; /* health, metrics, documentation: always answered, waits for nothing */
+    unsigned flags; /* enum route_flags */
 };
 
 /* The route of a request; *argument is then the path from what {…} matched on (with the rest of the
@@ -26,6 +26,7 @@ const struct route *router_find(const struct route *routes, size_t count, const 
                                 const char *path, const char **argument, struct error *err);
 
 enum { ROUTER_ALLOW_MAX = 64 };
-/* The Allow header for a path: "GET, HEAD, OPTIONS"; "" when no route has that path. */
+/* The Allow header for a path: "GET, HEAD, OPTIONS"; "" when no route has that path. A call's is
+ * "POST, OPTIONS". */
 void router_allow(const struct route *routes, size_t count, const char *path,
                   char out[ROUTER_ALLOW_MAX]);

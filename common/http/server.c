@@ -139,6 +139,7 @@ static enum MHD_Result on_headers(struct server *s, struct MHD_Connection *mhd, 
     *state = x;
     x->admission = &s->admission;
     x->connection = connection;
+    connection_peer(connection, x->peer);
     x->fields_bad = bad;
     MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, on_field, x);
     MHD_get_connection_values_n(mhd, MHD_GET_ARGUMENT_KIND, on_field, x);

@@ -27,8 +27,14 @@ struct server_options {
     /* Whether a work request may start now, asked at its headers; false sets *err. May be NULL. */
     bool (*admit)(const struct app *app, struct error *err);
     /* Whether this caller may have what it asks for, asked at the headers of every request (an
-     * OPTIONS request has no route); false sets *err. May be NULL. */
-    bool (*authorize)(const struct app *app, const struct request *req, struct error *err);
-    const struct rpc_protocol *rpc; /* calls over HTTP/2; NULL: none */
-    struct server **ready;          /* set before the first request is served; may be NULL */
+     * OPTIONS request has no route); *caller: who it is, zeroed before. False sets *err. May be
+     * NULL. On HTTP/2's one thread: it seldom waits. */
+    bool (*authorize)(const struct app *app, const struct request *req, struct caller *caller,
+                      struct error *err);
+    /* Whether that is still so, asked before the handler of a route that is not light, on a thread
+     * that may wait. May be NULL. */
+    bool (*confirm)(const struct app *app, const struct request *req, const struct caller *caller,
+                    struct error *err);
+    const struct rpc_protocol *const *rpc; /* of calls; ends with NULL; NULL: none */
+    struct server **ready;                 /* set before the first request is served; may be NULL */
 };

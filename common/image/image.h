@@ -50,6 +50,9 @@ struct image_options {
     /* Of each row of the table in ops/operations.c, in its order, the value; 0: not asked for.
      * Those asked for end the canonical text: "median=5\nmean=3\nrotate=90\n". */
     int operations[IMAGE_OPERATIONS_MAX];
+    /* Transparency stays (not in JPEG), and in PNG grey stays grey; with IMAGE_NONE and without
+     * remove_background. No option of the HTTP API, and in no canonical text. */
+    bool keep_channels;
 };
 
 /* width=0, height=0, cover, JPEG, quality=0, background ffffff, no operations. */
@@ -82,6 +85,10 @@ enum image_format image_sniff(struct bytes data);
 
 struct image_rect {
     int left, top, width, height;
+};
+
+struct image_size {
+    int width, height;
 };
 
 struct image_header {
@@ -152,6 +159,22 @@ bool image_transform(struct image_scratch *scratch, const struct image_input *in
                      struct error *err) NODISCARD;
 void image_result_done(struct image_result *result);
 
+/* --- bare pixels --- */
+
+/* 8 bit, interleaved, row behind row, 1 to 4 bytes a pixel, at most IMAGE_DIMENSION_MAX a side. */
+struct image_pixels {
+    uint8_t *data;
+    struct image_size size;
+    int bands;
+};
+
+/* The one operation asked for, any but remove_background, on such pixels; `input` says how (its
+ * data and limits are not looked at). ret->data is the caller's, from malloc. No format is read, so
+ * no sandbox is needed. ERROR_DEADLINE, ERROR_OVERLOADED. */
+bool image_operate_pixels(const struct image_input *input, const struct image_pixels *pixels,
+                          const struct image_options *options, struct image_pixels *ret,
+                          struct error *err) NODISCARD;
+
 /* --- remove_background: image_transform in two steps, between which the caller finds the mask ---
  */
 
@@ -162,9 +185,6 @@ bool image_options_cut_out(const struct image_options *options);
  * image_cut_finish, which must be the next call. `rgb`: 3 * size.width * size.height bytes of the
  * caller's, rows from the top: the picture stretched to that size, to find the mask in. Errors as
  * image_transform, whose `encode` is still 0 in *ret. */
-struct image_size {
-    int width, height;
-};
 bool image_cut_begin(struct image_scratch *scratch, const struct image_input *input,
                      const struct image_options *options, struct image_size size, uint8_t *rgb,
                      struct image_stages *ret, struct error *err) NODISCARD;

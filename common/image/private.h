@@ -117,21 +117,30 @@ struct fit_request {
     const struct image_options *options; /* whose operations come next; NULL: none do */
 };
 
+/* Whether transparency is to stay. */
+static inline bool image_keeps_channels(const struct fit_request *request)
+{
+    return request->options != NULL && request->options->keep_channels &&
+           request->options->format != IMAGE_JPEG;
+}
+
 /* A factor that decoders and boxes leave to the final, good resize. */
 enum { RESIZE_RESERVE = 2 };
 
 struct geometry;
 
 /* The way of everything but ordinary JPEG: plans *g, and opens the file's picture in memory as it
- * is stored, 8 bit RGB, maybe smaller than the file says. */
-bool image_decode(const struct image_header *header, const struct fit_request *request,
-                  struct geometry *g, VipsImage **ret, struct error *err) NODISCARD;
+ * is stored, 8 bit RGB, maybe smaller than the file says; RGBA when transparency stays. */
+bool image_decode(struct image_scratch *scratch, const struct image_header *header,
+                  const struct fit_request *request, struct geometry *g, VipsImage **ret,
+                  struct error *err) NODISCARD;
 
 /* 8 bit RGB in memory, row behind row; in the scratch until its next image. */
 struct picture {
     const uint8_t *rgb;
     int width, height;
-    bool alpha; /* RGBA, straight: for the encoder only */
+    bool alpha; /* RGBA, straight: for operations and the encoder only */
+    bool grey;  /* R, G and B are equal, and written as one: for the encoder only */
     struct image_stages stages;
 };
 
@@ -171,9 +180,11 @@ struct channels {
     int alpha; /* its band; -1: none */
 };
 
+struct colours;
 /* 8 bit sRGB (and maybe alpha as fourth band) by the embedded profile, else by the kind of pixels.
- */
-bool pixels_to_srgb(VipsImage **image, struct channels channels, struct error *err) NODISCARD;
+ * `colours` has the transforms that are kept, and no other use while the image is evaluated. */
+bool pixels_to_srgb(VipsImage **image, struct channels channels, struct colours *colours,
+                    struct error *err) NODISCARD;
 /* Colours whose black is 16 and white 235 (of 255; 4096 and 60160 of 65535) to the whole range. */
 bool pixels_widen(VipsImage **image, int colours, struct error *err) NODISCARD;
 /* Colours that were multiplied with the transparency in the last band, as they were before. */

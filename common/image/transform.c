@@ -81,7 +81,7 @@ static bool transform(struct image_scratch *scratch, const struct image_input *i
                       const struct image_options *options, struct image_result *ret,
                       struct error *err)
 {
-    const bool operated = operations_asked(options);
+    const bool operated = operations_asked(options) || options->keep_channels;
     struct fit_request request = {image_plan_fit, options, options->background, input,
                                   operated ? options : NULL};
     struct picture picture;

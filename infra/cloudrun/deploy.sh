@@ -9,6 +9,8 @@
 #   RETENTION_DAYS    objects older than this are deleted by the bucket; 0: never; unset: left as it is
 #   PREP_TOPIC, CLASS_TOPIC            default img-preprocessed, img-classified
 #   MAX_INSTANCES     of each service, default 10
+#   HTTP2=0           requests reach the services as HTTP/1.1, of at most 32 MiB, and calls cannot stream;
+#                     default: as HTTP/2 without TLS (h2c), which is --use-http2. TLS is Cloud Run's own
 #   PUBLIC=1          anybody may upload and read labels; default: callers need roles/run.invoker
 #   GITHUB_REPOSITORY owner/name: lets that repository's main branch deploy (.github/workflows/deploy.yml)
 #   CLASSIFY_URL      default: the URL that Cloud Run derives from the project's number
@@ -267,6 +269,11 @@ done
 
 settings
 [[ ${RETENTION_DAYS:-0} =~ ^(0|[1-9][0-9]{0,4})$ ]] || die "RETENTION_DAYS: not a number of days"
+case ${HTTP2:-1} in
+1) PROTOCOL=h2c ;;
+0) PROTOCOL=http1 ;;
+*) die "HTTP2: neither 0 nor 1" ;;
+esac
 [[ ${GITHUB_REPOSITORY:-a/b} =~ ^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$ ]] || die "GITHUB_REPOSITORY: not owner/name"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -279,10 +286,10 @@ fi
 REGISTRY=$REGION-docker.pkg.dev/$PROJECT_ID/$REPO
 MAX_INSTANCES=${MAX_INSTANCES:-10}
 CLASSIFY_URL=${CLASSIFY_URL:-https://classify-service-$PROJECT_NUMBER.$REGION.run.app}
-export PROJECT_ID BUCKET PREP_TOPIC CLASS_TOPIC PUSH_ACCOUNT PREPROCESS_ACCOUNT CLASSIFY_ACCOUNT CLASSIFY_URL MAX_INSTANCES
+export PROJECT_ID BUCKET PREP_TOPIC CLASS_TOPIC PUSH_ACCOUNT PREPROCESS_ACCOUNT CLASSIFY_ACCOUNT CLASSIFY_URL MAX_INSTANCES PROTOCOL
 # shellcheck disable=SC2016 # names, for envsubst
 PLACEHOLDERS='$IMAGE $SPEC $PROJECT_ID $BUCKET $PREP_TOPIC $CLASS_TOPIC $PREPROCESS_ACCOUNT
-    $CLASSIFY_ACCOUNT $CLASSIFY_URL $MAX_INSTANCES'
+    $CLASSIFY_ACCOUNT $CLASSIFY_URL $MAX_INSTANCES $PROTOCOL'
 
 for step in "${STEPS[@]}"; do
     [[ " $only " != *" $step "* ]] || "step_$step"

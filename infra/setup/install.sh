@@ -18,7 +18,7 @@ RUN_PACKAGES=(
     gcc libc6-dev make pkg-config
     libmicrohttpd-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libjansson-dev
     libcurl4-openssl-dev libssl-dev libsqlite3-dev libpq-dev libs3-dev libxml2-dev libexpat1-dev
-    zlib1g-dev libvips-dev libcairo2-dev fonts-dejavu-core libjpeg-dev liblcms2-dev libseccomp-dev
+    zlib1g-dev libvips-dev libcairo2-dev fonts-dejavu-core libjpeg-dev liblcms2-dev libseccomp-dev libsodium-dev
     python3 python3-pip python3-onnx python3-flatbuffers python3-numpy
     ca-certificates curl jq
 )

@@ -5,11 +5,6 @@
 #include "base/log.h"
 #include "base/strings.h"
 
-enum { PLOT_BYTES_MAX = 4 * 1024 * 1024 };
-
-/* What its clients print the last part of. */
-static const char plot_name[] = "/app/results/pipeline_timeline.png";
-
 /* A 4xx has the shape of this route's other replies. */
 static struct reply refuse(const struct error *err)
 {
@@ -38,9 +33,8 @@ struct reply handle_process(const struct app *app, const struct request *req)
                        "task_id", id));
 }
 
-/* Without a plot the result is one all the same. */
-static void draw_plot(const struct app *app, const struct request *req, const struct task *task,
-                      struct buffer *out)
+void draw_plot(const struct app *app, const struct request *req, const struct task *task,
+               struct buffer *out)
 {
     struct error err = {0};
 
@@ -64,7 +58,7 @@ static struct reply reply_task(const struct app *app, const struct request *req,
                           json_pack("{s:b, s:s, s:o, s:s, s:o}", "success", done, "message",
                                     "Processing completed", "response",
                                     done ? json_pack("{s:s}", "label", task->label) : json_null(),
-                                    "timeline_plot_filename", plot.len > 0 ? plot_name : "",
+                                    "timeline_plot_filename", plot.len > 0 ? PLOT_NAME : "",
                                     "error", done ? json_null() : json_string(task->error)),
                           members, ARRAY_SIZE(members));
 }

@@ -20,16 +20,16 @@ enum {
     SAVE_PAUSE_MAX_MS = 10000,
     ELSEWHERE_MS = 30000, /* of one attempt; these two are the older system's */
     HERE_MS = 120000,
-    TASK_MAX_MS = 600000, /* of a task, from its acceptance */
-    LATE_MS = 60000,      /* that its record may need beyond it */
+    LATE_MS = 60000, /* that its record may need beyond it */
     SAVE_MS = 30000,
 };
 
 struct job {
     struct task task;
     struct stage_work work;
-    int64_t charged;     /* for the picture as it came */
-    int64_t deadline_ms; /* monotonic */
+    int64_t charged;             /* for the picture as it came */
+    const struct context *asker; /* who waits; NULL: nobody */
+    int64_t deadline_ms;         /* monotonic */
     TAILQ_ENTRY(job) link;
 };
 
@@ -75,14 +75,22 @@ static bool pause_ms(struct pipeline *p, int64_t ms)
     return !stopping;
 }
 
+static bool is_gone(const struct job *job)
+{
+    return job->asker != NULL && job->asker->gone != NULL && atomic_load(job->asker->gone);
+}
+
 /* At most all workers but one have work of the pipeline's: the last is for other requests. */
-static void wait_for_worker(struct pipeline *p)
+static bool wait_for_worker(struct pipeline *p, const struct job *job, struct error *err)
 {
     pthread_mutex_lock(&p->mutex);
-    while (p->here == p->here_max)
-        pthread_cond_wait(&p->wake, &p->mutex);
-    p->here++;
+    while (p->here == p->here_max && !p->stopping &&
+           thread_cond_wait(&p->wake, &p->mutex, job->deadline_ms))
+        ;
+    const bool ok = p->here < p->here_max;
+    p->here += ok;
     pthread_mutex_unlock(&p->mutex);
+    return ok || error_set(err, ERROR_DEADLINE, "no worker was free in time");
 }
 
 static void give_worker(struct pipeline *p)
@@ -95,7 +103,7 @@ static void give_worker(struct pipeline *p)
 
 /* What the sender reads. Of a stage elsewhere it is what curl or that service said; of one here, as
  * of any request, nothing of the inside. */
-static void set_reason(struct pipeline *p, struct job *job, const char *url, int attempts,
+static void set_reason(struct pipeline *p, struct job *job, const char *where, int attempts,
                        const struct error *why)
 {
     struct error text;
@@ -103,11 +111,12 @@ static void set_reason(struct pipeline *p, struct job *job, const char *url, int
     if (error_is_passing(why->code) && !pause_ms(p, 0))
         error_set(&text, why->code,
                   "The service was stopped while it worked on this picture. Send it again.");
-    else if (url == NULL)
+    else if (where == NULL)
         error_set(&text, why->code, "%s", reply_public_detail(why));
     else
         error_set(&text, why->code, "Request to %.*s failed after %d attempt%s: %s",
-                  (int)strcspn(url, "?#"), url, attempts, attempts == 1 ? "" : "s", why->message);
+                  (int)strcspn(where, "?#"), where, attempts, attempts == 1 ? "" : "s",
+                  why->message);
     utf8_copy(job->task.error, sizeof(job->task.error), text.message);
 }
 
@@ -127,25 +136,24 @@ static bool check_size(const struct pipeline *p, const struct stage_work *work, 
 
 /* One attempt, and in the job's span when it ran. */
 static bool try_stage(struct pipeline *p, struct job *job, enum pipeline_stage stage,
-                      const char *url, struct error *err)
+                      const struct stage_place *place, struct error *err)
 {
-    struct context ctx = {
-        .id = job->task.id,
-        .traceparent = "",
-        .who = "",
-        .budget = &p->app->service.budget,
-    };
+    static const struct context nobody = {.traceparent = "", .who = ""};
+    struct context ctx = job->asker != NULL ? *job->asker : nobody;
     struct task_span *span = &job->task.spans[stage];
-    const bool work_here = url == NULL && stage != PIPELINE_UPLOAD;
+    const bool here = place->where == NULL;
+    const bool work_here = here && stage != PIPELINE_UPLOAD;
 
-    if (work_here)
-        wait_for_worker(p);
-    const int64_t end_ms = clock_monotonic_ms() + (url != NULL ? ELSEWHERE_MS : HERE_MS);
+    ctx.id = job->task.id;
+    ctx.budget = &p->app->service.budget;
+    if (work_here && !wait_for_worker(p, job, err))
+        return false;
+    const int64_t end_ms = clock_monotonic_ms() + (here ? HERE_MS : ELSEWHERE_MS);
     ctx.deadline_ms = end_ms < job->deadline_ms ? end_ms : job->deadline_ms;
     if (span->begin_s == 0)
         span->begin_s = (double)clock_wall_ms() / 1e3;
-    bool ok = url != NULL ? stage_run_at(p->app, &ctx, stage, url, &job->work, err)
-                          : stage_run_here(p->app, &ctx, stage, &job->work, err);
+    bool ok = here ? stage_run_here(p->app, &ctx, stage, &job->work, err)
+                   : stage_run_at(p->app, &ctx, stage, place, &job->work, err);
     span->end_s = (double)clock_wall_ms() / 1e3;
     if (work_here)
         give_worker(p);
@@ -154,15 +162,15 @@ static bool try_stage(struct pipeline *p, struct job *job, enum pipeline_stage s
 
 static bool run_stage(struct pipeline *p, struct job *job, enum pipeline_stage stage)
 {
-    const char *url = stage_url(&p->app->service.settings, stage);
+    const struct stage_place place = stage_place(&p->app->service.settings, stage);
     struct error why = {0};
 
-    for (int attempt = 1; !try_stage(p, job, stage, url, &why); attempt++) {
-        if (attempt == ATTEMPTS || !error_is_passing(why.code) ||
+    for (int attempt = 1; !try_stage(p, job, stage, &place, &why); attempt++) {
+        if (attempt == ATTEMPTS || !error_is_passing(why.code) || is_gone(job) ||
             clock_left_ms(job->deadline_ms) == 0 || !pause_ms(p, attempt * PAUSE_MS)) {
             log_warning("a stage of the pipeline failed", F("task", (const char *)job->task.id),
                         F("stage", stage_name(stage)), F("error", (const char *)why.message));
-            set_reason(p, job, url, attempt, &why);
+            set_reason(p, job, place.where, attempt, &why);
             return false;
         }
     }
@@ -192,7 +200,7 @@ static void save(struct pipeline *p, struct job *job, bool with_picture)
               F("task", (const char *)job->task.id), F("error", (const char *)why.message));
 }
 
-static void run_job(struct pipeline *p, struct job *job, bool stopping)
+static bool run_stages(struct pipeline *p, struct job *job, bool stopping)
 {
     bool ok = !stopping;
 
@@ -209,7 +217,7 @@ static void run_job(struct pipeline *p, struct job *job, bool stopping)
     } else {
         job->task.state = TASK_FAILED;
     }
-    save(p, job, ok);
+    return ok;
 }
 
 static void job_free(struct pipeline *p, struct job *job)
@@ -233,7 +241,7 @@ static void *runner_main(void *arg)
         TAILQ_REMOVE(&p->waiting, job, link);
         bool stopping = p->stopping;
         pthread_mutex_unlock(&p->mutex);
-        run_job(p, job, stopping);
+        save(p, job, run_stages(p, job, stopping));
         job_free(p, job);
         pthread_mutex_lock(&p->mutex);
         p->tasks--;
@@ -335,12 +343,12 @@ bool pipeline_accept(struct pipeline *p, const struct context *ctx,
     struct job *job = xcalloc(1, sizeof(*job));
     struct task *task = &job->task;
     task->state = TASK_PENDING;
-    task->until_ms = clock_wall_ms() + TASK_MAX_MS + LATE_MS;
+    task->until_ms = clock_wall_ms() + PIPELINE_TASK_MAX_MS + LATE_MS;
     task->accepted_s = (double)clock_wall_ms() / 1e3;
     utf8_copy(task->file_name, sizeof(task->file_name), upload->file_name);
     utf8_copy(task->owner, sizeof(task->owner), p->owner);
     utf8_copy(task->boot, sizeof(task->boot), p->boot);
-    job->deadline_ms = clock_monotonic_ms() + TASK_MAX_MS;
+    job->deadline_ms = clock_monotonic_ms() + PIPELINE_TASK_MAX_MS;
     if (!(string_uuid(task->id) || error_set(err, ERROR_INTERNAL, "no randomness")) ||
         !task_save(p->app->service.store, task, ctx->deadline_ms, err)) {
         free(job);
@@ -357,6 +365,30 @@ bool pipeline_accept(struct pipeline *p, const struct context *ctx,
     TAILQ_INSERT_TAIL(&p->waiting, job, link);
     pthread_cond_broadcast(&p->wake);
     pthread_mutex_unlock(&p->mutex);
+    return true;
+}
+
+bool pipeline_run(struct pipeline *p, const struct context *ctx,
+                  const struct pipeline_upload *upload, struct task *ret, struct buffer *picture,
+                  struct error *err)
+{
+    struct job job = {.deadline_ms = ctx->deadline_ms, .asker = ctx};
+
+    if (!string_uuid(job.task.id))
+        return error_set(err, ERROR_INTERNAL, "no randomness");
+    if (!take_place(p, err))
+        return false;
+    job.task.accepted_s = (double)clock_wall_ms() / 1e3;
+    utf8_copy(job.task.file_name, sizeof(job.task.file_name), upload->file_name);
+    job.work.file_name = job.task.file_name;
+    job.work.picture = *upload->picture;
+    *upload->picture = (struct buffer){0};
+    if (run_stages(p, &job, false))
+        *picture = job.work.picture;
+    else
+        stage_work_done(&job.work);
+    *ret = job.task;
+    give_place(p);
     return true;
 }
 

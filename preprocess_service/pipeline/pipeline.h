@@ -9,6 +9,8 @@
 
 struct pipeline;
 
+enum { PIPELINE_TASK_MAX_MS = 600000 }; /* of a task, from its acceptance */
+
 /* `app` is borrowed: its settings, store, pool, client and budget. */
 struct pipeline *pipeline_new(struct app *app) NODISCARD;
 /* Fail what waits, wait for what runs: no longer than the deadlines of the pool and of calls that
@@ -27,6 +29,14 @@ struct pipeline_upload {
 bool pipeline_accept(struct pipeline *pipeline, const struct context *ctx,
                      const struct pipeline_upload *upload, char id[UUID_LEN + 1],
                      struct error *err) NODISCARD;
+
+/* All stages of a picture now, while its sender waits: no record is stored. True: *ret is done, and
+ * *picture the caller's; or failed, and says why. upload->picture becomes the pipeline's; its
+ * charge stays the caller's. ERROR_OVERLOADED: QUEUE_MAX tasks have not ended. ERROR_SHUTTING_DOWN.
+ */
+bool pipeline_run(struct pipeline *pipeline, const struct context *ctx,
+                  const struct pipeline_upload *upload, struct task *ret, struct buffer *picture,
+                  struct error *err) NODISCARD;
 
 /* How a task stands. ERROR_NOT_FOUND: nobody got this id. Errors of store_get. */
 bool pipeline_look(struct pipeline *pipeline, const struct context *ctx, const char *id,

@@ -21,6 +21,7 @@ import figures
 import inputs
 import operations
 import processes
+import request_cost
 from processes import PROGRAMS, ROOT, run
 
 CORES = len(os.sched_getaffinity(0))
@@ -265,21 +266,22 @@ def measure(bench, rounds):
     bench.sustained(1.5 if bench.quick else 12)
     progress("cold start, mixed load, operations, remove_background, memory", bench.started)
     catalogue = bench.catalogue()
-    progress("catalogue", bench.started)
+    called = request_cost.measure(bench.folder, 0 if bench.quick else 1, 1 if bench.quick else 3)
+    progress("catalogue, calls", bench.started)
     return {
         "machine": machine(), "quick": bench.quick, "rounds": done, "floors_per_second": bench.floors,
         "floors_cpu_ms": bench.floors_cpu_ms,
         "services": bench.services, "cold_start_ms": cold, "mixed": mixed, "batching": batching, "operations": operated,
-        "background": cut_out, "catalogue": catalogue,
+        "background": cut_out, "catalogue": catalogue, "calls": called,
         "memory": bench.memory, "seconds": time.monotonic() - bench.started,
         "driver_cpu_s": os.times().user + os.times().system - begin.user - begin.system,
-        "bounds": [b.as_json() for b in all_bounds(done, cold, bench.memory, operated, cut_out, catalogue)],
+        "bounds": [b.as_json() for b in all_bounds(done, cold, bench.memory, operated, cut_out, catalogue, called)],
     }
 
 
-def all_bounds(rounds, cold, memory, operated, cut_out, catalogue):
+def all_bounds(rounds, cold, memory, operated, cut_out, catalogue, called):
     return (figures.bounds(rounds, cold, memory) + figures.operation_bounds(operated) + background.bounds(cut_out, CORES) +
-            figures.catalogue_bounds(catalogue, rounds))
+            figures.catalogue_bounds(catalogue, rounds) + request_cost.bounds(called))
 
 
 def machine():
@@ -295,9 +297,9 @@ def progress(text, started):
 def report(result):
     print(figures.floors_text(result["floors_per_second"], result["floors_cpu_ms"], FLOORS), "\n")
     print(figures.services_text(result["services"]), "\n")
-    print(f"{figures.rest_text(result)}\n{background.text(result['background'])}\n")
+    print(f"{figures.rest_text(result)}\n{background.text(result['background'])}\n\n{request_cost.text(result['calls'])}\n")
     print(figures.bounds_text(all_bounds(result["rounds"], result["cold_start_ms"], result["memory"], result["operations"],
-                                         result["background"], result["catalogue"])))
+                                         result["background"], result["catalogue"], result["calls"])))
 
 
 def expected_services():

@@ -1,8 +1,17 @@
 /* Floor (c): our HTTP server, with what a handler cannot do without (finding the file in the body,
- * SHA-256 over it) and a reply as long as the service's. No access log. floor-front PORT BYTES */
+ * SHA-256 over it) and a reply as long as the service's. No access log. floor-front PORT BYTES
+ *
+ * And what a request costs by itself (request_cost.py): POST /in and bench.Bench/In take bytes and
+ * answer with nothing. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "darkroom/v1/images.pb-c.h"
+#include "grpc/call.h"
+#include "grpc/connect.h"
+#include "grpc/message.h"
+#include "grpc/web.h"
+#include "health.pb-c.h"
 #include "http/server.h"
 #include "http/upload.h"
 #include "program.h"
@@ -34,7 +43,39 @@ static struct reply handle(const struct app *app, const struct request *req)
     return reply_text(200, "application/json", text);
 }
 
-static const struct route routes[] = {{"POST", "/preprocess", handle, false}};
+static struct reply handle_in(const struct app *app, const struct request *req)
+{
+    struct error err;
+
+    (void)app;
+    if (req->body.len > 0)
+        return reply_empty(200);
+    error_set(&err, ERROR_BAD_REQUEST, "no bytes");
+    return reply_error(&err);
+}
+
+/* ImageRequest is on the wire what google.protobuf.BytesValue is; the reply has no field. */
+static struct reply handle_call(const struct app *app, const struct request *req)
+{
+    CLEANUP(grpc_message_done) struct grpc_message m = {0};
+    static const Grpc__Health__V1__HealthCheckResponse nothing =
+        GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
+    struct error err;
+
+    (void)app;
+    if (!grpc_message_read(&darkroom__v1__image_request__descriptor, req, &m, &err))
+        return reply_error(&err);
+    if (((const Darkroom__V1__ImageRequest *)m.message)->image.len > 0)
+        return grpc_reply(req, &nothing.base);
+    error_set(&err, ERROR_BAD_REQUEST, "no bytes");
+    return reply_error(&err);
+}
+
+static const struct rpc_protocol *const protocols[] = {&grpc_protocol, &grpc_web_protocol,
+                                                       &connect_protocol, NULL};
+static const struct route routes[] = {{"POST", "/preprocess", handle, false},
+                                      {"POST", "/in", handle_in, false},
+                                      {ROUTER_CALL, "/bench.Bench/In", handle_call, false}};
 
 int main(int argc, char **argv)
 {
@@ -57,13 +98,15 @@ int main(int argc, char **argv)
             .port = (int)number_arg("PORT", argv[1], 1, 65535),
             .app = &app,
             .routes = routes,
-            .route_count = 1,
+            .route_count = ARRAY_SIZE(routes),
             .max_body_bytes = 1 << 25,
+            .body_stall_ms = 10000,
             .max_connections = 1000,
             .max_inflight = 256,
             .request_timeout_ms = 30000,
             .budget = &budget,
             .cors_origins = "",
+            .rpc = protocols,
         },
         &err);
     if (server == NULL)

@@ -110,9 +110,9 @@ def sink(folder):
     return Program("sink", [PROGRAMS / "sink", port], folder, port=port)
 
 
-def front(folder, reply_bytes):
+def front(folder, reply_bytes, env=None):
     port = free_port()
-    return Program("floor-front", [PROGRAMS / "floor-front", port, reply_bytes], folder, port=port)
+    return Program("floor-front", [PROGRAMS / "floor-front", port, reply_bytes], folder, env, port)
 
 
 def run(program, *arguments, timeout=120, env=None):

@@ -1,8 +1,11 @@
-/* The HTTP clients (ours, and libs3) against a server that answers with the input: its first byte
- * says how we ask, the rest goes over the wire as it is, and then the connection ends. */
+/* The HTTP clients (ours, gRPC's over it, and libs3) against a server that answers with the input:
+ * its first byte says how we ask, the rest goes over the wire as it is, and then the connection
+ * ends. */
 #include "fuzz.h"
+#include "grpc/remote.h"
+#include "image_pipeline.pb-c.h"
 #include "store/bucket/bucket.h"
-#include "store/store.h"
+#include "store/driver.h"
 
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -14,7 +17,7 @@ enum { REPLY_MAX = 4096, DEADLINE_MS = 5000 };
 static int listener = -1;
 static char url[64];
 static struct http_client *client;
-static struct store *libs3;
+static struct bucket *libs3;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct bytes answer; /* under the mutex: the client may have gone before all of it is sent */
 
@@ -82,13 +85,13 @@ static void start(void)
     FUZZ_CHECK(bind(listener, (struct sockaddr *)&address, len) == 0 && listen(listener, 16) == 0);
     FUZZ_CHECK(getsockname(listener, (struct sockaddr *)&address, &len) == 0);
     snprintf(url, sizeof(url), "http://127.0.0.1:%d", ntohs(address.sin_port));
-    libs3 = store_open(&(struct store_options){.url = "s3://bucket",
-                                               .s3 = {.endpoint = url,
-                                                      .region = "us-east-1",
-                                                      .access_key = "key",
-                                                      .secret_key = "secret",
-                                                      .signature = STORE_S3_V2}},
-                       &err);
+    /* without the store around it, which seals */
+    libs3 = store_libs3_open(&(struct store_options){.s3 = {.endpoint = url,
+                                                            .region = "us-east-1",
+                                                            .access_key = "key",
+                                                            .secret_key = "secret",
+                                                            .session_token = ""}},
+                             "bucket", &err);
     FUZZ_CHECK(libs3 != NULL);
     client = http_client_new(&(struct http_client_options){.ca_file = ""}, &err);
     FUZZ_CHECK(client != NULL && pthread_create(&thread, NULL, run_server, NULL) == 0);
@@ -127,7 +130,6 @@ static bool call_ours(const char *method, struct http_reply *reply, struct error
 /* One attempt, as the driver makes it. */
 static bool call_libs3(const char *method, struct http_reply *reply, struct error *err)
 {
-    struct bucket *bucket = libs3->state;
     const struct bucket_call call = {.method = method,
                                      .key = "k",
                                      .query = "",
@@ -136,7 +138,28 @@ static bool call_libs3(const char *method, struct http_reply *reply, struct erro
 
     const struct bucket_attempt attempt = {.call = &call};
 
-    return bucket->dialect->send(bucket, &attempt, reply, err);
+    return libs3->dialect->send(libs3, &attempt, reply, err);
+}
+
+static void call_remote(void)
+{
+    struct byte_budget budget = {.max = 1 << 20};
+    const struct grpc_remote call = {.address = url + strlen("http://"),
+                                     .method = "/image_pipeline.ImageUploader/Upload",
+                                     .deadline_ms = clock_monotonic_ms() + DEADLINE_MS,
+                                     .max_reply_bytes = REPLY_MAX,
+                                     .budget = &budget};
+    ImagePipeline__UploadRequest in = IMAGE_PIPELINE__UPLOAD_REQUEST__INIT;
+    struct grpc_message message = {0};
+    struct error err = {0};
+
+    in.image_data = grpc_bytes(bytes_of("data", 4));
+    if (!grpc_remote_call(client, &call, &in.base, &image_pipeline__upload_response__descriptor,
+                          &message, &err))
+        FUZZ_CHECK_ERROR(&err, ERROR_UNAVAILABLE, ERROR_TOO_LARGE, ERROR_BAD_REQUEST,
+                         ERROR_OVERLOADED);
+    grpc_message_done(&message);
+    FUZZ_CHECK(atomic_load(&budget.used) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -152,6 +175,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (client == NULL)
         start();
     set_answer(in);
+    if ((how & 8) != 0) {
+        call_remote();
+        set_answer(bytes_of(NULL, 0));
+        return 0;
+    }
     bool ours = (how & 4) == 0;
     if (ours ? call_ours(method, &reply, &err) : call_libs3(method, &reply, &err)) {
         FUZZ_CHECK(reply.status >= 200 && reply.status <= 999);

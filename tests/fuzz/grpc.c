@@ -8,7 +8,9 @@
 #include "fuzz.h"
 #include "grpc/call.h"
 #include "health.pb-c.h"
+#include "image_pipeline.pb-c.h"
 #include "inference.pb-c.h"
+#include "nlimage.pb-c.h"
 
 enum { BUDGET = 1 << 20 };
 
@@ -44,10 +46,23 @@ static void check_body(struct bytes in)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const ProtobufCMessageDescriptor *const types[] = {
-        &darkroom__v1__image_request__descriptor, &darkroom__v1__classify_request__descriptor,
+        &darkroom__v1__image_request__descriptor,
+        &darkroom__v1__classify_request__descriptor,
         &grpc__health__v1__health_check_request__descriptor,
         &inference__model_infer_request__descriptor,
-        &inference__model_metadata_request__descriptor};
+        &inference__model_metadata_request__descriptor,
+        &nlimage__descriptor,
+        &nlimage_rotate_request__descriptor,
+        &image_pipeline__upload_request__descriptor,
+        &image_pipeline__upload_response__descriptor,
+        &image_pipeline__noise_reduction_request__descriptor,
+        &image_pipeline__noise_reduction_response__descriptor,
+        &image_pipeline__background_remove_request__descriptor,
+        &image_pipeline__background_remove_response__descriptor,
+        &image_pipeline__classify_request__descriptor,
+        &image_pipeline__classify_response__descriptor,
+        &image_pipeline__process_request__descriptor,
+        &image_pipeline__process_response__descriptor};
     struct byte_budget budget = {.max = BUDGET};
     struct grpc_message message = {0}, again = {0};
     struct bytes in = bytes_of(data, size);

@@ -5,6 +5,8 @@
 #include "base/log.h"
 #include "fuzz.h"
 #include "grpc/call.h"
+#include "grpc/connect.h"
+#include "grpc/web.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -33,6 +35,8 @@ static const struct route routes[] = {
     {ROUTER_CALL, "/s/Work", echo, false},
 };
 
+static const struct rpc_protocol *const protocols[] = {&grpc_protocol, &grpc_web_protocol,
+                                                       &connect_protocol, NULL};
 static struct byte_budget budget = {.max = 1 << 18};
 static const struct server_options options = {
     .routes = routes,
@@ -43,7 +47,7 @@ static const struct server_options options = {
     .request_timeout_ms = 1000,
     .budget = &budget,
     .cors_origins = "*",
-    .rpc = &grpc_protocol,
+    .rpc = protocols,
 };
 static struct admission admission = {.options = &options, .cut_ms = INT64_MAX};
 static struct h2 *h2;
@@ -74,7 +78,10 @@ static void converse(int fd, const uint8_t *data, size_t size)
 
     while (n != 0) {
         struct pollfd p = {.fd = fd, .events = (short)(POLLIN | (sent < size ? POLLOUT : 0))};
-        FUZZ_CHECK(poll(&p, 1, 10000) == 1);
+        int ready = poll(&p, 1, 10000);
+        if (ready < 0 && errno == EINTR) /* libFuzzer's alarm */
+            continue;
+        FUZZ_CHECK(ready == 1);
         if (sent < size && (p.revents & POLLOUT) != 0) {
             ssize_t taken = send(fd, data + sent, size - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
             sent = taken >= 0 ? sent + (size_t)taken : size; /* it has closed */

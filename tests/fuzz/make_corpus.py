@@ -319,8 +319,8 @@ def h2():
         pairs = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "a"), *more]
         return b"".join(b"\0" + bytes([len(k)]) + k.encode() + bytes([len(v)]) + v.encode() for k, v in pairs)
 
-    def call(stream, path, body, *more):
-        more = ("content-type", "application/grpc"), ("te", "trailers"), *more
+    def call(stream, path, body, *more, kind="application/grpc"):
+        more = ("content-type", kind), ("te", "trailers"), *more
         return frame(1, 4, stream, fields("POST", path, *more)) + frame(0, 1, stream, body)
 
     settings = frame(4, 0, 0)
@@ -338,9 +338,31 @@ def h2():
             "call": call(1, "/s/Light", message) + call(3, "/s/Work", message),
             "packed": call(1, "/s/Light", b"\1" + struct.pack(">I", len(packed)) + packed, ("grpc-encoding", "gzip")),
             "timeout": call(1, "/s/Light", message, ("grpc-timeout", "5m")), "unknown": call(1, "/s/None", message),
+            "web": call(1, "/s/Light", message, kind="application/grpc-web+proto") + call(3, "/s/None", b"", kind="application/grpc-web"),
+            "connect": call(1, "/s/Work", b"abc", ("connect-timeout-ms", "5"), kind="application/proto"),
             "ping": frame(6, 0, 0, b"12345678") * 120, "goaway": frame(7, 0, 0, bytes(8)) + call(1, "/s/Light", message),
             "overflow": frame(1, 4, 1, fields("POST", "/echo")) + frame(8, 0, 1, b"\x7f\xff\xff\xff")}.items():
         write("h2", name, settings + data)
+    answers(frame)
+
+
+def answers(frame):
+    """What a server of gRPC says to our calls."""
+    def block(*pairs):
+        return b"".join(b"\0" + bytes([len(k)]) + k.encode() + bytes([len(v)]) + v.encode() for k, v in pairs)
+
+    head = frame(4, 0, 0) + frame(4, 1, 0) + frame(1, 4, 1, block((":status", "200"), ("content-type", "application/grpc")))
+    good = frame(1, 5, 1, block(("grpc-status", "0")))
+    message = b"\x0a\4data\x12\1x"
+    for name, data in {
+            "remote": head + frame(0, 0, 1, b"\0\0\0\0\x09" + message) + good,
+            "remote_cut": head + frame(0, 0, 1, b"\0\0\0\0\x0b" + message) + good,
+            "remote_no_status": head + frame(0, 1, 1, b"\0\0\0\0\x09" + message),
+            "remote_refused": frame(4, 0, 0) + frame(1, 5, 1, block(
+                (":status", "200"), ("grpc-status", "14"), ("grpc-message", "50%25 %zz"))),
+            "remote_proxy": frame(4, 0, 0) + frame(1, 5, 1, block((":status", "503"),)),
+            "remote_reset": head + frame(3, 0, 1, b"\0\0\0\x08"), "remote_goaway": head + frame(7, 0, 0, bytes(8))}.items():
+        write("client", name, b"8" + data)
 
 
 def messages():
@@ -349,13 +371,46 @@ def messages():
     output = b"\x32\x1e\x0a\6scores\x12\x14\x0a\x0eclassification\x12\2\x10\2"
     for name, data in {"image": b"\0" + image, "pieces": b"\0" + b"\x12\0" * 5000, "classify": b"\1\x0a\3abc\x18\5",
                        "uri": b"\1\x12\7gs://b/k", "health": b"\2\x0a\1s", "infer": b"\3" + raw + output,
-                       "typed": b"\3\x2a\x0c\x2a\x0a\x32\x08\0\0\x80?\0\0\0@", "model": b"\4\x0a\1m\x12\0011"}.items():
+                       "typed": b"\3\x2a\x0c\x2a\x0a\x32\x08\0\0\x80?\0\0\0@", "model": b"\4\x0a\1m\x12\0011",
+                       "pixels": b"\5\x08\1\x12\3\1\2\3\x18\1\x20\1", "below_zero": b"\5\x18" + b"\xff" * 9 + b"\1",
+                       "rotate": b"\6\x08\1\x12\x0b\x08\1\x12\3\1\2\3\x18\1\x20\1", "none": b"\6\x12\0", "another": b"\6\x08\7",
+                       "upload": b"\7\x0a\3abc\x12\5a.png", "uploaded": b"\x08\x0a\3abc", "label": b"\x0e\x0a\3cat",
+                       "process": b"\x0f\x0a\3abc\x12\5a.png",
+                       "processed": b"\x10\x0a\1x\x12\3cat\x18\1\x22\2ok\x2d\0\0\x80\x3f\x32\1y\x3a\5p.png"}.items():
         write("grpc", name, data)
+
+
+def calls():
+    """A byte for protocol (of 3) and coding (of 4), a line for the timeout, the body."""
+    message, packed = b"\0\0\0\0\3abc", gzip.compress(b"abc")
+    for name, data in {"grpc": b"\0" + b"5S\n" + message, "web": b"\1" + b"100m\n" + message, "connect": b"\2" + b"1000\nabc",
+                       "web_gzip": b"\4\n" + b"\1" + struct.pack(">I", len(packed)) + packed, "connect_gzip": b"\5\n" + packed,
+                       "connect_deflate": b"\x08\n" + zlib.compress(b"abc"), "connect_br": b"\x0b\nabc",
+                       "web_trailers": b"\1\n" + message + b"\x80\0\0\0\6a: b\r\n", "empty": b"\2\n"}.items():
+        write("web", name, data)
+
+
+def users():
+    good = '{"name":"bob","password":"correct horse"}'
+    claims = '{"iss":"darkroom","sub":"alice","gen":1,"iat":1700000000,"exp":4000000000}'
+    for name, text in {
+            "token": "token\n<token>", "token_longer": "token\n<token>A", "token_signed_twice": "token\n<token>.<token>",
+            "token_cut": "token\neyJhbGciOiJFZERTQSIsImtpZCI6ImsifQ.e30", "claims": "claims\n" + claims,
+            "claims_expired": "claims\n" + claims.replace("4", "1"), "claims_early": "claims\n" + claims.replace("17", "37"),
+            "claims_no_name": "claims\n" + claims.replace("alice", ""), "claims_long": "claims\n" + claims.replace("alice", "a" * 70),
+            "claims_odd": "claims\n" + claims.replace("1,", "1.5,"), "up": "up\n" + good, "up_admin": "up\n" + good.replace("bob", "Root"),
+            "up_more": "up\n" + good.replace("{", '{"admin":true,'), "up_nul": "up\n" + good.replace("bob", "b\\u0000b"),
+            "in": "in\n" + good, "in_unknown": "in\n" + good.replace("bob", "a@b.c"), "change": 'change\n{"password":"correct horse"}',
+            "change_name": "change\n" + good, "address": "address\n10.0.0.1, 192.0.2.7 ,192.0.2.8",
+            "address_lines": "address\n192.0.2.7\n 2001:db8::1", "address_empty": "address\n,,\n, ,"}.items():
+        write("users", name, text)
 
 
 def what_once_failed():
     """As the fuzzer found it."""
     write("client", "once_blank_line", b'0HTTP/1.1 200\nKO A:#\x01 b\n \r\n')
+    write("client", "once_libs3_long_status", b"4HTTP/222222\r\n\r\n2")
+    write("client", "once_long_status", b"2HTTP/222222\r\n\r\n2")
     write("client", "once_libs3_cut", b'5HTTP/1.1 200 OK\r\nETag: "e"\r\n')
     write("client", "once_libs3_folded_twice", zlib.decompress(base64.b64decode(
         "eNoz9QgJCdD//98ATBvqGSoYGRgocDlaKaRwcbpypbFZgSgwofAaJMylkIQso5DuegXEJkY5klw6WC6NLclKQcGNy0rBjSZW////"
@@ -378,5 +433,5 @@ def what_once_failed():
 
 
 for make in (multipart, request, ranges, encodings, options, classify, inference, notification, tokens, google, xml, client,
-             manifest, uris, texts, outbox, images, h2, messages, what_once_failed):
+             manifest, uris, texts, outbox, images, h2, messages, calls, users, what_once_failed):
     make()

@@ -120,7 +120,9 @@ static void check_authorize(struct request req)
 
     req.route = "/pubsub";
     req.context.id = "id";
-    if (authorize(authorizer, &req, &err)) {
+    struct caller caller = {0};
+    if (authorize(authorizer, &req, &caller, &err)) {
+        FUZZ_CHECK(*caller.name == '\0' && !caller.admin);
         FUZZ_CHECK(count_of(&req, "Authorization") == 1);
         FUZZ_CHECK(strncasecmp(given, "Bearer ", 7) == 0);
         FUZZ_CHECK(strcmp(given + 7 + strspn(given + 7, " "), push_token) == 0);

@@ -6,6 +6,7 @@
 import contextlib
 import fcntl
 import http.client
+import importlib
 import json
 import os
 import pathlib
@@ -21,6 +22,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("DARKROOM_BUILD", ROOT / "build/release")).resolve()
 MODEL = ROOT / "build/models/model.json"
+PROTO = ROOT / "common/grpc/proto"
 PHOTOS = ROOT.parent / "shared/photos"
 SLOW = float(os.environ.get("DARKROOM_SLOW", "1"))
 sys.path.insert(0, str(ROOT / "tests/servers"))
@@ -309,6 +311,17 @@ def shared(tmp_path_factory):
         yield both
     finally:
         both.stop()
+
+
+@pytest.fixture(scope="session")
+def messages(tmp_path_factory):
+    """messages("darkroom.v1.images"): the Python module of a .proto."""
+    folder = tmp_path_factory.mktemp("proto")
+    files = [str(path.relative_to(PROTO)) for path in PROTO.rglob("*.proto")]
+    subprocess.run(["protoc", f"--proto_path={PROTO}", f"--python_out={folder}", *files], check=True)
+    sys.path.insert(0, str(folder))
+    yield lambda name: importlib.import_module(name + "_pb2")
+    sys.path.remove(str(folder))
 
 
 def pytest_addoption(parser):

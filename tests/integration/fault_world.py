@@ -153,7 +153,7 @@ class OnServer(World):
         self.server = store_servers.SERVERS[name](self.folder / "server")
         self.storage = self.server.version()
         if name == "swift":  # slow, and of two writers at once the last one wins
-            self.uploads, self.immutable = UPLOADS if ROUND_COUNT else UPLOADS // 3, False
+            self.uploads, self.immutable = UPLOADS if ROUND_COUNT else UPLOADS // 6, False
             self.most_faults = self.uploads // 8
         return self.where_storage_is()
 

@@ -75,6 +75,7 @@ class Client:
     def __init__(self, service, begin=True, **values):
         """`begin`: the preface and SETTINGS are sent, and those of the service acknowledged."""
         self.socket = socket.create_connection((service.host, service.port), 30 * SLOW)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a frame does not wait for an earlier one's ACK
         self.received = b""
         self.frames = []  # (kind, flags, stream, payload), as they came
         self.closed = False
@@ -112,6 +113,8 @@ class Client:
             return False
         except ConnectionError:
             data = b""
+        finally:
+            self.socket.settimeout(30 * SLOW)
         self.closed = self.closed or not data
         self.received += data
         while len(self.received) >= 9:

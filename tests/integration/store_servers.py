@@ -60,6 +60,7 @@ class Kind:
     write: typing.Callable = None  # another client's put(key, data, content_type)
     empty_segments: bool = True
     longest_segment: int = None
+    page: int = 1000  # keys at most in one reply to a listing
     fast: bool = True
     longest_key: int = 1024
 
@@ -85,9 +86,10 @@ def _s3(name, signature):
     def write(key, data, content_type):
         client.put_object(Bucket=running.bucket, Key=key, Body=data, ContentType=content_type)
 
-    minio = name == "minio"  # keys are paths there; it refuses others with XMinioInvalidObjectName
+    minio, swift = name == "minio", name == "swift"  # keys are paths there; it refuses others with XMinioInvalidObjectName
     return Kind(f"{running.name}-{signature}", "s3", s3_env(running, signature), look, look_type, write,
-                fast=name != "swift", empty_segments=not minio, longest_segment=255 if minio else None)
+                fast=not swift, page=100 if swift else 1000, empty_segments=not minio,
+                longest_segment=255 if minio else None)
 
 
 def _file():
@@ -99,7 +101,8 @@ def _file():
 def _gcs():
     running = server("fake-gcs-server")
     return Kind("gcs", "gs", {"STORAGE_URL": "gs://" + running.bucket, "STORAGE_EMULATOR_HOST": running.endpoint},
-                look=running.get, look_type=running.content_type, write=running.put)
+                look=running.get, look_type=running.content_type, write=running.put, fast=False,
+                page=100)  # its lists come in one page, whatever is in them
 
 
 _NEEDS = {

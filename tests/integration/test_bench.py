@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "tests/bench"))
 import background  # noqa: E402
 import bench  # noqa: E402
 import figures  # noqa: E402
+import request_cost  # noqa: E402
 
 
 def load(port, *arguments):
@@ -211,6 +212,17 @@ def test_catalogue_bounds():
     got = figures.catalogue_bounds({"rows": 5, "pages": pages, "upload_cpu_us": {"without": 100, "with": 150}}, rounds)
     assert [(b.figure, b.verdict) for b in got] == [(11, "short"), (pytest.approx(0.025), "met")]
     assert "of 5" in got[0].name
+
+
+def test_calls_against_peers():
+    """CPU time, round by round; a server that is not there has no line."""
+    called = {f"{kind}, {size}": [{"cpu_us": us * cpu, "per_second": 1} for us in (1, 1, 9)]
+              for kind, cpu in (("REST, HTTP/1.1", 8), ("REST, HTTP/2", 4), ("gRPC", 5), ("grpc-go", 20)) for size in request_cost.SIZES}
+    got = {b.name.removesuffix(", 100 B, CPU time a request"): b.figure for b in request_cost.bounds(called) if "100 B" in b.name}
+    assert got == {"REST, HTTP/1.1 vs REST, HTTP/2": 2, "REST, HTTP/2 vs gRPC": 0.8, "grpc-go vs gRPC": 4}
+    assert "NOT COMPARED: no python grpcio here" in request_cost.text(called)
+    assert request_cost.body("application/grpc", 300) == b"\0\0\0\x01\x2f\x0a\xac\x02" + bytes(300)
+    assert request_cost.body("application/proto", 5) == b"\x0a\5" + bytes(5)
 
 
 def test_operations_against_opencv():

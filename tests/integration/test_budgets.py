@@ -14,7 +14,7 @@ from ledger import Ledger, Load, drain
 
 pytestmark = pytest.mark.measures_time
 RELEASE = not any(variant in BUILD.name for variant in ("asan", "tsan", "coverage"))
-STARTS = 15
+STARTS = 9
 # What each start is held against, in alternation, so that a slow or busy machine slows both: a program's
 # dynamic linking (it took 20 ms where ready took 24), and a bare ONNX Runtime that opens the same model and
 # runs it once (80 ms where ready took 68).

@@ -19,6 +19,7 @@ from conftest import BUILD, ROOT, SLOW, Service, Stack, made_once
 
 sys.path.insert(0, str(ROOT / "tests/servers"))
 import servers  # noqa: E402
+from raw_clients import curl  # noqa: E402
 from pubsub_emulator import PubsubEmulator  # noqa: E402
 
 CLOUDRUN = ROOT / "infra/cloudrun"
@@ -253,7 +254,7 @@ def test_service_yaml(deployed, name):
     assert grace < 10000 and spec["timeoutSeconds"] * 1000 > timeout
     for probe in ("startupProbe", "livenessProbe"):
         assert container[probe]["httpGet"] == {"path": "/healthz", "port": 8080}
-    assert container["ports"] == [{"name": "http1", "containerPort": 8080}]
+    assert container["ports"] == [{"name": "h2c", "containerPort": 8080}]
     # the memory arithmetic in the file's head: bodies and decodes fit, with room for the process
     assert container["resources"]["limits"] == {"cpu": "2", "memory": "1Gi"}
     need = int(env["BODY_BUDGET_BYTES"]) + int(env["DECODE_BUDGET_BYTES"])
@@ -268,6 +269,19 @@ def test_service_yaml(deployed, name):
     assert spec["serviceAccountName"] == account
 
 
+@pytest.mark.once
+def test_http_1_1_to_the_services_when_asked(deployed):
+    """Nothing else differs: the probes are HTTP/1.1 before, too."""
+    names = ["run services preprocess-service", "run services classify-service"]
+    before = [deployed.state()[name]["spec"]["template"]["spec"]["containers"][0] for name in names]
+    _, calls = deployed.run("deploy.sh", HTTP2="0")
+    assert len(changes(calls)) == 2
+    after = [deployed.state()[name]["spec"]["template"]["spec"]["containers"][0] for name in names]
+    assert after == [container | {"ports": [{"name": "http1", "containerPort": 8080}]} for container in before]
+    told, _ = deployed.run("deploy.sh", HTTP2="yes", status=1)
+    assert "HTTP2: neither 0 nor 1" in told
+
+
 @pytest.mark.parametrize("name", ["preprocess-service", "classify-service"])
 def test_the_service_takes_its_environment(deployed, tmp_path, name, services):
     """The variables in the YAML are ones that the real binary starts with, on Cloud Run."""
@@ -279,7 +293,8 @@ def test_the_service_takes_its_environment(deployed, tmp_path, name, services):
     # nothing of Google's is asked
     service.env |= {"STORAGE_EMULATOR_HOST": "127.0.0.1:9", "PUBSUB_EMULATOR_HOST": "127.0.0.1:9"}
     services.append(service)
-    service.start()
+    service.start()  # which asks /healthz over HTTP/1.1, as the probes do
+    assert curl(service, "/healthz")[0] == 200  # over HTTP/2, as Cloud Run's front end does
     told = subprocess.run([BUILD / name, "--help"], capture_output=True, text=True, check=True).stdout
     known = set(re.findall(r"^  ([A-Z][A-Z0-9_]+)", told, re.M))
     assert {row["name"] for row in spec["env"]} <= known

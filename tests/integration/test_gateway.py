@@ -151,7 +151,7 @@ def uploads(world):
 
 
 def requests_to(service):
-    """What it answered but for the gateway's looks at /readyz."""
+    """Its log of uploads."""
     return [line for line in service.log_lines() if line.get("path", "").startswith("/preprocess")]
 
 
@@ -169,11 +169,12 @@ def test_the_configuration_has_no_warnings(tmp_path):
 @pytest.mark.parametrize("method, path, pool, status", [
     ("POST", "/preprocess", "preprocess", 200), ("POST", "/transform?width=8", "preprocess", 200),
     ("GET", "/openapi.json", "preprocess", 200), ("GET", "/images/" + "0" * 64, "preprocess", 404),
-    ("POST", "/classify", "classify", 200), ("GET", "/results/" + "0" * 64, "classify", 404),
+    ("POST", "/classify", "classify", 200), ("GET", "/results?gcs_path=file:///x", "classify", 403),
+    ("GET", "/results/" + "0" * 64, "preprocess", 404), ("POST", "/v1/tokens", "preprocess", 404),
     ("GET", "/v2", "classify", 200), ("GET", "/v2/health/ready", "classify", 200), ("POST", "/pubsub", "classify", 400),
     ("GET", "/v1/images", "preprocess", 404), ("GET", "/nothing", "preprocess", 404)])
 def test_rest_routes(world, method, path, pool, status):
-    request_id = f"route-{method}{path}".replace("/", ".").replace("?", ".").replace("=", ".")[:60]
+    request_id = f"route-{method}{path}".replace("/", ".").replace("?", ".").replace("=", ".").replace(":", ".")[:60]
     body, kind = (JPEG, {"Content-Type": "image/jpeg"}) if method == "POST" and path != "/pubsub" else (
         b"{}" if method == "POST" else None, JSON if method == "POST" else {})
     reply = world.gateway.request(method, path, body, kind | {"X-Request-Id": request_id})
@@ -233,15 +234,16 @@ def test_tls_limits_and_a_list_of_instances(world, tmp_path):
                       PREPROCESS=world.gateway.env["PREPROCESS"])
     try:
         gateway.start()
-        gateway_up = wait_for(lambda: gateway.up("preprocess") == 1, "the instance")
-        assert gateway_up
+        wait_for(lambda: gateway.up("preprocess") == 1, "the instance")
         done = subprocess.run(["curl", "-sS", "--noproxy", "*", "--http2", "--cacert", certificate, "-o", "/dev/null",
                                "-w", "%{http_code} %{http_version}", f"https://127.0.0.1:{port}/openapi.json"],
                               capture_output=True, check=True)
         assert done.stdout == b"200 2"
         with pytest.raises(ssl.SSLError), socket.create_connection(("127.0.0.1", port), 10) as plain:
             old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            old.check_hostname, old.verify_mode, old.maximum_version = False, ssl.CERT_NONE, ssl.TLSVersion.TLSv1_1
+            old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+            with pytest.deprecated_call():
+                old.maximum_version = ssl.TLSVersion.TLSv1_1
             old.wrap_socket(plain)
         replies = [gateway.get("/openapi.json") for _ in range(25)]
         assert replies[0].status == 200 and replies[-1].status == 429
@@ -320,7 +322,7 @@ def test_a_rolling_restart_loses_nothing(world):
 # ---- when an instance dies in the middle
 
 class Dying(http.server.BaseHTTPRequestHandler):
-    """Ready, but ends every other connection before a reply."""
+    """Ready, but ends the connection of every other request before a reply."""
     protocol_version = "HTTP/1.1"
     seen = collections.Counter()
 

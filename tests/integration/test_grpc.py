@@ -1,11 +1,9 @@
 """gRPC on the same port, by grpcio's client, Triton's, and by frames that no client would send."""
 import concurrent.futures
 import gzip
-import importlib
 import json
 import struct
 import subprocess
-import sys
 import time
 
 import grpc
@@ -14,36 +12,17 @@ import pytest
 import requests
 
 import h2_client as h2
-from conftest import MODEL, ROOT, SLOW, wait_for
+from calls import CODE, code_of, raw
+from conftest import MODEL, PROTO, SLOW, wait_for
 from foreign import foreign_python
 from images import encode, gradient, numbered_jpeg
+from servers import Unavailable, built_binary
 
 pytestmark = [pytest.mark.memory, pytest.mark.threads]
 
 JPEG = encode(gradient(64, 48))
 MIB = 1 << 20
 NAME = json.loads(MODEL.read_text())["name"] if MODEL.exists() else "?"
-PROTO = ROOT / "common/grpc/proto"
-CODE = grpc.StatusCode
-
-
-@pytest.fixture(scope="session", name="messages")
-def fixture_messages(tmp_path_factory):
-    """messages("darkroom.v1.images"): the Python module of a .proto."""
-    folder = tmp_path_factory.mktemp("proto")
-    files = [str(path.relative_to(PROTO)) for path in PROTO.rglob("*.proto")]
-    subprocess.run(["protoc", f"--proto_path={PROTO}", f"--python_out={folder}", *files], check=True)
-    sys.path.insert(0, str(folder))
-    yield lambda name: importlib.import_module(name + "_pb2")
-    sys.path.remove(str(folder))
-
-
-def raw(service, method, message, timeout=60, compression=None, metadata=(), **options):
-    """(the reply's bytes, its trailers); grpc.RpcError"""
-    with grpc.insecure_channel(f"{service.host}:{service.port}", list(options.items())) as channel:
-        reply, call = channel.unary_unary(method).with_call(
-            message, timeout=timeout * SLOW, compression=compression, metadata=metadata)
-        return reply, dict(call.trailing_metadata())
 
 
 @pytest.fixture(name="call")
@@ -60,13 +39,6 @@ def fixture_call(messages):
 @pytest.fixture(name="image")
 def fixture_image(messages):
     return lambda data, **options: messages("darkroom.v1.images").ImageRequest(image=data, options=options)
-
-
-def code_of(function, *args, **kwargs):
-    """(status code, details, trailers) of a call that fails."""
-    with pytest.raises(grpc.RpcError) as failed:
-        function(*args, **kwargs)
-    return failed.value.code(), failed.value.details(), dict(failed.value.trailing_metadata())
 
 
 # ---- our own services
@@ -231,6 +203,24 @@ def test_short_deadlines_lose_no_connection(shared, messages):
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             list(pool.map(run, range(3000)))
     assert set(codes) <= {CODE.OK, CODE.DEADLINE_EXCEEDED} and len(codes) == 3000
+
+
+def test_ghz_loses_nothing(shared):
+    """Calls of its client for load, packed and not: each is answered; with deadlines that pass, each with its own."""
+    try:
+        ghz = built_binary("ghz")
+    except Unavailable as why:
+        pytest.skip(str(why))
+
+    def statuses(*options):
+        done = subprocess.run([ghz, "--insecure", "--proto", PROTO / "health.proto", "--call", "grpc.health.v1.Health/Check", "-d", "{}",
+                               "-c", "16", "-n", "3000", "-O", "json", *options, f"{shared.preprocess.host}:{shared.preprocess.port}"],
+                              capture_output=True, text=True, timeout=120 * SLOW, check=True)
+        return json.loads(done.stdout)["statusCodeDistribution"]
+
+    assert statuses("--connections", "4") == statuses("-e") == {"OK": 3000}
+    ended = statuses("--timeout", "2ms")
+    assert set(ended) <= {"OK", "DeadlineExceeded"} and sum(ended.values()) == 3000
 
 
 def test_overload_says_when_to_come_again(start, call, image):

@@ -15,7 +15,7 @@ OVERLAYS = sorted(path.name for path in (FOLDER / "overlays").iterdir())
 KUSTOMIZE = "sigs.k8s.io/kustomize/kustomize/v5@v5.7.1"
 SCORE = "github.com/zegl/kube-score/cmd/kube-score@v1.20.0"
 SERVICES = {"preprocess": 8000, "classify": 8001}
-# for Prometheus, the kubelet and brokers; or one version of two, which the prefix has, too
+# for Prometheus, the kubelet and brokers
 PRIVATE = {"/metrics", "/healthz", "/readyz", "/pubsub"}
 
 
@@ -136,16 +136,16 @@ def test_settings_exist_and_are_no_secrets(objects):
 
 
 def test_the_ingress_is_the_public_routes(rendered, objects):
-    paths = {path["path"]: (path["pathType"], path["backend"]["service"]["name"])
+    paths = [(path["path"], path["pathType"], path["backend"]["service"]["name"])
              for item in of_kind(objects, "Ingress").values()
-             for path in item["spec"]["rules"][0]["http"]["paths"]}
+             for path in item["spec"]["rules"][0]["http"]["paths"]]
     private = PRIVATE - ({"/pubsub"} if rendered[0] == "google" else set())
 
-    def served(route, service):
-        for path, (kind, name) in paths.items():
-            if name == service and (route == path or kind == "Prefix" and (route + "/").startswith(path + "/")):
-                return True
-        return False
+    def server(route):
+        """Whom the request reaches: the longest match, and of two the exact one."""
+        found = [(len(path), kind, name) for path, kind, name in paths
+                 if route == path or kind == "Prefix" and (route + "/").startswith(path + "/")]
+        return max(found, key=lambda match: (match[0], match[1] == "Exact"))[2] if found else None
 
     public = {}
     for service in SERVICES:
@@ -154,11 +154,11 @@ def test_the_ingress_is_the_public_routes(rendered, objects):
             route = route.replace("page.{ext}", "page.css")
             public.setdefault(route, []).append(service)
     for route, services in public.items():
-        reached = any(served(route, service) for service in services)
-        assert reached == (route not in private), route
-    for path, (_, service) in paths.items():
+        assert server(route) in services if route not in private else server(route) is None, route
+    for path, _, service in paths:
         assert any(service in services and (route + "/").startswith(path + "/") or route == path
                    for route, services in public.items()) or path.startswith("/page."), path
+    assert (server("/results"), server("/results/x")) == ("classify", "preprocess")  # which knows the owners
     for name, item in of_kind(objects, "Ingress").items():
         grpc = item["metadata"]["annotations"].get("nginx.ingress.kubernetes.io/backend-protocol") == "GRPC"
         assert grpc == (name == "darkroom-grpc") and item["spec"]["tls"]

@@ -84,7 +84,7 @@ def test_subjects_that_are_cut_out_do_not_either(tmp_path, services, measurement
     service = start(tmp_path, services, BACKGROUND_MODEL=U2NETP)
     picture = encode(gradient(400, 300), quality=85)
     with Load(service, picture, 4, "?remove_background=1") as cut, Load(service, picture, 8) as small:
-        wait_for(lambda: len(cut.times) >= 8, "subjects that are cut out among thumbnails")
+        wait_for(lambda: len(cut.times) >= 6, "subjects that are cut out among thumbnails")
     share = len(small.times) / len(cut.times)
     medians = [statistics.median(load.times) for load in (small, cut)]
     print(f"thumbnails per subject: {share:.1f}; medians {medians[0] * 1e3:.0f} and {medians[1] * 1e3:.0f} ms")

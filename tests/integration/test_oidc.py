@@ -351,7 +351,9 @@ ROUTES = {
                            ("HEAD", "/metrics"), ("POST", "/upload"), ("POST", "/reduce"), ("POST", "/remove"),
                            ("POST", "/process"), ("GET", "/status/0"), ("GET", "/timeline.png"), ("GET", "/timeline.svg"),
                            ("GET", "/v1/images"), ("GET", "/v1/images/" + "0" * 64),
-                           ("PATCH", "/v1/images/" + "0" * 64), ("DELETE", "/v1/images/" + "0" * 64)],
+                           ("PATCH", "/v1/images/" + "0" * 64), ("DELETE", "/v1/images/" + "0" * 64),
+                           ("POST", "/v1/users"), ("POST", "/v1/tokens"), ("GET", "/v1/users/me"),
+                           ("PATCH", "/v1/users/me"), ("DELETE", "/v1/users/me")],
 }
 
 

@@ -460,7 +460,7 @@ def test_tasks_are_bounded(start, stages, gate):
 def test_a_worker_is_left_for_others(start, stages, tmp_path):
     """Four pictures are worked on at a time, but on three workers no more than two."""
     service = start(WORKERS=3, BACKGROUND_CONCURRENCY=3, BACKGROUND_MODEL=mask_model(tmp_path), **stages().env("CLASSIFIER_URL"))
-    picture = encode(Image.effect_noise((1400, 1000), 60).convert("RGB"), "JPEG")
+    picture = encode(Image.effect_noise((1000, 700), 60).convert("RGB"), "JPEG")
     tasks = [accept(service, picture) for _ in range(8)]
     busy = set()
     while service.metric("pipeline_tasks") > 0:

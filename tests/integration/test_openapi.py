@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from accounts import PASSWORD, USERS, bearer, call, join
 from conftest import BUILD, MODEL, ROOT, wait_for
 from foreign import foreign_python
 from images import encode, gradient
@@ -176,6 +177,41 @@ def check_reply(doc, method, path, reply):
         check(doc, content[kind]["schema"], reply.json())
 
 
+ACCOUNT_OPERATIONS = [("post", "/v1/users"), ("post", "/v1/tokens"), ("get", "/v1/users/me"),
+                      ("patch", "/v1/users/me"), ("delete", "/v1/users/me")]
+
+
+def test_what_users_are_answered_is_documented(start):
+    service = start(**USERS)
+    doc = service.get("/openapi.json").json()
+    token = join(service, "alice")
+
+    def ask(method, path, body=None, token=token, pattern=None):
+        check_reply(doc, method, pattern or path, reply := call(service, method.upper(), path, body, token))
+        return reply
+    for name, password in (("bob", PASSWORD), ("alice", PASSWORD), ("a b", PASSWORD), ("bob", "short"), (1, 2)):
+        ask("post", "/v1/users", {"name": name, "password": password})
+        ask("post", "/v1/tokens", {"name": name, "password": password})
+    for path in ("/v1/users", "/v1/tokens"):
+        ask("post", path, "x" * 20000)
+    while ask("post", "/v1/tokens", {"name": "carol", "password": PASSWORD}).status != 429:
+        pass
+    picture = service.post_image("/preprocess", encode(gradient()), **bearer(token)).json()["id"]
+    bob = ask("post", "/v1/tokens", {"name": "bob", "password": PASSWORD}).json()["token"]
+    for who in (None, "nonsense", bob):
+        for method in ("patch", "delete"):
+            ask(method, f"/v1/images/{picture}", {"note": "x"}, who, "/v1/images/{id}")
+        ask("get", f"/images/{picture}", None, who, "/images/{id}")
+    for who in (None, token):
+        ask("get", "/v1/images", None, who)
+        ask("get", "/v1/users/me", None, who)
+        for body in ({"password": PASSWORD}, {}, "x" * 20000):
+            ask("patch", "/v1/users/me", body, who)
+    token = ask("post", "/v1/tokens", {"name": "alice", "password": PASSWORD}).json()["token"]
+    assert ask("delete", "/v1/users/me", None, token).status == 204
+    assert set(ACCOUNT_OPERATIONS) <= doc["exercised"]
+
+
 def test_what_is_answered_is_documented(shared):
     """Real replies, good and bad, against the documents."""
     picture = encode(gradient())
@@ -218,6 +254,8 @@ def test_what_is_answered_is_documented(shared):
     check_reply(doc, "get", "/status/{id}", service.get("/status/x"))
     for path in ("/timeline.png", "/timeline.svg"):
         check_reply(doc, "get", path, service.get(path))
+    for method, path in ACCOUNT_OPERATIONS:
+        check_reply(doc, method, path, service.request(method.upper(), path))  # USERS=off
     assert doc.pop("exercised") == set(operations(doc))
 
     service, doc = shared.classify, shared.classify.get("/openapi.json").json()

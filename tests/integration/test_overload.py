@@ -1,5 +1,5 @@
 """Too much, too slow, too many: limits hold, neighbours are unharmed, and every refusal reaches its
-client. All against 127.0.0.1, all bounded."""
+client, over HTTP/1.1 and over HTTP/2. All against 127.0.0.1, all bounded."""
 import contextlib
 import ctypes
 import http.client
@@ -15,8 +15,10 @@ import time
 import pytest
 from PIL import Image
 
-from conftest import SLOW, Service, wait_for
+import h2_client as h2
+from conftest import SLOW, Reply, Service, wait_for
 from images import encode, gradient
+from raw_clients import CLIENTS, Http1, curl
 from test_http import assert_problem, connect, receive, responses
 
 pytestmark = pytest.mark.threads
@@ -69,97 +71,111 @@ def assert_back_to(service, base, timeout=10.0):
              f"{base}, now {values(service)}", timeout)
 
 
+@pytest.fixture(params=CLIENTS.values(), ids=CLIENTS)
+def protocol(request):
+    """Http1 or Http2 of raw_clients.py: the test runs with both."""
+    return request.param
+
+
 class Holder:
     """A request in flight for as long as the test wants: its body arrives at 64 KiB/s, quick enough."""
 
-    def __init__(self, service, length=100 * MIB // 4):
-        self.sock = connect(service)
+    def __init__(self, protocol, service, length=100 * MIB // 4):
+        self.client = protocol(service)
         self.left = length
-        self.sock.sendall(HEAD + b"Connection: close\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % length)
-        assert self.sock.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n", "the request was accepted"
+        self.client.post(length, expect=True)
+        self.client.wait_accepted()
         self.send(len(JPEG))
         self.done = threading.Event()
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
 
     def send(self, n):
-        n = min(n, self.left)
-        self.sock.sendall(JPEG[:n] if self.left and n == len(JPEG) else bytes(n))
-        self.left -= n
+        if n := min(n, self.left):
+            self.client.send(JPEG[:n] if n == len(JPEG) else bytes(n))
+            self.left -= n
 
     def run(self):
         with contextlib.suppress(OSError):
             while self.left and not self.done.wait(0.1):
                 self.send(6554)
 
-    def finish(self):
-        """Send what is left; the reply."""
+    def finish(self, **options):
+        """Send what is left; (status, body)."""
         self.done.set()
         self.thread.join()
         with contextlib.suppress(OSError):
             self.send(self.left)
-        return responses(receive(self.sock))
+        return self.client.reply(**options)
 
     def close(self):
         self.done.set()
         self.thread.join()
-        self.sock.close()
+        self.client.close()
 
 
 @pytest.fixture
-def hold():
+def hold(protocol):
     with contextlib.ExitStack() as stack:
         def hold_one(*args, **kwargs):
-            return stack.enter_context(contextlib.closing(Holder(*args, **kwargs)))
+            return stack.enter_context(contextlib.closing(Holder(protocol, *args, **kwargs)))
         yield hold_one
 
 
 # ---- refusals reach their client ----
 
-def refused_30_times(service, body, status, slug, headers=None):
-    for _ in range(30):
-        reply = service.request("POST", "/preprocess", body() if callable(body) else body,
-                                {"Content-Type": "image/jpeg"} | (headers or {}))
+def post(protocol, service, path, body):
+    """A whole upload by a client that somebody uses; a body that is iterated has no length beforehand."""
+    if protocol.name == "http1":
+        return service.request("POST", path, body, {"Content-Type": "image/jpeg"})
+    length = isinstance(body, bytes)
+    status, headers, got = curl(service, path, "-H", "Content-Type: image/jpeg", body=body if length else b"".join(body), length=length)
+    return Reply(status, {"-".join(part.capitalize() for part in k.split("-")): v for k, v in headers.items()}, got)
+
+
+def refused(protocol, service, body, status, slug, times=30):
+    for _ in range(times):
+        reply = post(protocol, service, "/preprocess", body() if callable(body) else body)
         assert_problem(reply, status, slug)
-        assert reply.headers["Connection"] == "close"
+        assert protocol.name == "http2" or reply.headers["Connection"] == "close"
         assert status != 503 or reply.headers["Retry-After"].isdigit()
 
 
-def test_early_413_reaches_its_client(start):
+def test_early_413_reaches_its_client(start, protocol):
     service = start(MAX_BODY_BYTES=MIB)
     base = base_values(service)
     started = time.monotonic()
-    refused_30_times(service, bytes(5 * MIB), 413, "too-large")
+    refused(protocol, service, bytes(5 * MIB), 413, "too-large")
     assert time.monotonic() - started < 30 * SLOW, "accepting does not wait for the lingering"
     assert_back_to(service, base)
 
 
-def test_chunked_body_over_the_limit_gets_its_413(start):
+def test_chunked_body_over_the_limit_gets_its_413(start, protocol):
     service = start(MAX_BODY_BYTES=MIB)
     base = base_values(service)
-    refused_30_times(service, lambda: iter([bytes(65536)] * 80), 413, "too-large")
+    refused(protocol, service, lambda: iter([bytes(65536)] * 80), 413, "too-large")
     assert_back_to(service, base)
 
 
 @pytest.mark.parametrize("path, status, slug", [("/nothing", 404, "not-found"), ("/healthz", 405, "method-not-allowed")])
-def test_early_404_and_405_reach_their_client(preprocess, path, status, slug):
+def test_early_404_and_405_reach_their_client(preprocess, protocol, path, status, slug):
     for _ in range(10):
-        assert_problem(preprocess.request("POST", path, bytes(5 * MIB)), status, slug)
+        assert_problem(post(protocol, preprocess, path, bytes(5 * MIB)), status, slug)
 
 
-def test_early_503_when_too_many_are_in_flight(start, hold):
+def test_early_503_when_too_many_are_in_flight(start, protocol, hold):
     service = start(MAX_INFLIGHT=1)
     holder = hold(service, length=8 * MIB)
     wait_for(lambda: service.metric("body_bytes_in_flight") > 0, "the held request")
-    refused_30_times(service, bytes(5 * MIB), 503, "overloaded")
-    refused_30_times(service, None, 503, "overloaded")
+    refused(protocol, service, bytes(5 * MIB), 503, "overloaded")
+    refused(protocol, service, b"", 503, "overloaded")
     assert_health_is_quick(service)
     assert service.get("/readyz").status == 200
-    assert holder.finish()[0][0] in (200, 422), "the one that was accepted is finished"
+    assert holder.finish()[0] in (200, 422), "the one that was accepted is finished"
     assert service.upload(JPEG).status == 200
 
 
-def test_early_503_when_the_queue_is_full(start):
+def test_early_503_when_the_queue_is_full(start, protocol):
     service = start(WORKERS=1, QUEUE_MAX=1)
     slow = encode(gradient(2400, 1600))
     stop = threading.Event()
@@ -177,7 +193,7 @@ def test_early_503_when_the_queue_is_full(start):
     try:
         def one():
             wait_for(lambda: service.metric("worker_queue_depth") >= 1, "a full queue", 30)
-            return service.request("POST", "/preprocess", bytes(5 * MIB), {"Content-Type": "image/jpeg"})
+            return post(protocol, service, "/preprocess", bytes(5 * MIB))
         refused = 0
         for _ in range(60):
             reply = one()  # an error here is a lost reply
@@ -195,18 +211,23 @@ def test_early_503_when_the_queue_is_full(start):
     assert service.metric("worker_queue_depth") == 0 and service.metric("worker_busy") == 0
 
 
-def test_lingering_does_not_hold_up_others(start):
-    """Clients that were refused but go on holding their connections cost their own threads only."""
+def test_lingering_does_not_hold_up_others(start, protocol):
+    """Clients that were refused but go on holding their connections cost their own threads only, or none."""
     service = start(MAX_BODY_BYTES=MIB)
     base = base_values(service)
     with contextlib.ExitStack() as stack:
+        clients = []
         for _ in range(40):
-            sock = stack.enter_context(connect(service))
-            sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % (5 * MIB) + bytes(1000))
-            assert sock.recv(65536).startswith(b"HTTP/1.1 413 ")
+            client = stack.enter_context(protocol(service))
+            client.post(5 * MIB, first=bytes(1000))
+            clients.append(client)
             assert service.get("/healthz").status == 200
         assert_health_is_quick(service)
-        assert_back_to(service, base, timeout=5)  # the server gave up on all of them
+        for client in clients:
+            assert client.reply()[0] == 413
+        if protocol.name == "http1":
+            assert_back_to(service, base, timeout=5)  # the server gave up on all of them
+    assert_back_to(service, base)
 
 
 # ---- the budget of bodies ----
@@ -216,33 +237,32 @@ def test_budget_takes_the_slowest_body(start, hold):
     service = start(BODY_BUDGET_BYTES=12 * MIB, MAX_BODY_BYTES=10 * MIB)
     base = base_values(service)
     slow = hold(service, length=10 * MIB)
-    slow.sock.sendall(bytes(4 * MIB))
-    slow.left -= 4 * MIB
+    slow.send(4 * MIB)
     wait_for(lambda: service.metric("body_bytes_in_flight") >= 4 * MIB, "4 MiB of the slow body")
     time_to_look_slow = time.monotonic() + 1.0
     wait_for(lambda: time.monotonic() > time_to_look_slow, "its rate to sink", 3)
     reply = service.upload(JPEG + bytes(9 * MIB), "?quality=77")
     assert reply.status in (200, 422), reply
-    (status, headers, body), = slow.finish()
-    assert (status, headers["connection"]) == (503, "close")
-    assert json.loads(body)["type"].endswith(":overloaded")
+    status, body = slow.finish()
+    assert status == 503 and json.loads(body)["type"].endswith(":overloaded")
+    slow.close()
     assert_back_to(service, base)
 
 
-def test_many_bodies_over_the_budget(start):
+def test_many_bodies_over_the_budget(start, protocol):
     """20 x 1.5 MB at once with room for 8 MiB: each is answered, some with 503, and nothing is kept."""
     service = start(BODY_BUDGET_BYTES=8 * MIB)
     base = base_values(service)
     gate = threading.Barrier(20)
     replies = []
 
-    def upload(n):
-        with connect(service) as sock:
-            sock.sendall(HEAD + b"Connection: close\r\nContent-Length: 1500000\r\n\r\n" + JPEG + bytes(800_000))
+    def upload(_):
+        with protocol(service) as client:
+            client.post(1_500_000, first=JPEG + bytes(800_000))
             gate.wait()
             with contextlib.suppress(OSError):
-                sock.sendall(bytes(700_000 - len(JPEG)))
-            replies.append(responses(receive(sock))[0][0])
+                client.send(bytes(700_000 - len(JPEG)))
+            replies.append(client.reply()[0])
 
     threads = [threading.Thread(target=upload, args=(n,)) for n in range(20)]
     for thread in threads:
@@ -256,17 +276,6 @@ def test_many_bodies_over_the_budget(start):
 
 
 # ---- slow clients ----
-
-def answered(sock, after, status, within):
-    """The time until the server answers (None: closes without) and closes."""
-    data = receive(sock)
-    seconds = time.monotonic() - after
-    assert seconds < within * SLOW, seconds
-    if data:
-        (got, headers, _), = responses(data)
-        assert (got, headers["connection"]) == (status, "close")
-    return data, seconds
-
 
 def in_threads(*tasks):
     """Run them at the same time; the first failure is the test's."""
@@ -287,108 +296,100 @@ def in_threads(*tasks):
         raise failures[0]
 
 
-def drip(sock, data, seconds):
-    """One byte at a time until the other side closes."""
-    with contextlib.suppress(OSError):
-        for byte in data:
-            sock.sendall(bytes([byte]))
-            sock.settimeout(seconds)
-            with contextlib.suppress(TimeoutError):
-                sock.recv(1, socket.MSG_PEEK)
-                break
-    sock.settimeout(30 * SLOW)
-
-
-def test_slow_clients_are_cut_off(start):
-    """Headers have 10 s. A body may pause for BODY_STALL_MS and has to average BODY_MIN_RATE after 5 s."""
+def test_slow_clients_are_cut_off(start, protocol):
+    """A body may pause for BODY_STALL_MS and has to average BODY_MIN_RATE after 5 s."""
     service = start(BODY_STALL_MS=1000)
     base = base_values(service)
 
-    def headers_drip():
-        with connect(service) as sock:
-            started = time.monotonic()
-            drip(sock, b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: " + b"a" * 1000, 0.3)
-            data, seconds = answered(sock, started, 408, 16)
-            assert seconds > 9 and data
-
-    def headers_after_a_request():
-        with connect(service) as sock:
-            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
-            started = time.monotonic()
-            sock.sendall(b"GET /heal")
-            data, seconds = answered(sock, started, 408, 16)
-            assert seconds > 9 and data
+    def cut_off(client, started, least, most):
+        """Answered, and the connection closed where others could not go on with it."""
+        patience = 0 if protocol.name == "http1" else 2  # HTTP/2's answer waits so long for the rest
+        assert client.reply(closed=True)[0] == 408
+        assert least < time.monotonic() - started < (most + patience) * SLOW
 
     def body_stops():
-        with connect(service) as sock:
-            sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % MIB + bytes(200_000))
-            data, seconds = answered(sock, time.monotonic(), 408, 3)
-            assert data and 0.9 < seconds
+        with protocol(service) as client:
+            client.post(MIB, first=bytes(200_000))
+            cut_off(client, time.monotonic(), 0.9, 3)
 
     def body_never_starts():
-        with connect(service) as sock:
-            sock.sendall(HEAD + b"Content-Length: 10\r\n\r\n")
-            data, seconds = answered(sock, time.monotonic(), 408, 3)
-            assert data and 0.9 < seconds
+        with protocol(service) as client:
+            client.post(10)
+            cut_off(client, time.monotonic(), 0.9, 3)
 
-    def body_drips():
-        with connect(service) as sock:
+    def body_drips(length):
+        with protocol(service) as client:
             started = time.monotonic()
-            sock.sendall(HEAD + b"Content-Length: 100000\r\n\r\n")
-            drip(sock, bytes(1000), 0.1)
-            data, seconds = answered(sock, started, 408, 8)
-            assert data and seconds > 4.5
-
-    def chunks_drip():
-        with connect(service) as sock:
-            started = time.monotonic()
-            sock.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
-            drip(sock, b"1\r\na\r\n" * 200, 0.1)
-            data, seconds = answered(sock, started, 408, 8)
-            assert data and seconds > 4.5
+            client.post(length)
+            client.drip(bytes(1000), 0.1)
+            cut_off(client, started, 4.5, 8)
 
     def quick_enough():
         """4 KiB/s for 6 s is not slow."""
         body = JPEG + bytes(24576 - len(JPEG))
-        with connect(service) as sock:
-            sock.sendall(HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
+        with protocol(service) as client:
+            client.post(len(body))
             begun = time.monotonic()
             for i in range(0, len(body), 820):
-                sock.sendall(body[i:i + 820])
-                with contextlib.suppress(TimeoutError):
-                    sock.settimeout(max(0.001, begun + (i / 820 + 1) * 0.2 - time.monotonic()))
-                    sock.recv(1, socket.MSG_PEEK)
-            sock.settimeout(30 * SLOW)
-            assert responses(receive(sock))[0][0] in (200, 422)
+                client.send(body[i:i + 820])
+                client.has_answer(begun + (i / 820 + 1) * 0.2 - time.monotonic())
+            assert client.reply()[0] in (200, 422)
 
     def health():
         for _ in range(4):
             assert_health_is_quick(service)
 
-    in_threads(headers_drip, headers_after_a_request, body_stops, body_never_starts, body_drips, chunks_drip,
-               quick_enough, health)
+    in_threads(body_stops, body_never_starts, lambda: body_drips(100_000), lambda: body_drips(None), quick_enough, health)
     assert_back_to(service, base)
 
 
-def test_the_time_of_a_request_begins_when_its_body_is_there(start):
+def test_slow_headers_are_cut_off(start):
+    """They have 10 s. test_h2.py has the twin: prefaces, settings and header blocks."""
+    service = start()
+    base = base_values(service)
+
+    def cut_off(client, started):
+        (status, headers, _), = responses(receive(client.sock))
+        assert (status, headers["connection"]) == (408, "close")
+        assert 9 < time.monotonic() - started < 16 * SLOW
+
+    def headers_drip():
+        with Http1(service) as client:
+            started = time.monotonic()
+            client.sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+            client.drip(b"a" * 1000, 0.3)
+            cut_off(client, started)
+
+    def headers_after_a_request():
+        with Http1(service) as client:
+            client.get("/healthz")
+            assert client.reply()[0] == 200
+            started = time.monotonic()
+            client.sock.sendall(b"GET /heal")
+            cut_off(client, started)
+
+    in_threads(headers_drip, headers_after_a_request)
+    assert_back_to(service, base)
+
+
+def test_the_time_of_a_request_begins_when_its_body_is_there(start, protocol):
     """REQUEST_TIMEOUT_MS does not end an upload that is slow and moves."""
     timeout_ms = int(500 * SLOW)
     service = start(REQUEST_TIMEOUT_MS=timeout_ms)
-    with connect(service) as sock:
-        sock.sendall(HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(JPEG))
+    with protocol(service) as client:
+        client.post(len(JPEG))
         begun = time.monotonic()
         for i in range(len(JPEG)):
-            sock.sendall(JPEG[i:i + 1])
+            client.send(JPEG[i:i + 1])
             left = begun + 1.5 * timeout_ms / 1000 * (i + 1) / len(JPEG) - time.monotonic()
             if left > 0:
                 time.sleep(left)  # the body's own pace
         assert time.monotonic() - begun > timeout_ms / 1000
-        assert responses(receive(sock))[0][0] == 200
+        assert client.reply()[0] == 200
 
 
-def test_slow_readers_hold_up_nobody(start):
-    """A client that does not read its reply costs its own thread only, and leaves nothing behind."""
+def test_slow_readers_hold_up_nobody(start, protocol):
+    """A client that does not read its reply costs its own thread only (or none), and leaves nothing behind."""
     service = start()
     noise = encode(Image.frombytes("RGB", (1500, 1500), os.urandom(1500 * 1500 * 3)), "PNG", compress_level=0)
     image = "/images/" + service.upload(noise, "?width=1500&format=png", "image/png").json()["id"]
@@ -397,49 +398,56 @@ def test_slow_readers_hold_up_nobody(start):
     base = base_values(service)
     stalled = []
     for _ in range(8):
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.settimeout(30 * SLOW)
-        sock.connect(("127.0.0.1", service.port))
-        sock.sendall(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % image.encode())
-        stalled.append(sock)
+        client = protocol(service, receive_buffer=4096)
+        client.get(image)
+        stalled.append(client)
     wait_for(lambda: service.metric("body_bytes_in_flight") >= 8 * size, "eight replies under way")
     assert_health_is_quick(service)
     assert service.upload(JPEG).status == 200
     first = stalled.pop()
-    data = b""
-    while len(data) < size:
-        data += first.recv(1 << 20)
+    first.read_on()
+    assert len(first.reply()[1]) == size
     first.close()
-    for sock in stalled:
-        sock.close()
+    for client in stalled:
+        client.close()
     assert_back_to(service, base)
 
 
 # ---- clients that go away ----
 
-def test_disconnects_leave_nothing_behind(start):
+BEGINNINGS = {  # of uploads and of what is none: how they go on, nobody will know
+    "http1": (lambda whole: [
+        b"", b"P", whole[:30], whole[:len(HEAD)], whole[:-300_000], whole[:-299_000], whole[:-1], whole, whole + b"GET /he",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab", HEAD + b"Content-Length: 9999999\r\n\r\nab",
+        HEAD + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n"])(
+            HEAD + b"Content-Length: %d\r\n\r\n" % (len(JPEG) + 300_000) + JPEG + bytes(300_000)),
+    "http2": (lambda head, data: [
+        b"P", b"PRI", h2.PREFACE[:20], h2.PREFACE, head[:-9], head, head + data[:5], head + data[:12_000], head + data[:-1], head + data,
+        head + data * 9, head + data * 9 + h2.frame(h2.DATA, h2.END_STREAM, 1), head + h2.frame(h2.DATA, h2.END_STREAM, 1, JPEG),
+        head + h2.frame(h2.DATA, h2.END_STREAM, 1, JPEG) + head[len(h2.PREFACE):][:20]])(
+            h2.PREFACE + h2.settings() + h2.frame(h2.HEADERS, h2.END_HEADERS, 1, h2.request("POST", "/preprocess", ("content-type", "image/jpeg"))),
+            h2.frame(h2.DATA, 0, 1, JPEG + bytes(16384 - len(JPEG)))),
+}
+
+
+@pytest.mark.parametrize("beginnings", BEGINNINGS.values(), ids=BEGINNINGS)
+def test_disconnects_leave_nothing_behind(start, beginnings):
     service = start(MAX_BODY_BYTES=2 * MIB)
     assert service.upload(JPEG).status == 200
     base = base_values(service)
-    body = JPEG + bytes(300_000)
-    whole = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
-    beginnings = [b"", b"P", whole[:30], whole[:len(HEAD)], whole[:-len(body)], whole[:-299_000], whole[:-1], whole,
-                  whole + b"GET /he", HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab",
-                  HEAD + b"Content-Length: 9999999\r\n\r\nab", HEAD + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n"]
     for _ in range(3):
         for beginning in beginnings:
             for abort in (False, True):
-                with connect(service) as sock:
-                    sock.sendall(beginning)
-                    if abort:  # a reset instead of an orderly end
-                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                client = Http1(service)
+                client.sock.sendall(beginning)
+                (client.abort if abort else client.close)()
     assert_back_to(service, base, timeout=20)
     assert service.upload(JPEG).status == 200
     assert service.metric("worker_busy") == 0
 
 
 def test_half_closed_clients_get_their_reply(preprocess):
+    """HTTP/1.1 only: a client of HTTP/2 ends its stream and not its connection."""
     with connect(preprocess) as sock:
         sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(JPEG) + JPEG)
         sock.shutdown(socket.SHUT_WR)
@@ -449,28 +457,28 @@ def test_half_closed_clients_get_their_reply(preprocess):
 # ---- many connections ----
 
 @contextlib.contextmanager
-def idle_connections(service, n, speak):
+def idle_connections(protocol, service, n, speak):
     """n keep-alive connections, each with a request behind it if `speak`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
     with contextlib.ExitStack() as stack:
-        sockets = []
+        clients = []
         for _ in range(n):
-            sock = stack.enter_context(connect(service))
+            client = stack.enter_context(protocol(service))
             if speak:
-                sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-                assert sock.recv(4096).startswith(b"HTTP/1.1 200 ")
-            sockets.append(sock)
-        yield sockets
+                client.get("/healthz")
+                assert client.reply()[0] == 200
+            clients.append(client)
+        yield clients
 
 
 @pytest.mark.parametrize("speak", [False, True], ids=["silent", "keep-alive"])
 @pytest.mark.parametrize("n", [1000, 1500])
-def test_idle_connections(start, record_property, n, speak):
+def test_idle_connections(start, protocol, record_property, n, speak):
     """At the default limit of 1,000: health is quick, new work is done, the longest idle make room."""
     service = start()
     before = service.memory_kb("Pss_Anon")
-    with idle_connections(service, n, speak) as sockets:
+    with idle_connections(protocol, service, n, speak) as clients:
         if n == 1000:
             assert service.metric("connections") >= 1000
         latency = assert_health_is_quick(service)
@@ -481,30 +489,29 @@ def test_idle_connections(start, record_property, n, speak):
         print(f"\n{n} idle connections: health {latency:.1f} ms, {kb} KiB more")
         record_property("health_ms", latency)
         record_property("pss_kb", kb)
-        newest = sockets[-1]
-        newest.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert newest.recv(4096).startswith(b"HTTP/1.1 200 ")
+        clients[-1].get("/healthz")
+        assert clients[-1].reply()[0] == 200
         if n == 1500:
-            assert sockets[0].recv(1) == b"", "the longest idle was closed"
+            clients[0].wait_closed()  # the longest idle
     wait_for(lambda: service.metric("connections") <= 2, "all to be gone", 20)
 
 
-def test_when_all_connections_are_busy(start, hold):
+def test_when_all_connections_are_busy(start, protocol, hold):
     """Nobody is idle: work gets 503 and close, health and readiness are answered."""
     service = start(MAX_CONNECTIONS=4)
     holders = [hold(service, length=4 * MIB) for _ in range(4)]
     wait_for(lambda: service.metric("body_bytes_in_flight") > 3 * 65536, "four bodies under way")
-    refused_30_times(service, bytes(5 * MIB), 503, "overloaded")
+    refused(protocol, service, bytes(5 * MIB), 503, "overloaded")
     assert service.get("/readyz").status == 200
     assert_health_is_quick(service)
     with contextlib.ExitStack() as stack:  # far more than the spare places: refused, and still there for health
         for _ in range(150):
-            sock = stack.enter_context(connect(service))
+            client = stack.enter_context(contextlib.closing(Http1(service)))
             with contextlib.suppress(OSError):  # may have had to make room already
-                sock.sendall(HEAD + b"Content-Length: 9\r\n\r\n")
+                client.sock.sendall(BEGINNINGS[protocol.name][5])
         assert_health_is_quick(service)
     for holder in holders:
-        assert holder.finish()[0][0] in (200, 422)
+        assert holder.finish()[0] in (200, 422)
     assert service.upload(JPEG).status == 200
 
 
@@ -534,15 +541,15 @@ class Termination:
         return self.took
 
 
-def test_sigterm_idle(start):
+def test_sigterm_idle(start, protocol):
     service = start()
-    with connect(service), connect(service) as spoke:
-        spoke.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert spoke.recv(65536).startswith(b"HTTP/1.1 200 ")
+    with connect(service), protocol(service), protocol(service) as spoke:
+        spoke.get("/healthz")
+        assert spoke.reply()[0] == 200
         assert Termination(service).exits_within(2) < 2 * SLOW
 
 
-def test_sigterm_drains(start, hold):
+def test_sigterm_drains(start, protocol, hold):
     """A request in flight keeps the listener open: readiness and new work are 503, health is 200, the
     request is finished."""
     service = start()
@@ -553,14 +560,14 @@ def test_sigterm_drains(start, hold):
         idle.recv(65536)
         end = Termination(service)
         wait_for(lambda: service.get("/readyz").status == 503, "not ready", 2)
-        refused_30_times(service, bytes(5 * MIB), 503, "shutting-down")
+        refused(protocol, service, bytes(5 * MIB), 503, "shutting-down", times=5)  # the drain goes on meanwhile
         health = service.get("/healthz")
         assert (health.status, health.headers["Connection"]) == (200, "close")
         idle.sendall(b"POST /preprocess HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
         (status, headers, _), = responses(receive(idle))
         assert (status, headers["connection"]) == (503, "close")
-    (status, headers, body), = holder.finish()
-    assert status in (200, 422) and headers["connection"] == "close", body
+    status, body = holder.finish(closed=True)
+    assert status in (200, 422), body
     end.exits_within(8)
 
 
@@ -575,9 +582,8 @@ def test_sigterm_cuts_a_body_that_does_not_end(start, hold):
         wait_for(lambda: service.metric("body_bytes_in_flight") > 0, "the bodies")
         end = Termination(service)
         for holder in bodies:
-            (status, headers, body), = responses(receive(holder.sock))
-            assert (status, headers["connection"]) == (503, "close")
-            assert json.loads(body)["type"].endswith(":shutting-down")
+            status, body = holder.client.reply(closed=True)
+            assert status == 503 and json.loads(body)["type"].endswith(":shutting-down")
         assert end.exits_within(3) > 2.0
 
 
@@ -641,6 +647,7 @@ def test_sigterm_under_load_loses_nothing(start):
 
 
 @pytest.mark.measures_time
+@pytest.mark.parametrize("protocol", [Http1], ids=["http1"])  # nobody's first bytes are read
 def test_sigterm_answers_the_backlog(start, hold):
     """More clients than threads can be accepted in time: whoever connected before the end is told."""
     service = start(SHUTDOWN_GRACE_MS=1500)

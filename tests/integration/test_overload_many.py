@@ -17,9 +17,9 @@ from PIL import Image
 import network
 from conftest import BUILD, ROOT, SLOW, Service, wait_for
 from images import encode
-from test_http import connect
-from test_overload import HEAD, JPEG, assert_health_is_quick, assert_back_to, base_values, in_threads
-from test_overload import start  # noqa: F401 (a fixture)
+from raw_clients import Http1
+from test_overload import JPEG, assert_health_is_quick, assert_back_to, base_values, in_threads
+from test_overload import protocol, start  # noqa: F401 (fixtures)
 
 sys.path.insert(0, str(ROOT / "tests/bench"))
 import overload  # noqa: E402
@@ -27,12 +27,6 @@ import overload  # noqa: E402
 
 def threads_of(service):
     return len(os.listdir(f"/proc/{service.process.pid}/task"))
-
-
-def abort(sock):
-    """A reset instead of an orderly end."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
 
 
 @pytest.fixture
@@ -50,48 +44,47 @@ def descriptors():
 
 
 @pytest.mark.once
-def test_5000_idle_connections(start, descriptors, record_property):
+def test_5000_idle_connections(start, protocol, descriptors, record_property):  # noqa: F811
     """Each with a request behind it. Nobody is closed, health is quick, and work is done."""
     descriptors(6500)
     service = start(MAX_CONNECTIONS=6000)
     base, threads, memory = base_values(service), threads_of(service), service.memory_kb("Pss_Anon")
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(connect(service)) for _ in range(5000)]
-        for sock in sockets:
-            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        for sock in sockets:
-            assert sock.recv(4096).startswith(b"HTTP/1.1 200 ")
+        clients = [stack.enter_context(protocol(service)) for _ in range(5000)]
+        for client in clients:
+            client.get("/healthz")
+        for client in clients:
+            assert client.reply()[0] == 200
         assert service.metric("connections") >= 5000
         latency = assert_health_is_quick(service)
         assert service.upload(JPEG).status == 200
         kb = service.memory_kb("Pss_Anon") - memory
         print(f"\n5000 idle connections: health {latency:.1f} ms, {kb} KiB more PSS")
         record_property("pss_kb", kb)
-        for sock in sockets[::500]:
-            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert sock.recv(4096).startswith(b"HTTP/1.1 200 ")
+        for client in clients[::500]:
+            client.get("/healthz")
+            assert client.reply()[0] == 200
     assert_back_to(service, base, timeout=30)
     wait_for(lambda: threads_of(service) <= threads, "their threads to end", 30)
 
 
-def test_1000_clients_that_vanish_in_the_middle_of_an_upload(start):
+def test_1000_clients_that_vanish_in_the_middle_of_an_upload(start, protocol):  # noqa: F811
     """A hundred at a time; every other one with a reset. They leave no thread, descriptor or byte."""
     service = start()
     assert service.upload(JPEG).status == 200
     base, threads = base_values(service), threads_of(service)
     body = JPEG + bytes(150_000)
-    beginning = HEAD + b"Content-Length: %d\r\n\r\n" % (2 * len(body)) + body
     for wave in range(10):
-        sockets = [connect(service) for _ in range(100)]
-        for sock in sockets:
-            sock.sendall(beginning)
+        clients = [protocol(service) for _ in range(100)]
+        for client in clients:
+            client.post(2 * len(body), first=body)
         if wave == 0:
             wait_for(lambda: service.metric("body_bytes_in_flight") >= 100 * 65536, "a hundred bodies under way")
-        for i, sock in enumerate(sockets):
+        for i, client in enumerate(clients):
             if i % 2:
-                abort(sock)
+                client.abort()
             else:
-                sock.close()
+                client.close()
     assert_back_to(service, base, timeout=20)
     wait_for(lambda: threads_of(service) <= threads, "their threads to end", 20)
     assert service.metric("worker_busy") == service.metric("worker_queue_depth") == 0
@@ -114,7 +107,7 @@ def narrow(tmp_path, services):
 
 @pytest.mark.namespaces
 @pytest.mark.once
-def test_a_reply_that_is_not_read_ends(narrow):
+def test_a_reply_that_is_not_read_ends(narrow, protocol):  # noqa: F811
     """30 s, and longer only by what the reply's length takes at 16 KiB/s. Some 47 s of waiting, for all
     three readers at once; nobody else waits."""
     noise = encode(Image.frombytes("RGB", (300, 290), os.urandom(300 * 290 * 3)), "PNG", compress_level=0)
@@ -123,46 +116,42 @@ def test_a_reply_that_is_not_read_ends(narrow):
     limit = 30 + size / 16_000
     base = base_values(narrow)
 
-    def ask(sock, window=None):
-        if window:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
-        sock.settimeout(2 * limit)
-        sock.connect((narrow.host, narrow.port))
-        sock.sendall(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % image.encode())
-        return time.monotonic()
+    def ask(window):
+        client = protocol(narrow, receive_buffer=window)
+        client.sock.settimeout(2 * limit)
+        client.get(image)
+        return client, time.monotonic()
 
-    def cut_off(sock, started, got):
+    def cut_off(client, started, got):
         """What the kernel still has comes, and then an end, much too soon."""
         seconds = time.monotonic() - started
         assert limit - 1 < seconds < limit + 6, seconds
-        with contextlib.suppress(ConnectionError):
-            while data := sock.recv(65536):
-                got += len(data)
-        assert got < size
+        assert got + client.rest() < size
 
     def reads_nothing():
-        with socket.socket() as sock:
-            started = ask(sock, 2048)
+        client, started = ask(2048)
+        with client:
             wait_for(lambda: narrow.metric("body_bytes_in_flight") >= 2 * size, "both replies under way")
             wait_for(lambda: narrow.metric("body_bytes_in_flight") == 0, "the server to give up", limit + 10)
-            cut_off(sock, started, 0)
+            cut_off(client, started, 0)
 
     def reads_a_byte_now_and_then():
-        with socket.socket() as sock:
-            started, got = ask(sock, 2048), 0
+        client, started = ask(2048)
+        with client:
+            got = 0
             while time.monotonic() - started < limit + 2:
-                got += len(sock.recv(1))
+                got += client.take(1)
                 time.sleep(0.2)
-            cut_off(sock, started, got)
+            cut_off(client, started, got)
 
     def reads_slowly_but_enough():
-        with socket.socket() as sock:
-            ask(sock)
+        client, _ = ask(None if protocol is Http1 else 6000)
+        with client:
             got = 0
             while got < size:
-                data = sock.recv(6000)
-                assert data, f"cut off after {got} bytes"
-                got += len(data)
+                taken = client.take(6000)
+                assert taken, f"cut off after {got} bytes"
+                got += taken
                 time.sleep(0.25)
 
     def health():

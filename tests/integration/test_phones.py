@@ -170,7 +170,7 @@ Image.MAX_IMAGE_PIXELS = None
 @pytest.mark.parametrize("size, progressive", [((8192, 6144), False), ((8192, 6144), True), ((12000, 9000), False),
                                                ((12000, 9000), True)])
 def test_large_jpegs(shared, size, progressive):
-    data = encode(gradient(400, 300).resize(size), quality=75, progressive=progressive)
+    data = encode(gradient(400, 300).resize(size, Image.Resampling.NEAREST), quality=75, progressive=progressive)
     assert_same(picture(shared, data, size), small(gradient(400, 300)), size)
 
 
@@ -215,7 +215,7 @@ def test_more_pictures_behind_the_first(shared):
 
 
 def test_large_decodes_wait_for_memory_and_hold_no_worker(tmp_path, services, iphone_48):
-    """Two 48-megapixel HEICs do not fit into the budget together: they come one after the other, while the other
+    """A HEIC of 48 megapixels and one of 9 do not fit into the budget together: they come one after the other, while the other
     worker is there for thumbnails."""
     service = Service("preprocess-service", tmp_path, EVENTS_URL="none:", WORKERS=2,
                       REQUEST_TIMEOUT_MS=PATIENCE_S * 1000)
@@ -228,10 +228,12 @@ def test_large_decodes_wait_for_memory_and_hold_no_worker(tmp_path, services, ip
             peak[0] = max(peak[0], service.memory_kb())
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         watching = pool.submit(watch)
-        large = [pool.submit(post, service, "/preprocess?width=64", data, "image/heic") for data in
-                 (iphone_48[0], heifs.grid(8064, 6048, TILES[::-1]))]
-        wait_for(lambda: service.metric("worker_busy") == 1 and service.metric("worker_queue_depth") == 1,
-                 "one at work, one waiting")
+        large = []
+        # what is left of the budget is not enough for the second, however small it is beside the first
+        for data, waiting in (iphone_48[0], 0), (heifs.grid(3584, 2560, TILES[::-1]), 1):
+            large.append(pool.submit(post, service, "/preprocess?width=64", data, "image/heic"))
+            wait_for(lambda: service.metric("worker_busy") == 1 and service.metric("worker_queue_depth") == waiting,
+                     f"one at work, {waiting} waiting")
         assert service.upload(thumbnail).status == 200
         assert not any(each.done() for each in large)
         assert [each.result().status for each in large] == [200, 200]

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 import store_servers
+from accounts import PASSWORD, USERS, call, join, token_of
 from conftest import BUILD, MODEL, Service, Stack, wait_for
 from images import encode, gradient, numbered_jpeg
 from store_client import Store, StoreError
@@ -63,6 +64,11 @@ def sealed(reply):
     return "/sealed/" in reply["gcs_path"]
 
 
+def result_of(service, reply):
+    path = "/results/" + reply["id"]
+    return wait_for(lambda: (got := service.get(path)).status != 202 and got, "the result").json()
+
+
 def stored(reply):
     return pathlib.Path(reply["gcs_path"].removeprefix("file://"))
 
@@ -79,9 +85,10 @@ def test_a_sealed_upload_is_served_labelled_and_listed(sealing):
     plain = service.upload(PICTURE).json()
     reply = service.upload(PICTURE, "?seal=1").json()
     assert sealed(reply) and not sealed(plain) and reply["id"] != plain["id"]
-    result = sealing.result(reply)
-    assert result["label"] == sealing.result(plain)["label"]
-    assert service.get("/results/" + reply["id"]).json() == result
+    result = result_of(service, reply)
+    assert result["label"] == result_of(service, plain)["label"]
+    for query in (f"/{reply['id']}", f"?gcs_path={reply['gcs_path']}"):  # it knows no owners
+        assert sealing.classify.get("/results" + query).status == 404
 
     picture = service.get("/images/" + plain["id"]).body
     got = service.get("/images/" + reply["id"])
@@ -103,6 +110,32 @@ def test_a_sealed_upload_is_served_labelled_and_listed(sealing):
     assert service.get("/images/" + reply["id"]).status == 404
 
 
+def test_only_the_owner_reads_it(start, keys):
+    service = start(**USERS, SEAL_KEYS_FILE=keys)
+    subprocess.run([service.program, "--users", "add", "root"], input=PASSWORD, text=True, check=True, env=service.env,
+                   cwd=service.folder)
+    alice, bob, root = join(service, "alice"), join(service, "bob"), token_of(service, "root")
+
+    def upload(token):
+        return call(service, "POST", "/preprocess?seal=1", PICTURE, token, **{"Content_Type": "image/jpeg"}).json()
+    reply = upload(alice)
+    id_ = reply["id"]
+    for token, status in ((alice, 200), (bob, 404), (root, 404), (None, 404)):
+        assert call(service, "GET", f"/images/{id_}", token=token).status == status
+        assert call(service, "GET", f"/images/{id_}.jpg", token=token).status == status
+        assert call(service, "GET", f"/results/{id_}", token=token).status == (202 if token == alice else 404)
+        if token:
+            assert call(service, "GET", f"/v1/images/{id_}", token=token).status == status
+            assert len(call(service, "GET", "/v1/images", token=token).json()["images"]) == (token == alice)
+    theirs = upload(bob)  # the same picture
+    assert theirs["id"] != id_
+    assert call(service, "DELETE", f"/v1/images/{id_}", token=bob).status == 404
+    assert call(service, "PATCH", f"/v1/images/{id_}", {"note": "x"}, bob).status == 404
+    assert call(service, "DELETE", f"/v1/images/{id_}", token=root).status == 204  # without having seen it
+    assert not stored(reply).exists() and stored(theirs).exists()
+    assert call(service, "GET", f"/images/{theirs['id']}", token=bob).status == 200
+
+
 def test_all_uploads_are_sealed(start, keys):
     service = start(SEAL="always", SEAL_KEYS_FILE=keys)
     assert sealed(service.upload(PICTURE).json()) and sealed(service.upload(PICTURE, "?seal=0").json())
@@ -121,7 +154,6 @@ def test_sealing_is_refused_without_keys(start):
 def test_damage_is_told_and_nothing_else(sealing):
     service = sealing.preprocess
     reply = service.upload(PICTURE, "?seal=1").json()
-    sealing.result(reply)
     whole = stored(reply).read_bytes()
     for damaged in (whole[:-1], whole[:100], b"", PICTURE, whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]):
         stored(reply).write_bytes(damaged)
@@ -140,7 +172,7 @@ def test_a_classifier_without_keys_loses_nothing(tmp_path, services, keys):
     wait_for(lambda: "SEAL_KEYS_FILE" in stack.classify.log(), "the classifier to say so")
     stack.classify.stop()
     stack.classify.restart(SEAL_KEYS_FILE=keys)
-    assert "label" in stack.result(reply)
+    assert "label" in result_of(stack.preprocess, reply)
 
 
 def test_a_catalogue_is_rebuilt(start, keys, tmp_path):
@@ -189,6 +221,17 @@ def test_no_core_dump_and_no_key_in_a_log(start, keys):
     limits = pathlib.Path(f"/proc/{service.process.pid}/limits").read_text()
     assert [line.split()[4:6] for line in limits.splitlines() if line.startswith("Max core")] in ([["1", "1"]], [["0", "0"]])
     assert keys.read_text().strip() not in service.log()
+
+
+@pytest.mark.parametrize("wrong, why", [
+    ({"SEAL": "always"}, "SEAL=always needs SEAL_KEYS_FILE"),
+    ({"SEAL_KEYS_FILE": "keys", "USERS": "on", "CATALOGUE_URL": "none:"}, "SEAL_KEYS_FILE with USERS=on needs CATALOGUE_URL"),
+])
+def test_settings_that_do_not_fit(tmp_path, wrong, why):
+    service = Service("preprocess-service", tmp_path, **wrong)
+    service.launch()
+    assert service.process.wait(30) == 2
+    assert why in service.log()
 
 
 @pytest.mark.parametrize("text, why", [

@@ -39,6 +39,8 @@ OWN = {
         "MAX_DELIVERY_ATTEMPTS": "20", "DELIVERY_MAX_AGE_S": "604800", "PREP_TOPIC": "-", "RETENTION_DAYS": "0",
         "REMOVE_BACKGROUND": "on", "BACKGROUND_CONCURRENCY": "1", "BACKGROUND_MODEL": "build/models/u2netp.json", "UPLOADER_URL": "-",
         "NOISE_URL": "-", "BACKGROUND_URL": "-", "CLASSIFIER_URL": "http://127.0.0.1:8001/classify",
+        "UPLOADER_ADDR": "-", "NOISE_ADDR": "-", "BACKGROUND_ADDR": "-", "CLASSIFIER_ADDR": "-",
+        "USERS": "off", "USERS_URL": "-", "TOKEN_KEY_FILE": "data/token.keys", "ADMINS": "-", "PROXIES": "0",
     },
     "classify-service": {"PORT": "8001", "MODEL": "build/models/model.json", "ALLOWED_BUCKETS": "-", "PUSH_AUDIENCE": "-",
                          "PUSH_SERVICE_ACCOUNT": "-",
@@ -116,6 +118,8 @@ OWN_MISTAKES = {
         "PREP_TOPIC": ["no", "a topic", "1topic", "projects/p/topic/img", "topics/img", "projects//topics/img-topic"],
         "UPLOADER_URL": ["host:50060/upload"], "NOISE_URL": ["ftp://x"], "BACKGROUND_URL": ["http://"],
         "CLASSIFIER_URL": ["x", "http://user:word@x/classify"],
+        "UPLOADER_ADDR": ["http://host:50040"], "NOISE_ADDR": ["host"], "BACKGROUND_ADDR": ["host:0", ":50042"],
+        "CLASSIFIER_ADDR": ["host:65536", "user@host:50043"],
         "RESULTS_BASE_URL": ["results.example", "ftp://x", "http://", "http://x/?a=b"],
     },
     "classify-service": {"ALLOWED_BUCKETS": ["bucket"], "CLASS_TOPIC": ["no", "a/b/c", "projects/p/topics/"]},
@@ -163,6 +167,12 @@ def test_bucket_contradiction(name, url, bucket, ok, tmp_path):
                  GOOGLE_APPLICATION_CREDENTIALS="/nonexistent.json")
     assert ("BUCKET and STORAGE_URL" in result.stderr) != ok
     assert result.returncode == 2
+
+
+def test_a_stage_has_one_place(tmp_path):
+    for stage in ("UPLOADER", "NOISE", "BACKGROUND", "CLASSIFIER"):
+        places = {f"{stage}_URL": "http://127.0.0.1:9/x", f"{stage}_ADDR": "127.0.0.1:9"}
+        assert_refused(run("preprocess-service", tmp_path, **places), f"{stage}_URL, {stage}_ADDR: set one of them")
 
 
 @both

@@ -130,7 +130,7 @@ static bool make_replies(void *ctx, struct error *err)
     assert_int_equal(text.body.len, 9);
     assert_int_equal(error.status, 400);
     return reply_error_body(ERROR_FORM_PROBLEM, &wrong, "id", &out, err) &&
-           reply_error_on_the_wire(ERROR_FORM_PROBLEM, &wrong, "id", &out, err);
+           reply_on_the_wire(&error, "id", "", &out, err);
 }
 
 static bool option(void *ctx, const char *name, const char *value, struct error *err)
@@ -200,7 +200,7 @@ static bool read_token(void *ctx, struct error *err)
     CLEANUP(jwt_done) struct jwt jwt = {0};
     const struct oidc_guests guests = {"aud", "a@b"};
 
-    if (!jwt_read(ctx, &jwt, err) || !jwt_verify(&jwt, key, err))
+    if (!jwt_read(ctx, JWT_RS256, &jwt, err) || !jwt_verify(&jwt, key, err))
         return false;
     json_t *claims = jwt_claims(&jwt, err);
     bool ok = claims != NULL &&

@@ -3,6 +3,8 @@
 #include "image/ops/operations.h"
 #include "image/read/jpeg.h"
 
+#include <string.h>
+
 /* The picture's rows, upright, to the resampler. */
 static bool feed(const struct turned *picture, const atomic_bool *cancelled,
                  struct image_scratch *w, struct error *err)
@@ -35,12 +37,33 @@ static bool feed(const struct turned *picture, const atomic_bool *cancelled,
 static struct turned turn_upright(struct geometry *g, const VipsImage *image)
 {
     struct image_size stored = {image->Xsize, image->Ysize};
-    struct turned view = turned_view(image->data, stored, g->turn);
+    struct turned view = turned_view(image->data, image->Bands, stored, g->turn);
 
     if (g->turn.swap)
         g->decoded = (struct image_size){stored.height, stored.width};
     g->turn = (struct turn){0};
     return view;
+}
+
+/* RGBA is not resized: see struct image_options. */
+static bool take_rgba(const struct turned *upright, struct image_size size, struct image_scratch *w,
+                      struct picture *ret, struct error *err)
+{
+    enum { RGBA = 4 };
+    const size_t width = (size_t)size.width;
+
+    if (!scratch_buffer_need(&w->resized, RGBA * width * (size_t)size.height, err))
+        return false;
+    for (int y = 0; y < size.height; y++) {
+        const uint8_t *from = upright->corner + y * upright->down;
+        uint8_t *to = w->resized.data + (size_t)y * RGBA * width;
+
+        for (int x = 0; x < size.width; x++, from += upright->across, to += RGBA)
+            memcpy(to, from, RGBA);
+    }
+    *ret = (struct picture){
+        .rgb = w->resized.data, .width = size.width, .height = size.height, .alpha = true};
+    return true;
 }
 
 static bool fit_by_libvips(struct image_scratch *w, const struct fit_request *request,
@@ -52,12 +75,14 @@ static bool fit_by_libvips(struct image_scratch *w, const struct fit_request *re
     struct geometry g;
     struct turned upright;
 
-    if (!image_decode(header, request, &g, &image, err))
+    if (!image_decode(w, header, request, &g, &image, err))
         return false;
     middle = clock_monotonic_s();
     upright = turn_upright(&g, image);
-    if (!geometry_begin(&g, w, err) || !feed(&upright, request->input->cancelled, w, err) ||
-        !geometry_finish(&g, w, request->background, ret, err))
+    if (image->Bands == 4
+            ? !take_rgba(&upright, g.decoded, w, ret, err)
+            : !geometry_begin(&g, w, err) || !feed(&upright, request->input->cancelled, w, err) ||
+                  !geometry_finish(&g, w, request->background, ret, err))
         return false;
     ret->stages = (struct image_stages){
         .decode = middle - start,
@@ -87,9 +112,11 @@ bool image_fit(struct image_scratch *scratch, const struct fit_request *request,
     ok = jpeg_fits(&header) && !scratch->only_libvips
              ? jpeg_fit(scratch, &mended, &header, ret, err)
              : fit_by_libvips(scratch, &mended, &header, ret, err);
-    if (ok)
-        ret->stages.decode += probed;
-    return ok;
+    if (!ok)
+        return false;
+    ret->stages.decode += probed;
+    ret->grey = image_keeps_channels(request) && header.bands == 1;
+    return true;
 }
 
 /* The picture as it is; `context` is the request, whose own plan must be possible, too. */
@@ -126,7 +153,7 @@ bool image_fit_picture(struct image_scratch *w, const struct fit_request *reques
                        const struct picture *picture, struct picture *ret, struct error *err)
 {
     struct image_size size = {picture->width, picture->height};
-    struct turned view = turned_view(picture->rgb, size, (struct turn){0});
+    struct turned view = turned_view(picture->rgb, 3, size, (struct turn){0});
     struct geometry g;
 
     if (!geometry_plan(&g, &size, 1, request, err))

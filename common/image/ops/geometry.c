@@ -123,10 +123,11 @@ static void fill(uint8_t *rgb, size_t pixels, uint32_t colour)
     }
 }
 
-struct turned turned_view(const uint8_t *rgb, struct image_size stored, struct turn turn)
+struct turned turned_view(const uint8_t *pixels, int bands, struct image_size stored,
+                          struct turn turn)
 {
-    ptrdiff_t pixel = 3, row = 3 * (ptrdiff_t)stored.width;
-    struct turned t = {.corner = rgb};
+    ptrdiff_t pixel = bands, row = pixel * stored.width;
+    struct turned t = {.corner = pixels};
 
     if (turn.mirror_x) {
         t.corner += (stored.width - 1) * pixel;
@@ -163,7 +164,7 @@ bool geometry_finish(const struct geometry *g, struct image_scratch *scratch, ui
     const struct turn t = g->turn;
     size_t stride = 3 * (size_t)p->canvas_width;
     struct image_size made = {g->resample.out_width, g->resample.out_height};
-    struct turned view = turned_view(g->resample.out, made, t);
+    struct turned view = turned_view(g->resample.out, 3, made, t);
     int width = t.swap ? made.height : made.width, height = t.swap ? made.width : made.height;
     int left = p->canvas_left > 0 ? p->canvas_left : 0, top = p->canvas_top > 0 ? p->canvas_top : 0;
     bool padded = width != p->canvas_width || height != p->canvas_height;

@@ -16,7 +16,8 @@ struct turned {
     const uint8_t *corner;
     ptrdiff_t across, down;
 };
-struct turned turned_view(const uint8_t *rgb, struct image_size stored, struct turn turn);
+struct turned turned_view(const uint8_t *pixels, int bands, struct image_size stored,
+                          struct turn turn);
 
 struct geometry {
     int width, height; /* of the file's picture, as stored */

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { RGB = 3 };
+enum { RGB = 3, RGBA = 4 };
 
 /* In the order of application. */
 static const struct operation *const operations[] = {
@@ -112,7 +112,7 @@ int64_t operations_memory(const struct image_options *options, struct image_size
         int64_t there = (int64_t)size.width * size.height;
         largest = there > largest ? there : largest;
     }
-    return RGB * (first + largest);
+    return (options->keep_channels ? RGBA : RGB) * (first + largest);
 }
 
 bool operations_check(const struct image_options *options, const struct image_header *header,
@@ -143,6 +143,11 @@ bool operations_check(const struct image_options *options, const struct image_he
     return true;
 }
 
+static size_t bytes_after(const struct operation_run *run)
+{
+    return (size_t)run->bands * (size_t)run->out_size.width * (size_t)run->out_size.height;
+}
+
 bool operations_apply(const struct image_options *options, const struct image_input *input,
                       struct scratch_buffer buffers[2], struct scratch_buffer *work,
                       struct picture *picture, struct error *err)
@@ -151,7 +156,7 @@ bool operations_apply(const struct image_options *options, const struct image_in
         struct operation_run run = {
             .in = picture->rgb,
             .size = {picture->width, picture->height},
-            .bands = RGB,
+            .bands = picture->alpha ? RGBA : RGB,
             .value = options->operations[i],
             .background = options->background,
             .work = work,
@@ -161,8 +166,7 @@ bool operations_apply(const struct image_options *options, const struct image_in
         if (run.value == 0 || operations[i]->apply == NULL)
             continue;
         run.out_size = size_after(i, run.value, run.size);
-        if (!scratch_buffer_need(
-                &buffers[1], RGB * (size_t)run.out_size.width * (size_t)run.out_size.height, err))
+        if (!scratch_buffer_need(&buffers[1], bytes_after(&run), err))
             return false;
         run.out = buffers[1].data;
         if (!operation_apply(operations[i], &run, input->threads, err))
@@ -174,5 +178,37 @@ bool operations_apply(const struct image_options *options, const struct image_in
         picture->width = run.out_size.width;
         picture->height = run.out_size.height;
     }
+    return true;
+}
+
+bool image_operate_pixels(const struct image_input *input, const struct image_pixels *pixels,
+                          const struct image_options *options, struct image_pixels *ret,
+                          struct error *err)
+{
+    CLEANUP(scratch_buffer_done) struct scratch_buffer work = {0}, out = {0};
+    struct operation_run run = {
+        .in = pixels->data,
+        .size = pixels->size,
+        .bands = pixels->bands,
+        .background = options->background,
+        .work = &work,
+        .cancelled = input->cancelled,
+    };
+    size_t i = 0;
+
+    while (i < ARRAY_SIZE(operations) && options->operations[i] == 0)
+        i++;
+    if (i == ARRAY_SIZE(operations) || operations[i]->apply == NULL)
+        return error_set(err, ERROR_INTERNAL, "no operation on pixels");
+    run.value = options->operations[i];
+    run.out_size = size_after(i, run.value, run.size);
+    if (!scratch_buffer_need(&out, bytes_after(&run), err))
+        return false;
+    run.out = out.data;
+    if (!operation_apply(operations[i], &run, input->threads, err))
+        return false;
+    ret->data = TAKE_PTR(out.data);
+    ret->size = run.out_size;
+    ret->bands = run.bands;
     return true;
 }

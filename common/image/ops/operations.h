@@ -3,8 +3,8 @@
  * one is a file and a row.
  *
  * Pixels are 8 bit, interleaved, row behind row, 1 to 4 bytes each. Every byte of a pixel is worked
- * on for itself, an alpha channel, too. In a request there is none: transparency is laid on the
- * background first, as without operations. */
+ * on for itself, an alpha channel, too. In most requests there is none: transparency is laid on the
+ * background first, as without operations, unless it is to stay (struct image_options). */
 #pragma once
 
 #include "image/private.h"
@@ -72,7 +72,7 @@ struct image_size operations_size(const struct image_options *options, struct im
 /* What they take, in nanoseconds. */
 double operations_cost_ns(const struct image_options *options, struct image_size size);
 
-/* The pictures on the way, two of RGB at a time, in bytes: what operations need besides the
+/* The pictures on the way, two at a time, in bytes: what operations need besides the
  * decoder.
  */
 int64_t operations_memory(const struct image_options *options, struct image_size size);

@@ -1,5 +1,5 @@
-/* A JPEG as a picture of libvips: CMYK, whose colours only libvips converts. (Its own loader judges
- * a file by the number of libjpeg's warnings, whatever they are about.) */
+/* A JPEG as a picture of libvips: CMYK, which is resized when its colours are converted. (libvips'
+ * loader judges a file by the number of libjpeg's warnings, whatever they are about.) */
 #include "image/read/jpeg.h"
 #include "image/read/jpeg_decode.h"
 

@@ -123,19 +123,23 @@ static bool is_framed(const struct image_header *h)
 /* Colours next to transparency or a canvas may only be mixed once they are flattened, and the
  * background is sRGB. Others convert their colours when they are small. */
 static bool prepare(VipsImage **image, const struct image_header *header,
-                    const struct fit_request *request, int boxes, struct error *err)
+                    const struct fit_request *request, int boxes, struct colours *colours,
+                    struct error *err)
 {
     struct channels channels = find_channels(*image, header);
     bool framed = is_framed(header), mixed = framed || channels.alpha >= 0;
 
-    if (mixed &&
-        (!pixels_to_srgb(image, channels, err) || !pixels_flatten(image, request->background, err)))
+    if (image_keeps_channels(request) && channels.alpha >= 0 && !framed)
+        return pixels_to_srgb(image, channels, colours, err) &&
+               pixels_render(image, request->input->cancelled, err);
+    if (mixed && (!pixels_to_srgb(image, channels, colours, err) ||
+                  !pixels_flatten(image, request->background, err)))
         return false;
     if (framed && !put_on_canvas(image, header, request, err))
         return false;
     if (boxes > 1 && !box_shrink(image, boxes, err))
         return false;
-    return (mixed || (pixels_to_srgb(image, channels, err) &&
+    return (mixed || (pixels_to_srgb(image, channels, colours, err) &&
                       pixels_flatten(image, request->background, err))) &&
            pixels_render(image, request->input->cancelled, err);
 }
@@ -157,8 +161,9 @@ static bool load_other(const struct image_header *header, const struct fit_reque
     return true;
 }
 
-bool image_decode(const struct image_header *header, const struct fit_request *request,
-                  struct geometry *g, VipsImage **ret, struct error *err)
+bool image_decode(struct image_scratch *w, const struct image_header *header,
+                  const struct fit_request *request, struct geometry *g, VipsImage **ret,
+                  struct error *err)
 {
     struct image_input input = *request->input;
     struct fit_request asked = *request;
@@ -173,11 +178,11 @@ bool image_decode(const struct image_header *header, const struct fit_request *r
         input.data = buffer_view(&first_page);
     }
     if (!(jpeg ? load_jpeg : load_other)(header, &asked, g, &image, err) ||
-        !prepare(&image, header, &asked, jpeg ? 1 : g->joined, err))
+        !prepare(&image, header, &asked, jpeg ? 1 : g->joined, &w->colours, err))
         return false;
     g->decoded = (struct image_size){image->Xsize, image->Ysize};
     if (image->Xsize < g->width / g->joined || image->Ysize < g->height / g->joined ||
-        image->Bands != 3)
+        (image->Bands != 3 && !(image->Bands == 4 && image_keeps_channels(request))))
         return contradiction(err);
     *ret = TAKE_PTR(image);
     return true;

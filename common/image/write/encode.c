@@ -105,6 +105,14 @@ static bool encode_by_libvips(const struct encode_request *request, const struct
         g_signal_connect(bare, "eval", G_CALLBACK(stop_when_cancelled), &cancelled);
         vips_image_set_progress(bare, TRUE);
     }
+    if (picture->grey && options->format == IMAGE_PNG) {
+        VipsImage *one = NULL;
+
+        if (vips_extract_band(bare, &one, 0, NULL) != 0)
+            return image_vips_failed(err, ERROR_INTERNAL, "no image could be made");
+        image_replace(&bare, one);
+        bare->Type = VIPS_INTERPRETATION_B_W;
+    }
     if (save(bare, options, data, len) == 0) {
         if (options->format == IMAGE_WEBP)
             webp_keep_picture(*data, len, picture->alpha);

@@ -54,7 +54,7 @@ static enum error_code verify(const char *header, const char *claims, EVP_PKEY *
     CLEANUP(jwt_done) struct jwt jwt = {0};
     struct error err = {0};
 
-    bool ok = jwt_read(token, &jwt, &err) && jwt_verify(&jwt, key, &err);
+    bool ok = jwt_read(token, JWT_RS256, &jwt, &err) && jwt_verify(&jwt, key, &err);
     json_t *got = ok ? jwt_claims(&jwt, &err) : NULL;
     assert_int_equal(got != NULL, err.code == ERROR_NONE);
     json_decref(got);
@@ -115,7 +115,7 @@ TEST(test_mutations)
                 memcpy(changed + i + 1, token + i, len - i);
             }
             assert_fails(err, ERROR_UNAUTHORIZED,
-                         jwt_read(changed, &jwt, &err) && jwt_verify(&jwt, key, &err));
+                         jwt_read(changed, JWT_RS256, &jwt, &err) && jwt_verify(&jwt, key, &err));
         }
     }
 }
@@ -128,7 +128,7 @@ TEST(test_length)
     memset(text, 'A', JWT_MAX + 1);
     text[JWT_MAX + 1] = '\0';
     CLEANUP(jwt_done) struct jwt jwt = {0};
-    assert_false(jwt_read(text, &jwt, &err));
+    assert_false(jwt_read(text, JWT_RS256, &jwt, &err));
     assert_non_null(strstr(err.message, "longer"));
 }
 
@@ -243,7 +243,7 @@ TEST(test_speed)
         for (int i = 0; i < TIMES; i++) {
             CLEANUP(jwt_done) struct jwt jwt = {0};
             struct error err = {0};
-            assert_true(jwt_read(token, &jwt, &err) && jwt_verify(&jwt, key, &err));
+            assert_true(jwt_read(token, JWT_RS256, &jwt, &err) && jwt_verify(&jwt, key, &err));
         }
         int64_t took = clock_monotonic_ms() - begin;
         best = took < best ? took : best;

@@ -40,7 +40,7 @@ static void migrate(struct db *db, size_t count)
 {
     struct error err = {0};
 
-    if (!db_migrate(db, migrations, count, &err))
+    if (!db_migrate(db, "schema_migration", migrations, count, &err))
         fail_msg("%s", err.message);
 }
 
@@ -207,7 +207,7 @@ static void migrations_go_forward_only(void **state)
     migrate(db, 2);
     migrate(db, 2);
     write_it(db, insert, NAME("with a note"));
-    assert_false(db_migrate(db, migrations, 1, &err));
+    assert_false(db_migrate(db, "schema_migration", migrations, 1, &err));
     assert_int_equal(err.code, ERROR_CONFIG);
     assert_non_null(strstr(err.message, "newer"));
     db_close(db);
@@ -222,7 +222,7 @@ static void a_broken_migration_changes_nothing(void **state)
     (void)state;
     NEED_SERVER();
     struct db *db = open_it();
-    assert_false(db_migrate(db, broken, 1, &err));
+    assert_false(db_migrate(db, "schema_migration", broken, 1, &err));
     assert_non_null(strstr(err.message, "0001_broken"));
     migrate(db, 2);
     db_close(db);
@@ -233,7 +233,7 @@ static void *migrate_main(void *failed)
     struct error err = {0};
     struct db *db = db_open(&(struct db_options){.url = url}, &err);
 
-    if (db == NULL || !db_migrate(db, migrations, 2, &err)) {
+    if (db == NULL || !db_migrate(db, "schema_migration", migrations, 2, &err)) {
         fprintf(stderr, "%s\n", err.message);
         atomic_fetch_add((atomic_int *)failed, 1);
     }

@@ -46,25 +46,27 @@ TEST(messages_are_percent_encoded)
     assert_string_equal(small, "abcde");
 }
 
-static bool is_call(const char *method, const char *type)
+static bool is_call(const char *method, const char *type, bool trailers)
 {
+    static const struct rpc_protocol *const protocols[] = {&grpc_protocol, NULL};
     const struct http_field field = {"content-type", type};
 
-    return grpc_protocol.is_call(
-        &(struct request){.method = method, .headers = &field, .header_count = 1});
+    return rpc_find(protocols,
+                    &(struct request){.method = method, .headers = &field, .header_count = 1},
+                    trailers) == &grpc_protocol;
 }
 
 TEST(calls_are_told_by_their_type)
 {
-    assert_true(is_call("POST", "application/grpc"));
-    assert_true(is_call("POST", "application/grpc+proto"));
-    assert_true(is_call("POST", "application/grpc;x=y"));
-    assert_false(is_call("GET", "application/grpc"));
-    assert_false(is_call("POST", "application/grpc-web"));
-    assert_false(is_call("POST", "application/grpc-web+proto"));
-    assert_false(is_call("POST", "application/grpc+json"));
-    assert_false(is_call("POST", "application/json"));
-    assert_false(grpc_protocol.is_call(&(struct request){.method = "POST"}));
+    assert_true(is_call("POST", "application/grpc", true));
+    assert_true(is_call("POST", "application/grpc+proto", true));
+    assert_true(is_call("POST", "Application/gRPC;x=y", true));
+    assert_false(is_call("POST", "application/grpc", false));
+    assert_false(is_call("GET", "application/grpc", true));
+    assert_false(is_call("POST", "application/grpc-web", true));
+    assert_false(is_call("POST", "application/grpc+json", true));
+    assert_false(is_call("POST", "application/json", true));
+    assert_null(rpc_find(NULL, &(struct request){.method = "POST"}, true));
 }
 
 static struct reply closed(struct reply reply)

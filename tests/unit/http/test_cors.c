@@ -14,7 +14,7 @@ static const char *lines(const char *origins, const char *origin)
 
 #define EXPOSE                                                                                     \
     "Access-Control-Expose-Headers: "                                                              \
-    "Content-Range, ETag, Retry-After, Server-Timing, X-Request-Id\r\n"
+    "Content-Range, ETag, Grpc-Message, Grpc-Status, Retry-After, Server-Timing, X-Request-Id\r\n"
 #define ALLOW(origin) "Access-Control-Allow-Origin: " origin "\r\n" EXPOSE
 #define VARY "Vary: Origin\r\n"
 
@@ -65,9 +65,10 @@ TEST(preflights)
     assert_string_equal(header(&reply, "Allow"), "POST, OPTIONS");
     assert_string_equal(header(&reply, "Access-Control-Allow-Methods"), "POST, OPTIONS");
     assert_string_equal(header(&reply, "Access-Control-Allow-Headers"),
-                        "Authorization, Cache-Control, Content-Encoding, Content-Type, "
-                        "If-None-Match, If-Range, Range, X-Request-Id, X-Requested-With, baggage, "
-                        "traceparent, tracestate");
+                        "Authorization, Cache-Control, Connect-Protocol-Version, "
+                        "Connect-Timeout-Ms, Content-Encoding, Content-Type, Grpc-Timeout, "
+                        "If-None-Match, If-Range, Range, X-Grpc-Web, X-Request-Id, "
+                        "X-Requested-With, X-User-Agent, baggage, traceparent, tracestate");
     assert_non_null(header(&reply, "Access-Control-Max-Age"));
 
     reply = cors_preflight("", "POST, OPTIONS");

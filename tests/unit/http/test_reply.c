@@ -82,7 +82,9 @@ TEST(problem_on_the_wire)
         CLEANUP(buffer_done) struct buffer out = BUFFER_MAX(8192);
         struct error err, oom = {0};
         error_set(&err, cases[i].code, "because");
-        assert_true(reply_error_on_the_wire(ERROR_FORM_PROBLEM, &err, "the-id", &out, &oom));
+        CLEANUP(reply_done) struct reply reply = reply_error(&err);
+        assert_true(reply_error_body(ERROR_FORM_PROBLEM, &err, "the-id", &reply.body, &oom));
+        assert_true(reply_on_the_wire(&reply, "the-id", "X-More: 1\r\n", &out, &oom));
         const char *text = buffer_cstr(&out, &oom);
         assert_memory_equal(text, cases[i].start, strlen(cases[i].start));
         const char *body = strstr(text, "\r\n\r\n") + 4;
@@ -90,6 +92,7 @@ TEST(problem_on_the_wire)
         snprintf(length, sizeof(length), "\r\nContent-Length: %zu\r\n", strlen(body));
         assert_non_null(strstr(text, length));
         assert_non_null(strstr(text, "\r\nConnection: close\r\n"));
+        assert_non_null(strstr(text, "\r\nX-More: 1\r\n"));
         assert_non_null(strstr(text, "\r\nX-Request-Id: the-id\r\n"));
         assert_non_null(strstr(text, "\r\nContent-Type: application/problem+json\r\n"));
         assert_int_equal(strstr(text, "\r\nRetry-After: ") != NULL, cases[i].retry);

@@ -27,6 +27,7 @@ static const struct route routes[] = {
     {"PATCH", "/all", handle, false},
     {"POST", "/all", handle, false},
     {"GET", "/all", handle, false},
+    {ROUTER_CALL, "/s.S/Call", handle, false},
 };
 
 static void requests_find_their_route(void **state)
@@ -69,6 +70,10 @@ static void requests_find_their_route(void **state)
         {"GET", "/models/a/b/ready", -1, ""},
         {"GET", "/models/a/ready/", -1, ""},
         {"GET", "/models/a/read", -1, ""},
+        {ROUTER_CALL, "/s.S/Call", 13, ""},
+        {"POST", "/s.S/Call", -1, ""},
+        {"call", "/s.S/Call", -1, ""},
+        {ROUTER_CALL, "/preprocess", -1, ""},
         {"A-METHOD-WITH-A-VERY-LONG-NAME-INDEED", "/both", -2, ""},
     };
 
@@ -100,6 +105,7 @@ static void allow_lists_every_method_once(void **state)
         {"/both", "GET, HEAD, POST, OPTIONS"},
         {"/images/upload", "GET, HEAD, POST, OPTIONS"},
         {"/all", "GET, HEAD, POST, PATCH, DELETE, OPTIONS"},
+        {"/s.S/Call", "POST, OPTIONS"},
         {"/none", ""},
     };
     char allow[ROUTER_ALLOW_MAX];

@@ -193,6 +193,38 @@ static VipsImage *with_profile(VipsImage *image, const char *profile)
     return out;
 }
 
+/* A transform is kept for its own profile and kind of pixels, whatever came in between. */
+TEST(test_kept_transforms)
+{
+    static const struct {
+        const char *profile, *suffix;
+        int depth;
+    } kinds[] = {{"cmyk", ".tif", 8}, {"cmyk", ".tif[strip]", 8}, {"cmyk", ".tif", 16},
+                 {"p3", ".png", 8},   {"p3", ".png", 16},         {"p3", ".png[strip]", 8},
+                 {"cmyk", ".jpg", 8}};
+    struct image_options o = options_of(50, 30, IMAGE_FILL, IMAGE_PNG);
+    struct image_scratch *kept = test_scratch;
+
+    for (size_t n = 0; n < 3 * ARRAY_SIZE(kinds); n++) {
+        size_t i = n * 3 % ARRAY_SIZE(kinds);
+        VipsImage *quarters = draw_quarters(100, 60), *stored;
+        struct rgb alone;
+        struct error err;
+
+        assert_int_equal(vips_icc_transform(quarters, &stored, kinds[i].profile, "input_profile",
+                                            "srgb", "depth", kinds[i].depth, NULL),
+                         0);
+        g_object_unref(quarters);
+        SAMPLE s = save_sample(stored, kinds[i].suffix);
+        test_scratch = image_scratch_new(&err);
+        assert_non_null(test_scratch);
+        alone = transformed_pixel(s, o, 5, 5);
+        image_scratch_free(test_scratch);
+        test_scratch = kept;
+        assert_near(transformed_pixel(s, o, 5, 5), alone, 0);
+    }
+}
+
 /* Wide-gamut numbers are not sRGB numbers: without its profile this red would be pale. */
 TEST(test_profile)
 {

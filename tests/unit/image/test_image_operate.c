@@ -300,4 +300,105 @@ TEST(test_cancelled)
     assert_fails(err, ERROR_DEADLINE, image_transform(test_scratch, &input, &o, &r, &err));
 }
 
+/* ---- channels that stay */
+
+/* 60 x 40: RED GREEN / BLUE GREY, and so transparent everywhere. */
+static VipsImage *draw_transparent(int alpha)
+{
+    VipsImage *quarters = draw_quarters(60, 40), *out = NULL;
+
+    assert_int_equal(vips_bandjoin_const1(quarters, &out, alpha, NULL), 0);
+    g_object_unref(quarters);
+    return out;
+}
+
+static struct image_options kept(enum image_format format, const char *name, const char *value)
+{
+    struct image_options o = options_with(name, value);
+
+    o.format = format;
+    o.keep_channels = true;
+    return o;
+}
+
+static void assert_kept(struct sample s, struct image_options o, int bands)
+{
+    CLEANUP(image_result_done) struct image_result r = {0};
+    double *values = NULL;
+    int n = 0;
+
+    transform_ok(s, &o, &r);
+    VipsImage *image = vips_image_new_from_buffer(r.data, r.len, "", NULL);
+    assert_non_null(image);
+    assert_int_equal(vips_getpoint(image, &values, &n, 5, 5, NULL), 0);
+    assert_int_equal(n, bands);
+    if (o.format == IMAGE_PNG && bands == 4) { /* BLUE, not mixed with the background */
+        assert_near((struct rgb){(int)values[0], (int)values[1], (int)values[2]}, BLUE, 0);
+        assert_int_equal((int)values[3], 100);
+    }
+    g_free(values);
+    g_object_unref(image);
+}
+
+TEST(test_channels_stay)
+{
+    SAMPLE rgba = save_sample(draw_transparent(100), ".png");
+    SAMPLE turned = save_sample(oriented(draw_transparent(100), 6), ".webp[lossless]");
+    SAMPLE rgb = save_sample(draw_quarters(60, 40), ".png");
+    VipsImage *one = NULL, *quarters = draw_quarters(60, 40);
+
+    assert_kept(rgba, kept(IMAGE_PNG, "rotate", "90"), 4);
+    assert_kept(turned, kept(IMAGE_PNG, "rotate", "0"), 4);
+    assert_kept(rgba, kept(IMAGE_WEBP, "mean", "3"), 4);
+    assert_kept(rgba, kept(IMAGE_JPEG, "mean", "3"), 3);
+    assert_kept(rgb, kept(IMAGE_PNG, "mean", "3"), 3);
+    assert_kept(rgba, options_with("rotate", "90"), 3); /* unless they are to stay */
+    assert_int_equal(vips_extract_band(quarters, &one, 0, NULL), 0);
+    g_object_unref(quarters);
+    for (int i = 0; i < 2; i++) {
+        g_object_ref(one);
+        SAMPLE grey = save_sample(one, i == 0 ? ".png" : ".jpg");
+        assert_kept(grey, kept(IMAGE_PNG, "mean", "3"), 1);
+        assert_kept(grey, kept(IMAGE_PNG, "rotate", "0"), 1);
+        assert_kept(grey, options_with("mean", "3"), 3);
+    }
+    g_object_unref(one);
+}
+
+/* ---- bare pixels */
+
+static bool operate(const struct image_options *o, struct image_pixels *pixels,
+                    struct image_pixels *ret, struct error *err)
+{
+    return image_operate_pixels(&(struct image_input){.threads = 1}, pixels, o, ret, err);
+}
+
+TEST(test_bare_pixels)
+{
+    uint8_t grey[9] = {0, 1, 2, 3, 4, 5, 6, 7, 8}, pair[6] = {1, 2, 3, 4, 5, 6};
+    static const uint8_t turned[9] = {2, 5, 8, 1, 4, 7, 0, 3, 6};
+    static const uint8_t smooth[9] = {2, 2, 3, 3, 4, 4, 5, 5, 6};
+    struct image_pixels one = {grey, {3, 3}, 1}, three = {pair, {2, 1}, 3}, ret;
+    struct image_options turn = options_with("rotate", "270"), mean = options_with("mean", "3");
+    struct error err = {0};
+
+    assert_true(operate(&turn, &one, &ret, &err));
+    assert_memory_equal(ret.data, turned, 9);
+    free(ret.data);
+    assert_true(operate(&mean, &one, &ret, &err));
+    assert_memory_equal(ret.data, smooth, 9);
+    free(ret.data);
+    assert_true(operate(&turn, &three, &ret, &err));
+    assert_int_equal(ret.size.width, 1);
+    assert_int_equal(ret.size.height, 2);
+    assert_int_equal(ret.bands, 3);
+    assert_memory_equal(ret.data, ((uint8_t[]){4, 5, 6, 1, 2, 3}), 6);
+    free(ret.data);
+
+    struct image_options nothing = image_options_default();
+    struct image_options cut = options_with("remove_background", "1");
+    assert_fails(err, ERROR_INTERNAL, operate(&nothing, &one, &ret, &err));
+    assert_fails(err, ERROR_INTERNAL, operate(&cut, &one, &ret, &err));
+}
+
 TEST_MAIN(start_images, stop_images)

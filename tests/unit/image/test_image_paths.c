@@ -124,7 +124,7 @@ static double psnr(const struct image_result *a, const struct image_result *b)
     return sum > 0 ? 10 * log10(255. * 255. * (double)len / sum) : 999;
 }
 
-/* CMYK goes one way only, through libvips, which takes ten times as long for its colours. */
+/* CMYK goes one way only, through libvips, and its colours take long. */
 static void assert_same(struct sample s, const struct image_options *o,
                         const struct jpeg_kind *kind, const char *name, double least)
 {

@@ -1,0 +1,135 @@
+#include "accounts.h"
+
+#include "users/password.h"
+
+#include <string.h>
+#include <strings.h>
+
+/* ---- whose names ---- */
+
+bool accounts_is_admin(const struct settings *s, const char *name)
+{
+    size_t len = strlen(name);
+
+    for (const char *p = s->admins; *p != '\0'; p += strspn(p, ", ")) {
+        size_t n = strcspn(p, ", ");
+        if (n == len && n > 0 && strncasecmp(p, name, n) == 0)
+            return true;
+        p += n;
+    }
+    return false;
+}
+
+/* ---- passwords, by the worker pool ---- */
+
+struct password_work {
+    bool (*job)(void *arg, struct error *err);
+    void *arg;
+};
+
+static bool run(void *state, void *arg, const atomic_bool *cancelled, struct error *err)
+{
+    struct password_work *work = arg;
+
+    (void)state;
+    (void)cancelled;
+    return work->job(work->arg, err);
+}
+
+/* A large one: thumbnails do not wait behind those who guess, and few run together. */
+static bool compute(void *ctx, bool (*job)(void *arg, struct error *err), void *arg,
+                    int64_t deadline_ms, struct error *err)
+{
+    struct password_work work = {job, arg};
+
+    return worker_pool_run(
+        ((struct app *)ctx)->service.pool,
+        &(struct pool_job){.run = run, .arg = &work, .large = true, .memory = PASSWORD_MEMORY},
+        deadline_ms, err);
+}
+
+static bool compute_here(void *ctx, bool (*job)(void *arg, struct error *err), void *arg,
+                         int64_t deadline_ms, struct error *err)
+{
+    (void)ctx;
+    (void)deadline_ms;
+    return job(arg, err);
+}
+
+struct users *accounts_open(const struct settings *s, struct app *app, struct error *err)
+{
+    struct users *users =
+        users_open(&(struct users_options){.url = s->users_url,
+                                           .key_file = s->token_key_file,
+                                           .compute = app != NULL ? compute : compute_here,
+                                           .compute_ctx = app},
+                   err);
+
+    if (users == NULL)
+        error_wrap(err, "USERS");
+    return users;
+}
+
+/* ---- for the authorizer ---- */
+
+static bool read_token(void *ctx, const char *token, struct caller *ret, struct error *err)
+{
+    const struct app *app = ctx;
+    struct token_subject subject;
+
+    if (!users_read_token(app->users, token, &subject, err))
+        return false;
+    snprintf(ret->name, sizeof(ret->name), "%s", subject.name);
+    ret->generation = subject.generation;
+    ret->admin = accounts_is_admin(&app->service.settings, subject.name);
+    return true;
+}
+
+static bool confirm(void *ctx, const struct caller *caller, int64_t deadline_ms, struct error *err)
+{
+    const struct app *app = ctx;
+    struct token_subject subject = {.generation = caller->generation};
+
+    snprintf(subject.name, sizeof(subject.name), "%.*s", TOKEN_NAME_MAX, caller->name);
+    return users_confirm(app->users, &subject, deadline_ms, err);
+}
+
+static bool is_admin(void *ctx, const char *name)
+{
+    const struct app *app = ctx;
+
+    return accounts_is_admin(&app->service.settings, name);
+}
+
+void accounts_require(struct app *app)
+{
+    authorizer_use(app->service.authorizer,
+                   &(struct authorizer_users){
+                       .ctx = app, .read = read_token, .confirm = confirm, .is_admin = is_admin});
+}
+
+/* ---- where they come from ---- */
+
+/* Each proxy adds the address of who asked it at the end: the PROXIES-th from there is the
+ * client's. What stands before it the client may have made up. */
+void accounts_address(const struct settings *s, const struct request *req, char *out, size_t size)
+{
+    int64_t left = s->proxies;
+
+    snprintf(out, size, "%s", req->peer);
+    for (size_t i = req->header_count; i > 0 && left > 0; i--) {
+        if (strcasecmp(req->headers[i - 1].name, "X-Forwarded-For") != 0)
+            continue;
+        const char *value = req->headers[i - 1].value;
+        for (size_t end = strlen(value); end > 0 && left > 0;) {
+            size_t begin = end;
+            while (begin > 0 && value[begin - 1] != ',')
+                begin--;
+            size_t blanks = strspn(value + begin, " ");
+            if (--left == 0 && begin + blanks < end)
+                snprintf(out, size, "%.*s", (int)strcspn(value + begin + blanks, ", "),
+                         value + begin + blanks);
+            end = begin > 0 ? begin - 1 : 0;
+        }
+    }
+}

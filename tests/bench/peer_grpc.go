@@ -1,0 +1,36 @@
+// The peer of floor_front.c's bench.Bench/In, on grpc-go: peer PORT. request_cost.py builds it.
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+func in(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+	message := new(wrapperspb.BytesValue)
+	if err := decode(message); err != nil {
+		return nil, err
+	}
+	if len(message.Value) == 0 {
+		return nil, status.Error(codes.InvalidArgument, "no bytes")
+	}
+	return new(emptypb.Empty), nil
+}
+
+func main() {
+	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
+	if err != nil {
+		panic(err)
+	}
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(1 << 25))
+	server.RegisterService(&grpc.ServiceDesc{ServiceName: "bench.Bench", HandlerType: (*any)(nil),
+		Methods: []grpc.MethodDesc{{MethodName: "In", Handler: in}}}, nil)
+	panic(server.Serve(listener))
+}
