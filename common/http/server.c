@@ -335,6 +335,11 @@ int server_connections(struct server *server)
     return connections_count(server->connections);
 }
 
+bool server_is_draining(const struct server *server)
+{
+    return atomic_load(&server->admission.draining);
+}
+
 void server_drain(struct server *s, int64_t deadline_ms)
 {
     atomic_store(&s->admission.cut_ms, deadline_ms);

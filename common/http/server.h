@@ -17,6 +17,7 @@ int server_port(const struct server *server);
 
 int server_inflight(struct server *server);
 int server_connections(struct server *server);
+bool server_is_draining(const struct server *server);
 
 /* Shutdown, first half: new work gets 503 and "Connection: close" while the listener stays
  * open; returns when no request is in flight, or at the deadline. Requests whose bodies are still
