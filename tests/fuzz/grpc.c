@@ -3,6 +3,7 @@
  */
 #include "grpc/message.h"
 
+#include "darkroom/v1/catalogue.pb-c.h"
 #include "darkroom/v1/images.pb-c.h"
 #include "darkroom/v1/labels.pb-c.h"
 #include "fuzz.h"
@@ -62,7 +63,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         &image_pipeline__classify_request__descriptor,
         &image_pipeline__classify_response__descriptor,
         &image_pipeline__process_request__descriptor,
-        &image_pipeline__process_response__descriptor};
+        &image_pipeline__process_response__descriptor,
+        &darkroom__v1__list_request__descriptor,
+        &darkroom__v1__get_request__descriptor,
+        &darkroom__v1__change_request__descriptor,
+        &darkroom__v1__delete_request__descriptor};
     struct byte_budget budget = {.max = BUDGET};
     struct grpc_message message = {0}, again = {0};
     struct bytes in = bytes_of(data, size);
