@@ -282,7 +282,7 @@ bench-programs: $(BENCH_PROGRAMS)
 bench: ## measure floors and services side by side, about 4 minutes (tests/bench/README.md)
 	@$(INSTALL) test
 	@$(PARALLEL) VARIANT=release all bench-programs model
-	@$(PYTHON) tests/bench/calls.py
+	@$(PYTHON) tests/bench/request_cost.py
 	@timeout -k 10 360 $(PYTHON) tests/bench/bench.py
 
 .PHONY: overload
@@ -294,7 +294,7 @@ overload: ## ten times what the service can do, about 90 s (tests/bench/README.m
 bench-quick: ## the same in 40 s: whether it runs, not how fast
 	@$(INSTALL) test
 	@$(PARALLEL) VARIANT=release all bench-programs model
-	@$(PYTHON) tests/bench/calls.py
+	@$(PYTHON) tests/bench/request_cost.py
 	@timeout -k 10 150 $(PYTHON) tests/bench/bench.py --quick
 
 .PHONY: faults

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prints the path of a server binary, after building it from source when it is not there yet.
 #
-#   get.sh [minio|versitygw|fake-gcs-server|h2spec]     default: minio; the others are for tests
+#   get.sh [minio|versitygw|fake-gcs-server|h2spec|ghz]     default: minio; the others are for tests
 #
 # Only MinIO's sources have the fix for CVE-2025-62506: its last ready-made image is older. The build
 # takes minutes, once; the result stays in ${XDG_CACHE_HOME:-~/.cache}/darkroom. Exit status 3: this
@@ -27,8 +27,12 @@ h2spec)
     package=github.com/summerwind/h2spec/cmd/h2spec
     version=v2.2.1
     ;;
+ghz)
+    package=github.com/bojand/ghz/cmd/ghz
+    version=v0.93.0
+    ;;
 *)
-    echo "get.sh: minio, versitygw, fake-gcs-server or h2spec, not '$name'" >&2
+    echo "get.sh: minio, versitygw, fake-gcs-server, h2spec or ghz, not '$name'" >&2
     exit 2
     ;;
 esac

@@ -78,7 +78,10 @@ static void converse(int fd, const uint8_t *data, size_t size)
 
     while (n != 0) {
         struct pollfd p = {.fd = fd, .events = (short)(POLLIN | (sent < size ? POLLOUT : 0))};
-        FUZZ_CHECK(poll(&p, 1, 10000) == 1);
+        int ready = poll(&p, 1, 10000);
+        if (ready < 0 && errno == EINTR) /* libFuzzer's alarm */
+            continue;
+        FUZZ_CHECK(ready == 1);
         if (sent < size && (p.revents & POLLOUT) != 0) {
             ssize_t taken = send(fd, data + sent, size - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
             sent = taken >= 0 ? sent + (size_t)taken : size; /* it has closed */

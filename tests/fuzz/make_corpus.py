@@ -411,6 +411,8 @@ def users():
 def what_once_failed():
     """As the fuzzer found it."""
     write("client", "once_blank_line", b'0HTTP/1.1 200\nKO A:#\x01 b\n \r\n')
+    write("client", "once_libs3_long_status", b"4HTTP/222222\r\n\r\n2")
+    write("client", "once_long_status", b"2HTTP/222222\r\n\r\n2")
     write("client", "once_libs3_cut", b'5HTTP/1.1 200 OK\r\nETag: "e"\r\n')
     write("client", "once_libs3_folded_twice", zlib.decompress(base64.b64decode(
         "eNoz9QgJCdD//98ATBvqGSoYGRgocDlaKaRwcbpypbFZgSgwofAaJMylkIQso5DuegXEJkY5klw6WC6NLclKQcGNy0rBjSZW////"

@@ -94,6 +94,7 @@ TEST(connect_errors_are_json)
         {ERROR_UNAUTHORIZED, 401, "{\"code\":\"unauthenticated\",\"message\":\"a \\\"b\\\"\"}\n"},
         {ERROR_FORBIDDEN, 403, "{\"code\":\"permission_denied\",\"message\":\"a \\\"b\\\"\"}\n"},
         {ERROR_NOT_FOUND, 404, "{\"code\":\"not_found\",\"message\":\"a \\\"b\\\"\"}\n"},
+        {ERROR_CONFLICT, 409, "{\"code\":\"already_exists\",\"message\":\"a \\\"b\\\"\"}\n"},
         {ERROR_TOO_LARGE, 429, "{\"code\":\"resource_exhausted\",\"message\":\"a \\\"b\\\"\"}\n"},
         {ERROR_RANGE, 400, "{\"code\":\"out_of_range\",\"message\":\"a \\\"b\\\"\"}\n"},
         {ERROR_NOT_IMPLEMENTED, 501, "{\"code\":\"unimplemented\",\"message\":\"a \\\"b\\\"\"}\n"},
