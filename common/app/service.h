@@ -71,6 +71,13 @@ struct reply handle_openapi(const struct app *app, const struct request *req);
 /* grpc.health.v1.Health/Check: the same answer as /readyz, for the server or a service that has a
  * route. */
 struct reply handle_grpc_health(const struct app *app, const struct request *req);
+/* …/Watch: the same as a stream of changes. */
+struct reply handle_grpc_watch(const struct app *app, const struct request *req);
+/* grpc.reflection.v1.ServerReflection, and v1alpha: the services that have routes, and their .proto
+ * files. */
+struct reply handle_grpc_reflection(const struct app *app, const struct request *req);
+/* Whether a method of this gRPC service has a route. */
+bool service_has_call(const struct service *service, const char *name);
 
 /* What keeps the service from being ready, or NULL. */
 const char *service_failing(const struct service *service);

@@ -9,8 +9,7 @@ import grpc
 import pytest
 
 from accounts import PASSWORD, USERS, bearer, call, join, sign_up, token_of
-from calls import raw
-from conftest import MODEL, ROOT, Service
+from conftest import MODEL, ROOT, SLOW, Service
 from images import encode, gradient, numbered_jpeg
 from jwks_server import JwksServer, Key
 from test_pubsub import envelope
@@ -30,7 +29,7 @@ def table(folder):
     found = [("GET" if kind == "ROUTE" else "call", path)
              for kind, path in re.findall(r'SERVICE_(ROUTE|CALL)\("([^"]+)"', rows)]
     found += [(method.strip('"') if method[0] == '"' else "call", path)
-              for method, path in re.findall(r'\{("[A-Z]+"|ROUTER_CALL),\s*"([^"]+)"', rows)]
+              for method, path in re.findall(r'\{("[A-Z]+"|ROUTER_CALL|ROUTER_STREAM),\s*"([^"]+)"', rows)]
     rows = re.sub(r"/\*.*?\*/", "", rows, flags=re.S)
     assert len(found) == len(set(found)) == len(re.findall(r"\),$|\},$", rows, re.M)), rows
     return found
@@ -64,6 +63,10 @@ def no_guests(status):
     return users(status, guest=403)
 
 
+WATCH = "/grpc.health.v1.Health/Watch"
+REFLECTION = [f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo" for version in ("v1", "v1alpha")]
+
+
 def preprocess_rows(guarded):
     light = {("GET", path): public(200, guarded) for path in ("/", "/page.{ext}", "/metrics", "/openapi.json")}
     return light | {
@@ -79,13 +82,16 @@ def preprocess_rows(guarded):
         ("POST", "/process"): users(400),
         ("GET", "/status/{id}"): public(404, guarded), ("GET", "/timeline.png"): public(200, guarded),
         ("GET", "/timeline.svg"): public(200, guarded),
-        ("call", "/grpc.health.v1.Health/Check"): all_of("OK"),
+        ("call", "/grpc.health.v1.Health/Check"): all_of("OK"), ("call", WATCH): all_of("OK"),
+        **{("call", path): users("OK", nobody="UNAUTHENTICATED" if guarded else "OK", pubsub="UNAUTHENTICATED")
+           for path in REFLECTION},
         **{("call", "/darkroom.v1.Catalogue/" + name): row | {"nobody": "UNAUTHENTICATED", "pubsub": "UNAUTHENTICATED"}
            for name, row in {
                "List": all_of("OK"), "Get": all_of("OK"),
                **dict.fromkeys(("Change", "Delete"), all_of("PERMISSION_DENIED") | {"owner": "OK", "admin": "OK"})}.items()},
         **{("call", path): users(status, nobody="UNAUTHENTICATED", pubsub="UNAUTHENTICATED") for path, status in {
             "/darkroom.v1.Images/Preprocess": "OK", "/darkroom.v1.Images/Transform": "OK",
+            "/darkroom.v1.Images/Upload": "OK",
             # empty requests of clients that are older than users; success=false is an answer, too
             "/NLImageService/RotateImage": "INVALID_ARGUMENT", "/NLImageService/MeanFilter": "INVALID_ARGUMENT",
             "/image_pipeline.NoiseReducer/Reduce": "INVALID_ARGUMENT",
@@ -111,7 +117,8 @@ def classify_rows(guarded):
         **{("POST", path + "/infer"): accounts(400) for path in MODEL_PATHS},
         ("POST", "/classify"): accounts(200), ("POST", "/pubsub"): all_of(401) | {"pubsub": 200},
         ("GET", "/results"): accounts(404), ("GET", "/results/{id}"): accounts(404),
-        ("call", "/grpc.health.v1.Health/Check"): all_of("OK"),
+        ("call", "/grpc.health.v1.Health/Check"): all_of("OK"), ("call", WATCH): all_of("OK"),
+        **{("call", path): accounts("OK") for path in REFLECTION},
         ("call", "/darkroom.v1.Labels/Classify"): accounts("OK"),
         ("call", "/image_pipeline.ImageClassifier/Classify"): accounts("INVALID_ARGUMENT"),
         **{("call", "/inference.GRPCInferenceService/" + name): accounts("OK")
@@ -210,6 +217,7 @@ def ask_grpc(service, messages, path, token, upload=None):
     images, labels = messages("darkroom.v1.images"), messages("darkroom.v1.labels")
     catalogue, method = messages("darkroom.v1.catalogue"), path.rpartition("/")[2]
     request = {"/darkroom.v1.Images/Preprocess": images.ImageRequest(image=PICTURE),
+               "/darkroom.v1.Images/Upload": images.ImageRequest(image=PICTURE),
                "/darkroom.v1.Images/Transform": images.ImageRequest(image=PICTURE),
                "/darkroom.v1.Labels/Classify": labels.ClassifyRequest(image=PICTURE)}.get(path)
     if path.startswith("/darkroom.v1.Catalogue/") and method != "List":
@@ -219,8 +227,15 @@ def ask_grpc(service, messages, path, token, upload=None):
     data = request.SerializeToString() if request is not None else b""
     if method in ("ModelReady", "ModelMetadata"):
         data = b"\x0a" + bytes([len(NAME)]) + NAME.encode()  # the field `name`
+    if path in REFLECTION:
+        data = b"\x3a\0"  # list_services
     try:
-        raw(service, path, data, metadata=[("authorization", f"Bearer {token}")] if token else [])
+        with grpc.insecure_channel(f"{service.host}:{service.port}") as channel:
+            # the first message of a stream will do
+            replies = channel.unary_stream(path)(data, timeout=60 * SLOW, metadata=[
+                ("authorization", f"Bearer {token}")] if token else [])
+            next(replies)
+            replies.cancel()
         return "OK"
     except grpc.RpcError as error:
         return error.code().name

@@ -99,8 +99,7 @@ def test_errors_have_their_status(shared, call, image, messages):
 
 
 def test_unknown_methods_are_unimplemented(shared):
-    for method in ("/darkroom.v1.Images/Nothing", "/nothing.Nothing/Call", "/preprocess", "/healthz",
-                   "/grpc.health.v1.Health/Watch"):
+    for method in ("/darkroom.v1.Images/Nothing", "/nothing.Nothing/Call", "/preprocess", "/healthz"):
         code, details, _ = code_of(raw, shared.preprocess, method, b"")
         assert (code, details) == (CODE.UNIMPLEMENTED, f"there is no method {method}")
 
