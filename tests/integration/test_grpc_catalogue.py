@@ -4,12 +4,13 @@ import functools
 import os
 import subprocess
 
+import grpc
 import pytest
 
 import calls
 from accounts import PASSWORD, USERS, bearer, join, token_of
 from calls import CODE
-from conftest import wait_for
+from conftest import SLOW, wait_for
 from images import encode, gradient, numbered_jpeg
 
 pytestmark = [pytest.mark.memory, pytest.mark.threads]
@@ -140,7 +141,25 @@ def test_errors(start, user):
         assert code == CODE.NOT_FOUND and "CATALOGUE_URL" in details
 
 
-def test_owners_admins_and_sealed_pictures(start, user, tmp_path):
+def seal(service, messages, token):
+    """The id of a picture that is sealed in one call, and in a stream; Transform stores nothing to seal."""
+    images = messages("darkroom.v1.images")
+    request = images.ImageRequest(image=PICTURE, options={"seal": "1"}).SerializeToString()
+    metadata = [("authorization", f"Bearer {token}")]
+    one = images.PreprocessResponse.FromString(
+        calls.raw(service, "/darkroom.v1.Images/Preprocess", request, metadata=metadata)[0])
+    with grpc.insecure_channel(f"{service.host}:{service.port}") as channel:
+        streamed = images.PreprocessResponse.FromString(
+            channel.stream_unary("/darkroom.v1.Images/Upload")(iter([request]), timeout=60 * SLOW, metadata=metadata))
+    assert one.id == streamed.id and "/sealed/" in one.gcs_path
+    for method, value, why in (("Transform", "1", "seal: no such option"), ("Preprocess", "x", "seal must be 0 or 1")):
+        request = images.ImageRequest(image=PICTURE, options={"seal": value}).SerializeToString()
+        code, details, _ = calls.code_of(calls.raw, service, "/darkroom.v1.Images/" + method, request, metadata=metadata)
+        assert (code, details) == (CODE.INVALID_ARGUMENT, why)
+    return one.id
+
+
+def test_owners_admins_and_sealed_pictures(start, user, messages, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text(base64.b64encode(os.urandom(32)).decode() + "\n")
     service = start(**USERS, SEAL_KEYS_FILE=keys)
@@ -148,8 +167,8 @@ def test_owners_admins_and_sealed_pictures(start, user, tmp_path):
                    cwd=service.folder)
     tokens = {name: join(service, name) for name in ("alice", "bob")} | {"root": token_of(service, "root")}
     alice, bob, root = (user(service, tokens[name]) for name in ("alice", "bob", "root"))
-    id_, sealed = upload(service, 1, tokens["alice"]), service.post_image(
-        "/preprocess?seal=1", PICTURE, **bearer(tokens["alice"])).json()["id"]
+    id_, sealed = upload(service, 1, tokens["alice"]), seal(service, messages, tokens["alice"])
+    assert sealed == service.post_image("/preprocess?seal=1", PICTURE, **bearer(tokens["alice"])).json()["id"]
     assert calls.code_of(user(service).list)[0] == CODE.UNAUTHENTICATED
     assert [i.id for i in alice.list(owner="me").images] == [sealed, id_] and not bob.list(owner="me").images
     for other in (bob, root):  # a sealed one is nobody else's to see
