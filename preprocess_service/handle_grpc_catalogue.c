@@ -48,7 +48,7 @@ static Darkroom__V1__StoredImage *image_new(const json_t *json)
     image->sealed = json_is_true(json_object_get(json, "sealed"));
     image->created_at = text_of(json, "created_at");
     image->n_tags = json_array_size(tags);
-    image->tags = xcalloc(image->n_tags + 1, sizeof(*image->tags));
+    image->tags = xcalloc(image->n_tags + 1, sizeof(void *));
     for (size_t i = 0; i < image->n_tags; i++)
         image->tags[i] = tag_new(json_array_get(tags, i));
     return image;
@@ -82,7 +82,7 @@ static struct reply reply_page(const struct request *req, json_t *images, int64_
 
     out.next = next;
     out.n_images = json_array_size(images);
-    out.images = xcalloc(out.n_images + 1, sizeof(*out.images));
+    out.images = xcalloc(out.n_images + 1, sizeof(void *));
     for (size_t i = 0; i < out.n_images; i++)
         out.images[i] = image_new(json_array_get(images, i));
     struct reply reply = grpc_reply(req, &out.base);
