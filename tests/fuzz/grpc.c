@@ -55,7 +55,8 @@ static void check_symbol(const Grpc__Reflection__V1__ServerReflectionRequest *in
             GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_SYMBOL ||
         !reflection_file_of(in->file_containing_symbol, &file))
         return;
-    const char *last = strrchr(in->file_containing_symbol, '.') + 1;
+    const char *dot = strrchr(in->file_containing_symbol, '.');
+    const char *last = dot != NULL ? dot + 1 : in->file_containing_symbol;
     FUZZ_CHECK(memmem(file.data, file.len, last, strlen(last)) != NULL);
 }
 
