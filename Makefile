@@ -191,7 +191,7 @@ $(BUILD)/test-service: $(call object,tests/programs/test_service.c build/proto/t
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
 # the bench's programs (tests/bench/README.md); a floor is meant to be as fast as its code can be
-BENCH_PROGRAMS = $(addprefix $(BUILD)/bench/,load sink cold-start floor floor-vips floor-front operations catalogue)
+BENCH_PROGRAMS = $(addprefix $(BUILD)/bench/,load sink cold-start floor floor-vips floor-front operations catalogue sealed)
 bench_object = $(patsubst %,$(BUILD)/tests/bench/%.o,$(1))
 $(BUILD)/bench/load: $(call bench_object,load load_options load_body load_stats exchange photo results)
 $(BUILD)/bench/sink: $(call bench_object,sink)
@@ -201,6 +201,7 @@ $(BUILD)/bench/floor-vips: $(call bench_object,floor_vips floor_loop)
 $(BUILD)/bench/floor-front: $(call bench_object,floor_front)
 $(BUILD)/bench/operations: $(call bench_object,operations floor_loop)
 $(BUILD)/bench/catalogue: $(call bench_object,catalogue)
+$(BUILD)/bench/sealed: $(call bench_object,sealed)
 $(BUILD)/bench/floor: BENCH_LIBS = $(VIPS_LIBS) -ljpeg $(ONNX_LIBS)
 $(BUILD)/bench/floor-vips: BENCH_LIBS = $(VIPS_LIBS) -ljpeg
 $(BUILD)/tests/bench/floor_model.o: CFLAGS_ALL += $(ONNX_CFLAGS)

@@ -44,6 +44,10 @@ struct reply handle_catalogue_list(const struct app *app, const struct request *
 struct reply handle_catalogue_image(const struct app *app, const struct request *req);
 struct reply handle_catalogue_change(const struct app *app, const struct request *req);
 struct reply handle_catalogue_delete(const struct app *app, const struct request *req);
+struct reply handle_grpc_list(const struct app *app, const struct request *req);
+struct reply handle_grpc_get(const struct app *app, const struct request *req);
+struct reply handle_grpc_change(const struct app *app, const struct request *req);
+struct reply handle_grpc_delete(const struct app *app, const struct request *req);
 struct reply handle_sign_up(const struct app *app, const struct request *req);
 struct reply handle_sign_in(const struct app *app, const struct request *req);
 struct reply handle_user(const struct app *app, const struct request *req);

@@ -1,31 +1,39 @@
 /* darkroom.v1.Images: what POST /preprocess and POST /transform do, as calls. */
 #include "darkroom/v1/images.pb-c.h"
 #include "grpc/stream.h"
+#include "image_upload.h"
 #include "preprocess.h"
 #include "transform.h"
 
 enum { UPLOAD_MESSAGE_MAX = 4 << 20 }; /* what clients take as the largest by default, too */
 
+/* What is asked of an image. */
+struct upload_options {
+    struct image_options image;
+    bool may_seal, seal; /* may_seal: whether `seal` is an option */
+};
+
 /* The message, the file in it and its options. */
 struct upload_call {
     struct grpc_message message;
     struct bytes file;
-    struct image_options options;
+    struct upload_options options;
 };
 
-static bool read_options(const Darkroom__V1__ImageRequest *in, struct image_options *ret,
+static bool read_options(const Darkroom__V1__ImageRequest *in, struct upload_options *ret,
                          struct error *err)
 {
-    *ret = image_options_default();
+    ret->image = image_options_default();
     for (size_t i = 0; i < in->n_options; i++) {
         const char *name = in->options[i]->key;
-        if (image_options_set(ret, name, in->options[i]->value, err))
+        if (image_upload_option(&ret->image, ret->may_seal ? &ret->seal : NULL, name,
+                                in->options[i]->value, err))
             continue;
         if (err->code == ERROR_NOT_FOUND)
             error_set(err, ERROR_BAD_REQUEST, "%.64s: no such option", name);
         return false;
     }
-    return image_options_check(ret, err);
+    return image_options_check(&ret->image, err);
 }
 
 static bool read_upload(const struct request *req, struct upload_call *ret, struct error *err)
@@ -60,18 +68,18 @@ static struct reply reply_object(const struct request *req, struct preprocessed 
 
 struct reply handle_grpc_preprocess(const struct app *app, const struct request *req)
 {
-    CLEANUP(upload_call_done) struct upload_call in = {0};
+    CLEANUP(upload_call_done) struct upload_call in = {.options.may_seal = true};
     struct preprocessed object;
     struct error err = {0};
 
     if (!read_upload(req, &in, &err) ||
-        !preprocess(app, &req->context, in.file, &in.options, false, &object, &err))
+        !preprocess(app, &req->context, in.file, &in.options.image, in.options.seal, &object, &err))
         return reply_error(&err);
     return reply_object(req, &object);
 }
 
 /* The next message of an upload; *more is false when there is none. */
-static bool read_piece(const struct request *req, bool first, struct image_options *options,
+static bool read_piece(const struct request *req, bool first, struct upload_options *options,
                        bool *more, struct error *err)
 {
     CLEANUP(grpc_message_done) struct grpc_message message = {0};
@@ -92,7 +100,7 @@ static bool read_piece(const struct request *req, bool first, struct image_optio
 
 struct reply handle_grpc_upload_stream(const struct app *app, const struct request *req)
 {
-    struct image_options options = image_options_default();
+    struct upload_options options = {.image = image_options_default(), .may_seal = true};
     struct context context = req->context;
     struct preprocessed object;
     struct error err = {0};
@@ -106,7 +114,7 @@ struct reply handle_grpc_upload_stream(const struct app *app, const struct reque
         return reply_error(&err);
     }
     context.deadline_ms = rpc_deadline(req->stream);
-    if (!preprocess(app, &context, file, &options, false, &object, &err))
+    if (!preprocess(app, &context, file, &options.image, options.seal, &object, &err))
         return reply_error(&err);
     return reply_object(req, &object);
 }
@@ -119,9 +127,9 @@ struct reply handle_grpc_transform(const struct app *app, const struct request *
     struct error err = {0};
 
     if (!read_upload(req, &in, &err) ||
-        !transform_image(app, &req->context, in.file, &in.options, &image, &err))
+        !transform_image(app, &req->context, in.file, &in.options.image, &image, &err))
         return reply_error(&err);
     out.image = (ProtobufCBinaryData){.data = image.data, .len = image.len};
-    out.content_type = grpc_text(image_format_content_type(in.options.format));
+    out.content_type = grpc_text(image_format_content_type(in.options.image.format));
     return grpc_reply(req, &out.base);
 }

@@ -13,10 +13,16 @@ static bool set_option(void *ctx, const char *name, const char *value, struct er
 {
     const struct options *options = ctx;
 
-    if (options->seal == NULL || strcmp(name, "seal") != 0)
-        return image_options_set(options->image, name, value, err);
-    *options->seal = strcmp(value, "1") == 0;
-    return *options->seal || strcmp(value, "0") == 0 ||
+    return image_upload_option(options->image, options->seal, name, value, err);
+}
+
+bool image_upload_option(struct image_options *image, bool *seal, const char *name,
+                         const char *value, struct error *err)
+{
+    if (seal == NULL || strcmp(name, "seal") != 0)
+        return image_options_set(image, name, value, err);
+    *seal = strcmp(value, "1") == 0;
+    return *seal || strcmp(value, "0") == 0 ||
            error_set(err, ERROR_BAD_REQUEST, "seal must be 0 or 1");
 }
 

@@ -9,3 +9,6 @@
  * upload_options and image_options_check. */
 bool image_upload_read(const struct request *req, struct bytes *file, struct image_options *options,
                        bool *seal, struct error *err) NODISCARD;
+/* One option by its name, as above; errors of image_options_set. */
+bool image_upload_option(struct image_options *image, bool *seal, const char *name,
+                         const char *value, struct error *err) NODISCARD;

@@ -15,6 +15,11 @@
 
 EMBED_FILE(preprocess_openapi, "preprocess_service/openapi.json");
 
+static double rows_pending(void *ctx)
+{
+    return (double)catalogue_pending(ctx);
+}
+
 static double pending(void *outbox)
 {
     return (double)outbox_pending(outbox);
@@ -54,7 +59,10 @@ static bool open_catalogue(struct app *app, struct error *err)
         &(struct catalogue_options){
             .url = url, .store = app->service.store, .outbox = app->outbox, .keep = true},
         err);
-    return app->catalogue != NULL || error_wrap(err, "CATALOGUE_URL");
+    if (app->catalogue == NULL)
+        return error_wrap(err, "CATALOGUE_URL");
+    metric_gauge_source(METRIC_CATALOGUE_PENDING, rows_pending, app->catalogue);
+    return true;
 }
 
 static bool open_outbox(struct app *app, struct error *err)
@@ -189,6 +197,7 @@ static void app_done(struct app *app)
 {
     metric_gauge_clear(METRIC_OUTBOX_PENDING);
     metric_gauge_clear(METRIC_OUTBOX_DEAD);
+    metric_gauge_clear(METRIC_CATALOGUE_PENDING);
     metric_gauge_clear(METRIC_PIPELINE_TASKS);
     pipeline_free(app->pipeline);
     retention_free(app->retention);

@@ -21,6 +21,12 @@
     X(METRIC_SANDBOX_LOSSES, "sandbox_losses_total", COUNTER, "Sandboxed workers lost, by reason") \
     X(METRIC_EVENTS, "events_total", COUNTER, "Events by outcome")                                 \
     X(METRIC_PIPELINE_TASKS, "pipeline_tasks", GAUGE, "Tasks of the pipeline that have not ended") \
+    X(METRIC_CATALOGUE_PENDING, "catalogue_pending", GAUGE,                                        \
+      "Rows of the catalogue that the outbox keeps until they are on its disk")                    \
+    X(METRIC_CATALOGUE_FAILURES, "catalogue_failures_total", COUNTER,                              \
+      "Failures to write rows, views or labels, or to finish a deletion; each is tried again")     \
+    X(METRIC_SEALED, "sealed_objects_total", COUNTER,                                              \
+      "Sealed objects by outcome: sealed, opened, damaged, no_key")                                \
     X(METRIC_SIGN_INS, "sign_ins_total", COUNTER, "Attempts to sign in, by outcome")               \
     X(METRIC_EXPIRED, "objects_expired_total", COUNTER,                                            \
       "Objects and results deleted by RETENTION_DAYS")

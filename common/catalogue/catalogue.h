@@ -96,6 +96,9 @@ void catalogue_result_stored(struct catalogue *catalogue, const struct object_na
  * others within a second. */
 void catalogue_viewed(struct catalogue *catalogue, const char *id, const char *viewer);
 
+/* How many rows the outbox still keeps for the catalogue; 0 without an outbox. */
+int64_t catalogue_pending(struct catalogue *catalogue);
+
 struct catalogue_rebuilt {
     int64_t added, removed;
 };

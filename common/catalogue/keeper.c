@@ -2,6 +2,7 @@
  * are looked for, what a killed process left is finished, a new catalogue is filled. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/threads.h"
 #include "base/xmalloc.h"
 #include "catalogue/catalogue.h"
@@ -30,6 +31,14 @@ void catalogue_note_record(struct catalogue *c, int64_t record_seq)
     }
     c->records[c->record_count++] = record_seq;
     pthread_mutex_unlock(&c->lock);
+}
+
+int64_t catalogue_pending(struct catalogue *c)
+{
+    pthread_mutex_lock(&c->lock);
+    size_t count = c->record_count;
+    pthread_mutex_unlock(&c->lock);
+    return (int64_t)count;
 }
 
 /* Those that were noted before the sync began; the rest stays for the next. */
@@ -256,6 +265,8 @@ static bool work(struct catalogue *c, struct turn *t, struct error *err)
 /* One line when it begins to fail, one when it ends. */
 static void report(struct turn *t, bool ok, const struct error *err)
 {
+    if (!ok)
+        metric_add(METRIC_CATALOGUE_FAILURES, "", 1);
     if (!ok && !t->failing)
         log_warning("the catalogue cannot be looked after; trying again",
                     F("error", (const char *)err->message));

@@ -5,6 +5,7 @@
 
 --quick takes about 30 s and only checks that everything runs: its figures mean little.
 """
+import base64
 import argparse
 import contextlib
 import json
@@ -240,6 +241,13 @@ class Bench:
         folder.mkdir()
         return run("catalogue", *((10000, 50, 100) if self.quick else (1000000, 1000, 3000)), folder, timeout=240)
 
+    def sealed(self):
+        """A stored picture of the median size, sealed and opened again."""
+        keys = self.folder / "seal-keys"
+        keys.write_text(base64.b64encode(os.urandom(32)).decode() + "\n")
+        picture = min(self.stored, key=lambda path: abs(os.path.getsize(path) - self.stored_bytes))
+        return run("sealed", 0.2 if self.quick else 2, keys, picture)
+
     def cold(self, runs):
         folder = self.folder / "cold"
         folder.mkdir()
@@ -265,23 +273,24 @@ def measure(bench, rounds):
     cut_out = background.measure(bench.folder, bench.photos, bench.stored[0], unit, 1 if bench.quick else 3)
     bench.sustained(1.5 if bench.quick else 12)
     progress("cold start, mixed load, operations, remove_background, memory", bench.started)
-    catalogue = bench.catalogue()
+    catalogue, sealed = bench.catalogue(), bench.sealed()
     called = request_cost.measure(bench.folder, 0 if bench.quick else 1, 1 if bench.quick else 3)
-    progress("catalogue, calls", bench.started)
+    progress("catalogue, sealing, calls", bench.started)
     return {
         "machine": machine(), "quick": bench.quick, "rounds": done, "floors_per_second": bench.floors,
         "floors_cpu_ms": bench.floors_cpu_ms,
         "services": bench.services, "cold_start_ms": cold, "mixed": mixed, "batching": batching, "operations": operated,
-        "background": cut_out, "catalogue": catalogue, "calls": called,
+        "background": cut_out, "catalogue": catalogue, "sealed": sealed, "calls": called,
         "memory": bench.memory, "seconds": time.monotonic() - bench.started,
         "driver_cpu_s": os.times().user + os.times().system - begin.user - begin.system,
-        "bounds": [b.as_json() for b in all_bounds(done, cold, bench.memory, operated, cut_out, catalogue, called)],
+        "bounds": [b.as_json() for b in
+                   all_bounds(done, cold, bench.memory, operated, cut_out, catalogue, sealed, called)],
     }
 
 
-def all_bounds(rounds, cold, memory, operated, cut_out, catalogue, called):
+def all_bounds(rounds, cold, memory, operated, cut_out, catalogue, sealed, called):
     return (figures.bounds(rounds, cold, memory) + figures.operation_bounds(operated) + background.bounds(cut_out, CORES) +
-            figures.catalogue_bounds(catalogue, rounds) + request_cost.bounds(called))
+            figures.catalogue_bounds(catalogue, rounds) + figures.sealed_bounds(sealed, rounds) + request_cost.bounds(called))
 
 
 def machine():
@@ -299,7 +308,7 @@ def report(result):
     print(figures.services_text(result["services"]), "\n")
     print(f"{figures.rest_text(result)}\n{background.text(result['background'])}\n\n{request_cost.text(result['calls'])}\n")
     print(figures.bounds_text(all_bounds(result["rounds"], result["cold_start_ms"], result["memory"], result["operations"],
-                                         result["background"], result["catalogue"], result["calls"])))
+                                         result["background"], result["catalogue"], result["sealed"], result["calls"])))
 
 
 def expected_services():

@@ -137,6 +137,11 @@ def operation_bounds(operations):
             for name, o in operations.items() if o["opencv_cpu_ms"]]
 
 
+def of_an_upload(cpu_us, rounds):
+    """The part of an upload's CPU time that this is."""
+    return cpu_us / 1e3 / median([r["preprocess_8"]["cpu_ms_per_request"] for r in rounds])
+
+
 def catalogue_bounds(catalogue, rounds):
     """catalogue: what the program of that name prints. The row's cost is CPU time, as part of a whole upload's."""
     row = catalogue["upload_cpu_us"]["with"] - catalogue["upload_cpu_us"]["without"]
@@ -144,8 +149,14 @@ def catalogue_bounds(catalogue, rounds):
         Bound(f"catalogue of {catalogue['rows']}: p99 of the slowest kind of page",
               max(page["p99_ms"] for page in catalogue["pages"].values()), 10, at_most=True, unit="ms"),
         Bound("catalogue: an upload's row, part of the upload's CPU time",
-              row / 1e3 / median([r["preprocess_8"]["cpu_ms_per_request"] for r in rounds]), 0.03, at_most=True),
+              of_an_upload(row, rounds), 0.03, at_most=True),
     ]
+
+
+def sealed_bounds(sealed, rounds):
+    """sealed: what the program of that name prints."""
+    return [Bound("seal=1: a picture sealed and opened, part of the upload's CPU time",
+                  of_an_upload(sealed["seal_cpu_us"] + sealed["open_cpu_us"], rounds), 0.03, at_most=True)]
 
 
 def bounds_text(table):
@@ -212,6 +223,9 @@ def rest_text(result):
         f"{name} {page['p50_ms']:.2f}, {page['p99_ms']:.2f}" for name, page in catalogue["pages"].items()) +
         f"; an upload's event {catalogue['upload_cpu_us']['without']:.0f} us of CPU, with its row "
         f"{catalogue['upload_cpu_us']['with']:.0f}")
+    sealed = result["sealed"]
+    lines.append(f"sealing {sealed['bytes']} bytes: {sealed['seal_cpu_us']:.0f} us of CPU, opening them "
+                 f"{sealed['open_cpu_us']:.0f}")
     for name, o in result["operations"].items():
         theirs = f"OpenCV {median(o['opencv_cpu_ms']):.2f} ms" if o["opencv_cpu_ms"] else "NOT COMPARED: no OpenCV here"
         lines.append(f"{name}, 2 MP, one thread: {median(o['cpu_ms']):.2f} ms of CPU; {theirs}")

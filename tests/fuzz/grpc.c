@@ -3,6 +3,7 @@
  */
 #include "grpc/message.h"
 
+#include "darkroom/v1/catalogue.pb-c.h"
 #include "darkroom/v1/images.pb-c.h"
 #include "darkroom/v1/labels.pb-c.h"
 #include "fuzz.h"
@@ -54,7 +55,8 @@ static void check_symbol(const Grpc__Reflection__V1__ServerReflectionRequest *in
             GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_SYMBOL ||
         !reflection_file_of(in->file_containing_symbol, &file))
         return;
-    const char *last = strrchr(in->file_containing_symbol, '.') + 1;
+    const char *dot = strrchr(in->file_containing_symbol, '.');
+    const char *last = dot != NULL ? dot + 1 : in->file_containing_symbol;
     FUZZ_CHECK(memmem(file.data, file.len, last, strlen(last)) != NULL);
 }
 
@@ -78,7 +80,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         &image_pipeline__classify_response__descriptor,
         &image_pipeline__process_request__descriptor,
         &image_pipeline__process_response__descriptor,
-        &grpc__reflection__v1__server_reflection_request__descriptor};
+        &grpc__reflection__v1__server_reflection_request__descriptor,
+        &darkroom__v1__list_request__descriptor,
+        &darkroom__v1__get_request__descriptor,
+        &darkroom__v1__change_request__descriptor,
+        &darkroom__v1__delete_request__descriptor};
     struct byte_budget budget = {.max = BUDGET};
     struct grpc_message message = {0}, again = {0};
     struct bytes in = bytes_of(data, size);

@@ -392,6 +392,8 @@ def messages():
                        "rotate": b"\6\x08\1\x12\x0b\x08\1\x12\3\1\2\3\x18\1\x20\1", "none": b"\6\x12\0", "another": b"\6\x08\7",
                        "upload": b"\7\x0a\3abc\x12\5a.png", "uploaded": b"\x08\x0a\3abc", "label": b"\x0e\x0a\3cat",
                        "process": b"\x0f\x0a\3abc\x12\5a.png",
+                       "list": b"\x12\x0a\3cat\x12\1t\x1a\2me\x20\5\x28\x32", "get": b"\x13\x0a\1a", "delete": b"\x15\x0a\1a",
+                       "change": b"\x14\x0a\1a\x12\1n\x1a\6\x0a\1t\x0a\1u",
                        "processed": b"\x10\x0a\1x\x12\3cat\x18\1\x22\2ok\x2d\0\0\x80\x3f\x32\1y\x3a\5p.png",
                        "reflection": b"\x11\x0a\1h\x22\x12darkroom.v1.Images"}.items():
         write("grpc", name, data)

@@ -6,9 +6,13 @@ ever done to help.
     FAULT_ROUNDS=n  rounds in all (default: three)
 """
 import collections
+import http.client
 import os
 import random
 import shutil
+import signal
+import subprocess
+import threading
 import time
 
 import pytest
@@ -16,9 +20,11 @@ import pytest
 import network
 import store_servers
 from conftest import BUILD, Stack
+from disk import ENOSPC, WRITE, Disk
 from images import coloured_jpeg
 from ledger import Bucket, Directory, Ledger, Load, all_results, drain
 from models import tiny_model
+from postgres import Postgres
 from store_servers import servers
 
 SEED = int(os.environ["SEED"])
@@ -38,18 +44,19 @@ def s3_server():
 
 
 class World:
-    """On a directory: only the services can be killed, and the outbox damaged."""
+    """On a directory: only the services can be killed, the outbox damaged and the disk full."""
     storage = "a directory"
     immutable = True  # a result stays as it is, whatever duplicates come
     uploads = UPLOADS
     most_faults = 200  # on a busy machine faults must not go on faster than what they interrupt
     ledger = ()
     slowest_start_s = 0.0
+    disk = None
 
     def __init__(self, folder, services, seed):
         self.folder, self.random, self.counts = folder, random.Random(seed), collections.Counter()
         env = self.make_storage()
-        self.stack = Stack(folder, env, env | {"MODEL": tiny_model(folder)})
+        self.stack = Stack(folder, env | self.make_own(), env | {"MODEL": tiny_model(folder)})
         services.append(self.stack)
         self.faults = [self.kill_service] * 3
         if self.random.random() < 0.3:  # not always: after it everything without a result is announced again
@@ -59,7 +66,16 @@ class World:
         self.ledger = Ledger(Directory(self.folder / "objects"))
         return {}
 
+    def make_own(self):
+        """The environment of preprocess_service alone."""
+        if SMALL:  # the shim cannot be loaded before a sanitizer
+            return {}
+        self.disk = Disk(self.folder)
+        return self.disk.env
+
     def start(self):
+        if self.disk:
+            self.faults += [self.fill_disk] * 2
         self.stack.start()
 
     def stop(self):
@@ -100,6 +116,21 @@ class World:
         self.counts["damaged outboxes"] += 1
         self.revive(service)
 
+    def fill_disk(self):
+        """Of objects, outbox or catalogue, or of all; sometimes the service dies meanwhile."""
+        name = self.random.choice(["objects", "outbox.db", "catalogue.db", "[oc]"])
+        self.disk.fail(WRITE, ENOSPC, f"{self.folder}/{name}*", torn=self.random.random() < 0.5)
+        self.counts["full disks"] += 1
+        self.pause(0.6)
+        killed = self.random.random() < 0.3
+        if killed:
+            self.stack.preprocess.kill()
+            self.counts["kills of " + self.stack.preprocess.name] += 1
+        self.counts["writes without room"] += self.disk.failed
+        self.disk.mend()
+        if killed:
+            self.revive(self.stack.preprocess)
+
     # ---- a round
 
     def assert_nobody_gave_up(self):
@@ -136,10 +167,81 @@ class World:
             self.ledger.upload(self.stack.preprocess, coloured_jpeg(n), QUERY)
         drain(self.stack.preprocess, PATIENCE_S)
         self.assert_untouched(before)
+        self.delete_some()
         self.assert_nobody_gave_up()
         kills = sum(n for name, n in self.counts.items() if name.startswith("kills"))
         self.ledger.check(temporaries=kills * (THREADS + 4))
         self.ledger.check_listed(self.stack.preprocess, PATIENCE_S)
+        self.check_rebuild()
+
+    def delete_some(self, faults=3):
+        """Every tenth picture, while what deletes them dies: client after client asks until it is gone."""
+        ids = list(self.ledger.acknowledged)[::10]
+        failures = []
+
+        def delete():
+            try:
+                for id in ids:
+                    self.delete(id)
+            except AssertionError as why:
+                failures.append(why)
+        thread = threading.Thread(target=delete)
+        thread.start()
+        for _ in range(faults):
+            self.pause(0.1)
+            self.random.choice(self.faults)()
+        thread.join()
+        assert not failures, failures
+        self.ledger.forget(ids)
+        self.counts["deletions"] += len(ids)
+
+    def delete(self, id):
+        deadline, answered = time.monotonic() + PATIENCE_S, True
+        while True:
+            assert time.monotonic() < deadline, f"never deleted: {id}"
+            try:
+                status = self.stack.preprocess.request("DELETE", f"/v1/images/{id}").status
+            except (OSError, http.client.HTTPException):
+                answered = False
+                time.sleep(0.02)
+                continue
+            # one that was not answered may have been done
+            assert status in (204, 503) or (status == 404 and not answered), (id, status)
+            if status != 503:
+                return
+            answered = False
+            time.sleep(0.02)
+
+    def check_rebuild(self):
+        """The store's listing, seen by the service's own command, has what the catalogue has."""
+        if not isinstance(self.ledger.view, Directory):
+            return
+        done = subprocess.run([self.stack.preprocess.program, "--catalogue", "rebuild"], text=True, check=True,
+                              env=self.stack.preprocess.env, cwd=self.folder, capture_output=True, timeout=PATIENCE_S)
+        assert done.stdout == "0 added, 0 removed\n", done
+
+
+class OnPostgres(World):
+    """The catalogue is PostgreSQL's, which is killed, too."""
+
+    def make_own(self):
+        self.database = Postgres(fsync=True).start()
+        self.uploads = UPLOADS if ROUND_COUNT else UPLOADS // 2
+        return super().make_own() | {"CATALOGUE_URL": self.database.new_database()}
+
+    def start(self):
+        self.faults += [self.kill_database] * 3
+        super().start()
+
+    def stop(self):
+        self.stack.stop()
+        self.database.remove()
+
+    def kill_database(self):
+        self.database.stop(signal.SIGKILL)
+        self.counts["kills of PostgreSQL"] += 1
+        self.pause(0.3)
+        self.database.start()
 
 
 class OnServer(World):
@@ -156,6 +258,9 @@ class OnServer(World):
             self.uploads, self.immutable = UPLOADS if ROUND_COUNT else UPLOADS // 6, False
             self.most_faults = self.uploads // 8
         return self.where_storage_is()
+
+    def make_own(self):
+        return {}
 
     def where_storage_is(self):
         return store_servers.s3_env(self.server, self.signature) | {"STORAGE_URL": f"s3://{self.server.bucket}/p"}
@@ -251,9 +356,9 @@ class OnNetwork(OnServer):
             service.wait_alive(PATIENCE_S)
 
 
-ROUNDS = {"directory": World, "server": OnServer, "network": OnNetwork, "swift": OnSwift}
+ROUNDS = {"directory": World, "database": OnPostgres, "server": OnServer, "network": OnNetwork, "swift": OnSwift}
 # Swift takes its time
-CYCLE = (*ROUNDS, *("network", "directory", "server") * 7)
+CYCLE = (*ROUNDS, *("network", "directory", "server", "database") * 6)
 
 
 def rounds():
@@ -261,7 +366,7 @@ def rounds():
     if SMALL:
         return [("directory", 0)]
     if not ROUND_COUNT:
-        cycle = ("directory", "server" if network.why_not() else "network", "swift")
+        cycle = ("directory", "database", "server" if network.why_not() else "network", "swift")
     else:
         cycle = [CYCLE[n % len(CYCLE)] for n in range(ROUND_COUNT)]
     return [pytest.param(kind, n, marks=[pytest.mark.namespaces] * (kind == "network")) for n, kind in enumerate(cycle)]
@@ -279,7 +384,7 @@ def play(kind, number, folder, services):
               f"slowest start {world.slowest_start_s:.2f} s")
         world.stop()
     TOTALS.update(world.counts)
-    TOTALS.update(rounds=1, uploads=len(world.ledger))
+    TOTALS.update(rounds=1, uploads=len(world.ledger) + len(world.ledger.deleted))
     KINDS[f"{kind} ({world.storage})"] += 1
     world.stack.stop()
     shutil.rmtree(folder, ignore_errors=True)  # thousands of files

@@ -100,6 +100,7 @@ class Ledger:
         self.acknowledged = {}  # id -> reply of the first 200
         self.colours = {}  # id -> the number of its coloured_jpeg
         self.message_ids = collections.defaultdict(set)
+        self.deleted = []  # replies of what was deleted since
         self.lock = threading.Lock()
 
     def __len__(self):
@@ -125,6 +126,10 @@ class Ledger:
         promised = self.record(service.upload(data, query))
         assert promised["id"] == content_id(data, query)
         return promised
+
+    def forget(self, ids):
+        """These were deleted: then nothing of them is left."""
+        self.deleted += [self.acknowledged.pop(id) for id in ids]
 
     def key(self, promised):
         """The object's key, from its URI."""
@@ -161,6 +166,7 @@ class Ledger:
                 before = page["next"] and f"&before={page['next']}"
             listed = {row["id"]: row for row in rows}
             assert len(listed) == len(rows), "a picture is listed twice"
+            assert not (back := {p["id"] for p in self.deleted} & set(listed)), f"deleted, and listed: {list(back)[:3]}"
             assert not (lost := set(self.acknowledged) - set(listed)), f"{len(lost)} are not listed: {list(lost)[:3]}"
             keys = self.view.keys()
             # after a kill Swift may have what it does not list
@@ -180,6 +186,7 @@ class Ledger:
         known = {self.key(p) for p in self.acknowledged.values()}
         checks += [(self.check_unknown, key)  # what nobody was told of
                    for key in keys - known - {k + ".json" for k in known}]
+        checks += [(self.check_deleted, promised) for promised in self.deleted]
         return [wrong for check, *arguments in checks if (wrong := self.wrong(check, *arguments))]
 
     @staticmethod
@@ -203,6 +210,10 @@ class Ledger:
         result = self.check_result(key)
         if id in self.colours:
             self.check_colour(picture, result, self.colours[id])
+
+    def check_deleted(self, promised):
+        left = [key for key in (self.key(promised), self.key(promised) + ".json") if self.view.read(key) is not None]
+        assert not left, f"deleted, and there: {left}"
 
     def check_unknown(self, key):
         assert key.endswith((".jpg", ".png", ".webp", ".json")), f"what is {key}?"

@@ -101,6 +101,10 @@ def preprocess_rows(guarded):
         ("call", "/grpc.health.v1.Health/Check"): all_of("OK"), ("call", WATCH): all_of("OK"),
         **{("call", path): users("OK", nobody="UNAUTHENTICATED" if guarded else "OK", pubsub="UNAUTHENTICATED")
            for path in REFLECTION},
+        **{("call", "/darkroom.v1.Catalogue/" + name): row | {"nobody": "UNAUTHENTICATED", "pubsub": "UNAUTHENTICATED"}
+           for name, row in {
+               "List": all_of("OK"), "Get": all_of("OK"),
+               **dict.fromkeys(("Change", "Delete"), all_of("PERMISSION_DENIED") | {"owner": "OK", "admin": "OK"})}.items()},
         **{("call", path): users(status, nobody="UNAUTHENTICATED", pubsub="UNAUTHENTICATED") for path, status in {
             "/darkroom.v1.Images/Preprocess": "OK", "/darkroom.v1.Images/Transform": "OK",
             "/darkroom.v1.Images/Upload": "OK",
@@ -240,14 +244,19 @@ class World:
         return call(self.classify, method, path + query, body, self.tokens[caller]).status
 
 
-def ask_grpc(service, messages, path, token):  # noqa: F811
+def ask_grpc(service, messages, path, token, upload=None):
     images, labels = messages("darkroom.v1.images"), messages("darkroom.v1.labels")
+    catalogue, method = messages("darkroom.v1.catalogue"), path.rpartition("/")[2]
     request = {"/darkroom.v1.Images/Preprocess": images.ImageRequest(image=PICTURE),
                "/darkroom.v1.Images/Upload": images.ImageRequest(image=PICTURE),
                "/darkroom.v1.Images/Transform": images.ImageRequest(image=PICTURE),
                "/darkroom.v1.Labels/Classify": labels.ClassifyRequest(image=PICTURE)}.get(path)
+    if path.startswith("/darkroom.v1.Catalogue/") and method != "List":
+        request = getattr(catalogue, method + "Request")(id=upload())
+        if method == "Change":
+            request.note = "x"
     data = request.SerializeToString() if request is not None else b""
-    if path.rpartition("/")[2] in ("ModelReady", "ModelMetadata"):
+    if method in ("ModelReady", "ModelMetadata"):
         data = b"\x0a" + bytes([len(NAME)]) + NAME.encode()  # the field `name`
     if path in REFLECTION:
         data = b"\x3a\0"  # list_services
@@ -284,7 +293,7 @@ def compare(rows, routes, callers, ask):
 
 def test_preprocess(world, messages):
     def ask(method, path, caller):
-        return ask_grpc(world.preprocess, messages, path, world.tokens[caller]) if method == "call" else \
+        return ask_grpc(world.preprocess, messages, path, world.tokens[caller], world.upload) if method == "call" else \
             world.ask(method, path, caller)
     compare(preprocess_rows(world.guarded), table("preprocess_service"), world.tokens, ask)
 

@@ -214,6 +214,12 @@ def test_catalogue_bounds():
     assert "of 5" in got[0].name
 
 
+def test_sealed_bound():
+    rounds = [{"preprocess_8": {"cpu_ms_per_request": ms}} for ms in (1, 2, 9)]
+    got, = figures.sealed_bounds({"seal_cpu_us": 30, "open_cpu_us": 20}, rounds)
+    assert (got.figure, got.verdict) == (pytest.approx(0.025), "met")
+
+
 def test_calls_against_peers():
     """CPU time, round by round; a server that is not there has no line."""
     called = {f"{kind}, {size}": [{"cpu_us": us * cpu, "per_second": 1} for us in (1, 1, 9)]

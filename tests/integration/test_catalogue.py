@@ -332,8 +332,10 @@ def test_a_full_disk_promises_nothing(faulty, tmp_path):
     assert ids(service) == kept[::-1]
     assert service.get(f"/images/{kept[0]}").status == 200
     wait_for(lambda: disk.failed > 0 and "looked after" in service.log(), "the log to say so")
+    assert service.metric("catalogue_failures_total") > 0
     disk.mend()
     kept += [upload(service, n)["id"] for n in range(10, 13)]
+    wait_for(lambda: service.metric("catalogue_pending") == 0, "the rows on the disk")
     assert ids(service) == kept[::-1]
     service.stop()
     service.restart()

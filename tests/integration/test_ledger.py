@@ -77,6 +77,19 @@ def test_a_lost_object(ledger):
     noticed(ledger, "lost: the object")
 
 
+def test_a_deletion_that_left_something(ledger):
+    key = key_of(ledger, 1)
+    data = ledger.view.read(key)
+    ledger.forget([key.split(".")[0]])
+    noticed(ledger, "deleted, and there")
+    ledger.view.remove(key + ".json")
+    noticed(ledger, "deleted, and there")
+    ledger.view.remove(key)
+    assert not ledger.problems()
+    ledger.view.write(key, data)
+    noticed(ledger, "deleted, and there")
+
+
 def test_a_lost_result(ledger):
     ledger.view.remove(key_of(ledger, 1) + ".json")
     noticed(ledger, "lost: the result")

@@ -160,6 +160,7 @@ def test_damage_is_told_and_nothing_else(sealing):
         got = service.get("/images/" + reply["id"])
         assert got.status == 500, damaged[:10]
     assert service.log().count("the sealed object is damaged") == 5
+    assert service.metric('sealed_objects_total{outcome="damaged"}') == 5
     stored(reply).write_bytes(whole)
     assert service.get("/images/" + reply["id"]).status == 200
 
@@ -170,9 +171,12 @@ def test_a_classifier_without_keys_loses_nothing(tmp_path, services, keys):
     stack = services[-1].start()
     reply = stack.preprocess.upload(PICTURE, "?seal=1").json()
     wait_for(lambda: "SEAL_KEYS_FILE" in stack.classify.log(), "the classifier to say so")
+    assert stack.classify.metric('sealed_objects_total{outcome="no_key"}') >= 1
+    assert stack.preprocess.metric('sealed_objects_total{outcome="sealed"}') == 1
     stack.classify.stop()
     stack.classify.restart(SEAL_KEYS_FILE=keys)
     assert "label" in result_of(stack.preprocess, reply)
+    assert stack.classify.metric('sealed_objects_total{outcome="opened"}') >= 1
 
 
 def test_a_catalogue_is_rebuilt(start, keys, tmp_path):

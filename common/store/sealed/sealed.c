@@ -1,5 +1,6 @@
 /* The driver of a store whose objects under "sealed/" are sealed. It works over any other driver.
  * What an object is, its name says: an object that is put in a sealed one's place is refused. */
+#include "base/metrics.h"
 #include "base/strings.h"
 #include "base/xmalloc.h"
 #include "store/driver.h"
@@ -28,10 +29,22 @@ static const char *name_of(const struct sealed *s, const char *key)
     return key + strlen(s->prefix);
 }
 
+/* What the object itself is refused for, and not a store that is away. */
+static bool refused(const struct error *err)
+{
+    if (err->code == ERROR_INTERNAL)
+        metric_add(METRIC_SEALED, "outcome=\"damaged\"", 1);
+    if (err->code == ERROR_UNAVAILABLE)
+        metric_add(METRIC_SEALED, "outcome=\"no_key\"", 1);
+    return false;
+}
+
 static bool has_keys(const struct sealed *s, struct error *err)
 {
-    return s->keys != NULL ||
-           error_set(err, ERROR_UNAVAILABLE, "a sealed object: set SEAL_KEYS_FILE");
+    if (s->keys != NULL)
+        return true;
+    error_set(err, ERROR_UNAVAILABLE, "a sealed object: set SEAL_KEYS_FILE");
+    return refused(err);
 }
 
 /* What is not there is not found, with keys and without. */
@@ -46,7 +59,8 @@ static bool can_open(const struct sealed *s, const char *key, int64_t deadline_m
 
 static bool damaged(struct error *err)
 {
-    return error_set(err, ERROR_INTERNAL, "the sealed object is damaged");
+    error_set(err, ERROR_INTERNAL, "the sealed object is damaged");
+    return refused(err);
 }
 
 static bool put_sealed(struct sealed *s, const struct store_put *put, bool *existed,
@@ -59,7 +73,10 @@ static bool put_sealed(struct sealed *s, const struct store_put *put, bool *exis
         return false;
     inner.data = buffer_view(&sealed);
     inner.content_type = content_type;
-    return s->driver->put(s->state, &inner, existed, err);
+    if (!s->driver->put(s->state, &inner, existed, err))
+        return false;
+    metric_add(METRIC_SEALED, "outcome=\"sealed\"", 1);
+    return true;
 }
 
 static bool store_sealed_put(void *state, const struct store_put *put, bool *existed,
@@ -92,7 +109,7 @@ static bool open_header(struct sealed *s, const char *key, struct bytes stored,
     if (stored.len < SEAL_HEADER_LEN)
         return damaged(err);
     if (!seal_open(s->keys, name_of(s, key), stored.data, ret, err))
-        return false;
+        return refused(err);
     if (seal_size(ret->size) != info->size)
         return damaged(err);
     info->size = ret->size;
@@ -137,8 +154,12 @@ static bool get_sealed(struct sealed *s, const struct store_get *get, struct buf
                      &(struct store_info){0}, err))
         return false;
     struct bytes sealed = bytes_of(stored.data + SEAL_HEADER_LEN, stored.len - SEAL_HEADER_LEN);
-    return seal_open_chunks(&opened, first, sealed, &plain, err) &&
-           cut(get, opened.size, first, buffer_view(&plain), data, err);
+    if (!seal_open_chunks(&opened, first, sealed, &plain, err))
+        return refused(err);
+    if (!cut(get, opened.size, first, buffer_view(&plain), data, err))
+        return false;
+    metric_add(METRIC_SEALED, "outcome=\"opened\"", 1);
+    return true;
 }
 
 static bool store_sealed_get(void *state, const struct store_get *get, struct buffer *data,
