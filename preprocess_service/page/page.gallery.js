@@ -1,7 +1,7 @@
 // The gallery of the page: what the catalogue lists, its tags, deletion; and signing in. page.js fetches it.
 "use strict";
 {
-const PAGE = 60;      // pictures asked for at a time
+const PAGE = 100;     // pictures asked for at a time
 const UNDO_MS = 10000; // until what was deleted is deleted
 const tiles = $("tiles"), filter = $("filter").elements, more = $("more"), known = new Set();
 const going = new Map(); // id -> how to delete it now
@@ -15,6 +15,7 @@ function list() {
     asked?.abort();
     for (const picture of tiles.querySelectorAll("img[src^=blob]"))
         URL.revokeObjectURL(picture.src);
+    near.disconnect();
     tiles.replaceChildren();
     next = "";
     return listMore();
@@ -96,12 +97,10 @@ function makeTile(image) {
     const tile = $("tile").content.firstElementChild.cloneNode(true), find = selector => tile.querySelector(selector);
     const picture = find("img"), form = find("form");
     tile.dataset.id = image.id;
+    tile.sealed = image.sealed;
     find(".picture").href = `images/${image.id}.${extension(image.format)}`;
     picture.onerror = () => missing(picture);
-    if (image.sealed)
-        sealed.observe(picture);
-    else
-        picture.src = find(".picture").href;
+    near.observe(tile);
     find(".edit").addEventListener("click", () => {
         form.hidden = !form.hidden;
         form.elements.tags.value = given(image).join(", ");
@@ -124,13 +123,17 @@ function makeTile(image) {
     return tile;
 }
 
-// A sealed one is fetched with the token when it comes near, as lazy pictures are.
-const sealed = new IntersectionObserver(entries => {
+// Pictures are fetched when they come near. "lazy" ones would be, too, without the token that sealed ones need.
+const near = new IntersectionObserver(entries => {
     for (const {isIntersecting, target} of entries) {
         if (!isIntersecting)
             continue;
-        sealed.unobserve(target);
-        showSealed(target);
+        const picture = target.querySelector("img");
+        near.unobserve(target);
+        if (target.sealed)
+            showSealed(picture);
+        else
+            picture.src = picture.parentElement.href;
     }
 }, {rootMargin: "600px"});
 
@@ -146,7 +149,7 @@ function draw(tile, image) {
     find(".delete").ariaLabel = `Delete ${name}`;
     find(".undo").ariaLabel = `Undo: keep ${name}`;
     find(".actions").hidden = !own;
-    find(".gone").hidden = !going.has(image.id);
+    tile.classList.toggle("going", going.has(image.id));
     find(".words").replaceChildren(...(image.label ? [word("label", image.label, "label")] : []),
                                    ...given(image).map(tag => word("tag", tag, "tag")));
     for (const text of [image.label, ...given(image)])

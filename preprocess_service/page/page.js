@@ -86,7 +86,8 @@ const gallery = () => fetched ||= (async () => {
         const text = await (await fetch("page.gallery.html")).text();
         document.body.append(...new DOMParser().parseFromString(text, "text/html").body.children);
         document.querySelector("main").append($("gallery"));
-        await new Promise((onload, onerror) => document.head.append(element("script", {src: "page.gallery.js", onload, onerror})));
+        for (const [name, properties] of [["link", {rel: "stylesheet", href: "page.gallery.css"}], ["script", {src: "page.gallery.js"}]])
+            await new Promise((onload, onerror) => document.head.append(element(name, {...properties, onload, onerror})));
         return true;
     } catch {
         document.querySelector("header p").textContent = UNREACHABLE;
