@@ -10,7 +10,7 @@ import pytest
 
 import things
 from browser import CONTRAST, REPORTS, SMALL, fixture_chromium, needs_chromium  # noqa: F401 - a fixture
-from conftest import MODEL, ROOT, Service, Stack, wait_for
+from conftest import MODEL, ROOT, Stack, wait_for
 from images import coloured_jpeg, encode, gradient
 
 pytestmark = pytest.mark.once
@@ -69,6 +69,11 @@ def test_nothing_from_elsewhere_and_nothing_inline():
         assert not re.search(r"https?:|//\w+\.|@import|\beval\b|innerHTML", text), extension
         if extension.endswith("html"):
             assert not re.search(r"<style|<script(?! src=)|\s(style|on\w+)=", text), extension
+
+
+def test_it_is_small():
+    weight = {gallery: sum(len(source(extension)) for extension in FILES if ("gallery" in extension) == gallery) for gallery in (False, True)}
+    assert weight[False] <= 36 << 10 and weight[True] <= 20 << 10, weight
 
 
 def test_it_has_every_option(shared):
