@@ -70,7 +70,7 @@ COMMON_SRC     := $(wildcard common/*/*.c common/*/*/*.c) $(PROTO_SRC)
 PREPROCESS_SRC := $(wildcard preprocess_service/*.c preprocess_service/*/*.c)
 CLASSIFY_SRC   := $(wildcard classify_service/*.c)
 UNIT_SRC       := $(wildcard tests/unit/test_*.c tests/unit/*/test_*.c)
-PROBE_SRC      := tests/programs/store_probe.c tests/programs/image_probe.c
+PROBE_SRC      := tests/programs/store_probe.c tests/programs/image_probe.c tests/programs/test_service.c
 BENCH_SRC      := $(wildcard tests/bench/*.c)
 FUZZ_SRC       := $(wildcard tests/fuzz/*.c)
 HOSTILE_SRC    := tests/programs/hostile_decoder.c
@@ -179,12 +179,16 @@ $(BUILD)/unit/test_io_faults: LDFLAGS_ALL += $(patsubst %,-Wl$(comma)--wrap=%,op
 	pread write fsync renameat linkat)
 
 # a store on stdin and stdout, for the conformance tests
-PROBES = $(BUILD)/store-probe $(BUILD)/image-probe
+PROBES = $(BUILD)/store-probe $(BUILD)/image-probe $(BUILD)/test-service
 $(BUILD)/store-probe: $(call object,tests/programs/store_probe.c) $(COMMON_LIB)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
 # a decoder on stdin and stdout, for the comparison with others (test_oracle.py)
 $(BUILD)/image-probe: $(call object,tests/programs/image_probe.c) $(COMMON_LIB)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
+# the server that gRPC's interop clients ask for (test_grpc_streams.py)
+$(BUILD)/test-service: $(call object,tests/programs/test_service.c build/proto/testing.pb-c.c) $(COMMON_LIB)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
 # the bench's programs (tests/bench/README.md); a floor is meant to be as fast as its code can be
@@ -212,6 +216,17 @@ $(BENCH_PROGRAMS): $(call bench_object,program) $(COMMON_LIB)
 build/proto/%.pb-c.c build/proto/%.pb-c.h: $(PROTO_DIR)/%.proto
 	@mkdir -p build/proto
 	protoc --proto_path=$(PROTO_DIR) --c_out=build/proto $<
+
+# for reflection, without comments
+build/proto/descriptors.pb: $(patsubst %,$(PROTO_DIR)/%.proto,$(PROTO))
+	@mkdir -p build/proto
+	protoc --proto_path=$(PROTO_DIR) --include_imports --descriptor_set_out=$@ $^
+$(BUILD)/common/grpc/reflection.o: build/proto/descriptors.pb
+
+build/proto/testing.pb-c.c build/proto/testing.pb-c.h: tests/programs/testing.proto
+	@mkdir -p build/proto
+	protoc --proto_path=$(<D) --c_out=build/proto $<
+$(BUILD)/tests/programs/test_service.o: build/proto/testing.pb-c.h
 
 $(BUILD)/build/proto/%.o: CFLAGS_ALL += -w
 
@@ -283,7 +298,7 @@ bench-programs: $(BENCH_PROGRAMS)
 bench: ## measure floors and services side by side, about 4 minutes (tests/bench/README.md)
 	@$(INSTALL) test
 	@$(PARALLEL) VARIANT=release all bench-programs model
-	@$(PYTHON) tests/bench/calls.py
+	@$(PYTHON) tests/bench/request_cost.py
 	@timeout -k 10 360 $(PYTHON) tests/bench/bench.py
 
 .PHONY: overload
@@ -295,7 +310,7 @@ overload: ## ten times what the service can do, about 90 s (tests/bench/README.m
 bench-quick: ## the same in 40 s: whether it runs, not how fast
 	@$(INSTALL) test
 	@$(PARALLEL) VARIANT=release all bench-programs model
-	@$(PYTHON) tests/bench/calls.py
+	@$(PYTHON) tests/bench/request_cost.py
 	@timeout -k 10 150 $(PYTHON) tests/bench/bench.py --quick
 
 .PHONY: faults

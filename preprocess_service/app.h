@@ -36,6 +36,7 @@ struct reply handle_transform(const struct app *app, const struct request *req);
 struct reply handle_result(const struct app *app, const struct request *req);
 struct reply handle_images(const struct app *app, const struct request *req);
 struct reply handle_grpc_preprocess(const struct app *app, const struct request *req);
+struct reply handle_grpc_upload_stream(const struct app *app, const struct request *req);
 struct reply handle_grpc_transform(const struct app *app, const struct request *req);
 struct reply handle_grpc_rotate_image(const struct app *app, const struct request *req);
 struct reply handle_grpc_mean_filter(const struct app *app, const struct request *req);

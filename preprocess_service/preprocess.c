@@ -76,10 +76,8 @@ static bool decide_seal(const struct app *app, bool asked, bool *ret, struct err
     const struct settings *s = &app->service.settings;
 
     *ret = asked || strcmp(s->seal, "always") == 0;
-    if (*ret && *s->seal_keys_file == '\0')
-        return error_set(err, ERROR_BAD_REQUEST, "seal: this service has no SEAL_KEYS_FILE");
-    return !*ret || app->users == NULL || app->catalogue != NULL ||
-           error_set(err, ERROR_BAD_REQUEST, "seal: without CATALOGUE_URL nothing has an owner");
+    return !*ret || *s->seal_keys_file != '\0' ||
+           error_set(err, ERROR_BAD_REQUEST, "seal: this service has no SEAL_KEYS_FILE");
 }
 
 bool preprocess(const struct app *app, const struct context *ctx, struct bytes file,

@@ -163,7 +163,8 @@ static bool is_open(const struct authorizer *a, const struct request *req)
     if (strcmp(req->method, "OPTIONS") == 0)
         return a->preflight;
     return strcmp(req->route, "/healthz") == 0 || strcmp(req->route, "/readyz") == 0 ||
-           strcmp(req->route, "/grpc.health.v1.Health/Check") == 0;
+           strcmp(req->route, "/grpc.health.v1.Health/Check") == 0 ||
+           strcmp(req->route, "/grpc.health.v1.Health/Watch") == 0;
 }
 
 bool authorize(struct authorizer *a, const struct request *req, struct caller *caller,

@@ -22,7 +22,7 @@ struct reply handle_healthz(const struct app *app, const struct request *req)
 
 const char *service_failing(const struct service *service)
 {
-    if (server_is_draining(service->server))
+    if (atomic_load(&service->leaving))
         return "shutting down";
     return readiness_storage(service->readiness) ? NULL : "storage";
 }

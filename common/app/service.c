@@ -9,6 +9,7 @@
 #include "workers/image_job.h"
 
 #include <malloc.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 
@@ -293,6 +294,10 @@ int service_serve(struct service *service, const struct route *routes, size_t co
     int signal_number = wait_for_end(service);
     if (signal_number == SIGCHLD)
         log_error("the sandbox's zygote is gone: to be started again");
+    /* so that the gateway's next look at /readyz comes before the first refusal */
+    atomic_store(&service->leaving, true);
+    if (signal_number != SIGCHLD)
+        poll(NULL, 0, (int)service->settings.shutdown_notice_ms);
     int64_t deadline = clock_monotonic_ms() + service->settings.shutdown_grace_ms - LAST_MS;
     log_info("shutting down", F("signal", signal_number),
              F("inflight", server_inflight(service->server)));

@@ -30,6 +30,7 @@ struct service {
     struct readiness *readiness;
     struct authorizer *authorizer;
     struct server *server;
+    atomic_bool leaving;        /* SIGTERM has come */
     const struct route *routes; /* as given to service_serve */
     size_t route_count;
 };
@@ -50,10 +51,10 @@ bool service_begin(struct service *service, int argc, char **argv, int *status) 
 bool service_open(struct service *service, const struct worker_pool_options *pool,
                   struct error *err) NODISCARD;
 
-/* Serve until SIGTERM or SIGINT, then drain (the contract's invariant 7): /readyz and new work get
- * 503 while what was accepted is finished; then `stop` (may be NULL) ends the service's own
- * threads; then the listener closes. Returns the exit status, which is 1 when
- * the sandbox's zygote is gone: that ends the service in the same way. */
+/* Serve until SIGTERM or SIGINT; /readyz is 503 from then on. After SHUTDOWN_NOTICE_MS drain (the
+ * contract's invariant 7): new work gets 503 while what was accepted is finished; then `stop` (may
+ * be NULL) ends the service's own threads; then the listener closes. Returns the exit status, which
+ * is 1 when the sandbox's zygote is gone: that ends the service in the same way. */
 int service_serve(struct service *service, const struct route *routes, size_t count,
                   void (*stop)(struct service *service, int64_t deadline_ms));
 
@@ -71,6 +72,13 @@ struct reply handle_openapi(const struct app *app, const struct request *req);
 /* grpc.health.v1.Health/Check: the same answer as /readyz, for the server or a service that has a
  * route. */
 struct reply handle_grpc_health(const struct app *app, const struct request *req);
+/* …/Watch: the same as a stream of changes. */
+struct reply handle_grpc_watch(const struct app *app, const struct request *req);
+/* grpc.reflection.v1.ServerReflection, and v1alpha: the services that have routes, and their .proto
+ * files. */
+struct reply handle_grpc_reflection(const struct app *app, const struct request *req);
+/* Whether a method of this gRPC service has a route. */
+bool service_has_call(const struct service *service, const char *name);
 
 /* What keeps the service from being ready, or NULL. */
 const char *service_failing(const struct service *service);

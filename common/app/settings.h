@@ -24,6 +24,7 @@ struct settings {
     int64_t workers;       /* 0: CPUs available to the process */
     int64_t queue_max;
     int64_t request_timeout_ms;
+    int64_t shutdown_notice_ms;
     int64_t shutdown_grace_ms;
     char *ca_file;
     bool images;

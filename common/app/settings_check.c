@@ -283,6 +283,10 @@ static void check_seal(const struct settings *s, struct buffer *mistakes)
     if (strcmp(text(s->seal), "always") == 0 && s->seal_keys_file != NULL &&
         *s->seal_keys_file == '\0')
         config_mistake(mistakes, "SEAL=always needs SEAL_KEYS_FILE");
+    if (s->users && *text(s->seal_keys_file) != '\0' &&
+        strcmp(text(s->catalogue_url), "none:") == 0)
+        config_mistake(mistakes, "SEAL_KEYS_FILE with USERS=on needs CATALOGUE_URL: it knows whose "
+                                 "picture is whose");
 }
 
 static void check_stages(const struct settings *s, struct buffer *mistakes)

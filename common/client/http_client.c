@@ -415,7 +415,7 @@ static CURLcode send_and_receive(struct http_client *client, struct transfer *t,
     if (rc == CURLE_OK)
         rc = curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &t->reply.status);
     /* to libcurl headers that end early are a reply */
-    if (rc == CURLE_OK && (!t->headers_complete || t->reply.status < 200))
+    if (rc == CURLE_OK && (!t->headers_complete || t->reply.status < 200 || t->reply.status > 999))
         rc = CURLE_PARTIAL_FILE;
     return rc;
 }

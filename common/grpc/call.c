@@ -5,7 +5,12 @@
 
 #include <string.h>
 
-enum { PUSHBACK_MS = 1000, UNAVAILABLE = 14 };
+enum {
+    PUSHBACK_MS = 1000,
+    UNAVAILABLE = 14,
+    PACK_MIN = 1024, /* bytes: less fits into one segment anyway */
+    SAMPLE = 4096,
+};
 
 /* ---- status ---- */
 
@@ -114,69 +119,180 @@ static bool unpack(const struct request *req, struct bytes packed, size_t max,
     return body_unpack(packed, CODING_GZIP, req->context.budget, max, ret, err);
 }
 
+bool grpc_prefix_read(const uint8_t prefix[REPLY_PREFIX_LEN], size_t max, size_t *ret,
+                      struct error *err)
+{
+    if (prefix[0] > 1)
+        return error_set(err, ERROR_BAD_REQUEST, "the call has no message");
+    *ret = (size_t)prefix[1] << 24 | (size_t)prefix[2] << 16 | (size_t)prefix[3] << 8 | prefix[4];
+    return *ret <= max ||
+           error_set(err, ERROR_TOO_LARGE, "the message is larger than %zu bytes", max);
+}
+
+void grpc_prefix_write(bool packed, size_t len, uint8_t out[REPLY_PREFIX_LEN])
+{
+    const uint8_t prefix[] = {packed, (uint8_t)(len >> 24), (uint8_t)(len >> 16),
+                              (uint8_t)(len >> 8), (uint8_t)len};
+
+    memcpy(out, prefix, sizeof(prefix));
+}
+
+bool grpc_message_open(const struct request *req, const uint8_t prefix[REPLY_PREFIX_LEN],
+                       struct bytes message, size_t max, struct decoded_body *ret,
+                       struct error *err)
+{
+    if (prefix[0] == 1)
+        return unpack(req, message, max, ret, err);
+    *ret = (struct decoded_body){.bytes = message};
+    return true;
+}
+
 static bool open_message(const struct request *req, size_t max, struct decoded_body *ret,
                          struct error *err)
 {
     const uint8_t *data = req->body.data;
+    size_t len = 0;
 
     *ret = (struct decoded_body){0};
-    if (req->body.len < REPLY_PREFIX_LEN || data[0] > 1)
+    if (req->body.len < REPLY_PREFIX_LEN)
         return error_set(err, ERROR_BAD_REQUEST, "the call has no message");
-    size_t len = (size_t)data[1] << 24 | (size_t)data[2] << 16 | (size_t)data[3] << 8 | data[4];
-    if (len > max)
-        return error_set(err, ERROR_TOO_LARGE, "the message is larger than %zu bytes", max);
+    if (!grpc_prefix_read(data, max, &len, err))
+        return false;
     if (len != req->body.len - REPLY_PREFIX_LEN)
         return error_set(err, ERROR_BAD_REQUEST, "not one whole message");
-    struct bytes message = bytes_of(data + REPLY_PREFIX_LEN, len);
-    if (data[0] == 1)
-        return unpack(req, message, max, ret, err);
-    ret->bytes = message;
+    return grpc_message_open(req, data, bytes_of(data + REPLY_PREFIX_LEN, len), max, ret, err);
+}
+
+/* ---- replies ---- */
+
+bool grpc_accepts_gzip(const struct request *req)
+{
+    const char *value = request_header(req, "grpc-accept-encoding");
+    size_t len = 0;
+
+    for (; value != NULL && *value != '\0'; value += len + strspn(value + len, ", ")) {
+        len = strcspn(value, ", ");
+        if (len == 4 && strncmp(value, "gzip", len) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* At least a quarter is saved. */
+static bool pays(size_t packed, size_t len)
+{
+    return packed <= len - len / 4;
+}
+
+/* Whether it is worth the time, by its beginning: pictures are packed already. */
+static bool looks_packable(struct bytes message)
+{
+    size_t len = message.len < SAMPLE ? message.len : SAMPLE;
+    struct buffer packed;
+    struct error oom;
+
+    if (message.len < PACK_MIN ||
+        !body_pack(bytes_of(message.data, len), CODING_GZIP, &packed, &oom))
+        return false;
+    bool ok = pays(packed.len, len);
+    buffer_done(&packed);
+    return ok;
+}
+
+bool grpc_pack(const struct request *req, struct buffer *message)
+{
+    struct buffer packed;
+    struct error oom;
+
+    if (!grpc_accepts_gzip(req) || !looks_packable(buffer_view(message)) ||
+        !body_pack(buffer_view(message), CODING_GZIP, &packed, &oom))
+        return false;
+    if (!pays(packed.len, message->len)) {
+        buffer_done(&packed);
+        return false;
+    }
+    buffer_done(message);
+    *message = packed;
     return true;
 }
 
-static void add_trailer(struct reply_call *call, const char *name, const char *value)
+void grpc_head(struct reply *reply)
 {
-    struct reply_trailer *trailer = &call->trailers[call->trailer_count++];
+    reply->status = 200;
+    reply->content_type = "application/grpc";
+    reply_add_header(reply, "grpc-accept-encoding", "identity,gzip");
+}
 
+static struct reply_call *call_of(struct reply *reply)
+{
+    if (reply->call == NULL)
+        reply->call = xcalloc(1, sizeof(*reply->call));
+    return reply->call;
+}
+
+void grpc_add_trailer(struct reply *reply, const char *name, const char *value)
+{
+    struct reply_call *call = call_of(reply);
+
+    if (call->trailer_count == REPLY_TRAILERS_MAX)
+        return;
+    struct reply_trailer *trailer = &call->trailers[call->trailer_count++];
     trailer->name = name;
     snprintf(trailer->value, sizeof(trailer->value), "%s", value);
 }
 
+static bool has_status(const struct reply_call *call)
+{
+    for (size_t i = 0; i < call->trailer_count; i++)
+        if (strcmp(call->trailers[i].name, "grpc-status") == 0)
+            return true;
+    return false;
+}
+
 static void close_reply(const struct request *req, struct reply *reply)
 {
-    struct reply_call *call = xcalloc(1, sizeof(*call));
+    struct reply_call *call = call_of(reply);
     int status = grpc_status_of(reply->error.code);
     char number[16], message[REPLY_TRAILER_VALUE_MAX];
 
-    (void)req;
     snprintf(number, sizeof(number), "%d", status);
-    add_trailer(call, "grpc-status", number);
-    call->has_message = status == 0;
+    if (status != 0)
+        call->trailer_count = 0; /* of an answer that could not be sent */
+    if (!has_status(call))
+        grpc_add_trailer(reply, "grpc-status", number);
+    call->has_message = status == 0 && reply->content_type != NULL;
     if (status == 0) {
-        size_t len = reply->body.len;
-        const uint8_t prefix[] = {0, (uint8_t)(len >> 24), (uint8_t)(len >> 16),
-                                  (uint8_t)(len >> 8), (uint8_t)len};
-        memcpy(call->prefix, prefix, sizeof(prefix));
+        bool packed = grpc_pack(req, &reply->body);
+        if (packed)
+            reply_add_header(reply, "grpc-encoding", "gzip");
+        grpc_prefix_write(packed, reply->body.len, call->prefix);
     } else {
         grpc_message_encode(reply_public_detail(&reply->error), message, sizeof(message));
-        add_trailer(call, "grpc-message", message);
+        grpc_add_trailer(reply, "grpc-message", message);
         buffer_done(&reply->body);
     }
     if (status == UNAVAILABLE) {
         snprintf(number, sizeof(number), "%d", PUSHBACK_MS);
-        add_trailer(call, "grpc-retry-pushback-ms", number);
+        grpc_add_trailer(reply, "grpc-retry-pushback-ms", number);
     }
-    reply->status = 200;
-    reply->content_type = "application/grpc";
-    reply_add_header(reply, "grpc-accept-encoding", "identity,gzip");
-    free(reply->call);
-    reply->call = call;
+    grpc_head(reply);
+}
+
+static size_t expect(struct bytes first)
+{
+    struct error err;
+    size_t len = 0;
+
+    if (first.len < REPLY_PREFIX_LEN || !grpc_prefix_read(first.data, UINT32_MAX, &len, &err))
+        return 0;
+    return REPLY_PREFIX_LEN + len;
 }
 
 const struct rpc_protocol grpc_protocol = {
     .types = {"application/grpc", "application/grpc+proto"},
     .trailers = true,
     .timeout_ms = timeout_ms,
+    .expect = expect,
     .open = open_message,
     .close = close_reply,
 };

@@ -36,33 +36,43 @@ static bool open_message(const struct request *req, size_t max, struct decoded_b
     return false;
 }
 
-/* What Connect calls a grpc-status, and its HTTP status. */
+/* By grpc-status: what Connect calls it, and its HTTP status. */
 static const struct {
-    int grpc, http;
+    int http;
     const char *code;
 } statuses[] = {
-    {3, 400, "invalid_argument"},  {4, 504, "deadline_exceeded"},  {5, 404, "not_found"},
-    {7, 403, "permission_denied"}, {8, 429, "resource_exhausted"}, {11, 400, "out_of_range"},
-    {12, 501, "unimplemented"},    {14, 503, "unavailable"},       {16, 401, "unauthenticated"},
-    {13, 500, "internal"},
+    [1] = {499, "canceled"},
+    [2] = {500, "unknown"},
+    [3] = {400, "invalid_argument"},
+    [4] = {504, "deadline_exceeded"},
+    [5] = {404, "not_found"},
+    [6] = {409, "already_exists"},
+    [7] = {403, "permission_denied"},
+    [8] = {429, "resource_exhausted"},
+    [9] = {400, "failed_precondition"},
+    [10] = {409, "aborted"},
+    [11] = {400, "out_of_range"},
+    [12] = {501, "unimplemented"},
+    [13] = {500, "internal"},
+    [14] = {503, "unavailable"},
+    [15] = {500, "data_loss"},
+    [16] = {401, "unauthenticated"},
 };
 
 static void close_reply(const struct request *req, struct reply *reply)
 {
-    size_t i = 0;
+    int status = grpc_status_of(reply->error.code);
 
     (void)req;
     reply->content_type = "application/proto";
-    if (reply->error.code == ERROR_NONE)
+    if (status == 0)
         return;
-    while (i < ARRAY_SIZE(statuses) - 1 && statuses[i].grpc != grpc_status_of(reply->error.code))
-        i++;
     struct reply error =
-        reply_json(statuses[i].http, json_pack("{s:s, s:s}", "code", statuses[i].code, "message",
-                                               reply_public_detail(&reply->error)));
+        reply_json(statuses[status].http, json_pack("{s:s, s:s}", "code", statuses[status].code,
+                                                    "message", reply_public_detail(&reply->error)));
     buffer_done(&reply->body);
     reply->body = error.body;
-    reply->status = statuses[i].http;
+    reply->status = statuses[status].http;
     reply->content_type = "application/json";
 }
 

@@ -7,7 +7,7 @@
 enum {
     TRAILERS = 0x80, /* the flag of their frame */
     FRAME_LEN = REPLY_PREFIX_LEN,
-    TRAILERS_MAX = 1024, /* bytes: a message of REPLY_TRAILER_VALUE_MAX, and numbers */
+    TRAILERS_MAX = REPLY_TRAILERS_MAX * (REPLY_TRAILER_VALUE_MAX + 64), /* bytes */
 };
 
 static bool timeout_ms(const struct request *req, int64_t *ret, struct error *err)

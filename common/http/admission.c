@@ -25,11 +25,20 @@ bool admission_begin(struct admission *a, struct counted *counted, bool light, s
     return may_work(a, atomic_fetch_add(&a->working, 1), err);
 }
 
+bool admission_begin_watch(struct admission *a, struct counted *counted, struct error *err)
+{
+    counted->watches = true;
+    return atomic_fetch_add(&a->watches, 1) < ADMISSION_WATCHES_MAX ||
+           error_set(err, ERROR_OVERLOADED, "%d streams of this kind", ADMISSION_WATCHES_MAX);
+}
+
 void admission_end(struct admission *a, struct counted *counted)
 {
     if (counted->inflight)
         atomic_fetch_sub(&a->inflight, 1);
     if (counted->working)
         atomic_fetch_sub(&a->working, 1);
+    if (counted->watches)
+        atomic_fetch_sub(&a->watches, 1);
     *counted = (struct counted){0};
 }

@@ -54,6 +54,8 @@ struct connection {
     uint64_t bytes_before; /* PHASE_IDLE: bytes received by the last reply */
     struct buffer body;
     size_t expected; /* bytes to set aside for it */
+    bool is_read;    /* its handler reads while the body arrives (rpc_stream.h) */
+    bool awaited;    /* and waits for the client just now */
     int64_t charged;
     int refused_status;
     struct error refusal; /* a stream's answer, for its own thread to send */

@@ -122,6 +122,15 @@ bool connections_end_slow_body(struct connections *all)
     return ended;
 }
 
+bool connections_take_bytes(struct connections *all, int64_t n)
+{
+    bool taken = byte_budget_take(all->budget, n);
+
+    while (!taken && reaper_make_room_for_body(all))
+        taken = byte_budget_take(all->budget, n);
+    return taken;
+}
+
 /* ---- one of them ---- */
 
 static void read_peer(struct connection *c)
@@ -244,6 +253,14 @@ void connection_set_look(struct connection *c, const struct refusal_look *look)
     pthread_mutex_unlock(&c->mutex);
 }
 
+/* Called locked. */
+static void expect(struct connection *c, size_t expected)
+{
+    size_t most = c->body.max < CONNECTION_EXPECT_MAX ? c->body.max : CONNECTION_EXPECT_MAX;
+
+    c->expected = expected < most ? expected : most;
+}
+
 void connection_begin_body(struct connection *c, const char *request_id, int64_t expected)
 {
     pthread_mutex_lock(&c->mutex);
@@ -252,9 +269,15 @@ void connection_begin_body(struct connection *c, const char *request_id, int64_t
         connection_enter(c, PHASE_BODY);
     c->last_byte_ms = c->since_ms;
     c->body.max = (size_t)c->all->max_body_bytes;
-    int64_t most =
-        c->body.max < CONNECTION_EXPECT_MAX ? (int64_t)c->body.max : (int64_t)CONNECTION_EXPECT_MAX;
-    c->expected = (size_t)(expected < most ? expected : most);
+    expect(c, (size_t)expected);
+    pthread_mutex_unlock(&c->mutex);
+}
+
+void connection_expect(struct connection *c, size_t expected)
+{
+    pthread_mutex_lock(&c->mutex);
+    if (expected > 0 && c->body.cap == 0)
+        expect(c, expected);
     pthread_mutex_unlock(&c->mutex);
 }
 
@@ -297,6 +320,21 @@ enum connection_append connection_append_body(struct connection *c, const void *
         error_set(err, ERROR_TOO_LARGE, "the body is larger than %lld bytes",
                   (long long)c->all->max_body_bytes);
     return ok ? CONNECTION_APPENDED : CONNECTION_FAILED;
+}
+
+void connection_is_read(struct connection *c)
+{
+    pthread_mutex_lock(&c->mutex);
+    c->is_read = true;
+    pthread_mutex_unlock(&c->mutex);
+}
+
+void connection_awaits(struct connection *c, bool awaited)
+{
+    pthread_mutex_lock(&c->mutex);
+    c->awaited = awaited;
+    c->last_byte_ms = clock_monotonic_ms();
+    pthread_mutex_unlock(&c->mutex);
 }
 
 void connection_refuse(struct connection *c, const struct error *err)

@@ -35,6 +35,9 @@ bool connections_over_limit(struct connections *all);
 /* Somebody needs the place of a request in flight: end the slowest body (503), if there is one that
  * has averaged less than 16 KiB/s for 5 s. Such a body may stay only while there is room. */
 bool connections_end_slow_body(struct connections *all);
+/* Take that many bytes, at most CONNECTION_CHARGE_STEP, from the budget, if need be at the cost of
+ * the slowest body. False: there is none. */
+bool connections_take_bytes(struct connections *all, int64_t n) NODISCARD;
 /* From now on requests still sending their body are ended with 503 at the deadline. */
 void connections_cut_bodies(struct connections *all, int64_t deadline_ms);
 
@@ -64,6 +67,8 @@ void connection_set_look(struct connection *c, const struct refusal_look *look);
  * 0; memory for it is set aside with the first byte, up to CONNECTION_EXPECT_MAX, and charged like
  * all only as bytes arrive. */
 void connection_begin_body(struct connection *c, const char *request_id, int64_t expected);
+/* The body's first bytes tell what the header did not; without effect later. */
+void connection_expect(struct connection *c, size_t expected);
 /* False once the request has been refused (by the reaper or an eviction): the answer is on the wire
  * already, discard what still comes. *err is set when this call is the one that failed
  * (ERROR_TOO_LARGE, ERROR_OVERLOADED) and the caller is to answer. */
@@ -73,6 +78,11 @@ enum connection_append connection_append_body(struct connection *c, const void *
 /* Answer with `err` on the socket itself, send FIN and discard what still comes. For a failure
  * while the body is on its way, when libmicrohttpd cannot take an answer. */
 void connection_refuse(struct connection *c, const struct error *err);
+/* A handler reads what arrives, and keeps of it in the body what it likes (rpc_stream.h): the
+ * clocks for slow bodies run while it waits for the client, and the least rate counts what it has
+ * kept. */
+void connection_is_read(struct connection *c);
+void connection_awaits(struct connection *c, bool awaited);
 /* The body is complete: *ret is a view of it, valid until connection_drop_body. False when the
  * request was refused before. */
 bool connection_begin_handling(struct connection *c, struct bytes *ret) NODISCARD;

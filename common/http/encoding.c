@@ -166,31 +166,42 @@ void decoded_body_done(struct decoded_body *body)
 
 /* ---- packing ---- */
 
-bool reply_encode(struct reply *reply, enum coding coding, struct error *err)
+bool body_pack(struct bytes body, enum coding coding, struct buffer *ret, struct error *err)
 {
-    CLEANUP(buffer_done) struct buffer packed = {0};
-    z_stream z = {.next_in = reply->body.data, .avail_in = (uInt)reply->body.len};
+    union {
+        const uint8_t *in;
+        uint8_t *z; /* as above */
+    } next = {.in = body.data};
+    z_stream z = {.next_in = next.z, .avail_in = (uInt)body.len};
 
-    if (coding == CODING_IDENTITY)
-        return true;
     if (deflateInit2(&z, LEVEL, Z_DEFLATED, coding == CODING_GZIP ? GZIP_BITS : MAX_WBITS,
                      MAX_MEM_LEVEL - 1, Z_DEFAULT_STRATEGY) != Z_OK)
         return error_oom(err);
-    size_t bound = deflateBound(&z, reply->body.len);
-    packed.max = bound;
-    bool ok = buffer_reserve(&packed, bound, err);
+    size_t bound = deflateBound(&z, body.len);
+    *ret = (struct buffer)BUFFER_MAX(bound);
+    bool ok = buffer_reserve(ret, bound, err);
     if (ok) {
-        z.next_out = packed.data;
+        z.next_out = ret->data;
         z.avail_out = (uInt)bound;
         ok = deflate(&z, Z_FINISH) == Z_STREAM_END || error_oom(err);
-        packed.len = bound - z.avail_out;
+        ret->len = bound - z.avail_out;
     }
     deflateEnd(&z);
     if (!ok)
+        buffer_done(ret);
+    return ok;
+}
+
+bool reply_encode(struct reply *reply, enum coding coding, struct error *err)
+{
+    struct buffer packed;
+
+    if (coding == CODING_IDENTITY)
+        return true;
+    if (!body_pack(buffer_view(&reply->body), coding, &packed, err))
         return false;
     buffer_done(&reply->body);
     reply->body = packed;
-    packed = (struct buffer){0};
     reply_add_header(reply, "Content-Encoding", "%s", coding == CODING_GZIP ? "gzip" : "deflate");
     return true;
 }

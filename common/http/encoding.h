@@ -30,5 +30,8 @@ void decoded_body_done(struct decoded_body *body);
 
 /* The coding of a reply that the request's Accept-Encoding wants. */
 enum coding encoding_accepted(const struct request *req);
+/* Pack it; *ret is the caller's. Out of memory: false. */
+bool body_pack(struct bytes body, enum coding coding, struct buffer *ret,
+               struct error *err) NODISCARD;
 /* Pack the body and say so in a header. Out of memory: false, and the reply stays as it was. */
 bool reply_encode(struct reply *reply, enum coding coding, struct error *err) NODISCARD;

@@ -5,6 +5,7 @@
 #include "base/metrics.h"
 #include "base/strings.h"
 #include "http/access_log.h"
+#include "http/rpc_stream.h"
 
 #include <string.h>
 #include <strings.h>
@@ -94,8 +95,7 @@ static bool is_light(const struct exchange *x)
     return (x->route->flags & ROUTE_LIGHT) != 0;
 }
 
-/* Of what begins now. */
-static int64_t deadline(const struct exchange *x)
+int64_t exchange_deadline(const struct exchange *x)
 {
     int64_t own = clock_monotonic_ms() + x->admission->options->request_timeout_ms;
     int64_t cut = atomic_load(&x->admission->cut_ms);
@@ -145,6 +145,12 @@ static const struct route *find_route(struct exchange *x, struct error *err)
 
     if (route == NULL && x->call)
         error_set(err, ERROR_NOT_IMPLEMENTED, "there is no method %.128s", x->req.path);
+    x->streams = route != NULL && strcmp(route->method, ROUTER_STREAM) == 0;
+    if (x->streams && !x->call->trailers) {
+        error_set(err, ERROR_NOT_IMPLEMENTED, "%.128s is a stream: gRPC has them, over HTTP/2",
+                  x->req.path);
+        return NULL;
+    }
     return route;
 }
 
@@ -161,9 +167,11 @@ static bool check(struct exchange *x, bool http_1_0, struct error *err)
         x->req.route = x->route->pattern;
         x->req.flags = x->route->flags;
     }
-    if (!admission_begin(x->admission, &x->counted, x->route == NULL || is_light(x), err))
+    bool light = x->route == NULL || is_light(x);
+    if (!admission_begin(x->admission, &x->counted, light, err) ||
+        (light && x->streams && !admission_begin_watch(x->admission, &x->counted, err)))
         return false;
-    x->req.context.deadline_ms = deadline(x);
+    x->req.context.deadline_ms = exchange_deadline(x);
     bool ok = o->authorize == NULL || o->authorize(o->app, &x->req, &x->caller, err);
     x->req.context.admin = x->caller.admin;
     return ok;
@@ -208,6 +216,8 @@ void exchange_append_body(struct exchange *x, const void *data, size_t len)
 {
     struct error err = {0};
 
+    if (x->call != NULL && x->call->expect != NULL)
+        connection_expect(x->connection, x->call->expect(bytes_of(data, len)));
     /* no response can be queued while the upload goes on: answer on the socket, discard the rest */
     if (connection_append_body(x->connection, data, len, &err) == CONNECTION_FAILED)
         connection_refuse(x->connection, &err);
@@ -220,6 +230,13 @@ static void allowed_methods(const struct exchange *x, char out[ROUTER_ALLOW_MAX]
     const struct server_options *o = x->admission->options;
 
     router_allow(o->routes, o->route_count, x->req.path, out);
+}
+
+bool exchange_confirm(const struct exchange *x, struct error *err)
+{
+    const struct server_options *o = x->admission->options;
+
+    return is_light(x) || o->confirm == NULL || o->confirm(o->app, &x->req, &x->caller, err);
 }
 
 /* The handler sees the call's message as the body. */
@@ -246,8 +263,8 @@ static struct reply run_handler(struct exchange *x, struct bytes body)
         return cors_preflight(o->cors_origins, allow);
     }
     x->req.body = body;
-    x->req.context.deadline_ms = deadline(x);
-    if (!is_light(x) && o->confirm != NULL && !o->confirm(o->app, &x->req, &x->caller, &err))
+    x->req.context.deadline_ms = exchange_deadline(x);
+    if (!exchange_confirm(x, &err))
         return reply_error(&err);
     return x->call ? run_call(x) : x->route->handle(o->app, &x->req);
 }
@@ -262,6 +279,23 @@ bool exchange_handle(struct exchange *x, struct reply *ret)
     *ret = run_handler(x, body);
     connection_drop_body(x->connection);
     return true;
+}
+
+/* Its client's deadline is the stream's own; what the handler does with the whole body has
+ * rpc_deadline. */
+void exchange_handle_stream(struct exchange *x, struct rpc_stream *stream, struct reply *ret)
+{
+    struct error err;
+
+    x->req.stream = stream;
+    if (exchange_confirm(x, &err)) {
+        x->req.context.deadline_ms = x->call_deadline_ms;
+        *ret = x->route->handle(x->admission->options->app, &x->req);
+    } else {
+        *ret = reply_error(&err);
+    }
+    rpc_drop(stream);
+    connection_drop_body(x->connection);
 }
 
 static void finish_error(const struct exchange *x, struct reply *reply)

@@ -28,6 +28,7 @@ struct exchange {
     bool multiplexed;                /* HTTP/2: a reply may have trailers */
     const atomic_bool *gone;         /* see context.h */
     const struct rpc_protocol *call; /* its protocol; NULL: REST */
+    bool streams;                    /* a call to a ROUTER_STREAM */
     int64_t call_deadline_ms;        /* the client's, or INT64_MAX */
 
     const struct route *route; /* NULL for OPTIONS, and when refused before one was found */
@@ -60,6 +61,12 @@ void exchange_refuse_on_socket(struct exchange *x, struct reply *refusal);
 void exchange_append_body(struct exchange *x, const void *data, size_t len);
 /* The body is complete: run the handler. False when the request has been answered already. */
 bool exchange_handle(struct exchange *x, struct reply *ret) NODISCARD;
+/* The same while the body arrives, for a call that `streams`; always answered. */
+void exchange_handle_stream(struct exchange *x, struct rpc_stream *stream, struct reply *ret);
+/* Whether the caller still may (server_options.confirm). For a thread that may wait. */
+bool exchange_confirm(const struct exchange *x, struct error *err) NODISCARD;
+/* Of what begins now. */
+int64_t exchange_deadline(const struct exchange *x);
 /* Make `reply` what is sent: an error's body (here, where the request id is known; its details go
  * to the log) and CORS headers. */
 void exchange_finish_reply(struct exchange *x, struct reply *reply);

@@ -10,7 +10,9 @@
  *   preface and SETTINGS, and headers once begun: 10 s
  *   output that it does not read: 30 s, and nothing is read from it meanwhile
  *   idle: 60 s
- * A reply is charged to the byte budget until it has been sent. */
+ * A client with open streams from which nothing has come for 60 s is asked by PING, and has 20 s.
+ * A reply is charged to the byte budget until it has been sent. So is what a client has sent of a
+ * stream (rpc_stream.h), up to its window of 1 MiB, until its handler has read it. */
 #pragma once
 
 #include "http/admission.h"

@@ -159,6 +159,8 @@ static bool look_at_orders(struct h2 *h2, bool *draining)
     *draining = h2->draining;
     pthread_mutex_unlock(&h2->mutex);
     for (struct h2_session *s = drain ? h2->sessions : NULL; s != NULL; s = s->next) {
+        for (struct h2_stream *stream = s->streams; stream != NULL; stream = stream->next)
+            h2_stream_drain(stream);
         h2_session_drain(s);
         h2_session_touch(s);
     }
@@ -257,7 +259,7 @@ struct h2 *h2_start(struct admission *admission, struct error *err)
     pthread_mutex_init(&h2->mutex, NULL);
     h2->epoll = epoll_create1(EPOLL_CLOEXEC);
     h2->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    h2->handlers = handler_threads_new(admission->options->max_inflight);
+    h2->handlers = handler_threads_new(admission->options->max_inflight + ADMISSION_WATCHES_MAX);
     if (h2->epoll < 0 || h2->wake < 0 || epoll_ctl(h2->epoll, EPOLL_CTL_ADD, h2->wake, &event) != 0)
         error_set(err, ERROR_OVERLOADED, "cannot wait for HTTP/2: %s", strerror(errno));
     else if (thread_start(&h2->thread, h2_main, h2, err))

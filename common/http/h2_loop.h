@@ -6,6 +6,7 @@
 #include "http/h2.h"
 #include "http/h2_fields.h"
 #include "http/handler_threads.h"
+#include "http/rpc_stream.h"
 
 enum {
     H2_STREAMS_MAX = 100,
@@ -40,6 +41,8 @@ struct h2_session {
     int64_t blocked_ms; /* when it took the last byte, while there is something unsent */
     int64_t began_ms;
     int64_t since_ms;   /* without a stream */
+    int64_t heard_ms;   /* when the client sent something last */
+    bool asked;         /* whether it is still there, by PING */
     int64_t headers_ms; /* when the headers that are on their way began, or 0 */
     int64_t close_ms;   /* 0, or: FIN is sent, wait so long for the client's */
     bool acknowledged;  /* our SETTINGS */
@@ -71,6 +74,8 @@ struct h2_stream {
     atomic_bool gone;   /* closed: nobody waits for an answer */
     struct exchange *x; /* from the end of the headers */
     struct connection *connection;
+    struct rpc_stream *stream; /* of a call that streams, or NULL */
+    bool begun;                /* its reply's head has been sent */
     struct reply reply;
     bool has_reply;
     int64_t discard_ms;    /* until then */
@@ -121,6 +126,10 @@ void h2_session_touch(struct h2_session *session);
 void h2_session_free(struct h2_session *session);
 
 void h2_session_send_reply(struct h2_stream *s);
+/* Of a call that streams: send what its handler has written; give the client back so much of the
+ * window. */
+void h2_session_send_more(struct h2_stream *s);
+void h2_session_consume(struct h2_stream *s, size_t bytes);
 void h2_session_continue(struct h2_stream *s); /* 100 Continue */
 enum h2_reset { H2_RESET_CANCEL, H2_RESET_REFUSED };
 void h2_session_reset(struct h2_stream *s, enum h2_reset why);
@@ -130,10 +139,13 @@ void h2_session_reset(struct h2_stream *s, enum h2_reset why);
 struct h2_stream *h2_stream_new(struct h2_session *session, int32_t id);
 /* The headers are complete, and perhaps the request. */
 void h2_stream_begin(struct h2_stream *s, bool ended);
-void h2_stream_data(struct h2_stream *s, const uint8_t *data, size_t len);
+/* False: the bytes wait for their handler, and h2_session_consume tells when it has read them. */
+bool h2_stream_data(struct h2_stream *s, const uint8_t *data, size_t len) NODISCARD;
 void h2_stream_ended(struct h2_stream *s);
 /* It was woken, or its handler has returned. */
 void h2_stream_ready(struct h2_stream *s, bool handled);
 void h2_stream_look(struct h2_stream *s, int64_t now);
+/* Shutdown has begun. */
+void h2_stream_drain(struct h2_stream *s);
 /* The client sees it no more. Frees it, if no handler runs. */
 void h2_stream_closed(struct h2_stream *s);

@@ -21,6 +21,7 @@ enum {
     BEGIN_MS = 10000,
     IDLE_MS = 60000,
     BLOCKED_MS = 30000,
+    ANSWER_MS = 20000, /* of a client that is asked whether it is still there */
     DRAIN_MS = 1000,
     CLOSE_MS = 1000,
     READS = 4,         /* of H2_IN_BYTES from one client, then others are looked at */
@@ -137,9 +138,10 @@ static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t
 
     (void)flags;
     (void)ctx;
-    if (s != NULL)
-        h2_stream_data(s, data, len);
-    return 0;
+    bool taken = s == NULL || h2_stream_data(s, data, len);
+    /* what waits for its handler holds up its own stream, not the others */
+    return taken ? nghttp2_session_consume(ng, id, len)
+                 : nghttp2_session_consume_connection(ng, len);
 }
 
 static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *ctx)
@@ -219,12 +221,16 @@ static ssize_t read_body(nghttp2_session *ng, int32_t id, uint8_t *out, size_t s
                          uint32_t *flags, nghttp2_data_source *source, void *ctx)
 {
     struct h2_stream *s = source->ptr;
-    const struct reply_call *call = s->reply.call;
-    size_t prefix = call != NULL ? REPLY_PREFIX_LEN : 0;
-    size_t n = 0;
+    size_t n = s->stream != NULL ? rpc_take(s->stream, out, size) : 0;
 
     (void)ctx;
-    if (call != NULL)
+    if (n > 0)
+        return (ssize_t)n;
+    if (s->state != H2_REPLYING)
+        return NGHTTP2_ERR_DEFERRED; /* its handler has written all so far */
+    const struct reply_call *call = s->reply.call;
+    size_t prefix = call != NULL && call->has_message ? REPLY_PREFIX_LEN : 0;
+    if (prefix > 0)
         n = copy_part(out, size, bytes_of(call->prefix, prefix), 0, s->sent);
     n += copy_part(out + n, size - n, buffer_view(&s->reply.body), prefix, s->sent + n);
     s->sent += n;
@@ -249,14 +255,13 @@ static void date(char out[32])
         *out = '\0';
 }
 
-void h2_session_send_reply(struct h2_stream *s)
+/* `has`: something follows the head. */
+static void send_head(struct h2_stream *s, const struct reply *reply, bool has)
 {
-    const struct reply *reply = &s->reply;
     const struct reply_call *call = reply->call;
     nghttp2_nv nv[REPLY_HEADERS_MAX + REPLY_TRAILERS_MAX + REPLY_FIELDS];
     nghttp2_data_provider body = {.source.ptr = s, .read_callback = read_body};
     bool may_have = reply->status != 204 && reply->status != 304;
-    bool has = call != NULL ? call->has_message : may_have && reply->body.len > 0;
     char status[16], length[32], now[32];
     size_t count = 0;
 
@@ -267,9 +272,9 @@ void h2_session_send_reply(struct h2_stream *s)
     nv[count++] = field("date", now);
     nv[count++] = field("x-request-id", s->x->id);
     nv[count++] = field("server", "darkroom/" DARKROOM_VERSION);
-    if (may_have && call == NULL)
+    if (may_have && !s->x->call)
         nv[count++] = field("content-length", length);
-    if (reply->content_type != NULL && (call != NULL || reply->body.len > 0))
+    if (reply->content_type != NULL && (s->x->call || reply->body.len > 0))
         nv[count++] = field("content-type", reply->content_type);
     for (size_t i = 0; i < reply->header_count; i++)
         nv[count++] = field(reply->headers[i].name, reply->headers[i].value);
@@ -277,6 +282,34 @@ void h2_session_send_reply(struct h2_stream *s)
         nv[count++] = field(call->trailers[i].name, call->trailers[i].value);
     bool is_head = strcmp(s->x->req.method, "HEAD") == 0;
     nghttp2_submit_response(s->session->nghttp2, s->id, nv, count, has && !is_head ? &body : NULL);
+}
+
+void h2_session_send_reply(struct h2_stream *s)
+{
+    const struct reply *reply = &s->reply;
+    bool may_have = reply->status != 204 && reply->status != 304;
+
+    if (s->stream != NULL && rpc_has_written(s->stream))
+        h2_session_send_more(s); /* and then its trailers */
+    else
+        send_head(s, reply,
+                  reply->call != NULL ? reply->call->has_message : may_have && reply->body.len > 0);
+}
+
+void h2_session_send_more(struct h2_stream *s)
+{
+    if (s->begun) {
+        nghttp2_session_resume_data(s->session->nghttp2, s->id);
+        return;
+    }
+    s->begun = true;
+    send_head(s, rpc_head(s->stream), true);
+}
+
+void h2_session_consume(struct h2_stream *s, size_t bytes)
+{
+    if (bytes > 0)
+        nghttp2_session_consume_stream(s->session->nghttp2, s->id, bytes);
 }
 
 void h2_session_continue(struct h2_stream *s)
@@ -406,6 +439,8 @@ static bool read_some(struct h2_session *session, size_t *ret)
         return false;
     if (session->close_ms != 0)
         return true;
+    session->heard_ms = clock_monotonic_ms();
+    session->asked = false;
     /* after an error its last word may wait to be sent */
     ssize_t taken = nghttp2_session_mem_recv(session->nghttp2, h2->in, (size_t)n);
     if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC)
@@ -427,11 +462,27 @@ bool h2_session_read(struct h2_session *session)
 
 /* ---- the clocks ---- */
 
+/* A client that has nothing to send, and one that is no more, look alike. False: it does not
+ * answer. */
+static bool is_there(struct h2_session *session, int64_t now)
+{
+    int64_t silent = now - session->heard_ms;
+
+    if (session->open == 0 || silent <= IDLE_MS)
+        return true;
+    if (!session->asked)
+        nghttp2_submit_ping(session->nghttp2, NGHTTP2_FLAG_NONE, NULL);
+    session->asked = true;
+    return silent <= IDLE_MS + ANSWER_MS;
+}
+
 bool h2_session_look(struct h2_session *session, int64_t now)
 {
     if (session->close_ms != 0)
         return now < session->close_ms;
     if (session->unsent != NULL && now - session->blocked_ms > BLOCKED_MS)
+        return false;
+    if (!is_there(session, now))
         return false;
     for (struct h2_stream *s = session->streams; s != NULL; s = s->next)
         h2_stream_look(s, now);
@@ -465,6 +516,7 @@ static nghttp2_session *make_nghttp2(struct h2_session *session)
         nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_sent);
         nghttp2_option_set_stream_reset_rate_limit(option, RESETS_AT_ONCE, RESETS_PER_S);
         nghttp2_option_set_max_outbound_ack(option, ACKS_MAX);
+        nghttp2_option_set_no_auto_window_update(option, 1);
         if (nghttp2_session_server_new2(&ng, callbacks, session, option) != 0)
             ng = NULL;
     }
@@ -486,7 +538,7 @@ struct h2_session *h2_session_new(struct h2 *h2, struct connection *c, int fd)
     session->connection = c;
     session->fd = fd;
     session->watched = EPOLLIN;
-    session->began_ms = session->since_ms = clock_monotonic_ms();
+    session->began_ms = session->since_ms = session->heard_ms = clock_monotonic_ms();
     session->nghttp2 = make_nghttp2(session);
     if (session->nghttp2 == NULL) {
         free(session);

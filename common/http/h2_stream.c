@@ -47,6 +47,7 @@ static void free_stream(struct h2_stream *s)
         else
             s->session->streams = s->next;
     }
+    rpc_stream_free(s->stream); /* before what it uses */
     if (s->x != NULL)
         exchange_end(s->x, s->complete);
     if (s->connection != NULL)
@@ -59,12 +60,24 @@ static void free_stream(struct h2_stream *s)
     free(s);
 }
 
+/* Whoever waits for the client learns that it has gone. */
+static void tell_gone(struct h2_stream *s)
+{
+    struct error err;
+
+    if (s->stream == NULL)
+        return;
+    error_set(&err, ERROR_UNAVAILABLE, "the client has gone");
+    rpc_fail(s->stream, &err);
+}
+
 void h2_stream_closed(struct h2_stream *s)
 {
     struct h2_session *session = s->session;
 
     s->closed = true;
     atomic_store(&s->gone, true);
+    tell_gone(s);
     session->text_bytes -= s->fields.bytes;
     if (--session->open == 0) {
         session->since_ms = clock_monotonic_ms();
@@ -132,9 +145,21 @@ static void refuse_for(struct h2_stream *s, const struct error *err)
     refuse(s, &refusal);
 }
 
+/* False when nobody waits for its reply any more. */
+static bool handle_stream(struct h2_stream *s)
+{
+    exchange_handle_stream(s->x, s->stream, &s->reply);
+    if (!atomic_load(&s->gone))
+        return true;
+    byte_budget_give(s->x->admission->options->budget, s->reply.charged_bytes);
+    reply_done(&s->reply);
+    return false;
+}
+
 static void handle(struct h2_stream *s)
 {
-    s->has_reply = !atomic_load(&s->gone) && exchange_handle(s->x, &s->reply);
+    s->has_reply = !atomic_load(&s->gone) &&
+                   (s->stream != NULL ? handle_stream(s) : exchange_handle(s->x, &s->reply));
     if (s->has_reply)
         exchange_finish_reply(s->x, &s->reply);
 }
@@ -152,7 +177,9 @@ static void handled(struct h2_stream *s)
 {
     struct error err;
 
-    if (s->has_reply)
+    if (s->stream != NULL && rpc_is_stuck(s->stream))
+        h2_session_reset(s, H2_RESET_CANCEL);
+    else if (s->has_reply)
         send_reply(s);
     else if (connection_fate(s->connection, &err) == CONNECTION_REFUSED)
         refuse_for(s, &err);
@@ -166,7 +193,9 @@ static void run(struct h2_stream *s)
     struct error err;
 
     s->state = H2_RUNNING;
-    if (s->x->route == NULL || (s->x->route->flags & ROUTE_LIGHT) != 0) {
+    bool waits =
+        s->stream != NULL || (s->x->route != NULL && (s->x->route->flags & ROUTE_LIGHT) == 0);
+    if (!waits) {
         handle(s);
         handled(s);
         return;
@@ -180,6 +209,31 @@ static void run(struct h2_stream *s)
 }
 
 /* ---- what happens to it ---- */
+
+/* Its handler runs while the messages arrive. */
+static void begin_stream(struct h2_stream *s)
+{
+    s->stream = rpc_stream_new(s->x, wake, s);
+    if (s->ended)
+        rpc_put_end(s->stream);
+    run(s);
+}
+
+/* Between the client and the handler that runs. */
+static void move(struct h2_stream *s)
+{
+    struct error err;
+    enum connection_fate fate = connection_fate(s->connection, &err);
+
+    if (fate == CONNECTION_SHUT_DOWN)
+        tell_gone(s);
+    else if (fate == CONNECTION_REFUSED)
+        rpc_fail(s->stream, &err);
+    h2_session_consume(s, rpc_taken(s->stream));
+    if (rpc_unsent(s->stream) > 0)
+        h2_session_send_more(s);
+    h2_session_touch(s->session);
+}
 
 void h2_stream_begin(struct h2_stream *s, bool ended)
 {
@@ -205,26 +259,35 @@ void h2_stream_begin(struct h2_stream *s, bool ended)
         return;
     }
     const char *expect = request_header(&s->x->req, "Expect");
-    if (ended)
+    if (s->x->streams)
+        begin_stream(s);
+    else if (ended)
         run(s);
     else if (expect != NULL && strcasecmp(expect, "100-continue") == 0)
         h2_session_continue(s);
 }
 
-void h2_stream_data(struct h2_stream *s, const uint8_t *data, size_t len)
+bool h2_stream_data(struct h2_stream *s, const uint8_t *data, size_t len)
 {
+    if (s->state == H2_RUNNING && s->stream != NULL) {
+        rpc_put(s->stream, bytes_of(data, len));
+        return false;
+    }
     if (s->state == H2_RECEIVING)
         exchange_append_body(s->x, data, len);
     if (s->state != H2_DISCARDING)
-        return;
+        return true;
     s->discard_bytes -= (int64_t)len;
     if (s->discard_bytes < 0)
         answer_refused(s);
+    return true;
 }
 
 void h2_stream_ended(struct h2_stream *s)
 {
     s->ended = true;
+    if (s->stream != NULL)
+        rpc_put_end(s->stream);
     if (s->state == H2_RECEIVING)
         run(s);
     else if (s->state == H2_DISCARDING)
@@ -241,8 +304,13 @@ void h2_stream_ready(struct h2_stream *s, bool has_been_handled)
         free_stream(s);
         return;
     }
-    if (s->closed || (s->state == H2_RUNNING && !has_been_handled))
+    if (s->closed)
         return;
+    if (s->state == H2_RUNNING && !has_been_handled) {
+        if (s->stream != NULL)
+            move(s);
+        return;
+    }
     if (has_been_handled) {
         handled(s);
     } else {
@@ -253,6 +321,12 @@ void h2_stream_ready(struct h2_stream *s, bool has_been_handled)
             h2_session_reset(s, H2_RESET_CANCEL);
     }
     h2_session_touch(s->session);
+}
+
+void h2_stream_drain(struct h2_stream *s)
+{
+    if (s->stream != NULL)
+        rpc_look(s->stream);
 }
 
 void h2_stream_look(struct h2_stream *s, int64_t now)

@@ -33,19 +33,28 @@ static void reap_idle(struct connection *c, int64_t now)
         connection_answer(c, ERROR_TOO_SLOW, "the request's headers did not arrive within 10 s");
 }
 
+/* A client is not slow while its handler is busy. */
+static bool is_up_to_client(const struct connection *c)
+{
+    return !c->is_read || c->awaited;
+}
+
 static void reap_body(struct connection *c, int64_t now)
 {
     const struct connections *all = c->all;
     int64_t age = now - c->since_ms;
+    bool rated = !c->is_read || c->body.len > 0;
     char why[96];
 
     if (now >= all->cut_ms) {
         connection_answer(c, ERROR_SHUTTING_DOWN, "shutting down");
+    } else if (!is_up_to_client(c)) {
+        return;
     } else if (now - c->last_byte_ms > all->body_stall_ms) {
         snprintf(why, sizeof(why), "no byte of the body arrived for %lld ms",
                  (long long)all->body_stall_ms);
         connection_answer(c, ERROR_TOO_SLOW, why);
-    } else if (age > CONNECTION_BODY_GRACE_MS &&
+    } else if (rated && age > CONNECTION_BODY_GRACE_MS &&
                (double)c->body.len * 1000 < (double)age * (double)all->body_min_rate) {
         snprintf(why, sizeof(why), "the body arrived at less than %lld bytes/s",
                  (long long)all->body_min_rate);
@@ -153,8 +162,8 @@ bool reaper_evict_body(struct connections *all, const struct eviction *which)
         pthread_mutex_lock(&c->mutex);
         int64_t age = now - c->since_ms;
         double rate = (double)c->body.len / (double)(age + 1);
-        if (c->phase == PHASE_BODY && age >= which->age_ms && c->charged >= which->charged &&
-            rate < lowest) {
+        if (c->phase == PHASE_BODY && is_up_to_client(c) && age >= which->age_ms &&
+            c->charged >= which->charged && rate < lowest) {
             slowest = c;
             lowest = rate;
         }

@@ -9,7 +9,7 @@
 enum {
     REPLY_HEADERS_MAX = 12,
     REPLY_HEADER_VALUE_MAX = 256,
-    REPLY_TRAILERS_MAX = 3,
+    REPLY_TRAILERS_MAX = 5,
     REPLY_TRAILER_VALUE_MAX = 800, /* an error's message, percent-encoded */
     REPLY_PREFIX_LEN = 5,
 };

@@ -5,6 +5,8 @@
 #include "base/bytes.h"
 #include "base/context.h"
 
+struct rpc_stream;
+
 struct http_field {
     const char *name;
     const char *value; /* never NULL */
@@ -30,7 +32,8 @@ struct request {
     const struct http_field *query; /* decoded */
     size_t query_count;
     struct bytes body;
-    struct context context; /* for use cases; its id is the X-Request-Id */
+    struct rpc_stream *stream; /* of a ROUTER_STREAM's call (rpc_stream.h); else NULL */
+    struct context context;    /* for use cases; its id is the X-Request-Id */
 };
 
 /* The first value of a header (name case-insensitive) or of a query parameter; NULL when absent. */

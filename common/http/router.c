@@ -20,6 +20,11 @@ static bool matches(const char *pattern, const char *path, const char **argument
     return *path == '\0';
 }
 
+bool router_is_call(const struct route *route)
+{
+    return strcmp(route->method, ROUTER_CALL) == 0 || strcmp(route->method, ROUTER_STREAM) == 0;
+}
+
 const struct route *router_find(const struct route *routes, size_t count, const char *method,
                                 const char *path, const char **argument, struct error *err)
 {
@@ -27,11 +32,10 @@ const struct route *router_find(const struct route *routes, size_t count, const 
 
     for (size_t i = 0; i < count; i++) {
         /* requests and calls know nothing of each other's paths */
-        if ((strcmp(routes[i].method, ROUTER_CALL) == 0) != call ||
-            !matches(routes[i].pattern, path, argument))
+        if (router_is_call(&routes[i]) != call || !matches(routes[i].pattern, path, argument))
             continue;
         known = true;
-        if (strcmp(routes[i].method, method) == 0 ||
+        if (call || strcmp(routes[i].method, method) == 0 ||
             (strcmp(routes[i].method, "GET") == 0 && strcmp(method, "HEAD") == 0))
             return &routes[i];
     }

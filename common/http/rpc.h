@@ -13,6 +13,8 @@ struct rpc_protocol {
     /* How long its client waits; INT64_MAX: it does not say. ERROR_BAD_REQUEST: in the headers is
      * something wrong. */
     bool (*timeout_ms)(const struct request *req, int64_t *ret, struct error *err);
+    /* How long the whole body is as far as its first bytes tell; 0: they do not. May be NULL. */
+    size_t (*expect)(struct bytes first);
     /* The message of at most `max` bytes in the whole body. ERROR_BAD_REQUEST, ERROR_TOO_LARGE,
      * ERROR_NOT_IMPLEMENTED, ERROR_OVERLOADED. */
     bool (*open)(const struct request *req, size_t max, struct decoded_body *ret,

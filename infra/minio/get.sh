@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Prints the path of a server binary, after building it from source when it is not there yet.
 #
-#   get.sh [minio|versitygw|fake-gcs-server|h2spec]     default: minio; the others are for tests
+#   get.sh [minio|versitygw|fake-gcs-server|h2spec|grpcurl|grpc-interop|ghz]
+#                                default: minio; the others are for tests
 #
 # Only MinIO's sources have the fix for CVE-2025-62506: its last ready-made image is older. The build
 # takes minutes, once; the result stays in ${XDG_CACHE_HOME:-~/.cache}/darkroom. Exit status 3: this
@@ -27,8 +28,20 @@ h2spec)
     package=github.com/summerwind/h2spec/cmd/h2spec
     version=v2.2.1
     ;;
+grpcurl)
+    package=github.com/fullstorydev/grpcurl/cmd/grpcurl
+    version=v1.9.4
+    ;;
+grpc-interop)
+    package=google.golang.org/grpc/interop/client
+    version=v1.85.0
+    ;;
+ghz)
+    package=github.com/bojand/ghz/cmd/ghz
+    version=v0.93.0
+    ;;
 *)
-    echo "get.sh: minio, versitygw, fake-gcs-server or h2spec, not '$name'" >&2
+    echo "get.sh: minio, versitygw, fake-gcs-server, h2spec, grpcurl, grpc-interop or ghz, not '$name'" >&2
     exit 2
     ;;
 esac
@@ -66,7 +79,7 @@ build() {
         cat "$scratch/log" >&2
         cannot "go install $package@$version: $(tail -n 1 "$scratch/log" | sed 's/^[ \t]*//')"
     }
-    mv -f "$scratch/$name" "$binary"
+    mv -f "$scratch/${package##*/}" "$binary"
 }
 
 if [[ ! -x $binary ]]; then

@@ -36,6 +36,8 @@ TEST_PACKAGES=(
 )
 # For the tests of the page, with what it depends on half a gigabyte. Where it has another name, they are skipped.
 BROWSER_PACKAGE=chromium
+# Installed, these start daemons and keep them: the tests run the programs from the cache.
+UNPACKED_PACKAGES=(haproxy prometheus)
 LINT_PACKAGES=(clang-format clang-tidy cppcheck shellcheck valgrind)
 FUZZ_PACKAGES=(clang libclang-rt-dev)
 
@@ -149,6 +151,24 @@ install_browser() {
     say "installing: $BROWSER_PACKAGE"
     (refresh_lists && apt_get --no-install-recommends install "$BROWSER_PACKAGE") ||
         say "apt-get could not install $BROWSER_PACKAGE: THE PAGE WILL NOT BE TESTED"
+}
+
+# Into $CACHE/tools, with the libraries of haproxy that this system lacks.
+unpack_tools() {
+    local folder=$CACHE/tools scratch
+    [[ ! -e $folder/complete ]] || return 0
+    say "unpacking for the tests: ${UNPACKED_PACKAGES[*]}"
+    mkdir -p "$folder"
+    scratch=$(mktemp -d)
+    chmod 755 "$scratch"
+    mkdir -p "$scratch/partial" "$scratch/download"
+    as_root chown _apt "$scratch/partial" "$scratch/download"
+    # shellcheck disable=SC2015 # one message for whatever fails
+    refresh_lists && apt_get --no-install-recommends -o Dir::Cache::archives="$scratch" --download-only install haproxy &&
+        (cd "$scratch/download" && apt_get download "${UNPACKED_PACKAGES[@]}") &&
+        find "$scratch" -name '*.deb' -print0 | xargs -0 -I{} dpkg-deb --extract {} "$folder" && touch "$folder/complete" ||
+        say "apt-get could not fetch ${UNPACKED_PACKAGES[*]}: GATEWAY AND ALERTS WILL NOT BE TESTED"
+    as_root rm -rf "$scratch"
 }
 
 # Another system than Debian 12 and 13: stops when its archives lack one of the packages.
@@ -342,7 +362,10 @@ main() {
     esac
 
     install_packages "$release" "${packages[@]}"
-    [[ $level != test ]] || install_browser
+    if [[ $level == test ]]; then
+        install_browser
+        unpack_tools
+    fi
     install_onnxruntime
 }
 

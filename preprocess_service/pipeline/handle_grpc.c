@@ -116,12 +116,23 @@ static bool process(const struct app *app, const struct request *req,
     return shrink(app, req, picture, err);
 }
 
+/* A client without a deadline waits for as long as a task may take. */
+static struct request patient(const struct request *req)
+{
+    struct request ret = *req;
+
+    if (request_header(req, "grpc-timeout") == NULL)
+        ret.context.deadline_ms = clock_monotonic_ms() + PIPELINE_TASK_MAX_MS;
+    return ret;
+}
+
 /* Its client prints the message of what failed, and takes any other status for a crash. */
 struct reply handle_grpc_process(const struct app *app, const struct request *req)
 {
     CLEANUP(grpc_message_done) struct grpc_message m = {0};
     CLEANUP(buffer_done) struct buffer picture = {0}, plot = BUFFER_MAX(PLOT_BYTES_MAX);
     ImagePipeline__ProcessResponse out = IMAGE_PIPELINE__PROCESS_RESPONSE__INIT;
+    const struct request waits = patient(req);
     const double began_s = clock_monotonic_s();
     struct task task;
     struct error err = {0};
@@ -129,7 +140,7 @@ struct reply handle_grpc_process(const struct app *app, const struct request *re
     if (!grpc_message_read(&image_pipeline__process_request__descriptor, req, &m, &err))
         return reply_error(&err);
     out.success =
-        process(app, req, (ImagePipeline__ProcessRequest *)m.message, &task, &picture, &err);
+        process(app, &waits, (ImagePipeline__ProcessRequest *)m.message, &task, &picture, &err);
     const double took_ms = (clock_monotonic_s() - began_s) * 1e3;
     CLEANUP_FREE char *message =
         out.success ? xasprintf("Image processed successfully! total=%.2fms", took_ms)
@@ -139,7 +150,7 @@ struct reply handle_grpc_process(const struct app *app, const struct request *re
     if (out.success) {
         out.processed_image_data = grpc_bytes(buffer_view(&picture));
         out.classification_label = task.label;
-        draw_plot(app, req, &task, &plot);
+        draw_plot(app, &waits, &task, &plot);
         if (plot.len > 0 && plot.len + picture.len <= PICTURES_MAX) {
             out.timeline_plot_image = grpc_bytes(buffer_view(&plot));
             out.timeline_plot_filename = grpc_text(PLOT_NAME);

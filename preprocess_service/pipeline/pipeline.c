@@ -20,8 +20,7 @@ enum {
     SAVE_PAUSE_MAX_MS = 10000,
     ELSEWHERE_MS = 30000, /* of one attempt; these two are the older system's */
     HERE_MS = 120000,
-    TASK_MAX_MS = 600000, /* of a task, from its acceptance */
-    LATE_MS = 60000,      /* that its record may need beyond it */
+    LATE_MS = 60000, /* that its record may need beyond it */
     SAVE_MS = 30000,
 };
 
@@ -85,7 +84,8 @@ static bool is_gone(const struct job *job)
 static bool wait_for_worker(struct pipeline *p, const struct job *job, struct error *err)
 {
     pthread_mutex_lock(&p->mutex);
-    while (p->here == p->here_max && thread_cond_wait(&p->wake, &p->mutex, job->deadline_ms))
+    while (p->here == p->here_max && !p->stopping &&
+           thread_cond_wait(&p->wake, &p->mutex, job->deadline_ms))
         ;
     const bool ok = p->here < p->here_max;
     p->here += ok;
@@ -343,12 +343,12 @@ bool pipeline_accept(struct pipeline *p, const struct context *ctx,
     struct job *job = xcalloc(1, sizeof(*job));
     struct task *task = &job->task;
     task->state = TASK_PENDING;
-    task->until_ms = clock_wall_ms() + TASK_MAX_MS + LATE_MS;
+    task->until_ms = clock_wall_ms() + PIPELINE_TASK_MAX_MS + LATE_MS;
     task->accepted_s = (double)clock_wall_ms() / 1e3;
     utf8_copy(task->file_name, sizeof(task->file_name), upload->file_name);
     utf8_copy(task->owner, sizeof(task->owner), p->owner);
     utf8_copy(task->boot, sizeof(task->boot), p->boot);
-    job->deadline_ms = clock_monotonic_ms() + TASK_MAX_MS;
+    job->deadline_ms = clock_monotonic_ms() + PIPELINE_TASK_MAX_MS;
     if (!(string_uuid(task->id) || error_set(err, ERROR_INTERNAL, "no randomness")) ||
         !task_save(p->app->service.store, task, ctx->deadline_ms, err)) {
         free(job);

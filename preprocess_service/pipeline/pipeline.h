@@ -9,6 +9,8 @@
 
 struct pipeline;
 
+enum { PIPELINE_TASK_MAX_MS = 600000 }; /* of a task, from its acceptance */
+
 /* `app` is borrowed: its settings, store, pool, client and budget. */
 struct pipeline *pipeline_new(struct app *app) NODISCARD;
 /* Fail what waits, wait for what runs: no longer than the deadlines of the pool and of calls that

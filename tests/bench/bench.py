@@ -17,11 +17,11 @@ import threading
 import time
 
 import background
-import calls
 import figures
 import inputs
 import operations
 import processes
+import request_cost
 from processes import PROGRAMS, ROOT, run
 
 CORES = len(os.sched_getaffinity(0))
@@ -266,7 +266,7 @@ def measure(bench, rounds):
     bench.sustained(1.5 if bench.quick else 12)
     progress("cold start, mixed load, operations, remove_background, memory", bench.started)
     catalogue = bench.catalogue()
-    called = calls.measure(bench.folder, 0 if bench.quick else 1, 1 if bench.quick else 3)
+    called = request_cost.measure(bench.folder, 0 if bench.quick else 1, 1 if bench.quick else 3)
     progress("catalogue, calls", bench.started)
     return {
         "machine": machine(), "quick": bench.quick, "rounds": done, "floors_per_second": bench.floors,
@@ -281,7 +281,7 @@ def measure(bench, rounds):
 
 def all_bounds(rounds, cold, memory, operated, cut_out, catalogue, called):
     return (figures.bounds(rounds, cold, memory) + figures.operation_bounds(operated) + background.bounds(cut_out, CORES) +
-            figures.catalogue_bounds(catalogue, rounds) + calls.bounds(called))
+            figures.catalogue_bounds(catalogue, rounds) + request_cost.bounds(called))
 
 
 def machine():
@@ -297,7 +297,7 @@ def progress(text, started):
 def report(result):
     print(figures.floors_text(result["floors_per_second"], result["floors_cpu_ms"], FLOORS), "\n")
     print(figures.services_text(result["services"]), "\n")
-    print(f"{figures.rest_text(result)}\n{background.text(result['background'])}\n\n{calls.text(result['calls'])}\n")
+    print(f"{figures.rest_text(result)}\n{background.text(result['background'])}\n\n{request_cost.text(result['calls'])}\n")
     print(figures.bounds_text(all_bounds(result["rounds"], result["cold_start_ms"], result["memory"], result["operations"],
                                          result["background"], result["catalogue"], result["calls"])))
 

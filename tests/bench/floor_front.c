@@ -1,8 +1,8 @@
 /* Floor (c): our HTTP server, with what a handler cannot do without (finding the file in the body,
  * SHA-256 over it) and a reply as long as the service's. No access log. floor-front PORT BYTES
  *
- * And what a request costs by itself (calls.py): POST /in and bench.Bench/In take bytes and answer
- * with nothing. */
+ * And what a request costs by itself (request_cost.py): POST /in and bench.Bench/In take bytes and
+ * answer with nothing. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/strings.h"

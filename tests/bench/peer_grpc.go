@@ -1,4 +1,4 @@
-// The peer of floor_front.c's bench.Bench/In, on grpc-go: peer PORT. calls.py builds it.
+// The peer of floor_front.c's bench.Bench/In, on grpc-go: peer PORT. request_cost.py builds it.
 package main
 
 import (

@@ -1,5 +1,5 @@
 """The peer of floor_front.c's bench.Bench/In, on python's grpcio: peer_grpc.py PORT. Run by an interpreter that has
-it (calls.py)."""
+it (request_cost.py)."""
 import concurrent.futures
 import sys
 

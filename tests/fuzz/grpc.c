@@ -7,10 +7,12 @@
 #include "darkroom/v1/labels.pb-c.h"
 #include "fuzz.h"
 #include "grpc/call.h"
+#include "grpc/reflection.h"
 #include "health.pb-c.h"
 #include "image_pipeline.pb-c.h"
 #include "inference.pb-c.h"
 #include "nlimage.pb-c.h"
+#include "reflection.pb-c.h"
 
 enum { BUDGET = 1 << 20 };
 
@@ -43,6 +45,19 @@ static void check_body(struct bytes in)
     FUZZ_CHECK(atomic_load(&budget.used) == 0);
 }
 
+/* A symbol that is found is in its file. */
+static void check_symbol(const Grpc__Reflection__V1__ServerReflectionRequest *in)
+{
+    struct bytes file;
+
+    if (in->message_request_case !=
+            GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_SYMBOL ||
+        !reflection_file_of(in->file_containing_symbol, &file))
+        return;
+    const char *last = strrchr(in->file_containing_symbol, '.') + 1;
+    FUZZ_CHECK(memmem(file.data, file.len, last, strlen(last)) != NULL);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const ProtobufCMessageDescriptor *const types[] = {
@@ -62,7 +77,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         &image_pipeline__classify_request__descriptor,
         &image_pipeline__classify_response__descriptor,
         &image_pipeline__process_request__descriptor,
-        &image_pipeline__process_response__descriptor};
+        &image_pipeline__process_response__descriptor,
+        &grpc__reflection__v1__server_reflection_request__descriptor};
     struct byte_budget budget = {.max = BUDGET};
     struct grpc_message message = {0}, again = {0};
     struct bytes in = bytes_of(data, size);
@@ -71,6 +87,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_body(in);
     if (read_as(type, in, &budget, &message)) {
         FUZZ_CHECK(message.pieces <= GRPC_MESSAGE_PIECES_MAX && message.charged <= BUDGET);
+        if (type == &grpc__reflection__v1__server_reflection_request__descriptor)
+            check_symbol((const Grpc__Reflection__V1__ServerReflectionRequest *)message.message);
         const struct request req = {.context = {.budget = &budget}};
         struct reply reply = grpc_reply(&req, message.message);
         if (reply.status == 200 && read_as(type, buffer_view(&reply.body), &budget, &again))

@@ -1,12 +1,14 @@
-/* What a client sends behind the preface of HTTP/2: requests of REST and calls of gRPC. However it
- * ends, nothing is left behind. */
+/* What a client sends behind the preface of HTTP/2: requests of REST, calls of gRPC, and their
+ * streams. However it ends, nothing is left behind. */
 #include "http/h2.h"
 
 #include "base/log.h"
 #include "fuzz.h"
 #include "grpc/call.h"
 #include "grpc/connect.h"
+#include "grpc/stream.h"
 #include "grpc/web.h"
+#include "health.pb-c.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -29,10 +31,50 @@ static struct reply echo(const struct app *app, const struct request *req)
     return reply_buffer(200, "application/octet-stream", &body);
 }
 
+/* The bytes come back while they arrive, and are kept. */
+static struct reply echo_stream(const struct app *app, const struct request *req)
+{
+    struct error err = {0};
+    uint8_t data[1000];
+    size_t all = 0;
+
+    (void)app;
+    for (size_t n = 1; n > 0; all += n) {
+        if (!rpc_read(req->stream, data, sizeof(data), &n, &err) ||
+            !rpc_keep(req->stream, bytes_of(data, n), &err) ||
+            !rpc_write(req->stream, bytes_of(data, n), &err))
+            return reply_error(&err);
+    }
+    FUZZ_CHECK(rpc_kept(req->stream).len == all);
+    return reply_empty(200);
+}
+
+/* Messages come back one by one. */
+static struct reply echo_messages(const struct app *app, const struct request *req)
+{
+    struct error err = {0};
+
+    (void)app;
+    for (bool more = true; more;) {
+        CLEANUP(grpc_message_done) struct grpc_message m = {0};
+        if (!grpc_read(req, &grpc__health__v1__health_check_request__descriptor, BODY_MAX, &m,
+                       &err))
+            return reply_error(&err);
+        more = m.message != NULL;
+        if (more && !grpc_write(req, m.message, &err))
+            return reply_error(&err);
+    }
+    return reply_empty(200);
+}
+
 static const struct route routes[] = {
-    {"GET", "/light", echo, true},         {"POST", "/echo", echo, true},
-    {"POST", "/task/{id}", echo, false},   {ROUTER_CALL, "/s/Light", echo, true},
+    {"GET", "/light", echo, true},
+    {"POST", "/echo", echo, true},
+    {"POST", "/task/{id}", echo, false},
+    {ROUTER_CALL, "/s/Light", echo, true},
     {ROUTER_CALL, "/s/Work", echo, false},
+    {ROUTER_STREAM, "/s/Bytes", echo_stream, 0},
+    {ROUTER_STREAM, "/s/Watch", echo_messages, ROUTE_LIGHT},
 };
 
 static const struct rpc_protocol *const protocols[] = {&grpc_protocol, &grpc_web_protocol,
@@ -78,7 +120,10 @@ static void converse(int fd, const uint8_t *data, size_t size)
 
     while (n != 0) {
         struct pollfd p = {.fd = fd, .events = (short)(POLLIN | (sent < size ? POLLOUT : 0))};
-        FUZZ_CHECK(poll(&p, 1, 10000) == 1);
+        int ready = poll(&p, 1, 10000);
+        if (ready < 0 && errno == EINTR) /* libFuzzer's alarm */
+            continue;
+        FUZZ_CHECK(ready == 1);
         if (sent < size && (p.revents & POLLOUT) != 0) {
             ssize_t taken = send(fd, data + sent, size - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
             sent = taken >= 0 ? sent + (size_t)taken : size; /* it has closed */

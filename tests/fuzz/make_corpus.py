@@ -323,9 +323,15 @@ def h2():
         more = ("content-type", kind), ("te", "trailers"), *more
         return frame(1, 4, stream, fields("POST", path, *more)) + frame(0, 1, stream, body)
 
+    def stream(number, path, *pieces, more=(), end=True):
+        head = fields("POST", path, ("content-type", "application/grpc"), ("te", "trailers"), *more)
+        data = b"".join(frame(0, 0, number, piece) for piece in pieces)
+        return frame(1, 4, number, head) + data + (frame(0, 1, number) if end else b"")
+
     settings = frame(4, 0, 0)
     message = b"\0\0\0\0\3abc"
-    packed = gzip.compress(b"abc")
+    health = b"\0\0\0\0\3\x0a\1s"
+    packed, packed_health = gzip.compress(b"abc"), gzip.compress(health[5:])
     for name, data in {
             "get": frame(1, 5, 1, fields("GET", "/light?x=%41&y")),
             "post": frame(1, 4, 1, fields("POST", "/echo")) + frame(0, 0, 1, b"ab") + frame(0, 9, 1, b"\1c\0"),
@@ -340,6 +346,16 @@ def h2():
             "timeout": call(1, "/s/Light", message, ("grpc-timeout", "5m")), "unknown": call(1, "/s/None", message),
             "web": call(1, "/s/Light", message, kind="application/grpc-web+proto") + call(3, "/s/None", b"", kind="application/grpc-web"),
             "connect": call(1, "/s/Work", b"abc", ("connect-timeout-ms", "5"), kind="application/proto"),
+            "stream": stream(1, "/s/Bytes", b"abc", b"d", b"", b"ef" * 600) + stream(3, "/s/Watch", health),
+            "messages": stream(1, "/s/Watch", health * 3, health[:4], health[4:] + health[:6], health[6:]),
+            "cut": stream(1, "/s/Watch", health + health[:6]) + stream(3, "/s/Watch") + stream(5, "/s/Watch", b"\2"),
+            "duplex": stream(1, "/s/Watch", health, end=False) + stream(3, "/s/Bytes", b"a", end=False)
+                      + frame(0, 1, 1, health) + frame(3, 0, 3, b"\0\0\0\x08"),
+            "stream_packed": stream(1, "/s/Watch", b"\1\0\0\0" + bytes([len(packed_health)]) + packed_health,
+                                    more=[("grpc-encoding", "gzip"), ("grpc-accept-encoding", "gzip")]),
+            "stream_timeout": stream(1, "/s/Watch", health, more=[("grpc-timeout", "1m")], end=False),
+            "stream_window": frame(4, 0, 0, struct.pack(">HI", 4, 1)) + stream(1, "/s/Bytes", b"ab" * 9000)
+                             + frame(8, 0, 1, b"\0\0\x20\0"),
             "ping": frame(6, 0, 0, b"12345678") * 120, "goaway": frame(7, 0, 0, bytes(8)) + call(1, "/s/Light", message),
             "overflow": frame(1, 4, 1, fields("POST", "/echo")) + frame(8, 0, 1, b"\x7f\xff\xff\xff")}.items():
         write("h2", name, settings + data)
@@ -376,7 +392,8 @@ def messages():
                        "rotate": b"\6\x08\1\x12\x0b\x08\1\x12\3\1\2\3\x18\1\x20\1", "none": b"\6\x12\0", "another": b"\6\x08\7",
                        "upload": b"\7\x0a\3abc\x12\5a.png", "uploaded": b"\x08\x0a\3abc", "label": b"\x0e\x0a\3cat",
                        "process": b"\x0f\x0a\3abc\x12\5a.png",
-                       "processed": b"\x10\x0a\1x\x12\3cat\x18\1\x22\2ok\x2d\0\0\x80\x3f\x32\1y\x3a\5p.png"}.items():
+                       "processed": b"\x10\x0a\1x\x12\3cat\x18\1\x22\2ok\x2d\0\0\x80\x3f\x32\1y\x3a\5p.png",
+                       "reflection": b"\x11\x0a\1h\x22\x12darkroom.v1.Images"}.items():
         write("grpc", name, data)
 
 
@@ -409,6 +426,8 @@ def users():
 def what_once_failed():
     """As the fuzzer found it."""
     write("client", "once_blank_line", b'0HTTP/1.1 200\nKO A:#\x01 b\n \r\n')
+    write("client", "once_libs3_long_status", b"4HTTP/222222\r\n\r\n2")
+    write("client", "once_long_status", b"2HTTP/222222\r\n\r\n2")
     write("client", "once_libs3_cut", b'5HTTP/1.1 200 OK\r\nETag: "e"\r\n')
     write("client", "once_libs3_folded_twice", zlib.decompress(base64.b64decode(
         "eNoz9QgJCdD//98ATBvqGSoYGRgocDlaKaRwcbpypbFZgSgwofAaJMylkIQso5DuegXEJkY5klw6WC6NLclKQcGNy0rBjSZW////"

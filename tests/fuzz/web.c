@@ -39,6 +39,8 @@ static void check_trailers(struct bytes in, const char *status)
     }
 }
 
+static const struct request none;
+
 static void check_reply(const struct rpc_protocol *protocol, struct bytes message)
 {
     struct buffer body = BUFFER_MAX(message.len);
@@ -47,7 +49,7 @@ static void check_reply(const struct rpc_protocol *protocol, struct bytes messag
 
     FUZZ_CHECK(buffer_append(&body, message.data, message.len, &err));
     struct reply reply = reply_buffer(200, "application/grpc", &body);
-    protocol->close(NULL, &reply);
+    protocol->close(&none, &reply);
     FUZZ_CHECK(reply.status == 200);
     struct bytes sent = buffer_view(&reply.body);
     if (protocol == &grpc_web_protocol) {
@@ -62,7 +64,7 @@ static void check_error(const struct rpc_protocol *protocol, const struct error 
 {
     struct reply reply = reply_error(why);
 
-    protocol->close(NULL, &reply);
+    protocol->close(&none, &reply);
     if (protocol == &grpc_web_protocol)
         check_trailers(buffer_view(&reply.body), "grpc-status: ");
     if (protocol == &connect_protocol) {

@@ -1,26 +1,10 @@
-"""gRPC calls by grpcio, as bytes and with the messages of common/grpc/proto."""
-import importlib
-import subprocess
-import sys
-
+"""gRPC calls by grpcio, as bytes."""
 import grpc
 import pytest
 
-from conftest import ROOT, SLOW
+from conftest import SLOW
 
-PROTO = ROOT / "common/grpc/proto"
 CODE = grpc.StatusCode
-
-
-@pytest.fixture(scope="session", name="messages")
-def fixture_messages(tmp_path_factory):
-    """messages("darkroom.v1.images"): the Python module of a .proto."""
-    folder = tmp_path_factory.mktemp("proto")
-    files = [str(path.relative_to(PROTO)) for path in PROTO.rglob("*.proto")]
-    subprocess.run(["protoc", f"--proto_path={PROTO}", f"--python_out={folder}", *files], check=True)
-    sys.path.insert(0, str(folder))
-    yield lambda name: importlib.import_module(name + "_pb2")
-    sys.path.remove(str(folder))
 
 
 def raw(service, method, message, timeout=60, compression=None, metadata=(), **options):

@@ -9,10 +9,9 @@ import grpc
 import pytest
 
 from accounts import PASSWORD, USERS, bearer, call, join, sign_up, token_of
-from conftest import MODEL, ROOT, Service
+from conftest import MODEL, ROOT, SLOW, Service
 from images import encode, gradient, numbered_jpeg
 from jwks_server import JwksServer, Key
-from test_grpc import fixture_messages, raw  # noqa: F401 - a fixture
 from test_pubsub import envelope
 
 PICTURE = encode(gradient(), quality=85)
@@ -30,7 +29,7 @@ def table(folder):
     found = [("GET" if kind == "ROUTE" else "call", path)
              for kind, path in re.findall(r'SERVICE_(ROUTE|CALL)\("([^"]+)"', rows)]
     found += [(method.strip('"') if method[0] == '"' else "call", path)
-              for method, path in re.findall(r'\{("[A-Z]+"|ROUTER_CALL),\s*"([^"]+)"', rows)]
+              for method, path in re.findall(r'\{("[A-Z]+"|ROUTER_CALL|ROUTER_STREAM),\s*"([^"]+)"', rows)]
     rows = re.sub(r"/\*.*?\*/", "", rows, flags=re.S)
     assert len(found) == len(set(found)) == len(re.findall(r"\),$|\},$", rows, re.M)), rows
     return found
@@ -64,6 +63,10 @@ def no_guests(status):
     return users(status, guest=403)
 
 
+WATCH = "/grpc.health.v1.Health/Watch"
+REFLECTION = [f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo" for version in ("v1", "v1alpha")]
+
+
 def preprocess_rows(guarded):
     light = {("GET", path): public(200, guarded) for path in ("/", "/page.{ext}", "/metrics", "/openapi.json")}
     return light | {
@@ -79,9 +82,12 @@ def preprocess_rows(guarded):
         ("POST", "/process"): users(400),
         ("GET", "/status/{id}"): public(404, guarded), ("GET", "/timeline.png"): public(200, guarded),
         ("GET", "/timeline.svg"): public(200, guarded),
-        ("call", "/grpc.health.v1.Health/Check"): all_of("OK"),
+        ("call", "/grpc.health.v1.Health/Check"): all_of("OK"), ("call", WATCH): all_of("OK"),
+        **{("call", path): users("OK", nobody="UNAUTHENTICATED" if guarded else "OK", pubsub="UNAUTHENTICATED")
+           for path in REFLECTION},
         **{("call", path): users(status, nobody="UNAUTHENTICATED", pubsub="UNAUTHENTICATED") for path, status in {
             "/darkroom.v1.Images/Preprocess": "OK", "/darkroom.v1.Images/Transform": "OK",
+            "/darkroom.v1.Images/Upload": "OK",
             # empty requests of clients that are older than users; success=false is an answer, too
             "/NLImageService/RotateImage": "INVALID_ARGUMENT", "/NLImageService/MeanFilter": "INVALID_ARGUMENT",
             "/image_pipeline.NoiseReducer/Reduce": "INVALID_ARGUMENT",
@@ -107,7 +113,8 @@ def classify_rows(guarded):
         **{("POST", path + "/infer"): accounts(400) for path in MODEL_PATHS},
         ("POST", "/classify"): accounts(200), ("POST", "/pubsub"): all_of(401) | {"pubsub": 200},
         ("GET", "/results"): accounts(404), ("GET", "/results/{id}"): accounts(404),
-        ("call", "/grpc.health.v1.Health/Check"): all_of("OK"),
+        ("call", "/grpc.health.v1.Health/Check"): all_of("OK"), ("call", WATCH): all_of("OK"),
+        **{("call", path): accounts("OK") for path in REFLECTION},
         ("call", "/darkroom.v1.Labels/Classify"): accounts("OK"),
         ("call", "/image_pipeline.ImageClassifier/Classify"): accounts("INVALID_ARGUMENT"),
         **{("call", "/inference.GRPCInferenceService/" + name): accounts("OK")
@@ -205,13 +212,21 @@ class World:
 def ask_grpc(service, messages, path, token):  # noqa: F811
     images, labels = messages("darkroom.v1.images"), messages("darkroom.v1.labels")
     request = {"/darkroom.v1.Images/Preprocess": images.ImageRequest(image=PICTURE),
+               "/darkroom.v1.Images/Upload": images.ImageRequest(image=PICTURE),
                "/darkroom.v1.Images/Transform": images.ImageRequest(image=PICTURE),
                "/darkroom.v1.Labels/Classify": labels.ClassifyRequest(image=PICTURE)}.get(path)
     data = request.SerializeToString() if request is not None else b""
     if path.rpartition("/")[2] in ("ModelReady", "ModelMetadata"):
         data = b"\x0a" + bytes([len(NAME)]) + NAME.encode()  # the field `name`
+    if path in REFLECTION:
+        data = b"\x3a\0"  # list_services
     try:
-        raw(service, path, data, metadata=[("authorization", f"Bearer {token}")] if token else [])
+        with grpc.insecure_channel(f"{service.host}:{service.port}") as channel:
+            # the first message of a stream will do
+            replies = channel.unary_stream(path)(data, timeout=60 * SLOW, metadata=[
+                ("authorization", f"Bearer {token}")] if token else [])
+            next(replies)
+            replies.cancel()
         return "OK"
     except grpc.RpcError as error:
         return error.code().name

@@ -15,8 +15,8 @@ from conftest import BUILD, ROOT, SLOW, free_port
 sys.path.insert(0, str(ROOT / "tests/bench"))
 import background  # noqa: E402
 import bench  # noqa: E402
-import calls  # noqa: E402
 import figures  # noqa: E402
+import request_cost  # noqa: E402
 
 
 def load(port, *arguments):
@@ -217,12 +217,12 @@ def test_catalogue_bounds():
 def test_calls_against_peers():
     """CPU time, round by round; a server that is not there has no line."""
     called = {f"{kind}, {size}": [{"cpu_us": us * cpu, "per_second": 1} for us in (1, 1, 9)]
-              for kind, cpu in (("REST, HTTP/1.1", 8), ("REST, HTTP/2", 4), ("gRPC", 5), ("grpc-go", 20)) for size in calls.SIZES}
-    got = {b.name.removesuffix(", 100 B, CPU time a request"): b.figure for b in calls.bounds(called) if "100 B" in b.name}
+              for kind, cpu in (("REST, HTTP/1.1", 8), ("REST, HTTP/2", 4), ("gRPC", 5), ("grpc-go", 20)) for size in request_cost.SIZES}
+    got = {b.name.removesuffix(", 100 B, CPU time a request"): b.figure for b in request_cost.bounds(called) if "100 B" in b.name}
     assert got == {"REST, HTTP/1.1 vs REST, HTTP/2": 2, "REST, HTTP/2 vs gRPC": 0.8, "grpc-go vs gRPC": 4}
-    assert "NOT COMPARED: no python grpcio here" in calls.text(called)
-    assert calls.body("application/grpc", 300) == b"\0\0\0\x01\x2f\x0a\xac\x02" + bytes(300)
-    assert calls.body("application/proto", 5) == b"\x0a\5" + bytes(5)
+    assert "NOT COMPARED: no python grpcio here" in request_cost.text(called)
+    assert request_cost.body("application/grpc", 300) == b"\0\0\0\x01\x2f\x0a\xac\x02" + bytes(300)
+    assert request_cost.body("application/proto", 5) == b"\x0a\5" + bytes(5)
 
 
 def test_operations_against_opencv():

@@ -12,10 +12,11 @@ import pytest
 import requests
 
 import h2_client as h2
-from calls import CODE, code_of, fixture_messages, raw  # noqa: F401
-from conftest import MODEL, SLOW, wait_for
+from calls import CODE, code_of, raw
+from conftest import MODEL, PROTO, SLOW, wait_for
 from foreign import foreign_python
 from images import encode, gradient, numbered_jpeg
+from servers import Unavailable, built_binary
 
 pytestmark = [pytest.mark.memory, pytest.mark.threads]
 
@@ -98,8 +99,7 @@ def test_errors_have_their_status(shared, call, image, messages):
 
 
 def test_unknown_methods_are_unimplemented(shared):
-    for method in ("/darkroom.v1.Images/Nothing", "/nothing.Nothing/Call", "/preprocess", "/healthz",
-                   "/grpc.health.v1.Health/Watch"):
+    for method in ("/darkroom.v1.Images/Nothing", "/nothing.Nothing/Call", "/preprocess", "/healthz"):
         code, details, _ = code_of(raw, shared.preprocess, method, b"")
         assert (code, details) == (CODE.UNIMPLEMENTED, f"there is no method {method}")
 
@@ -202,6 +202,24 @@ def test_short_deadlines_lose_no_connection(shared, messages):
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             list(pool.map(run, range(3000)))
     assert set(codes) <= {CODE.OK, CODE.DEADLINE_EXCEEDED} and len(codes) == 3000
+
+
+def test_ghz_loses_nothing(shared):
+    """Calls of its client for load, packed and not: each is answered; with deadlines that pass, each with its own."""
+    try:
+        ghz = built_binary("ghz")
+    except Unavailable as why:
+        pytest.skip(str(why))
+
+    def statuses(*options):
+        done = subprocess.run([ghz, "--insecure", "--proto", PROTO / "health.proto", "--call", "grpc.health.v1.Health/Check", "-d", "{}",
+                               "-c", "16", "-n", "3000", "-O", "json", *options, f"{shared.preprocess.host}:{shared.preprocess.port}"],
+                              capture_output=True, text=True, timeout=120 * SLOW, check=True)
+        return json.loads(done.stdout)["statusCodeDistribution"]
+
+    assert statuses("--connections", "4") == statuses("-e") == {"OK": 3000}
+    ended = statuses("--timeout", "2ms")
+    assert set(ended) <= {"OK", "DeadlineExceeded"} and sum(ended.values()) == 3000
 
 
 def test_overload_says_when_to_come_again(start, call, image):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from calls import CODE, code_of, fixture_messages, raw  # noqa: F401
+from calls import CODE, code_of, raw
 from conftest import SLOW, Service, Stack, wait_for
 from images import encode, gradient
 from models import mask_model
@@ -352,6 +352,16 @@ def test_cancelled_calls_end(start, gated, pb):
         wait_for(lambda: service.metric("pipeline_tasks") == 0, "the calls to end")
     wait_for(lambda: service.metric("body_bytes_in_flight") == 0, "the budget to be given back")
     assert service.metric("worker_busy") == 0
+
+
+def test_a_client_without_a_deadline_waits(start, stages, pb):
+    """A picture may take longer than other requests."""
+    large = encode(Image.fromarray(np.random.default_rng(5).integers(0, 256, (2200, 3000, 3), np.uint8)), "JPEG", quality=50)
+    service = start(REQUEST_TIMEOUT_MS=1000, **stages().env("BACKGROUND_ADDR", "CLASSIFIER_ADDR"))
+    assert code_of(stage, service, pb, "NoiseReducer/Reduce", large)[0] == CODE.DEADLINE_EXCEEDED
+    reply = process(service, pb, large, timeout=None)
+    assert "RESOURCE_EXHAUSTED" in reply.message  # the next stage takes no such picture
+    assert reply.response_time_ms > 1000
 
 
 def test_shutdown_says_why(start, gated, pb):

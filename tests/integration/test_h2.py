@@ -13,6 +13,7 @@ import pytest
 
 import h2_client as h2
 from conftest import SLOW, wait_for
+from foreign import foreign_python
 from images import encode, gradient
 from raw_clients import curl
 from servers import Unavailable, built_binary
@@ -93,6 +94,43 @@ def test_early_refusals_reach_curl(start, picture, tmp_path):
                                   stdin=stdin, capture_output=True, text=True, timeout=60 * SLOW, check=False)
         assert done.stdout == str(expected), done
         assert json.loads((tmp_path / "reply").read_text())["status"] == expected
+    assert service.metric("body_bytes_in_flight") == 0
+
+
+NEWER_CURL = '''
+import io
+import sys
+
+import pycurl
+
+assert pycurl.version_info()[1] >= "8.14", pycurl.version
+url, picture = sys.argv[1], open(sys.argv[2], "rb").read()
+
+
+def post(path, body, known, *fields):
+    """The status, of a reply that came whole."""
+    got, c = io.BytesIO(), pycurl.Curl()
+    for option, value in ((c.URL, url + path), (c.HTTP_VERSION, c.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE), (c.POST, 1), (c.TIMEOUT, 60),
+                          (c.READFUNCTION, io.BytesIO(body).read), (c.POSTFIELDSIZE_LARGE, len(body) if known else -1),
+                          (c.HTTPHEADER, ["Content-Type: image/jpeg", *fields]), (c.WRITEFUNCTION, got.write)):
+        c.setopt(option, value)
+    c.perform()
+    assert c.getinfo(c.INFO_HTTP_VERSION) == c.CURL_HTTP_VERSION_2_0 and got.getvalue()
+    return c.getinfo(c.RESPONSE_CODE)
+
+
+large = bytes(20 << 20)
+print([post("/transform", picture, True), post("/transform", picture, False), post("/transform", large, True), post("/transform", large, False),
+       post("/nope", large, False), post("/transform", picture, True, "X-Long: " + "x" * 20000)])
+'''
+
+
+def test_a_newer_curl(start, picture):
+    """libcurl of at least 8.14, which sees a reset where 7.88 waits: uploads, and refusals before they end."""
+    python = foreign_python("pycurl==7.49.0")  # its wheel has libcurl 8.23
+    service = start(MAX_BODY_BYTES=MIB)
+    done = subprocess.run([python, "-c", NEWER_CURL, service.url, picture], capture_output=True, text=True, timeout=120 * SLOW, check=False)
+    assert done.stdout == "[200, 200, 413, 413, 404, 431]\n", done
     assert service.metric("body_bytes_in_flight") == 0
 
 

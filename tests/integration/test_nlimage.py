@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calls import CODE, code_of, fixture_messages, raw  # noqa: F401
+from calls import CODE, code_of, raw
 from conftest import SLOW, wait_for
 from images import encode
 from nlimage_clients import CLIENTS, Base64Text, Client, FileVerbatim, RawByContent

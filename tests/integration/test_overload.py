@@ -133,8 +133,8 @@ def post(protocol, service, path, body):
     return Reply(status, {"-".join(part.capitalize() for part in k.split("-")): v for k, v in headers.items()}, got)
 
 
-def refused_30_times(protocol, service, body, status, slug):
-    for _ in range(30):
+def refused(protocol, service, body, status, slug, times=30):
+    for _ in range(times):
         reply = post(protocol, service, "/preprocess", body() if callable(body) else body)
         assert_problem(reply, status, slug)
         assert protocol.name == "http2" or reply.headers["Connection"] == "close"
@@ -145,7 +145,7 @@ def test_early_413_reaches_its_client(start, protocol):
     service = start(MAX_BODY_BYTES=MIB)
     base = base_values(service)
     started = time.monotonic()
-    refused_30_times(protocol, service, bytes(5 * MIB), 413, "too-large")
+    refused(protocol, service, bytes(5 * MIB), 413, "too-large")
     assert time.monotonic() - started < 30 * SLOW, "accepting does not wait for the lingering"
     assert_back_to(service, base)
 
@@ -153,7 +153,7 @@ def test_early_413_reaches_its_client(start, protocol):
 def test_chunked_body_over_the_limit_gets_its_413(start, protocol):
     service = start(MAX_BODY_BYTES=MIB)
     base = base_values(service)
-    refused_30_times(protocol, service, lambda: iter([bytes(65536)] * 80), 413, "too-large")
+    refused(protocol, service, lambda: iter([bytes(65536)] * 80), 413, "too-large")
     assert_back_to(service, base)
 
 
@@ -167,8 +167,8 @@ def test_early_503_when_too_many_are_in_flight(start, protocol, hold):
     service = start(MAX_INFLIGHT=1)
     holder = hold(service, length=8 * MIB)
     wait_for(lambda: service.metric("body_bytes_in_flight") > 0, "the held request")
-    refused_30_times(protocol, service, bytes(5 * MIB), 503, "overloaded")
-    refused_30_times(protocol, service, b"", 503, "overloaded")
+    refused(protocol, service, bytes(5 * MIB), 503, "overloaded")
+    refused(protocol, service, b"", 503, "overloaded")
     assert_health_is_quick(service)
     assert service.get("/readyz").status == 200
     assert holder.finish()[0] in (200, 422), "the one that was accepted is finished"
@@ -501,7 +501,7 @@ def test_when_all_connections_are_busy(start, protocol, hold):
     service = start(MAX_CONNECTIONS=4)
     holders = [hold(service, length=4 * MIB) for _ in range(4)]
     wait_for(lambda: service.metric("body_bytes_in_flight") > 3 * 65536, "four bodies under way")
-    refused_30_times(protocol, service, bytes(5 * MIB), 503, "overloaded")
+    refused(protocol, service, bytes(5 * MIB), 503, "overloaded")
     assert service.get("/readyz").status == 200
     assert_health_is_quick(service)
     with contextlib.ExitStack() as stack:  # far more than the spare places: refused, and still there for health
@@ -560,7 +560,7 @@ def test_sigterm_drains(start, protocol, hold):
         idle.recv(65536)
         end = Termination(service)
         wait_for(lambda: service.get("/readyz").status == 503, "not ready", 2)
-        refused_30_times(protocol, service, bytes(5 * MIB), 503, "shutting-down")
+        refused(protocol, service, bytes(5 * MIB), 503, "shutting-down", times=5)  # the drain goes on meanwhile
         health = service.get("/healthz")
         assert (health.status, health.headers["Connection"]) == (200, "close")
         idle.sendall(b"POST /preprocess HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")

@@ -223,6 +223,17 @@ def test_no_core_dump_and_no_key_in_a_log(start, keys):
     assert keys.read_text().strip() not in service.log()
 
 
+@pytest.mark.parametrize("wrong, why", [
+    ({"SEAL": "always"}, "SEAL=always needs SEAL_KEYS_FILE"),
+    ({"SEAL_KEYS_FILE": "keys", "USERS": "on", "CATALOGUE_URL": "none:"}, "SEAL_KEYS_FILE with USERS=on needs CATALOGUE_URL"),
+])
+def test_settings_that_do_not_fit(tmp_path, wrong, why):
+    service = Service("preprocess-service", tmp_path, **wrong)
+    service.launch()
+    assert service.process.wait(30) == 2
+    assert why in service.log()
+
+
 @pytest.mark.parametrize("text, why", [
     ("", "there is no key in it"), ("AAAA\n", "line 1 is not 32 bytes in base64"), (None, "No such file"),
 ])

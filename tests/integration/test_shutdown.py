@@ -88,6 +88,21 @@ def test_classify_terminated_under_load(stack, slow_picture):
     ledger.check()
 
 
+@pytest.mark.parametrize("name", ["preprocess-service", "classify-service"])
+def test_work_goes_on_during_the_notice(tmp_path, services, name):
+    """A gateway that looks at /readyz sends no more before the first refusal."""
+    env = {"EVENTS_URL": "none:"} if name == "preprocess-service" else {}
+    service = Service(name, tmp_path, SHUTDOWN_NOTICE_MS=int(1500 * SLOW), **env)
+    services.append(service)
+    service.start()
+    service.process.terminate()
+    wait_for(lambda: service.get("/readyz").status == 503, "readyz 503")
+    reply = service.post_image("/transform" if env else "/classify", encode(gradient(64, 48)))
+    assert reply.status == 200, reply
+    assert service.process.wait(9 * SLOW) == 0
+    service.process = None
+
+
 def test_readiness_and_new_work_after_sigterm(stack, slow_picture):
     """While the last requests are finished: not ready, alive, new work refused with Retry-After."""
     service, ledger, replies = stack.preprocess, Ledger(stack.objects), []

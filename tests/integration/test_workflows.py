@@ -1,14 +1,12 @@
 """The workflows keep the rules: pinned actions, least permissions, no keys, no traffic before the smoke test."""
-import os
-import pathlib
 import re
-import shutil
 import subprocess
 
 import pytest
 import yaml
 
-from conftest import ROOT, SLOW
+from conftest import ROOT
+from tools import go_tool
 
 pytestmark = pytest.mark.once
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -134,26 +132,7 @@ def test_deploy():
             assert (ROOT / script).is_file()
 
 
-def find_actionlint():
-    """In PATH, or built once into the cache where there is a Go."""
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "darkroom"
-    ours = cache / ("actionlint-" + ACTIONLINT.rsplit("@", 1)[1])
-    found = shutil.which("actionlint") or (str(ours) if ours.exists() else None)
-    if found or shutil.which("go") is None:
-        return found
-    cache.mkdir(parents=True, exist_ok=True)
-    scratch = cache / f"actionlint.{os.getpid()}"
-    built = subprocess.run(["go", "install", ACTIONLINT], env=os.environ | {"GOBIN": str(scratch)}, timeout=300 * SLOW,
-                           capture_output=True, check=False)
-    if built.returncode == 0:
-        os.replace(scratch / "actionlint", ours)
-    shutil.rmtree(scratch, ignore_errors=True)
-    return str(ours) if ours.exists() else None
-
-
 def test_actionlint():
-    actionlint = find_actionlint()
-    if actionlint is None:
-        pytest.skip("NO ACTIONLINT HERE, and no Go to build it: the workflows were checked by our own rules only")
+    actionlint = go_tool(ACTIONLINT, "the workflows were checked by our own rules only")
     done = subprocess.run([actionlint, *WORKFLOWS], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

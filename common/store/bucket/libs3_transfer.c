@@ -218,7 +218,7 @@ bool libs3_transfer_complete(struct libs3_transfer *t)
         error_set(&t->err, ERROR_UNAVAILABLE, "%s", curl_easy_strerror((CURLcode)t->result));
     return t->err.code == ERROR_NONE &&
            ((curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &t->reply.status) == CURLE_OK &&
-             t->reply.status >= 200 && t->headers_complete) ||
+             t->reply.status >= 200 && t->reply.status <= 999 && t->headers_complete) ||
             error_set(&t->err, ERROR_UNAVAILABLE, "no complete reply")) &&
            take_headers(t) &&
            (is_framed(t) || error_set(&t->err, ERROR_UNAVAILABLE, "a reply of unknown length"));

@@ -112,4 +112,84 @@ TEST(an_error_is_trailers_alone)
     reply_done(&reply);
 }
 
+TEST(without_a_message_there_is_none)
+{
+    struct reply reply = closed(reply_empty(200));
+
+    assert_false(reply.call->has_message);
+    assert_string_equal(reply.call->trailers[0].value, "0");
+    reply_done(&reply);
+}
+
+TEST(a_handlers_own_trailers)
+{
+    struct error err;
+    struct reply reply = reply_empty(200);
+
+    grpc_add_trailer(&reply, "x-mine", "1");
+    grpc_add_trailer(&reply, "grpc-status", "10");
+    reply = closed(reply);
+    assert_int_equal(reply.call->trailer_count, 2);
+    assert_string_equal(reply.call->trailers[1].value, "10");
+    /* it cannot be sent after all */
+    error_set(&err, ERROR_OVERLOADED, "no room");
+    reply.error = err;
+    reply = closed(reply);
+    assert_string_equal(reply.call->trailers[0].name, "grpc-status");
+    assert_string_equal(reply.call->trailers[0].value, "14");
+    for (int i = 0; i < 2 * REPLY_TRAILERS_MAX; i++)
+        grpc_add_trailer(&reply, "x-mine", "1");
+    assert_int_equal(reply.call->trailer_count, REPLY_TRAILERS_MAX);
+    reply_done(&reply);
+}
+
+static bool accepts(const char *value)
+{
+    const struct http_field field = {"grpc-accept-encoding", value};
+
+    return grpc_accepts_gzip(&(struct request){.headers = &field, .header_count = 1});
+}
+
+TEST(gzip_is_taken)
+{
+    assert_true(accepts("gzip"));
+    assert_true(accepts("identity,deflate,gzip"));
+    assert_true(accepts("identity, gzip , x"));
+    assert_false(accepts(""));
+    assert_false(accepts("identity,gzipped,xgzip"));
+    assert_false(grpc_accepts_gzip(&(struct request){0}));
+}
+
+TEST(what_is_packed_is_smaller)
+{
+    const struct http_field field = {"grpc-accept-encoding", "gzip"};
+    const struct request req = {.headers = &field, .header_count = 1};
+    struct buffer message = BUFFER_MAX(100000);
+    struct error err = {0};
+
+    for (uint32_t n = 1, i = 0; i < 25000; i++, n = n * 1664525 + 1013904223)
+        assert_true(buffer_append(&message, &n, sizeof(n), &err));
+    assert_false(grpc_pack(&req, &message)); /* as good as random */
+    assert_int_equal(message.len, 100000);
+    memset(message.data, 'x', 8192);
+    assert_false(grpc_pack(&req, &message)); /* in spite of its beginning */
+    memset(message.data, 'x', message.len);
+    assert_false(grpc_pack(&(struct request){0}, &message));
+    assert_true(grpc_pack(&req, &message));
+    assert_true(message.len < 1000 && message.data[0] == 0x1f);
+    message.len = 100;
+    memset(message.data, 'x', message.len);
+    assert_false(grpc_pack(&req, &message));
+    buffer_done(&message);
+}
+
+TEST(a_prefix_tells_the_bodys_length)
+{
+    static const uint8_t first[] = {0, 0, 1, 0, 2, 'x'};
+
+    assert_int_equal(grpc_protocol.expect(bytes_of(first, sizeof(first))), 5 + 65538);
+    assert_int_equal(grpc_protocol.expect(bytes_of(first, 4)), 0);
+    assert_int_equal(grpc_protocol.expect(bytes_of(first + 3, 3)), 0);
+}
+
 TEST_MAIN(NULL, NULL)

@@ -34,17 +34,19 @@ static void check_body(const struct reply *reply, const char *body, size_t len)
     assert_memory_equal(reply->body.data, body, len);
 }
 
+static const struct request request;
+
 TEST(web_trailers_follow_the_message)
 {
     static const char body[] = "\0\0\0\0\3abc\x80\0\0\0\x10grpc-status: 0\r\n";
     static const char no_body[] = "\0\0\0\0\0\x80\0\0\0\x10grpc-status: 0\r\n";
     CLEANUP(reply_done) struct reply reply = reply_text(200, "application/grpc", "abc");
-    CLEANUP(reply_done) struct reply empty = reply_empty(200);
+    CLEANUP(reply_done) struct reply empty = reply_text(200, "application/grpc", "");
 
     reply.body.max = reply.body.len; /* as a handler makes it */
-    grpc_web_protocol.close(NULL, &reply);
+    grpc_web_protocol.close(&request, &reply);
     check_body(&reply, body, sizeof(body) - 1);
-    grpc_web_protocol.close(NULL, &empty);
+    grpc_web_protocol.close(&request, &empty);
     check_body(&empty, no_body, sizeof(no_body) - 1);
 }
 
@@ -55,7 +57,7 @@ TEST(web_errors_are_trailers_alone)
 
     error_set(&err, ERROR_BAD_REQUEST, "100%% \"wrong\"");
     CLEANUP(reply_done) struct reply reply = reply_error(&err);
-    grpc_web_protocol.close(NULL, &reply);
+    grpc_web_protocol.close(&request, &reply);
     check_body(&reply, body, sizeof(body) - 1);
 }
 
@@ -66,7 +68,7 @@ TEST(web_trailers_have_a_bound)
 
     memset(err.message, '\n', sizeof(err.message) - 1);
     CLEANUP(reply_done) struct reply reply = reply_error(&err);
-    grpc_web_protocol.close(NULL, &reply);
+    grpc_web_protocol.close(&request, &reply);
     size_t len = (size_t)reply.body.data[3] << 8 | reply.body.data[4];
     assert_int_equal(len, reply.body.len - REPLY_PREFIX_LEN);
     assert_memory_equal(reply.body.data + reply.body.len - 5, "%0A\r\n", 5);
@@ -94,6 +96,7 @@ TEST(connect_errors_are_json)
         {ERROR_UNAUTHORIZED, 401, "{\"code\":\"unauthenticated\",\"message\":\"a \\\"b\\\"\"}\n"},
         {ERROR_FORBIDDEN, 403, "{\"code\":\"permission_denied\",\"message\":\"a \\\"b\\\"\"}\n"},
         {ERROR_NOT_FOUND, 404, "{\"code\":\"not_found\",\"message\":\"a \\\"b\\\"\"}\n"},
+        {ERROR_CONFLICT, 409, "{\"code\":\"already_exists\",\"message\":\"a \\\"b\\\"\"}\n"},
         {ERROR_TOO_LARGE, 429, "{\"code\":\"resource_exhausted\",\"message\":\"a \\\"b\\\"\"}\n"},
         {ERROR_RANGE, 400, "{\"code\":\"out_of_range\",\"message\":\"a \\\"b\\\"\"}\n"},
         {ERROR_NOT_IMPLEMENTED, 501, "{\"code\":\"unimplemented\",\"message\":\"a \\\"b\\\"\"}\n"},

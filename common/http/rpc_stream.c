@@ -1,0 +1,377 @@
+#include "http/rpc_stream.h"
+
+#include "base/clock.h"
+#include "base/threads.h"
+#include "base/xmalloc.h"
+#include "http/exchange.h"
+
+#include <string.h>
+
+enum {
+    IN_MAX = 4 << 20,      /* nghttp2 lets no more than the window through */
+    TAKEN_STEP = 131072,   /* so much is read before the client learns of it */
+    IDLE_BYTES = 16384,    /* a queue that is empty holds no more memory */
+    WRITE_STALL_MS = 30000 /* as for a socket that takes nothing */
+};
+
+/* Bytes that are put at one end and taken at the other. */
+struct queue {
+    struct buffer buffer;
+    size_t at; /* what has been taken */
+};
+
+struct rpc_stream {
+    struct exchange *x;
+    void (*wake)(void *ctx);
+    void *ctx;
+    struct reply head;
+    struct bytes kept;
+    bool written;
+    bool whole;            /* the handler has come to the end */
+    pthread_mutex_t mutex; /* guards what follows */
+    pthread_cond_t changed;
+    struct queue in, out;
+    size_t taken;
+    bool ended;   /* the client has sent all */
+    bool dropped; /* nobody reads any more */
+    bool stuck;
+    struct error failed; /* ERROR_NONE: it has not */
+};
+
+/* ---- queues ---- */
+
+static size_t queue_len(const struct queue *q)
+{
+    return q->buffer.len - q->at;
+}
+
+static bool queue_put(struct queue *q, struct bytes data, struct error *err)
+{
+    struct buffer *b = &q->buffer;
+
+    if (q->at > 0 && b->cap - b->len < data.len) {
+        memmove(b->data, b->data + q->at, queue_len(q));
+        b->len -= q->at;
+        q->at = 0;
+    }
+    return buffer_append(b, data.data, data.len, err);
+}
+
+static size_t queue_take(struct queue *q, void *out, size_t size)
+{
+    size_t n = queue_len(q) < size ? queue_len(q) : size;
+
+    if (n > 0)
+        memcpy(out, q->buffer.data + q->at, n);
+    q->at += n;
+    if (queue_len(q) > 0)
+        return n;
+    q->at = q->buffer.len = 0;
+    if (q->buffer.cap > IDLE_BYTES) {
+        size_t max = q->buffer.max;
+        buffer_done(&q->buffer);
+        q->buffer.max = max;
+    }
+    return n;
+}
+
+/* ---- beginning and end ---- */
+
+static struct byte_budget *budget_of(const struct rpc_stream *p)
+{
+    return p->x->admission->options->budget;
+}
+
+struct rpc_stream *rpc_stream_new(struct exchange *x, void (*wake)(void *ctx), void *ctx)
+{
+    struct rpc_stream *p = xcalloc(1, sizeof(*p));
+
+    p->x = x;
+    p->wake = wake;
+    p->ctx = ctx;
+    p->head = reply_empty(200);
+    p->in.buffer.max = IN_MAX;
+    p->out.buffer.max = 2 * (size_t)RPC_OUT_MAX;
+    pthread_mutex_init(&p->mutex, NULL);
+    pthread_cond_init(&p->changed, NULL);
+    connection_is_read(x->connection);
+    return p;
+}
+
+void rpc_drop(struct rpc_stream *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    byte_budget_give(budget_of(p), (int64_t)queue_len(&p->in));
+    buffer_done(&p->in.buffer);
+    p->in = (struct queue){0};
+    p->dropped = true;
+    pthread_mutex_unlock(&p->mutex);
+}
+
+void rpc_stream_free(struct rpc_stream *p)
+{
+    if (p == NULL)
+        return;
+    rpc_drop(p);
+    buffer_done(&p->out.buffer);
+    reply_done(&p->head);
+    pthread_cond_destroy(&p->changed);
+    pthread_mutex_destroy(&p->mutex);
+    free(p);
+}
+
+/* ---- the loop's side ---- */
+
+/* Called locked. */
+static void fail(struct rpc_stream *p, enum error_code code, const char *message)
+{
+    if (p->failed.code == ERROR_NONE)
+        error_set(&p->failed, code, "%s", message);
+    pthread_cond_signal(&p->changed);
+}
+
+void rpc_fail(struct rpc_stream *p, const struct error *why)
+{
+    pthread_mutex_lock(&p->mutex);
+    fail(p, why->code, why->message);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+void rpc_look(struct rpc_stream *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    pthread_cond_signal(&p->changed);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+void rpc_put(struct rpc_stream *p, struct bytes data)
+{
+    struct connections *all = p->x->admission->connections;
+    int64_t charge = (int64_t)data.len;
+    struct error oom;
+
+    /* first, as it may end this very stream */
+    bool charged = connections_take_bytes(all, charge);
+    pthread_mutex_lock(&p->mutex);
+    bool wanted = p->failed.code == ERROR_NONE && !p->dropped;
+    bool ok = charged && wanted && queue_put(&p->in, data, &oom);
+    if (wanted && !ok)
+        fail(p, ERROR_OVERLOADED, "too many bytes are being received at once");
+    pthread_cond_signal(&p->changed);
+    pthread_mutex_unlock(&p->mutex);
+    if (charged && !ok)
+        byte_budget_give(budget_of(p), charge);
+}
+
+void rpc_put_end(struct rpc_stream *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    p->ended = true;
+    pthread_cond_signal(&p->changed);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+size_t rpc_taken(struct rpc_stream *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    size_t taken = p->taken;
+    p->taken = 0;
+    pthread_mutex_unlock(&p->mutex);
+    return taken;
+}
+
+size_t rpc_take(struct rpc_stream *p, uint8_t *out, size_t size)
+{
+    pthread_mutex_lock(&p->mutex);
+    size_t n = queue_take(&p->out, out, size);
+    if (n > 0)
+        pthread_cond_signal(&p->changed);
+    pthread_mutex_unlock(&p->mutex);
+    return n;
+}
+
+size_t rpc_unsent(struct rpc_stream *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    size_t n = queue_len(&p->out);
+    pthread_mutex_unlock(&p->mutex);
+    return n;
+}
+
+bool rpc_is_stuck(struct rpc_stream *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    bool stuck = p->stuck;
+    pthread_mutex_unlock(&p->mutex);
+    return stuck;
+}
+
+/* ---- the handler's side ---- */
+
+/* Of the call: its client's, or the end of a shutdown's grace. */
+static int64_t last_ms(const struct rpc_stream *p)
+{
+    int64_t cut = atomic_load(&p->x->admission->cut_ms);
+
+    return cut < p->x->call_deadline_ms ? cut : p->x->call_deadline_ms;
+}
+
+/* False: it has failed. Called locked. */
+static bool is_fine(struct rpc_stream *p, struct error *err)
+{
+    if (clock_left_ms(last_ms(p)) == 0) {
+        if (last_ms(p) < p->x->call_deadline_ms)
+            fail(p, ERROR_SHUTTING_DOWN, "shutting down");
+        else
+            fail(p, ERROR_DEADLINE, "the call's deadline has passed");
+    }
+    if (p->failed.code == ERROR_NONE)
+        return true;
+    *err = p->failed;
+    return false;
+}
+
+/* Called locked. */
+static void wait_until(struct rpc_stream *p, int64_t until_ms)
+{
+    int64_t last = last_ms(p);
+
+    thread_cond_wait(&p->changed, &p->mutex, until_ms < last ? until_ms : last);
+}
+
+/* Called locked. The reaper's clock runs meanwhile. */
+static void wait_for_bytes(struct rpc_stream *p)
+{
+    struct error err;
+
+    pthread_mutex_unlock(&p->mutex);
+    connection_awaits(p->x->connection, true);
+    pthread_mutex_lock(&p->mutex);
+    while (queue_len(&p->in) == 0 && !p->ended && is_fine(p, &err))
+        wait_until(p, INT64_MAX);
+    pthread_mutex_unlock(&p->mutex);
+    connection_awaits(p->x->connection, false);
+    pthread_mutex_lock(&p->mutex);
+}
+
+/* What is kept is a body that is complete; it is not evicted any more. */
+static bool end_body(struct rpc_stream *p, struct error *err)
+{
+    if (p->whole)
+        return true;
+    p->whole = connection_begin_handling(p->x->connection, &p->kept);
+    if (p->whole) {
+        stage_took(&p->x->stages, STAGE_RECEIVE, clock_monotonic_s() - p->x->started_s);
+        p->x->req.context.deadline_ms = exchange_deadline(p->x);
+        return exchange_confirm(p->x, err); /* it may have taken long */
+    }
+    if (connection_fate(p->x->connection, err) != CONNECTION_REFUSED)
+        error_set(err, ERROR_UNAVAILABLE, "the client has gone");
+    return false;
+}
+
+bool rpc_read(struct rpc_stream *p, void *out, size_t size, size_t *ret, struct error *err)
+{
+    pthread_mutex_lock(&p->mutex);
+    if (queue_len(&p->in) == 0 && !p->ended && p->failed.code == ERROR_NONE)
+        wait_for_bytes(p);
+    bool ok = is_fine(p, err);
+    if (ok) {
+        *ret = queue_take(&p->in, out, size);
+        byte_budget_give(budget_of(p), (int64_t)*ret);
+        p->taken += *ret;
+    }
+    bool tell = ok && p->taken >= TAKEN_STEP && !p->ended;
+    bool end = ok && *ret == 0;
+    pthread_mutex_unlock(&p->mutex);
+    if (tell)
+        p->wake(p->ctx);
+    return end ? end_body(p, err) : ok;
+}
+
+/* Called locked. */
+static bool wait_for_room(struct rpc_stream *p, struct error *err)
+{
+    size_t before = queue_len(&p->out);
+    int64_t until = clock_monotonic_ms() + WRITE_STALL_MS;
+
+    while (is_fine(p, err)) {
+        size_t now = queue_len(&p->out);
+        if (now < RPC_OUT_MAX)
+            return true;
+        if (now < before)
+            until = clock_monotonic_ms() + WRITE_STALL_MS;
+        before = now;
+        if (clock_left_ms(until) == 0) {
+            p->stuck = true;
+            fail(p, ERROR_TOO_SLOW, "the client takes no messages");
+        } else {
+            wait_until(p, until);
+        }
+    }
+    return false;
+}
+
+bool rpc_write(struct rpc_stream *p, struct bytes data, struct error *err)
+{
+    size_t sent = 0;
+    bool ok = true;
+
+    p->written = true;
+    pthread_mutex_lock(&p->mutex);
+    while (ok && sent < data.len) {
+        ok = wait_for_room(p, err);
+        size_t room = ok ? RPC_OUT_MAX - queue_len(&p->out) : 0;
+        size_t n = data.len - sent < room ? data.len - sent : room;
+        bool idle = queue_len(&p->out) == 0;
+        ok = ok && queue_put(&p->out, bytes_of(data.data + sent, n), err);
+        sent += n;
+        if (ok && idle)
+            p->wake(p->ctx);
+    }
+    pthread_mutex_unlock(&p->mutex);
+    return ok;
+}
+
+struct reply *rpc_head(struct rpc_stream *p)
+{
+    return &p->head;
+}
+
+bool rpc_has_written(const struct rpc_stream *p)
+{
+    return p->written;
+}
+
+bool rpc_wait(struct rpc_stream *p, int64_t ms, struct error *err)
+{
+    pthread_mutex_lock(&p->mutex);
+    bool ok = is_fine(p, err);
+    if (ok) {
+        wait_until(p, clock_monotonic_ms() + ms);
+        ok = is_fine(p, err);
+    }
+    pthread_mutex_unlock(&p->mutex);
+    return ok;
+}
+
+bool rpc_keep(struct rpc_stream *p, struct bytes data, struct error *err)
+{
+    if (data.len == 0)
+        return true;
+    enum connection_append how = connection_append_body(p->x->connection, data.data, data.len, err);
+
+    if (how == CONNECTION_ANSWERED && connection_fate(p->x->connection, err) != CONNECTION_REFUSED)
+        error_set(err, ERROR_UNAVAILABLE, "the client has gone");
+    return how == CONNECTION_APPENDED;
+}
+
+struct bytes rpc_kept(const struct rpc_stream *p)
+{
+    return p->kept;
+}
+
+int64_t rpc_deadline(const struct rpc_stream *p)
+{
+    return exchange_deadline(p->x);
+}

@@ -1,0 +1,48 @@
+"""Programs that the tests use and that are no Debian packages of ours: each is found, made once, or its test skipped."""
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import SLOW
+
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "darkroom"
+UNPACKED = CACHE / "tools"
+
+
+def tool(name):
+    """Of a package that would start a daemon: (its path, the environment that it needs). It is installed, or
+    infra/setup/install.sh has unpacked it."""
+    environment = {"PATH": os.environ["PATH"]}
+    installed = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
+    if installed:
+        return installed, environment
+    unpacked = shutil.which(name, path=f"{UNPACKED}/usr/sbin:{UNPACKED}/usr/bin")
+    if unpacked is None:
+        pytest.skip(f"NO {name.upper()} HERE: `infra/setup/install.sh test` gets it from Debian")
+    libraries = ":".join(map(str, (UNPACKED / "usr/lib").glob("*-linux-gnu")))
+    return unpacked, environment | {"LD_LIBRARY_PATH": libraries}
+
+
+def go_tool(package, without):
+    """The path of the program of package@version: in PATH, or built once where there is a Go. `without`: what is
+    missing without it."""
+    path, version = package.split("@")
+    name = re.sub(r"/v\d+$", "", path).rsplit("/", 1)[1]
+    ours = CACHE / f"{name}-{version}"
+    found = shutil.which(name) or (str(ours) if ours.exists() else None)
+    if found is None and shutil.which("go"):
+        CACHE.mkdir(parents=True, exist_ok=True)
+        scratch = CACHE / f"{name}.{os.getpid()}"
+        built = subprocess.run(["go", "install", package], env=os.environ | {"GOBIN": str(scratch)},
+                               timeout=300 * SLOW, capture_output=True, check=False)
+        if built.returncode == 0:
+            os.replace(scratch / name, ours)
+            found = str(ours)
+        shutil.rmtree(scratch, ignore_errors=True)
+    if found is None:
+        pytest.skip(f"NO {name.upper()} HERE, and no Go to build it: {without}")
+    return found
