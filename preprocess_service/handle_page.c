@@ -9,6 +9,9 @@ EMBED_FILE(page_html, "preprocess_service/page/page.html");
 EMBED_FILE(page_css, "preprocess_service/page/page.css");
 EMBED_FILE(page_js, "preprocess_service/page/page.js");
 EMBED_FILE(page_svg, "preprocess_service/page/page.svg");
+EMBED_FILE(gallery_html, "preprocess_service/page/page.gallery.html");
+EMBED_FILE(gallery_css, "preprocess_service/page/page.gallery.css");
+EMBED_FILE(gallery_js, "preprocess_service/page/page.gallery.js");
 
 static const struct page_file {
     const char *extension, *content_type, *text;
@@ -17,6 +20,9 @@ static const struct page_file {
     {"css", "text/css; charset=utf-8", page_css},
     {"js", "text/javascript; charset=utf-8", page_js},
     {"svg", "image/svg+xml", page_svg},
+    {"gallery.html", "text/html; charset=utf-8", gallery_html},
+    {"gallery.css", "text/css; charset=utf-8", gallery_css},
+    {"gallery.js", "text/javascript; charset=utf-8", gallery_js},
 };
 
 /* Pictures are this service's own, or made of its replies (blob:). */

@@ -32,6 +32,79 @@ function showProblem(where, text) {
     where.textContent = text;
 }
 
+// --- who asks (USERS=on) ---
+
+// The token lives as long as the tab: a reload keeps it, and neither another tab nor the next visitor finds it.
+const TOKEN = "darkroom-token";
+let token = recall(TOKEN), me = null; // of {name, admin}
+
+function recall(name) {
+    try {
+        return JSON.parse(sessionStorage.getItem(name));
+    } catch {
+        return null; // forbidden: a reload starts anew
+    }
+}
+
+function keep(name, value) {
+    try {
+        sessionStorage.setItem(name, JSON.stringify(value));
+    } catch { /* forbidden or full */ }
+}
+
+const bearer = () => token ? {Authorization: `Bearer ${token}`} : {};
+
+async function call(path, options = {}) {
+    const reply = await fetch(path, {...options, headers: {...options.headers, ...bearer()}});
+    if (reply.status === 401 && token)
+        signedIn(null); // it has expired
+    return reply;
+}
+
+async function signedIn(given) {
+    keep(TOKEN, token = given);
+    const reply = await call("v1/users/me").catch(() => ({}));
+    me = reply.ok ? await reply.json() : null;
+    $("account").hidden = reply.status !== 401 && !me;
+    $("account").textContent = me ? `Sign out ${me.name}` : "Sign in";
+    document.dispatchEvent(new Event("account"));
+}
+
+$("account").addEventListener("click", async () => {
+    if (!me)
+        return await gallery() && $("sign-in").showModal();
+    sessionStorage.clear();
+    location.reload(); // nothing of theirs stays in memory
+});
+
+// --- the gallery, fetched when it is first asked for ---
+
+let fetched = null;
+
+const gallery = () => fetched ||= (async () => {
+    try {
+        const text = await (await fetch("page.gallery.html")).text();
+        document.body.append(...new DOMParser().parseFromString(text, "text/html").body.children);
+        document.querySelector("main").append($("gallery"));
+        for (const [name, properties] of [["link", {rel: "stylesheet", href: "page.gallery.css"}], ["script", {src: "page.gallery.js"}]])
+            await new Promise((onload, onerror) => document.head.append(element(name, {...properties, onload, onerror})));
+        return true;
+    } catch {
+        document.querySelector("header p").textContent = UNREACHABLE;
+        return fetched = null;
+    }
+})();
+
+async function view() {
+    const browsing = location.hash === "#gallery" && await gallery();
+    document.body.classList.toggle("browsing", Boolean(browsing));
+    $("view").textContent = browsing ? "Upload" : "Gallery";
+    $("view").href = browsing ? "#" : "#gallery";
+    document.dispatchEvent(new Event("view"));
+}
+
+addEventListener("hashchange", view);
+
 // --- options ---
 
 for (const [name, most] of [["median", 15], ["mean", 31]])
@@ -80,6 +153,8 @@ function choose(files) {
     const added = [...files].map(file => ({file, url: URL.createObjectURL(file)}));
     if (added.length === 0)
         return;
+    if (location.hash)
+        location.hash = ""; // from the gallery
     chosen.push(...added);
     say(`${count(added.length)} chosen`);
     show(shown || added[0]);
@@ -166,7 +241,7 @@ async function askPreview(picture) {
     let wrong = "";
     $("preview-name").textContent = picture.file.name;
     try {
-        const reply = await fetch("transform?" + query(), {method: "POST", body: upload(picture.file), signal: asked.signal});
+        const reply = await call("transform?" + query(), {method: "POST", body: upload(picture.file), signal: asked.signal});
         if (reply.ok)
             await drawPreview(picture, reply, current);
         else
@@ -260,6 +335,8 @@ function post(item) {
         request.onload = () => done(request);
         request.onerror = () => fail(new Error(UNREACHABLE));
         request.open("POST", "preprocess?" + item.query);
+        for (const [name, value] of Object.entries(bearer()))
+            request.setRequestHeader(name, value);
         request.send(upload(item.file));
     });
 }
@@ -274,7 +351,9 @@ async function send(item) {
             reply = await post(item);
         }
         if (reply.status !== 200) {
-            item.refused = reply.status < 500; // the same again would be, too
+            item.refused = reply.status < 500 && reply.status !== 401; // the same again would be, too
+            if (reply.status === 401)
+                signedIn(null);
             throw new Error(problem(reply.status, reply.responseText));
         }
         Object.assign(item, {state: "labelling", reply: JSON.parse(reply.responseText), timing: reply.getResponseHeader("Server-Timing")});
@@ -294,7 +373,7 @@ async function label(item) {
     for (let pause = 150; Date.now() < until && items.includes(item); pause = Math.min(pause * 1.4, 3000)) {
         await sleep(pause);
         try {
-            const reply = await fetch("results/" + item.reply.id, {cache: "no-store"});
+            const reply = await call("results/" + item.reply.id, {cache: "no-store"});
             if (reply.status === 202 || reply.status === 503)
                 continue;
             const text = await reply.text();
@@ -334,10 +413,36 @@ function makeCard(item) {
         sendNext();
     });
     picture.onload = () => { picture.hidden = false; };
-    picture.onerror = () => { picture.hidden = true; }; // IMAGES=off, or a format that this browser does not show
+    picture.onerror = async () => {
+        if (await missing(picture))
+            find(".link").hidden = find(".copy").hidden = true;
+    };
     if (item.url)
         picture.src = item.url;
     return card;
+}
+
+// What cannot be shown has a format that this browser does not know, or no address either (IMAGES=off): then no link.
+async function missing(picture) {
+    const link = picture.parentElement;
+    picture.hidden = true;
+    const gone = link.href && (await call(link.href, {method: "HEAD"}).catch(() => ({}))).status === 404;
+    if (gone)
+        link.removeAttribute("href");
+    return gone;
+}
+
+// A sealed picture is its owner's: an address alone would not show it.
+async function showSealed(picture) {
+    try {
+        const reply = await call(picture.parentElement.href, {cache: "no-store"});
+        if (!reply.ok)
+            throw new Error();
+        picture.src = picture.parentElement.href = URL.createObjectURL(await reply.blob());
+    } catch {
+        picture.hidden = true;
+        picture.parentElement.removeAttribute("href");
+    }
 }
 
 function draw(item) {
@@ -351,7 +456,7 @@ function draw(item) {
         find("progress").removeAttribute("value"); // goes on, nobody knows how far
     showProblem(find(".problem"), state === "failed" ? item.problem : "");
     find(".again").hidden = state !== "failed" || Boolean(item.refused);
-    if (reply && find(".link").hidden)
+    if (reply && !find(".facts").textContent)
         drawStored(item, find);
     if (item.result)
         drawBars(item, find);
@@ -360,9 +465,14 @@ function draw(item) {
 function drawStored(item, find) {
     const {reply} = item, link = new URL(`images/${reply.id}.${extension(reply.format)}`, document.baseURI).href;
     find(".facts").textContent = `${reply.width} × ${reply.height}, ${formatName(reply.format)}, ${size(reply.bytes)}`;
-    find(".link").value = find(".picture").href = find("img").src = link;
+    const sealed = reply.gcs_path?.includes("/sealed/");
+    find(".link").value = find(".picture").href = link;
     find(".picture").ariaLabel = `Open ${item.name}`;
-    find(".link").hidden = find(".copy").hidden = false;
+    find(".link").hidden = find(".copy").hidden = sealed;
+    if (sealed)
+        showSealed(find("img"));
+    else
+        find("img").src = link;
     drawStages(find(".stages"), item.timing);
     if (item.url)
         URL.revokeObjectURL(item.url);
@@ -399,15 +509,11 @@ const KEPT = "darkroom";
 function save() {
     const kept = items.filter(item => item.reply).slice(0, 200);
     $("results").hidden = items.length === 0;
-    try {
-        sessionStorage.setItem(KEPT, JSON.stringify(kept.map(({name, reply, timing, result}) => ({name, reply, timing, result}))));
-    } catch { /* forbidden or full: then a reload starts anew */ }
+    keep(KEPT, kept.map(({name, reply, timing, result}) => ({name, reply, timing, result})));
 }
 
 function restore() {
-    try {
-        items = JSON.parse(sessionStorage.getItem(KEPT)) || [];
-    } catch { /* forbidden: an empty list */ }
+    items = recall(KEPT) || [];
     $("cards").append(...items.map(makeCard));
     for (const item of items) {
         if (item.result)
@@ -426,5 +532,7 @@ $("clear").addEventListener("click", () => {
     document.querySelector("#empty .choose").focus();
 });
 
+signedIn(token);
 restore();
 optionsChanged();
+view();

@@ -12,9 +12,10 @@ import time
 
 import pytest
 
-from conftest import SLOW, wait_for
+from conftest import BUILD, SLOW, wait_for
 
 CHROMIUM = shutil.which("chromium")
+REPORTS = BUILD / "reports"
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER: apt-get install chromium (0.5 GB)")
 
 KEYS = {"Tab": 9, "Enter": 13, " ": 32}
@@ -153,3 +154,33 @@ class Page:
         path.parent.mkdir(parents=True, exist_ok=True)
         data = self.call("Page.captureScreenshot", format=path.suffix[1:], captureBeyondViewport=whole, **how)["data"]
         path.write_bytes(base64.b64decode(data))
+
+
+@pytest.fixture(scope="module", name="chromium")
+def fixture_chromium(tmp_path_factory):
+    browser = Chromium(tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.close()
+
+
+# Of every text that is shown: its contrast to what is behind it (WCAG 2.2, 1.4.3), where that is too low.
+CONTRAST = """(() => {
+    const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const behind = element => { for (let e = element; e; e = e.parentElement) {
+        const colour = numbers(getComputedStyle(e).backgroundColor);
+        if (colour.length === 3 || colour[3] > 0) return colour; } return [255, 255, 255]; };
+    const poor = [];
+    for (const element of document.body.querySelectorAll('*')) {
+        const text = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+        if (!text || !element.checkVisibility() || element.closest('option')) continue;
+        const [a, b] = [light(numbers(getComputedStyle(element).color)), light(behind(element))].sort((x, y) => y - x);
+        if ((a + 0.05) / (b + 0.05) < 4.5) poor.push([element.outerHTML.slice(0, 80), (a + 0.05) / (b + 0.05)]);
+    }
+    return poor;
+})()"""
+
+# Of every control that is shown: those that are smaller than a finger (WCAG 2.2, 2.5.8).
+SMALL = """[...document.querySelectorAll('button, input, select')].filter(e => e.checkVisibility()).map(e =>
+    [e.outerHTML.slice(0, 80), e.closest('label.check') || e]).filter(([, e]) => Math.min(e.offsetWidth, e.offsetHeight) < 24)"""

@@ -9,15 +9,15 @@ import signal
 import pytest
 
 import things
-from browser import Chromium, needs_chromium
-from conftest import BUILD, MODEL, ROOT, Stack, wait_for
+from browser import CONTRAST, REPORTS, SMALL, fixture_chromium, needs_chromium  # noqa: F401 - a fixture
+from conftest import MODEL, ROOT, Stack, wait_for
 from images import coloured_jpeg, encode, gradient
 
 pytestmark = pytest.mark.once
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"}
 FILES = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8",
          "svg": "image/svg+xml"}
-REPORTS = BUILD / "reports"
+FILES |= {f"gallery.{extension}": FILES[extension] for extension in ("html", "css", "js")}
 
 
 # ---- the files ----
@@ -67,7 +67,14 @@ def test_nothing_from_elsewhere_and_nothing_inline():
     for extension in FILES:
         text = source(extension).decode().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?:|//\w+\.|@import|\beval\b|innerHTML", text), extension
-    assert not re.search(r"<style|<script(?! src=)|\s(style|on\w+)=", source("html").decode())
+        if extension.endswith("html"):
+            assert not re.search(r"<style|<script(?! src=)|\s(style|on\w+)=", text), extension
+
+
+def test_it_is_small():
+    weights = {extension: len(source(extension)) for extension in FILES}
+    gallery = sum(weight for extension, weight in weights.items() if "gallery" in extension)
+    assert gallery <= 20 << 10 and sum(weights.values()) - gallery <= 36 << 10, weights
 
 
 def test_it_has_every_option(shared):
@@ -87,13 +94,6 @@ def test_it_has_every_option(shared):
 # ---- in a browser ----
 
 UNREACHABLE = "The service cannot be reached. Check that it runs, then try again."
-
-
-@pytest.fixture(scope="module", name="chromium")
-def fixture_chromium(tmp_path_factory):
-    browser = Chromium(tmp_path_factory.mktemp("chromium"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(name="open_page")
@@ -382,25 +382,6 @@ def test_by_keyboard_alone(open_page, photo):
     assert all(named.values()), named
 
 
-# Of every text that is shown: its contrast to what is behind it (WCAG 2.2, 1.4.3), where that is too low.
-CONTRAST = """(() => {
-    const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
-    const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-    const behind = element => { for (let e = element; e; e = e.parentElement) {
-        const colour = numbers(getComputedStyle(e).backgroundColor);
-        if (colour.length === 3 || colour[3] > 0) return colour; } return [255, 255, 255]; };
-    const poor = [];
-    for (const element of document.body.querySelectorAll('*')) {
-        const text = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
-        if (!text || !element.checkVisibility() || element.closest('option')) continue;
-        const [a, b] = [light(numbers(getComputedStyle(element).color)), light(behind(element))].sort((x, y) => y - x);
-        if ((a + 0.05) / (b + 0.05) < 4.5) poor.push([element.outerHTML.slice(0, 80), (a + 0.05) / (b + 0.05)]);
-    }
-    return poor;
-})()"""
-
-
 @needs_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1200])
@@ -422,9 +403,7 @@ def test_on_a_phone_and_in_the_dark(open_page, tmp_path, photo, width, scheme):
     assert page.js(CONTRAST) == []
     page.js("document.querySelector('header p').style.color = '#777'")
     assert len(page.js(CONTRAST)) == 1, "it is measured"
-    small = page.js("""[...document.querySelectorAll('button, input, select')].filter(e => e.checkVisibility()).map(e =>
-        [e.outerHTML.slice(0, 80), e.closest('label.check') || e]).filter(([, e]) => Math.min(e.offsetWidth, e.offsetHeight) < 24)""")
-    assert small == [], "what a finger can hit (WCAG 2.2, 2.5.8)"
+    assert page.js(SMALL) == [], "what a finger can hit (WCAG 2.2, 2.5.8)"
     dark = page.js("getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/g).every(v => v < 128)")
     assert dark == (scheme == "dark")
 
