@@ -1,7 +1,7 @@
 // The gallery of the page: what the catalogue lists, its tags, deletion; and signing in. page.js fetches it.
 "use strict";
 {
-const PAGE = 100;     // pictures asked for at a time
+const PAGE = 200;     // pictures asked for at a time
 const UNDO_MS = 10000; // until what was deleted is deleted
 const tiles = $("tiles"), filter = $("filter").elements, more = $("more"), known = new Set();
 const going = new Map(); // id -> how to delete it now

@@ -119,7 +119,7 @@ def status(service, id_, name="alice"):
 
 def test_two_thousand_pictures_by_scrolling(open_gallery):
     page = open_gallery()
-    assert ids(page) == expected()[:100], "a page, and not the next before it is near"
+    assert ids(page) == expected()[:200], "a page, and not the next before it is near"
     page.until("document.querySelector('.tile img').naturalWidth")
     page.picture(REPORTS / "gallery.png", whole=False)
     to_the_end(page, PICTURES)
@@ -133,15 +133,15 @@ def test_two_thousand_pictures_by_scrolling(open_gallery):
 def test_search(open_gallery):
     page = open_gallery()
     look_for(page, "teapot", "label")
-    assert ids(page) == expected(lambda n: n % 5 == 4)[:100]
+    assert ids(page) == expected(lambda n: n % 5 == 4)[:200]
     look_for(page, "plant")
-    assert ids(page) == expected()[:100], "what is not the best label, too"
+    assert ids(page) == expected()[:200], "what is not the best label, too"
     look_for(page, "plant", "label")
     assert ids(page) == [] and page.text("#nothing") == "No picture has exactly this."
     look_for(page, "", owner="me")
-    assert ids(page) == expected(lambda n: n % 5 not in (1, 3))[:100]
+    assert ids(page) == expected(lambda n: n % 5 not in (1, 3))[:200]
     look_for(page, "balloon", "label")
-    to_the_end(page, 120)
+    to_the_end(page, 220)
     assert ids(page) == expected(lambda n: n % 5 == 3)[:len(ids(page))], "the next pages, too"
     page.js("document.querySelector('.tile .label').click()")
     page.until("document.querySelector('#filter').elements.text.value === 'balloon'")
@@ -171,7 +171,7 @@ def test_tags(open_gallery, stocked):
 def test_only_ones_own_are_changed(open_gallery):
     page = open_gallery("bob")
     own = page.js("[...document.querySelectorAll('.tile')].map(tile => tile.querySelector('.delete').checkVisibility())")
-    assert own == [n % 5 in (1, 3) for n in reversed(range(PICTURES - 100, PICTURES))]
+    assert own == [n % 5 in (1, 3) for n in reversed(range(PICTURES - 200, PICTURES))]
 
 
 def delete(page, id_):
@@ -239,10 +239,10 @@ def test_signing_in_and_out(open_gallery, stocked):
     page.js("document.querySelector('#sign-in .quiet').click()")
     fill_sign_in(page, "carol", button="[value=join]")
     page.until("!document.querySelector('#sign-in').open")
-    listed(page, "tiles === 100")
+    listed(page, "tiles === 200")
     assert page.text("#account") == "Sign out carol" and sign_up(stocked, "carol").status == 409
     page.reload()
-    listed(page, "tiles === 100")
+    listed(page, "tiles === 200")
     assert page.text("#account") == "Sign out carol", "a reload keeps it"
     token = page.js("JSON.parse(sessionStorage['darkroom-token'])")
     urls = [event["request"]["url"] for event in page.events("Network.requestWillBeSent")]
@@ -252,7 +252,7 @@ def test_signing_in_and_out(open_gallery, stocked):
     page.until("document.querySelector('#account').textContent === 'Sign in'")
     assert page.js("sessionStorage['darkroom-token']") == "null"
     fill_sign_in(page, "carol", PASSWORD + "!")
-    listed(page, "tiles === 100")
+    listed(page, "tiles === 200")
     page.js("void (window.before = 1, document.querySelector('#account').click())")
     page.until("!window.before && document.querySelector('#account:not([hidden])')")
     assert page.text("#account") == "Sign in" and not page.js("sessionStorage['darkroom-token']?.length > 4")
