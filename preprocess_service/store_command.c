@@ -119,24 +119,26 @@ static const struct command {
     {"--seal", "rotate", "encrypt the keys of sealed objects for the newest key", rotate},
 };
 
-static const struct command *command_of(int argc, char **argv)
+/* ARRAY_SIZE(commands): it is none. */
+static size_t command_of(int argc, char **argv)
 {
-    for (size_t i = 0; argc > 1 && i < ARRAY_SIZE(commands); i++)
-        if (strcmp(argv[1], commands[i].option) == 0)
-            return &commands[i];
-    return NULL;
+    size_t i = 0;
+
+    while (i < ARRAY_SIZE(commands) && (argc < 2 || strcmp(argv[1], commands[i].option) != 0))
+        i++;
+    return i;
 }
 
 bool is_store_command(int argc, char **argv)
 {
-    return command_of(argc, argv) != NULL;
+    return command_of(argc, argv) < ARRAY_SIZE(commands);
 }
 
 int store_command(int argc, char **argv)
 {
     CLEANUP(buffer_done) struct buffer mistakes = BUFFER_MAX(16384);
     CLEANUP(world_done) struct world world = {0};
-    const struct command *command = command_of(argc, argv);
+    const struct command *command = &commands[command_of(argc, argv)];
     struct error err = {0};
 
     if (!settings_load(SERVICE_PREPROCESS, &world.settings, &mistakes)) {

@@ -6,5 +6,5 @@
 
 /* Whether argv[1] names one of them. */
 bool is_store_command(int argc, char **argv);
-/* The exit status: 0, 1 when it failed, 2 for a mistake in arguments or settings. */
+/* If so. The exit status: 0, 1 when it failed, 2 for a mistake in arguments or settings. */
 int store_command(int argc, char **argv);

@@ -148,7 +148,7 @@ void seal_opened_done(struct seal_opened *opened)
 bool seal_rewrap(const struct seal_keys *keys, const char *name, uint8_t header[SEAL_HEADER_LEN],
                  bool *changed, struct error *err)
 {
-    CLEANUP(seal_opened_done) struct seal_opened opened;
+    CLEANUP(seal_opened_done) struct seal_opened opened = {0};
     const struct seal_key *newest = seal_keys_newest(keys);
 
     if (!seal_open(keys, name, header, &opened, err))
