@@ -628,7 +628,7 @@ def grpcurl(service, *arguments, **fields):
 
 def test_grpcurl_needs_no_files(shared):
     assert grpcurl(shared.preprocess, "list").split() == [
-        "NLImageService", "darkroom.v1.Images", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
+        "NLImageService", "darkroom.v1.Catalogue", "darkroom.v1.Images", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
         "image_pipeline.BackgroundRemover", "image_pipeline.ImageProcessorOrchestrator", "image_pipeline.ImageUploader",
         "image_pipeline.NoiseReducer"]
     assert grpcurl(shared.classify, "list").split() == [

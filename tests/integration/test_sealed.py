@@ -170,8 +170,8 @@ def test_a_classifier_without_keys_loses_nothing(tmp_path, services, keys):
     services.append(Stack(tmp_path, {"SEAL_KEYS_FILE": keys}))
     stack = services[-1].start()
     reply = stack.preprocess.upload(PICTURE, "?seal=1").json()
-    wait_for(lambda: "SEAL_KEYS_FILE" in stack.classify.log(), "the classifier to say so")
-    assert stack.classify.metric('sealed_objects_total{outcome="no_key"}') >= 1
+    wait_for(lambda: stack.classify.metric('sealed_objects_total{outcome="no_key"}') >= 1, "the classifier to find it")
+    assert "a sealed object: set SEAL_KEYS_FILE" in stack.classify.log()
     assert stack.preprocess.metric('sealed_objects_total{outcome="sealed"}') == 1
     stack.classify.stop()
     stack.classify.restart(SEAL_KEYS_FILE=keys)
