@@ -232,7 +232,8 @@ bool outbox_db_open(const char *path, struct outbox_db *db, struct error *err)
     bool ok = check_version(db, path, err) && (!check || is_true(db, whole, NULL, err)) &&
               outbox_db_exec(db, settings, err) && prepare(db, err);
     /* SQLite ignores a -wal from its first bad checksum on, without a word. One in which it finds
-     * nothing at all held commits. */
+     * nothing at all held commits, or the process was killed when it began that file again: then
+     * reconciling finds nothing. */
     if (ok && wal_bytes > 0)
         sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames, NULL);
     db->lost |= frames == 0;
