@@ -1,7 +1,5 @@
 #include "store/sealed/seal.h"
 
-#include "store/sealed/seal_keys.h"
-
 #include <string.h>
 
 #include <openssl/crypto.h>

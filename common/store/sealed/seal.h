@@ -3,23 +3,15 @@
 #pragma once
 
 #include "base/bytes.h"
-#include "base/cleanup.h"
+#include "store/sealed/seal_keys.h"
 
 enum {
-    SEAL_KEY_LEN = 32,   /* AES-256 */
     SEAL_NONCE_LEN = 12, /* NIST SP 800-38D, 8.2 */
     SEAL_TAG_LEN = 16,
     SEAL_HEADER_LEN = 8 + 8 + 8 + SEAL_NONCE_LEN + SEAL_KEY_LEN + SEAL_TAG_LEN,
     SEAL_CHUNK_LEN = 64 * 1024, /* of the object's bytes */
     SEAL_SEALED_CHUNK_LEN = SEAL_CHUNK_LEN + SEAL_TAG_LEN,
 };
-
-/* The keys of SEAL_KEYS_FILE: a base64 key of 32 bytes a line, oldest first. New objects are sealed
- * for the newest. From then on this process leaves no core dump. NULL: ERROR_CONFIG. */
-struct seal_keys;
-struct seal_keys *seal_keys_load(const char *path, struct error *err) NODISCARD;
-/* NULL is allowed. The keys are overwritten. */
-void seal_keys_free(struct seal_keys *keys);
 
 /* How many bytes `size` bytes are when sealed, and back. False: no sealed object has that size. */
 uint64_t seal_size(uint64_t size);
