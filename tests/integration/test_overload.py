@@ -66,7 +66,7 @@ def values(service):
     return (service.metric("connections"), service.metric("body_bytes_in_flight"), descriptors(service))
 
 
-def assert_back_to(service, base, timeout=10.0):
+def assert_back_to(service, base, timeout=30.0):
     wait_for(lambda: all(now <= then for now, then in zip(values(service), base)),
              f"{base}, now {values(service)}", timeout)
 
