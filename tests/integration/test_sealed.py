@@ -171,7 +171,7 @@ def test_a_classifier_without_keys_loses_nothing(tmp_path, services, keys):
     stack = services[-1].start()
     reply = stack.preprocess.upload(PICTURE, "?seal=1").json()
     wait_for(lambda: stack.classify.metric('sealed_objects_total{outcome="no_key"}') >= 1, "the classifier to find it")
-    assert "a sealed object: set SEAL_KEYS_FILE" in stack.classify.log()
+    wait_for(lambda: "a sealed object: set SEAL_KEYS_FILE" in stack.classify.log(), "the log to say so")
     assert stack.preprocess.metric('sealed_objects_total{outcome="sealed"}') == 1
     stack.classify.stop()
     stack.classify.restart(SEAL_KEYS_FILE=keys)
