@@ -6,11 +6,6 @@
 
 enum { CHANGE_BYTES_MAX = 64 * 1024 };
 
-static bool no_such_option(const char *name, struct error *err)
-{
-    return error_set(err, ERROR_BAD_REQUEST, "%.64s: no such option", name);
-}
-
 /* ---- the list ---- */
 
 static bool read_filter(const struct request *req, struct catalogue_filter *ret, struct error *err)
@@ -35,7 +30,7 @@ static bool read_filter(const struct request *req, struct catalogue_filter *ret,
                                  CATALOGUE_LIMIT_MAX);
             ret->limit = (int)number;
         } else {
-            return no_such_option(name, err);
+            return error_set(err, ERROR_BAD_REQUEST, "%.64s: no such option", name);
         }
     }
     return true;
@@ -59,17 +54,12 @@ struct reply handle_catalogue_list(const struct app *app, const struct request *
 
 /* ---- one image ---- */
 
-static bool has_no_options(const struct request *req, struct error *err)
-{
-    return req->query_count == 0 || no_such_option(req->query[0].name, err);
-}
-
 struct reply handle_catalogue_image(const struct app *app, const struct request *req)
 {
     json_t *image = NULL;
     struct error err = {0};
 
-    if (!has_no_options(req, &err) ||
+    if (!request_has_no_query(req, &err) ||
         !pictures_get(app, &req->context, req->argument, &image, &err))
         return reply_error(&err);
     return reply_json(200, image);
@@ -103,7 +93,7 @@ struct reply handle_catalogue_change(const struct app *app, const struct request
     json_t *image = NULL;
     struct error err = {0};
 
-    if (!has_no_options(req, &err) || !json_body_read(req, CHANGE_BYTES_MAX, &body, &err) ||
+    if (!request_has_no_query(req, &err) || !json_body_read(req, CHANGE_BYTES_MAX, &body, &err) ||
         !read_change(body.object, &change, &err) ||
         !pictures_change(app, &req->context, req->argument, &change, &image, &err))
         return reply_error(&err);
@@ -114,7 +104,8 @@ struct reply handle_catalogue_delete(const struct app *app, const struct request
 {
     struct error err = {0};
 
-    if (!has_no_options(req, &err) || !pictures_delete(app, &req->context, req->argument, &err))
+    if (!request_has_no_query(req, &err) ||
+        !pictures_delete(app, &req->context, req->argument, &err))
         return reply_error(&err);
     return reply_empty(204);
 }

@@ -10,10 +10,8 @@ struct reply handle_result(const struct app *app, const struct request *req)
     struct object_name name;
     struct error err = {0};
 
-    if (req->query_count > 0) {
-        error_set(&err, ERROR_BAD_REQUEST, "%.64s: no such option", req->query[0].name);
+    if (!request_has_no_query(req, &err))
         return reply_error(&err);
-    }
     bool sealed = object_name_parse(req->argument, &name) &&
                   may_read_sealed(app, &req->context, name.id, &err);
     if (err.code != ERROR_NONE && err.code != ERROR_NOT_FOUND)

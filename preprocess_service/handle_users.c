@@ -11,8 +11,7 @@ static bool has_users(const struct app *app, const struct request *req, struct e
 {
     if (app->users == NULL)
         return error_set(err, ERROR_NOT_FOUND, "there are no users: USERS is off");
-    return req->query_count == 0 ||
-           error_set(err, ERROR_BAD_REQUEST, "%.64s: no such option", req->query[0].name);
+    return request_has_no_query(req, err);
 }
 
 /* ---- bodies ---- */

@@ -25,6 +25,12 @@ const char *request_query(const struct request *req, const char *name)
     return find(req->query, req->query_count, name, strcmp);
 }
 
+bool request_has_no_query(const struct request *req, struct error *err)
+{
+    return req->query_count == 0 ||
+           error_set(err, ERROR_BAD_REQUEST, "%.64s: no such option", req->query[0].name);
+}
+
 bool request_expects_body(const struct request *req)
 {
     const char *length = request_header(req, "Content-Length");

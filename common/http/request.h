@@ -40,6 +40,8 @@ struct request {
 /* The first value of a header (name case-insensitive) or of a query parameter; NULL when absent. */
 const char *request_header(const struct request *req, const char *name);
 const char *request_query(const struct request *req, const char *name);
+/* For a route that takes no query parameters. ERROR_BAD_REQUEST: there is one. */
+bool request_has_no_query(const struct request *req, struct error *err) NODISCARD;
 
 /* Whether the headers announce a body. */
 bool request_expects_body(const struct request *req);

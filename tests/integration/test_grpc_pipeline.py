@@ -14,10 +14,10 @@ import pytest
 from PIL import Image, ImageFilter
 
 from calls import CODE, code_of, raw
-from conftest import SLOW, Service, Stack, wait_for
+from conftest import SLOW, Service, wait_for
 from images import encode, gradient
-from models import mask_model
 from ports import free_port
+from test_older_pipeline import fixture_both  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.memory, pytest.mark.threads]
 
@@ -63,18 +63,6 @@ class Client:
             for done in [threads.submit(self.process, *item) for item in pictures.items()]:
                 done.result(timeout=120 * SLOW)
         return self
-
-
-@pytest.fixture(scope="module", name="both")
-def fixture_both(tmp_path_factory):
-    """Both services as `make run` starts them, with a drawn model."""
-    folder = tmp_path_factory.mktemp("pipeline")
-    stack = Stack(folder, {"BACKGROUND_MODEL": mask_model(folder)})
-    stack.preprocess.env["CLASSIFIER_URL"] = stack.classify.url + "/classify"
-    try:
-        yield stack.start()
-    finally:
-        stack.stop()
 
 
 def test_the_client_runs_unchanged(both, pb):

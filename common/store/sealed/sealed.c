@@ -18,15 +18,15 @@ struct sealed {
 
 static const char content_type[] = "application/octet-stream";
 
-static bool is_sealed(const struct sealed *s, const char *key)
-{
-    return string_starts_with(key + strlen(s->prefix), STORE_SEALED);
-}
-
 /* What an object is sealed as: a bucket may be copied to another prefix. */
 static const char *name_of(const struct sealed *s, const char *key)
 {
     return key + strlen(s->prefix);
+}
+
+static bool is_sealed(const struct sealed *s, const char *key)
+{
+    return string_starts_with(name_of(s, key), STORE_SEALED);
 }
 
 /* What the object itself is refused for, and not a store that is away. */
