@@ -1,9 +1,11 @@
 """The catalogue: /v1/images, on SQLite and on PostgreSQL."""
+import contextlib
 import json
 import os
 import pathlib
 import shutil
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
@@ -258,6 +260,68 @@ def test_labels_that_nobody_announces_arrive_within_a_second(service):
     assert ids(service, "?label=goldfish") == ids(service, "?owner=me") == []
     change(service, reply["id"], tags=[])
     assert ids(service, "?tag=goldfish") == [reply["id"]] and ids(service, "?tag=mine") == []
+
+
+def store_result(reply):
+    path = pathlib.Path(reply["gcs_path"].removeprefix("file://") + ".json")
+    path.with_suffix(".new").write_text(json.dumps(RESULT))
+    path.with_suffix(".new").rename(path)
+
+
+def change_rows(url, sql):
+    if url.startswith("sqlite:"):
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:"), timeout=30)) as db, db:
+            db.execute(sql)
+    else:
+        subprocess.run(["psql", "-q", url, "-c", sql], check=True)
+
+
+def lateness_ms(url, id_):
+    """How long after its upload a picture is to be looked at next."""
+    query = f"SELECT label_due_ms - seq / 1000 FROM image WHERE id = '{id_}'"
+    if url.startswith("sqlite:"):
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:"), timeout=30)) as db:
+            return db.execute(query).fetchone()[0]
+    return int(subprocess.run(["psql", "-qAt", url, "-c", query], check=True, capture_output=True).stdout)
+
+
+@pytest.mark.measures_time
+@pytest.mark.parametrize("hours", [1, 100])
+def test_late_labels_that_nobody_announces_arrive_within_a_second(service, url, hours):
+    """The classifier comes back after hours: a few pictures wait."""
+    added = [upload(service, n) for n in range(3)]
+    change_rows(url, f"UPDATE image SET seq = seq - {hours * 3600_000_000}")
+    first = lateness_ms(url, added[-1]["id"])
+    wait_for(lambda: lateness_ms(url, added[-1]["id"]) > first, "a look at an old picture")
+    for n, reply in enumerate(added):
+        time.sleep(0.3 * n)  # at different places between two looks
+        stored = time.monotonic()
+        store_result(reply)
+        wait_for(lambda: image(service, reply["id"])["label"] == "tench", "the label", timeout=30)
+        assert time.monotonic() - stored < SLOW, n
+
+
+def test_a_backlog_of_late_labels_is_read_at_once(service, url):
+    """More wait than may be looked at in a second. One that is found shows that the others are there."""
+    added = [upload(service, n) for n in range(150)]
+    change_rows(url, "UPDATE image SET seq = seq - 3600000000, label_due_ms = label_due_ms + 3600000")
+    for reply in added:
+        store_result(reply)
+    assert len(walk(service, 200, "&label=tench")) < 150, "none is due"
+    change_rows(url, f"UPDATE image SET label_due_ms = 0 WHERE id = '{added[7]['id']}'")
+    wait_for(lambda: len(walk(service, 200, "&label=tench")) == 150, "all labels", timeout=30)
+
+
+def test_a_label_that_was_announced_too_early_is_looked_for(tmp_path, services, endpoint, url):
+    """The event's taker answers before it stores the result."""
+    service = Service("preprocess-service", tmp_path, EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub",
+                      CATALOGUE_URL=url)
+    services.append(service)
+    service.start()
+    reply = upload(service, 1)
+    wait_for(lambda: service.metric("darkroom_outbox_pending") == 0, "the push")
+    store_result(reply)
+    wait_for(lambda: image(service, reply["id"])["label"] == "tench", "the label", timeout=10)
 
 
 @needs_photos
