@@ -287,7 +287,7 @@ def lateness_ms(url, id_):
 
 @pytest.mark.measures_time
 @pytest.mark.parametrize("hours", [1, 100])
-def test_late_labels_that_nobody_announces_arrive_within_a_second(service, url, hours):
+def test_late_labels_that_nobody_announces_arrive_within_a_second(service, url, hours, measurement):
     """The classifier comes back after hours: a few pictures wait."""
     added = [upload(service, n) for n in range(3)]
     change_rows(url, f"UPDATE image SET seq = seq - {hours * 3600_000_000}")
@@ -297,8 +297,9 @@ def test_late_labels_that_nobody_announces_arrive_within_a_second(service, url, 
         time.sleep(0.3 * n)  # at different places between two looks
         stored = time.monotonic()
         store_result(reply)
-        wait_for(lambda: image(service, reply["id"])["label"] == "tench", "the label", timeout=30)
-        assert time.monotonic() - stored < SLOW, n
+        wait_for(lambda: image(service, reply["id"])["label"] == "tench", "the label", timeout=3)
+        late = time.monotonic() - stored
+        measurement.must(late < SLOW, f"label {n} came after {late:.2f} s")
 
 
 def test_a_backlog_of_late_labels_is_read_at_once(service, url):
