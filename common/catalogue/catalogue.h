@@ -40,7 +40,9 @@ struct catalogue_upload {
     const char *owner; /* or "" */
     int width, height;
     uint64_t bytes;
-    bool created; /* it stored the object: a row of nobody comes from a rebuild and becomes this */
+    /* It stored the object. Then, or if it is sealed, a row of nobody's is this one, by a rebuild.
+     */
+    bool created;
 };
 
 /* The text for event->record, on the heap; NULL: none is needed. */

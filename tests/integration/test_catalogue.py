@@ -540,6 +540,27 @@ def test_rebuild(service):
     assert command(service, "rebuild").stdout == "0 added, 0 removed\n"
 
 
+def test_a_rebuild_waits_for_an_upload_whose_row_nobody_sees_yet(postgres, start):
+    """Else the picture would be listed twice: as the uploader's, and as nobody's."""
+    url = postgres.new_database()
+    service = start(CATALOGUE_URL=url)
+    id_ = upload(service, 1)["id"]
+    service.stop()
+    with subprocess.Popen(["psql", "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as uploader:
+        uploader.stdin.write("UPDATE image SET owner = 'alice';\nCREATE TABLE theirs AS TABLE image;\nDELETE FROM image;\n"
+                             "BEGIN;\nINSERT INTO image TABLE theirs;\nSELECT 'inserted';\n")
+        uploader.stdin.flush()
+        assert uploader.stdout.readline() == "inserted\n"
+        with subprocess.Popen([BUILD / "preprocess-service", "--catalogue", "rebuild"], text=True, env=service.env,
+                              cwd=service.folder, stdout=subprocess.PIPE) as rebuild:
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            wait_for(lambda: postgres.sql(waiting, url.rpartition("/")[2]).stdout == "1\n", "the rebuild to wait")
+            uploader.communicate("COMMIT;\n", timeout=30)
+            assert rebuild.communicate(timeout=60)[0] == "0 added, 0 removed\n"
+    service.restart()
+    assert [(i["id"], i["owner"]) for i in listed(service)["images"]] == [(id_, "alice")]
+
+
 @pytest.mark.parametrize("harm", ["gone", "damaged"])
 def test_a_lost_or_damaged_catalogue_fills_itself(tmp_path, start, harm):
     service = start(CATALOGUE_URL=f"sqlite:{tmp_path}/catalogue.db")

@@ -1,7 +1,9 @@
 """Sealed objects: over every store, through both services, and when keys are replaced."""
 import base64
+import contextlib
 import os
 import pathlib
+import sqlite3
 import subprocess
 
 import pytest
@@ -134,6 +136,28 @@ def test_only_the_owner_reads_it(start, keys):
     assert call(service, "DELETE", f"/v1/images/{id_}", token=root).status == 204  # without having seen it
     assert not stored(reply).exists() and stored(theirs).exists()
     assert call(service, "GET", f"/images/{theirs['id']}", token=bob).status == 200
+
+
+def test_who_uploads_a_sealed_picture_again_owns_it_after_a_rebuild(start, keys, tmp_path):
+    """The catalogue is lost, and with it whose it was: then nobody reads it, and its owner makes no second row."""
+    service = start(**USERS, SEAL_KEYS_FILE=keys)
+    alice = join(service, "alice")
+
+    def upload():
+        return call(service, "POST", "/preprocess?seal=1", PICTURE, alice, **{"Content_Type": "image/jpeg"}).json()
+    id_ = upload()["id"]
+    service.stop()
+    with contextlib.closing(sqlite3.connect(tmp_path / "catalogue.db")) as db, db:
+        db.execute("UPDATE image SET owner = ''")
+    service.restart()
+    for token in (alice, None):
+        assert call(service, "GET", f"/images/{id_}", token=token).status == 404
+        assert call(service, "GET", f"/results/{id_}", token=token).status == 404
+    assert upload()["id"] == id_
+    assert call(service, "GET", f"/images/{id_}", token=alice).status == 200
+    assert call(service, "GET", f"/images/{id_}").status == 404
+    with contextlib.closing(sqlite3.connect(tmp_path / "catalogue.db")) as db:
+        assert db.execute("SELECT id, owner FROM image").fetchall() == [(id_, "alice")]
 
 
 def test_all_uploads_are_sealed(start, keys):
