@@ -222,6 +222,8 @@ struct catalogue *catalogue_open(const struct catalogue_options *options, struct
 
     c->url = xstrdup(options->url);
     c->store = options->store;
+    c->had_account = options->had_account;
+    c->had_account_ctx = options->had_account_ctx;
     c->pushed = options->outbox != NULL;
     c->outbox = db_url_is_sqlite(options->url) ? options->outbox : NULL;
     pthread_mutex_init(&c->lock, NULL);

@@ -29,7 +29,9 @@ struct catalogue {
     char *url;
     struct store *store;
     struct outbox *outbox; /* NULL: none, or rows are durable by themselves */
-    bool pushed;           /* results are announced by the push's reply */
+    bool (*had_account)(void *ctx, const char *name, int64_t at_ms, bool *ret, struct error *err);
+    void *had_account_ctx;
+    bool pushed; /* results are announced by the push's reply */
     struct db *db;
     _Atomic int64_t last_seq; /* of the rows made here */
 
