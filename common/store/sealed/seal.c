@@ -172,7 +172,7 @@ static bool seal_owner(const struct seal_opened *opened, const char *owner, stru
 
     if (!opened->owned)
         return true;
-    memcpy(plain, owner, strlen(owner));
+    snprintf((char *)plain, sizeof(plain), "%s", owner);
     part_nonce(OWNER, 0, nonce);
     if (cipher == NULL ||
         !run_cipher(cipher, nonce, (struct bytes){0}, bytes_of(plain, sizeof(plain)), sealed,
