@@ -109,7 +109,7 @@ def test_errors(shared, image, messages, web, connect, http1):
         assert (status, reply) == (grpc, None) and message in (None, text)
         status, error = connect(service, http1, path, request)
         assert (status, error["code"]) == (http, code) and message in (None, error["message"])
-    assert shared.preprocess.metric("body_bytes_in_flight") == 0
+    shared.preprocess.settles("body_bytes_in_flight", 0)
 
 
 GZIPPED = gzip.compress(b"")
@@ -134,14 +134,14 @@ CONNECT_BODIES = {  # body, fields, status
 @pytest.mark.parametrize("body, fields, status", WEB_BODIES.values(), ids=WEB_BODIES)
 def test_malformed_web(shared, web, http1, body, fields, status):
     assert web(shared.preprocess, http1, TRANSFORM, body, *fields)[0] == status
-    assert shared.preprocess.metric("body_bytes_in_flight") == 0
+    shared.preprocess.settles("body_bytes_in_flight", 0)
 
 
 @both_protocols
 @pytest.mark.parametrize("body, fields, status", CONNECT_BODIES.values(), ids=CONNECT_BODIES)
 def test_malformed_connect(shared, connect, http1, body, fields, status):
     assert connect(shared.preprocess, http1, TRANSFORM, body, *fields)[0] == status
-    assert shared.preprocess.metric("body_bytes_in_flight") == 0
+    shared.preprocess.settles("body_bytes_in_flight", 0)
 
 
 @both_protocols
@@ -152,7 +152,7 @@ def test_too_large(start, web, connect, http1):
         assert web(service, http1, TRANSFORM, bytes(20 * MIB), *fields)[0] == 8
         status, error = connect(service, http1, TRANSFORM, bytes(20 * MIB), *fields)
         assert (status, error["code"]) == (429, "resource_exhausted")
-    assert service.metric("body_bytes_in_flight") == 0
+    service.settles("body_bytes_in_flight", 0)
 
 
 @both_protocols
