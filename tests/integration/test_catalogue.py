@@ -16,20 +16,11 @@ from conftest import BUILD, MODEL, PHOTOS, SLOW, Service, Stack, needs_photos, w
 from disk import CHANGE, DIE, ENOSPC, SYNC, WRITE, Disk
 from endpoint import Endpoint
 from images import encode, gradient, numbered_jpeg
-from postgres import Postgres
+from postgres import Postgres, fixture_postgres  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.threads]
 
 PICTURE = encode(gradient(), quality=85)
-
-
-@pytest.fixture(scope="module", name="postgres")
-def fixture_postgres():
-    server = Postgres()
-    try:
-        yield server.start()
-    finally:
-        server.remove()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

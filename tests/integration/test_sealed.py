@@ -12,7 +12,7 @@ import store_servers
 from accounts import PASSWORD, USERS, call, join, token_of
 from conftest import BUILD, MODEL, Service, Stack, wait_for
 from images import encode, gradient, numbered_jpeg
-from postgres import Postgres
+from postgres import fixture_postgres  # noqa: F401 - a fixture
 from store_client import Store, StoreError
 
 pytestmark = [pytest.mark.memory, pytest.mark.threads]
@@ -159,15 +159,6 @@ def test_who_uploads_a_sealed_picture_again_owns_it_after_a_rebuild(start, keys,
     assert call(service, "GET", f"/images/{id_}").status == 404
     with contextlib.closing(sqlite3.connect(tmp_path / "catalogue.db")) as db:
         assert db.execute("SELECT id, owner FROM image").fetchall() == [(id_, "alice")]
-
-
-@pytest.fixture(scope="module", name="postgres")
-def fixture_postgres():
-    server = Postgres()
-    try:
-        yield server.start()
-    finally:
-        server.remove()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"], name="lose")
