@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 
 from ports import free_port
 from servers import SLOW, Server, Unavailable
@@ -121,8 +122,17 @@ class RabbitMQ(Server):
         except OSError:
             return False
 
+    def kill(self):
+        """kill -9. Only when quorum queues that are new have their names on the disk: RabbitMQ 3.10 writes them half a
+        second later, and a queue whose name is lost never answers again."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and any(
+                time.time() - path.stat().st_mtime < 1.5 for path in self.folder.glob("data/*/quorum/*/*.dets")):
+            time.sleep(0.05)
+        super().kill()
+
     def stop(self):
-        self.kill()  # an orderly end takes seconds, and nothing here needs one
+        super().kill()  # an orderly end takes seconds, and nothing here needs one
         if self.names is not None:
             self.names.send_signal(signal.SIGKILL)
             self.names.wait()

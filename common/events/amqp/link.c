@@ -1,0 +1,365 @@
+#include "events/amqp/link.h"
+
+#include "base/strings.h"
+#include "base/xmalloc.h"
+#include "events/amqp/amqp_url.h"
+
+/* 0.12 moved the headers */
+#if __has_include(<rabbitmq-c/amqp.h>)
+#include <rabbitmq-c/amqp.h>
+#include <rabbitmq-c/ssl_socket.h>
+#include <rabbitmq-c/tcp_socket.h>
+#else
+#include <amqp.h>
+#include <amqp_framing.h>
+#include <amqp_ssl_socket.h>
+#include <amqp_tcp_socket.h>
+#endif
+#include <arpa/inet.h>
+#include <netinet/tcp.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <string.h>
+#include <sys/socket.h>
+
+enum { CHANNEL = 1, FRAME_MAX = 131072 };
+
+struct amqp_link {
+    amqp_connection_state_t state;
+    struct amqp_url url;
+    const char *ca_file;
+    int verify_error; /* X509_V_…, of the handshake */
+    uint64_t published;
+    /* the content that is arriving */
+    struct amqp_incoming incoming;
+    enum { IDLE, WANT_HEADER, WANT_BODY } reading;
+    uint64_t body_left;
+};
+
+static amqp_bytes_t text(const char *s)
+{
+    return amqp_cstring_bytes(s != NULL ? s : "");
+}
+
+/* ---- errors */
+
+static bool fail(const struct amqp_link *l, int status, struct error *err)
+{
+    return error_set(err, ERROR_UNAVAILABLE, "RabbitMQ at %.80s:%d: %s", l->url.host,
+                     (int)l->url.port, amqp_error_string2(status));
+}
+
+/* What the broker closed the channel or the connection with. */
+static bool closed(const struct amqp_link *l, const amqp_method_t *method, struct error *err)
+{
+    bool channel = method->id == AMQP_CHANNEL_CLOSE_METHOD;
+    const amqp_channel_close_t *c = method->decoded;
+    const amqp_connection_close_t *k = method->decoded;
+    int code = channel ? c->reply_code : k->reply_code;
+    amqp_bytes_t why = channel ? c->reply_text : k->reply_text;
+    const char *advice = code == AMQP_PRECONDITION_FAILED
+                             ? "; delete what is there under this name, or use another vhost"
+                         : code == AMQP_ACCESS_REFUSED || code == AMQP_NOT_ALLOWED
+                             ? "; grant the user access to this vhost"
+                             : "";
+
+    return error_set(err, ERROR_UNAVAILABLE, "RabbitMQ at %.60s closes the %s: %.*s%s", l->url.host,
+                     channel ? "channel" : "connection", (int)(why.len < 100 ? why.len : 100),
+                     (const char *)why.bytes, advice);
+}
+
+static bool check(const struct amqp_link *l, const char *doing, amqp_rpc_reply_t reply,
+                  struct error *err)
+{
+    if (reply.reply_type == AMQP_RESPONSE_NORMAL)
+        return true;
+    if (reply.reply_type == AMQP_RESPONSE_SERVER_EXCEPTION && reply.reply.decoded != NULL)
+        closed(l, &reply.reply, err);
+    else
+        fail(l, reply.library_error != 0 ? reply.library_error : AMQP_STATUS_CONNECTION_CLOSED,
+             err);
+    return error_wrap(err, "%s", doing);
+}
+
+static bool check_last(const struct amqp_link *l, const char *doing, struct error *err)
+{
+    return check(l, doing, amqp_get_rpc_reply(l->state), err);
+}
+
+/* ---- opening */
+
+static int note_verify_error(int ok, X509_STORE_CTX *store)
+{
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+
+    if (!ok)
+        *(int *)SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)) = X509_STORE_CTX_get_error(store);
+    return ok;
+}
+
+/* OpenSSL's own check of the name: librabbitmq 0.11's does not know addresses. */
+static bool set_up_tls(struct amqp_link *l, amqp_socket_t *socket, struct error *err)
+{
+    SSL_CTX *ctx = amqp_ssl_socket_get_context(socket);
+    X509_VERIFY_PARAM *param = SSL_CTX_get0_param(ctx);
+    unsigned char address[sizeof(struct in6_addr)];
+    bool is_address = inet_pton(AF_INET, l->url.host, address) == 1 ||
+                      inet_pton(AF_INET6, l->url.host, address) == 1;
+
+    amqp_ssl_socket_set_verify_peer(socket, 1);
+    amqp_ssl_socket_set_verify_hostname(socket, 0);
+    SSL_CTX_set_app_data(ctx, &l->verify_error);
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, note_verify_error);
+    bool authorities = *l->ca_file != '\0'
+                           ? SSL_CTX_load_verify_locations(ctx, l->ca_file, NULL) == 1
+                           : SSL_CTX_set_default_verify_paths(ctx) == 1;
+    if (!authorities)
+        return error_set(err, ERROR_UNAVAILABLE, "CA_FILE %.150s holds no certificates",
+                         l->ca_file);
+    if (SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1 ||
+        (is_address ? X509_VERIFY_PARAM_set1_ip_asc(param, l->url.host)
+                    : X509_VERIFY_PARAM_set1_host(param, l->url.host, 0)) != 1)
+        return error_set(err, ERROR_UNAVAILABLE, "%.150s cannot be verified", l->url.host);
+    return true;
+}
+
+static bool connect_socket(struct amqp_link *l, struct error *err)
+{
+    const struct timeval limit = {.tv_sec = AMQP_CALL_MS / 1000};
+    amqp_socket_t *socket =
+        l->url.tls ? amqp_ssl_socket_new(l->state) : amqp_tcp_socket_new(l->state);
+
+    if (socket == NULL)
+        return error_oom(err);
+    if (l->url.tls && !set_up_tls(l, socket, err))
+        return false;
+    int status = amqp_socket_open_noblock(socket, l->url.host, (int)l->url.port, &limit);
+    if (status != AMQP_STATUS_OK && l->verify_error != X509_V_OK)
+        return error_set(err, ERROR_UNAVAILABLE,
+                         "RabbitMQ at %.80s: its certificate is refused (%.80s); CA_FILE names who "
+                         "may vouch for it, and the URL's host must be in it",
+                         l->url.host, X509_verify_cert_error_string(l->verify_error));
+    if (status != AMQP_STATUS_OK)
+        return fail(l, status, err);
+    unsigned silence_ms = (unsigned)(2000 * l->url.heartbeat_s);
+    setsockopt(amqp_get_sockfd(l->state), IPPROTO_TCP, TCP_USER_TIMEOUT, &silence_ms,
+               sizeof(silence_ms));
+    return true;
+}
+
+static amqp_table_entry_t string_entry(const char *name, const char *value)
+{
+    return (amqp_table_entry_t){
+        .key = text(name), .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = text(value)}};
+}
+
+static bool declare(struct amqp_link *l, struct error *err)
+{
+    amqp_table_entry_t entries[] = {
+        string_entry("x-queue-type", "quorum"),
+        string_entry("x-dead-letter-exchange", ""),
+        string_entry("x-dead-letter-routing-key", AMQP_DEAD),
+        /* a dead letter is confirmed, too, which the broker does only with this overflow */
+        string_entry("x-dead-letter-strategy", "at-least-once"),
+        string_entry("x-overflow", "reject-publish"),
+        {.key = text("x-delivery-limit"),
+         .value = {.kind = AMQP_FIELD_KIND_I32, .value.i32 = AMQP_DELIVERY_LIMIT}},
+    };
+    const amqp_table_t dead = {.num_entries = 1, .entries = entries};
+    const amqp_table_t images = {.num_entries = ARRAY_SIZE(entries), .entries = entries};
+
+    amqp_exchange_declare(l->state, CHANNEL, text(AMQP_IMAGES), text("direct"), 0, 1, 0, 0,
+                          amqp_empty_table);
+    if (!check_last(l, "declaring exchange " AMQP_IMAGES, err))
+        return false;
+    amqp_queue_declare(l->state, CHANNEL, text(AMQP_DEAD), 0, 1, 0, 0, dead);
+    if (!check_last(l, "declaring queue " AMQP_DEAD, err))
+        return false;
+    amqp_queue_declare(l->state, CHANNEL, text(AMQP_IMAGES), 0, 1, 0, 0, images);
+    if (!check_last(l, "declaring queue " AMQP_IMAGES, err))
+        return false;
+    amqp_queue_bind(l->state, CHANNEL, text(AMQP_IMAGES), text(AMQP_IMAGES), text(AMQP_IMAGES),
+                    amqp_empty_table);
+    return check_last(l, "binding queue " AMQP_IMAGES, err);
+}
+
+static bool set_up(struct amqp_link *l, struct error *err)
+{
+    const struct timeval limit = {.tv_sec = AMQP_CALL_MS / 1000};
+
+    if (!connect_socket(l, err))
+        return false;
+    amqp_set_handshake_timeout(l->state, &limit);
+    amqp_set_rpc_timeout(l->state, &limit);
+    if (!check(l, "signing in",
+               amqp_login(l->state, l->url.vhost, 0, FRAME_MAX, (int)l->url.heartbeat_s,
+                          AMQP_SASL_METHOD_PLAIN, l->url.user, l->url.password),
+               err))
+        return false;
+    amqp_channel_open(l->state, CHANNEL);
+    if (!check_last(l, "opening a channel", err) || !declare(l, err))
+        return false;
+    amqp_confirm_select(l->state, CHANNEL);
+    return check_last(l, "asking for confirms", err);
+}
+
+struct amqp_link *amqp_link_open(const struct amqp_options *options, struct error *err)
+{
+    struct amqp_link *l = xcalloc(1, sizeof(*l));
+
+    l->ca_file = options->ca_file != NULL ? options->ca_file : "";
+    if (amqp_url_parse(options->url, &l->url, err)) {
+        l->state = amqp_new_connection();
+        if (l->state == NULL)
+            error_oom(err);
+        else if (set_up(l, err))
+            return l;
+    }
+    amqp_link_close(l, false);
+    return NULL;
+}
+
+void amqp_link_close(struct amqp_link *l, bool orderly)
+{
+    if (l == NULL)
+        return;
+    if (l->state != NULL) {
+        if (orderly)
+            (void)amqp_connection_close(l->state, AMQP_REPLY_SUCCESS);
+        amqp_destroy_connection(l->state);
+    }
+    explicit_bzero(&l->url, sizeof(l->url));
+    free(l);
+}
+
+void amqp_link_break(struct amqp_link *l)
+{
+    shutdown(amqp_link_fd(l), SHUT_RDWR);
+}
+
+int amqp_link_fd(const struct amqp_link *l)
+{
+    return amqp_get_sockfd(l->state);
+}
+
+/* ---- out */
+
+bool amqp_link_publish(struct amqp_link *l, const struct amqp_outgoing *m, uint64_t *tag,
+                       struct error *err)
+{
+    amqp_table_entry_t entries[ARRAY_SIZE(m->headers)];
+    amqp_basic_properties_t p = {._flags = AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_HEADERS_FLAG,
+                                 .delivery_mode = m->persistent ? 2 : 1,
+                                 .headers.entries = entries};
+    const struct {
+        const char *value;
+        amqp_bytes_t *field;
+        amqp_flags_t flag;
+    } texts[] = {
+        {m->content_type, &p.content_type, AMQP_BASIC_CONTENT_TYPE_FLAG},
+        {m->message_id, &p.message_id, AMQP_BASIC_MESSAGE_ID_FLAG},
+        {m->correlation_id, &p.correlation_id, AMQP_BASIC_CORRELATION_ID_FLAG},
+        {m->reply_to, &p.reply_to, AMQP_BASIC_REPLY_TO_FLAG},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+        if (texts[i].value != NULL && *texts[i].value != '\0') {
+            *texts[i].field = text(texts[i].value);
+            p._flags |= texts[i].flag;
+        }
+    for (size_t i = 0; i < ARRAY_SIZE(entries) && m->headers[i].name != NULL; i++)
+        if (*m->headers[i].value != '\0')
+            entries[p.headers.num_entries++] =
+                string_entry(m->headers[i].name, m->headers[i].value);
+    amqp_bytes_t body = {.len = m->body.len};
+    memcpy(&body.bytes, &m->body.data, sizeof(body.bytes)); /* it is not changed */
+    int status = amqp_basic_publish(l->state, CHANNEL, text(m->exchange), text(m->key),
+                                    m->mandatory, 0, &p, body);
+    if (status != AMQP_STATUS_OK)
+        return fail(l, status, err);
+    *tag = ++l->published;
+    return true;
+}
+
+/* ---- in */
+
+static void read_message_id(struct amqp_incoming *in, const amqp_basic_properties_t *p)
+{
+    size_t len = p->_flags & AMQP_BASIC_MESSAGE_ID_FLAG && p->message_id.len <= AMQP_TEXT_MAX
+                     ? p->message_id.len
+                     : 0;
+
+    if (len > 0)
+        memcpy(in->message_id, p->message_id.bytes, len);
+    in->message_id[len] = '\0';
+}
+
+/* False: an error. *ret stays AMQP_NOTHING when it is nothing that a caller sees. */
+static bool take_method(struct amqp_link *l, const amqp_method_t *method, struct amqp_incoming *ret,
+                        struct error *err)
+{
+    switch (method->id) {
+    case AMQP_BASIC_ACK_METHOD: {
+        const amqp_basic_ack_t *m = method->decoded;
+        *ret = (struct amqp_incoming){
+            .kind = AMQP_ACK, .tag = m->delivery_tag, .multiple = m->multiple};
+        return true;
+    }
+    case AMQP_BASIC_NACK_METHOD: {
+        const amqp_basic_nack_t *m = method->decoded;
+        *ret = (struct amqp_incoming){
+            .kind = AMQP_NACK, .tag = m->delivery_tag, .multiple = m->multiple};
+        return true;
+    }
+    case AMQP_BASIC_RETURN_METHOD:
+        l->incoming = (struct amqp_incoming){.kind = AMQP_RETURN};
+        l->reading = WANT_HEADER;
+        return true;
+    case AMQP_CHANNEL_CLOSE_METHOD:
+    case AMQP_CONNECTION_CLOSE_METHOD:
+        return closed(l, method, err);
+    default:
+        return true;
+    }
+}
+
+/* Of what comes back only the id is of use. */
+static bool take_content(struct amqp_link *l, const amqp_frame_t *frame, struct amqp_incoming *ret,
+                         struct error *err)
+{
+    if (frame->frame_type == AMQP_FRAME_HEADER && l->reading == WANT_HEADER) {
+        l->body_left = frame->payload.properties.body_size;
+        read_message_id(&l->incoming, frame->payload.properties.decoded);
+        l->reading = WANT_BODY;
+    } else if (frame->frame_type == AMQP_FRAME_BODY && l->reading == WANT_BODY &&
+               frame->payload.body_fragment.len <= l->body_left) {
+        l->body_left -= frame->payload.body_fragment.len;
+    } else {
+        return fail(l, AMQP_STATUS_BAD_AMQP_DATA, err);
+    }
+    if (l->body_left == 0) {
+        *ret = l->incoming;
+        l->reading = IDLE;
+    }
+    return true;
+}
+
+bool amqp_link_receive(struct amqp_link *l, struct amqp_incoming *ret, struct error *err)
+{
+    const struct timeval now = {0};
+
+    *ret = (struct amqp_incoming){.kind = AMQP_NOTHING};
+    while (ret->kind == AMQP_NOTHING) {
+        amqp_frame_t frame;
+        amqp_maybe_release_buffers(l->state);
+        int status = amqp_simple_wait_frame_noblock(l->state, &frame, &now);
+        if (status == AMQP_STATUS_TIMEOUT)
+            return true;
+        if (status != AMQP_STATUS_OK)
+            return fail(l, status, err);
+        if (frame.frame_type == AMQP_FRAME_METHOD ? !take_method(l, &frame.payload.method, ret, err)
+                                                  : !take_content(l, &frame, ret, err))
+            return false;
+    }
+    return true;
+}

@@ -1,0 +1,69 @@
+/* One connection to a broker with one channel in confirm mode, over librabbitmq: AMQP 0-9-1 with
+ * RabbitMQ's extensions (rabbitmq.com/confirms.html, rabbitmq.com/quorum-queues.html).
+ *
+ * A link belongs to one thread; only amqp_link_break is another's to call. Each error is
+ * ERROR_UNAVAILABLE and ends the link: close it, open another. Nothing here waits for longer than
+ * AMQP_CALL_MS, except for a socket that takes no bytes: there the kernel gives up after two
+ * heartbeats. */
+#pragma once
+
+#include "base/bytes.h"
+
+#include <stdint.h>
+
+#define AMQP_IMAGES "darkroom.images" /* exchange, its key, and the quorum queue behind it */
+#define AMQP_DEAD "darkroom.dead"     /* quorum queue of dead letters */
+
+enum {
+    AMQP_CALL_MS = 3000,
+    AMQP_DELIVERY_LIMIT = 20, /* deliveries whose consumers died, before the broker gives up */
+    AMQP_TEXT_MAX = 255,      /* a short string of the protocol */
+};
+
+struct amqp_options {
+    const char *url;     /* amqp(s)://…; borrowed for as long as what is made from them */
+    const char *ca_file; /* "" for the system's */
+};
+
+/* A message out. NULL is "not there". Borrowed for the call. */
+struct amqp_outgoing {
+    const char *exchange, *key;
+    bool mandatory; /* comes back when it reaches no queue */
+    bool persistent;
+    const char *content_type, *message_id, *correlation_id, *reply_to;
+    struct amqp_header {
+        const char *name, *value; /* "" is left out */
+    } headers[6];                 /* to the first without a name */
+    struct bytes body;
+};
+
+/* What came in. */
+struct amqp_incoming {
+    enum {
+        AMQP_NOTHING,
+        AMQP_ACK,    /* of `tag`, or all up to it */
+        AMQP_NACK,   /* the same, refused */
+        AMQP_RETURN, /* a mandatory message that reached no queue; its ack follows */
+    } kind;
+    uint64_t tag;
+    bool multiple;
+    char message_id[AMQP_TEXT_MAX + 1]; /* AMQP_RETURN */
+};
+
+struct amqp_link;
+
+/* Connect, sign in, declare exchange and queues. The error says what the operator has to mend. */
+struct amqp_link *amqp_link_open(const struct amqp_options *options, struct error *err) NODISCARD;
+/* Orderly: what was sent is the broker's before it returns. NULL is fine. */
+void amqp_link_close(struct amqp_link *link, bool orderly);
+/* From any thread, while the link is open: what it waits for fails. */
+void amqp_link_break(struct amqp_link *link);
+int amqp_link_fd(const struct amqp_link *link);
+
+/* *tag is what the broker will confirm. */
+bool amqp_link_publish(struct amqp_link *link, const struct amqp_outgoing *message, uint64_t *tag,
+                       struct error *err) NODISCARD;
+/* What is there, without waiting: AMQP_NOTHING when nothing is. Sends heartbeats when due: call it
+ * at least every second. */
+bool amqp_link_receive(struct amqp_link *link, struct amqp_incoming *ret,
+                       struct error *err) NODISCARD;
