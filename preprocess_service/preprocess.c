@@ -26,7 +26,7 @@ static bool store_image(const struct app *app, const struct context *ctx,
 
 /* Announce and list: the row is durable by the event's commit, where that is a file's. */
 static bool announce(const struct app *app, const struct context *ctx, struct preprocessed *object,
-                     struct error *err)
+                     bool created, struct error *err)
 {
     const struct catalogue_upload upload = {
         .name = object->name,
@@ -34,6 +34,7 @@ static bool announce(const struct app *app, const struct context *ctx, struct pr
         .width = object->width,
         .height = object->height,
         .bytes = object->bytes,
+        .created = created,
     };
     CLEANUP_FREE char *record =
         app->catalogue != NULL ? catalogue_record(app->catalogue, &upload) : NULL;
@@ -99,6 +100,7 @@ bool preprocess(const struct app *app, const struct context *ctx, struct bytes f
     ret->height = image.height;
     ret->bytes = image.len;
     struct bytes data = bytes_of(image.data, image.len);
-    return store_image(app, ctx, ret, data, &existed, err) && announce(app, ctx, ret, err) &&
+    return store_image(app, ctx, ret, data, &existed, err) &&
+           announce(app, ctx, ret, !existed, err) &&
            (!existed || app->catalogue == NULL || store_again(app, ctx, ret, data, err));
 }

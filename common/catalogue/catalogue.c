@@ -56,6 +56,16 @@ static int64_t next_seq(struct catalogue *c)
     return seq;
 }
 
+/* A rebuild came between the object and its row. */
+static bool adopt(struct db_session *s, const struct catalogue_upload *upload, struct error *err)
+{
+    return !upload->created || *upload->owner == '\0' ||
+           db_run(s,
+                  "UPDATE image SET owner = ?2 WHERE id = ?1 AND owner = '' AND NOT EXISTS"
+                  " (SELECT 1 FROM image WHERE id = ?1 AND owner = ?2)",
+                  DB_ARGS(db_text(upload->name.id), db_text(upload->owner)), NULL, err);
+}
+
 static bool add(void *ctx, struct db_session *s, struct error *err)
 {
     struct add *a = ctx;
@@ -63,7 +73,8 @@ static bool add(void *ctx, struct db_session *s, struct error *err)
     int64_t seq = next_seq(c); /* here, so that SQLite's commits are in this order */
     int64_t due_ms = seq / 1000 + (c->pushed ? CATALOGUE_LOOK_PUSHED_MS : CATALOGUE_LOOK_MS);
 
-    return catalogue_insert(s, a->upload, seq, due_ms, &a->changed, err);
+    return adopt(s, a->upload, err) &&
+           catalogue_insert(s, a->upload, seq, due_ms, &a->changed, err);
 }
 
 bool catalogue_add(struct catalogue *c, const struct catalogue_upload *upload, int64_t record_seq,

@@ -40,6 +40,7 @@ struct catalogue_upload {
     const char *owner; /* or "" */
     int width, height;
     uint64_t bytes;
+    bool created; /* it stored the object: a row of nobody comes from a rebuild and becomes this */
 };
 
 /* The text for event->record, on the heap; NULL: none is needed. */

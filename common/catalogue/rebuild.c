@@ -90,7 +90,8 @@ static bool insert_batch(void *ctx, struct db_session *s, struct error *err)
         for (int try = 0; !object->known && changed == 0 && try < SEQ_TRIES; try++)
             if (!db_run(s,
                         "INSERT INTO image (seq, id, owner, format, width, height, bytes,"
-                        " label_due_ms, sealed) VALUES (?1, ?2, '', ?3, ?4, ?5, ?6, ?7, ?8)"
+                        " label_due_ms, sealed) SELECT ?1, ?2, '', ?3, ?4, ?5, ?6, ?7, ?8"
+                        " WHERE NOT EXISTS (SELECT 1 FROM image WHERE id = ?2)"
                         " ON CONFLICT DO NOTHING",
                         DB_ARGS(db_int(seq + try), db_text(object->name.id),
                                 db_text(image_format_name(object->name.format)),

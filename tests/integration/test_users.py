@@ -9,8 +9,9 @@ import pytest
 from accounts import PASSWORD, USERS, bearer, call, join, sign_in, sign_up, token_of
 from conftest import BUILD, Service, wait_for
 from images import encode, gradient, numbered_jpeg
-from test_catalogue import fixture_postgres, url  # noqa: F401 - fixtures
+from test_catalogue import command as catalogue, fixture_postgres, url  # noqa: F401 - fixtures
 from test_preprocess import assert_problem
+from test_pubsub_publish import fixture_google  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.memory, pytest.mark.threads]
 
@@ -176,6 +177,22 @@ def test_pictures_of_nobody_are_the_admins(start, url):  # noqa: F811
     assert ids(service, alice) == [id_] and ids(service, alice, "?owner=me") == []
     assert_problem(call(service, "DELETE", f"/v1/images/{id_}", token=alice), 403)
     assert call(service, "DELETE", f"/v1/images/{id_}", token=token_of(service, "root")).status == 204
+
+
+def test_a_rebuild_beside_an_upload(tmp_path, services, url, google):  # noqa: F811
+    """It finds the object before the upload's row is there: the row is the uploader's, and the only one."""
+    services.append(Service("preprocess-service", tmp_path, CATALOGUE_URL=url, **USERS,
+                            EVENTS_URL="pubsub://projects/project/topics/topic",
+                            PUBSUB_ENDPOINT=f"http://{google.host}", GCE_METADATA_HOST=google.host))
+    service = services[0].start()
+    alice, kept = join(service, "alice"), []
+    sender = threading.Thread(target=lambda: kept.append(upload(service, alice)))
+    with google.held:
+        sender.start()
+        wait_for(lambda: list((tmp_path / "objects").glob("*.jpg")), "the object")
+        assert catalogue(service, "rebuild").stdout == "1 added, 0 removed\n"
+    sender.join()
+    assert ids(service, alice) == ids(service, alice, "?owner=me") == kept
 
 
 def test_owners_do_not_count_as_viewers(service):
