@@ -124,7 +124,8 @@ static void mark_returned(struct amqp_publisher *p, const char *message_id)
 static void take_back(struct amqp_publisher *p)
 {
     while (p->next > p->first) {
-        struct job *job = TAKE_PTR(*slot(p, --p->next));
+        p->next--;
+        struct job *job = TAKE_PTR(*slot(p, p->next));
         if (job == NULL)
             continue;
         if (job->waiting)
@@ -137,38 +138,46 @@ static void take_back(struct amqp_publisher *p)
 
 /* ---- the thread that owns the connection */
 
-static bool send_next(struct amqp_publisher *p, struct error *err)
+/* The next one that waits, noted as sent; NULL: none, or too many are unconfirmed. */
+static struct job *take_next(struct amqp_publisher *p)
 {
-    struct job *job = TAILQ_FIRST(&p->queue);
-    uint64_t tag;
+    pthread_mutex_lock(&p->lock);
+    struct job *job = p->next - p->first < UNCONFIRMED_MAX ? TAILQ_FIRST(&p->queue) : NULL;
+    if (job != NULL) {
+        TAILQ_REMOVE(&p->queue, job, link);
+        job->returned = false;
+        *slot(p, p->next++) = job;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return job;
+}
 
-    if (!amqp_link_publish(p->link,
-                           &(struct amqp_outgoing){
-                               .exchange = AMQP_IMAGES,
-                               .key = AMQP_IMAGES,
-                               .mandatory = true,
-                               .persistent = true,
-                               .content_type = "application/json",
-                               .message_id = job->event_id,
-                               .headers = {{"origin", "preprocess-service"},
-                                           {"event_id", job->event_id},
-                                           {"content_type", job->content_type},
-                                           {"traceparent", job->traceparent}},
-                               .body = buffer_view(&job->data),
-                           },
-                           &tag, err))
-        return false;
-    TAILQ_REMOVE(&p->queue, job, link);
-    job->returned = false;
-    *slot(p, tag) = job;
-    p->next = tag + 1;
-    return true;
+/* Without the lock, since the socket may take its time: what is noted as sent only this thread
+ * frees. */
+static bool send_job(struct amqp_publisher *p, const struct job *job, struct error *err)
+{
+    return amqp_link_publish(p->link,
+                             &(struct amqp_outgoing){
+                                 .exchange = AMQP_IMAGES,
+                                 .key = AMQP_IMAGES,
+                                 .mandatory = true,
+                                 .persistent = true,
+                                 .content_type = "application/json",
+                                 .message_id = job->event_id,
+                                 .headers = {{"origin", "preprocess-service"},
+                                             {"event_id", job->event_id},
+                                             {"content_type", job->content_type},
+                                             {"traceparent", job->traceparent}},
+                                 .body = buffer_view(&job->data),
+                             },
+                             err);
 }
 
 /* All that came, all that waits. False: the connection is lost. */
 static bool turn(struct amqp_publisher *p, struct error *err)
 {
     struct amqp_incoming in;
+    struct job *job;
     bool ok = true;
 
     do {
@@ -181,10 +190,8 @@ static bool turn(struct amqp_publisher *p, struct error *err)
             mark_returned(p, in.message_id);
         pthread_mutex_unlock(&p->lock);
     } while (in.kind != AMQP_NOTHING);
-    pthread_mutex_lock(&p->lock);
-    while (ok && !TAILQ_EMPTY(&p->queue) && p->next - p->first < UNCONFIRMED_MAX)
-        ok = send_next(p, err);
-    pthread_mutex_unlock(&p->lock);
+    while (ok && (job = take_next(p)) != NULL)
+        ok = send_job(p, job, err);
     return ok;
 }
 

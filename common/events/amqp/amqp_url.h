@@ -21,4 +21,4 @@ struct amqp_url {
 
 bool amqp_url_is(const char *url);
 /* ERROR_CONFIG says which part is wrong. */
-bool amqp_url_parse(const char *url, struct amqp_url *ret, struct error *err) NODISCARD;
+bool amqp_url_parse(const char *text, struct amqp_url *url, struct error *err) NODISCARD;

@@ -29,7 +29,6 @@ struct amqp_link {
     struct amqp_url url;
     const char *ca_file;
     int verify_error; /* X509_V_…, of the handshake */
-    uint64_t published;
     /* the content that is arriving */
     struct amqp_incoming incoming;
     enum { IDLE, WANT_HEADER, WANT_BODY } reading;
@@ -244,8 +243,7 @@ int amqp_link_fd(const struct amqp_link *l)
 
 /* ---- out */
 
-bool amqp_link_publish(struct amqp_link *l, const struct amqp_outgoing *m, uint64_t *tag,
-                       struct error *err)
+bool amqp_link_publish(struct amqp_link *l, const struct amqp_outgoing *m, struct error *err)
 {
     amqp_table_entry_t entries[ARRAY_SIZE(m->headers)];
     amqp_basic_properties_t p = {._flags = AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_HEADERS_FLAG,
@@ -275,10 +273,7 @@ bool amqp_link_publish(struct amqp_link *l, const struct amqp_outgoing *m, uint6
     memcpy(&body.bytes, &m->body.data, sizeof(body.bytes)); /* it is not changed */
     int status = amqp_basic_publish(l->state, CHANNEL, text(m->exchange), text(m->key),
                                     m->mandatory, 0, &p, body);
-    if (status != AMQP_STATUS_OK)
-        return fail(l, status, err);
-    *tag = ++l->published;
-    return true;
+    return status == AMQP_STATUS_OK || fail(l, status, err);
 }
 
 /* ---- in */

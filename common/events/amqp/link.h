@@ -60,8 +60,8 @@ void amqp_link_close(struct amqp_link *link, bool orderly);
 void amqp_link_break(struct amqp_link *link);
 int amqp_link_fd(const struct amqp_link *link);
 
-/* *tag is what the broker will confirm. */
-bool amqp_link_publish(struct amqp_link *link, const struct amqp_outgoing *message, uint64_t *tag,
+/* The broker confirms messages by their number on this link, from 1. */
+bool amqp_link_publish(struct amqp_link *link, const struct amqp_outgoing *message,
                        struct error *err) NODISCARD;
 /* What is there, without waiting: AMQP_NOTHING when nothing is. Sends heartbeats when due: call it
  * at least every second. */
