@@ -107,8 +107,8 @@ class RabbitMQ(Server):
     def start(self):
         if self.names is None:  # the node finds its own address there; left to it, it would start one that stays
             epmd = self.erlexec.parent / "epmd"
-            self.names = subprocess.Popen([epmd, "-port", str(self.names_port), "-address", "127.0.0.1"],
-                                          env={"HOME": str(self.folder)}, stdin=subprocess.DEVNULL,
+            self.names = subprocess.Popen(["/usr/bin/setpriv", "--pdeathsig=SIGKILL", epmd, "-port", str(self.names_port), "-address",
+                                           "127.0.0.1"], env={"HOME": str(self.folder)}, stdin=subprocess.DEVNULL,
                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return super().start()
 
