@@ -22,8 +22,8 @@ bool catalogue_keys(const struct catalogue *c, const struct object_name *name,
 
 /* ---- rows ---- */
 
-bool catalogue_insert(struct db_session *s, const struct catalogue_upload *upload, int64_t seq,
-                      int64_t label_due_ms, int64_t *changed, struct error *err)
+static bool insert(struct db_session *s, const struct catalogue_upload *upload, int64_t seq,
+                   int64_t label_due_ms, int64_t *changed, struct error *err)
 {
     /* Nothing changes in a row that is there: it is only counted, unless it is being deleted. */
     return db_run(s,
@@ -73,8 +73,7 @@ static bool add(void *ctx, struct db_session *s, struct error *err)
     int64_t seq = next_seq(c); /* here, so that SQLite's commits are in this order */
     int64_t due_ms = seq / 1000 + (c->pushed ? CATALOGUE_LOOK_PUSHED_MS : CATALOGUE_LOOK_MS);
 
-    return adopt(s, a->upload, err) &&
-           catalogue_insert(s, a->upload, seq, due_ms, &a->changed, err);
+    return adopt(s, a->upload, err) && insert(s, a->upload, seq, due_ms, &a->changed, err);
 }
 
 bool catalogue_add(struct catalogue *c, const struct catalogue_upload *upload, int64_t record_seq,

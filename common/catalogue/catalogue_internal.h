@@ -55,8 +55,6 @@ extern const size_t catalogue_migration_count;
 struct object_name catalogue_name(const struct db_rows *rows, int id, int format, int sealed);
 /* IMAGE_UNKNOWN: no such format. */
 enum image_format catalogue_format(const char *name);
-bool catalogue_insert(struct db_session *s, const struct catalogue_upload *upload, int64_t seq,
-                      int64_t label_due_ms, int64_t *changed, struct error *err) NODISCARD;
 /* The key of an image's object, and of its result. */
 bool catalogue_keys(const struct catalogue *c, const struct object_name *name,
                     char object[STORE_KEY_MAX + 1], char result[STORE_KEY_MAX + 1],

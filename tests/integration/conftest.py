@@ -204,8 +204,10 @@ class Stack:
         return self
 
     def stop(self):
-        self.preprocess.stop()
-        self.classify.stop()
+        try:
+            self.preprocess.stop()
+        finally:
+            self.classify.stop()
 
     def result(self, reply, timeout=60.0):
         """The stored result of a /preprocess reply, once it is there."""

@@ -1,10 +1,8 @@
 """Debian's haproxy with our configuration before real instances, which DNS lists."""
 import collections
 import contextlib
-import http.client
 import http.server
 import json
-import re
 import signal
 import socket
 import ssl
@@ -15,113 +13,22 @@ import time
 import grpc
 import pytest
 
-from conftest import ROOT, SLOW, Service, free_port, wait_for
+from conftest import SLOW, free_port, wait_for
+from gateway_world import CONFIGURATION, Gateway, World
 from images import encode, gradient
 from ledger import Ledger, Load
 from name_server import Dns
 from tools import tool
 
-CONFIGURATION = ROOT / "infra/gateway/haproxy.cfg"
 JPEG = encode(gradient(64, 48))
-NOTICE_MS = int(2000 * SLOW)  # the gateway looks every 500 ms
 JSON = {"Content-Type": "application/json"}
-
-
-class Gateway(Service):
-    """haproxy in the place of a service, with the same helpers to talk to it."""
-
-    def __init__(self, folder, dns, configuration=CONFIGURATION, **env):
-        super().__init__("gateway", folder)
-        self.program, environment = tool("haproxy")
-        self.prefix, self.configuration = [], configuration
-        self.metrics_port = free_port()
-        self.env = environment | {
-            "DNS": f"127.0.0.1:{dns.port}", "LISTEN": f"127.0.0.1:{self.port}",
-            "METRICS_LISTEN": f"127.0.0.1:{self.metrics_port}", "CLIENT_REQUESTS": "100000"
-        } | {name: str(value) for name, value in env.items()}
-
-    def launch(self):
-        with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([self.program, "-db", "-f", self.configuration], env=self.env,
-                                            cwd=self.folder, stdout=log, stderr=log)
-        return self
-
-    def stop(self, timeout=30.0):
-        if self.process:
-            self.process.terminate()
-            self.process.wait(timeout)
-            self.process = None
-
-    def metrics(self):
-        connection = http.client.HTTPConnection("127.0.0.1", self.metrics_port, timeout=30)
-        with contextlib.closing(connection):
-            connection.request("GET", "/metrics")
-            return connection.getresponse().read().decode()
-
-    def up(self, pool):
-        """How many of its instances get requests."""
-        return self.sum("haproxy_server_status", f'proxy="{pool}"', 'state="UP"')
-
-    def sum(self, name, *labels):
-        return sum(float(line.rsplit(" ", 1)[1]) for line in self.metrics().splitlines()
-                   if line.startswith(name + "{") and all(label in line for label in labels))
-
-    def name_of(self, service):
-        """Which of the pool's places the service's address has."""
-        return re.findall(rf"/(preprocess\d+) changed its IP from \S+ to {service.host} ", self.log())[-1]
-
-    def wait_up(self, count, pool="preprocess"):
-        for name in (pool, pool + "_grpc"):
-            wait_for(lambda name=name: self.up(name) == count, f"{count} instances of {name}\n{self.log()[-2000:]}")
-
-    def access(self, **fields):
-        return [line for line in self.log_lines() if fields.items() <= line.items()]
-
-
-class World:
-    """Instances at 127.0.0.2, .3 and .4, all on one port, with one store."""
-
-    def __init__(self, folder, dns):
-        self.folder, self.dns, self.instances = folder, dns, []
-        self.ports = {"preprocess": free_port(), "classify": free_port()}
-        for name in self.ports:
-            dns.names[name] = []
-        self.gateway = Gateway(folder, dns, **{name.upper(): f"{name}:{port}" for name, port in self.ports.items()})
-
-    def instance(self, name, address):
-        folder = self.folder / f"{name}-{address}"
-        folder.mkdir()
-        env = {"EVENTS_URL": "none:", "CATALOGUE_URL": "none:"} if name == "preprocess" else {}
-        service = Service(f"{name}-service", folder, self.ports[name], HOST=address, WORKERS=1,
-                          STORAGE_URL=f"file://{self.folder}/objects", SHUTDOWN_NOTICE_MS=NOTICE_MS, **env)
-        service.host = address
-        self.instances.append(service)
-        return service.start()
-
-    def listed(self, name, *services):
-        self.dns.names[name] = [service.host for service in services]
 
 
 @pytest.fixture(scope="module", name="world")
 def fixture_world(tmp_path_factory):
-    tool("haproxy")
-    with Dns() as dns:
-        world = World(tmp_path_factory.mktemp("gateway"), dns)
-        try:
-            for name, addresses in (("preprocess", ("127.0.0.2", "127.0.0.3")), ("classify", ("127.0.0.2",))):
-                world.listed(name, *[world.instance(name, address) for address in addresses])
-            world.gateway.start()
-            for pool in world.ports:
-                world.gateway.wait_up(len(dns.names[pool]), pool)
-            yield world
-        finally:
-            world.gateway.stop()
-            for service in world.instances:
-                service.stop()
-
-
-def preprocess_of(world):
-    return [service for service in world.instances if service.name == "preprocess-service"]
+    with World(tmp_path_factory.mktemp("gateway")) as world:
+        world.start(preprocess=("127.0.0.2", "127.0.0.3"), classify=("127.0.0.2",))
+        yield world
 
 
 class Paced(Load):
@@ -225,7 +132,7 @@ def make_certificate(folder):
 def test_tls_limits_and_a_list_of_instances(world, tmp_path):
     """Each is one variable or one line of the configuration."""
     certificate, port = make_certificate(tmp_path), free_port()
-    first = preprocess_of(world)[0]
+    first = world.of("preprocess")[0]
     listed = tmp_path / "haproxy.cfg"
     listed.write_text(CONFIGURATION.read_text().replace(
         'server-template preprocess 20 "${PREPROCESS}"', f"server one {first.host}:{first.port}"))
@@ -259,7 +166,7 @@ def test_ids_are_kept_and_logged_as_json(world):
     assert reply.headers["X-Request-Id"] == "mine-1"
     line = wait_for(lambda: world.gateway.access(request_id="mine-1"), "the access log")[0]
     assert line["traceparent"] == trace and line["client"] == "127.0.0.1" and line["instance"].startswith("127.0.0.")
-    instance, = [service for service in preprocess_of(world) if line["instance"].startswith(service.host + ":")]
+    instance, = [service for service in world.of("preprocess") if line["instance"].startswith(service.host + ":")]
     seen = wait_for(lambda: [entry for entry in requests_to(instance) if "mine-1" in entry.values()], "its log")[0]
     assert trace.split("-")[1] in json.dumps(seen)
     # what no service would accept is replaced, and no quote breaks the line
@@ -278,7 +185,7 @@ def test_it_has_metrics(world):
 # ---- instances come and go
 
 def test_a_killed_instance_costs_no_client_an_error(world):
-    _, second = preprocess_of(world)[:2]
+    _, second = world.of("preprocess")[:2]
     with uploads(world):
         place = world.gateway.name_of(second)
         second.process.send_signal(signal.SIGSTOP)  # so that requests are with it when it dies
@@ -291,7 +198,7 @@ def test_a_killed_instance_costs_no_client_an_error(world):
 
 
 def test_a_new_instance_gets_traffic_and_a_draining_one_none(world, measurement):
-    first, second = preprocess_of(world)[:2]
+    first, second = world.of("preprocess")[:2]
     third = world.instance("preprocess", "127.0.0.4")
     with uploads(world) as ledger:
         begun = time.monotonic()
@@ -313,7 +220,7 @@ def test_a_new_instance_gets_traffic_and_a_draining_one_none(world, measurement)
 
 def test_a_rolling_restart_loses_nothing(world):
     with uploads(world):
-        for service in preprocess_of(world)[:2]:
+        for service in world.of("preprocess")[:2]:
             service.stop()
             service.start()
             world.gateway.wait_up(2)

@@ -118,7 +118,8 @@ def test_every_query_answers_on_a_real_scrape(tmp_path, services):
         gateway.start()
         for pool in ("preprocess", "classify"):
             gateway.wait_up(1, pool)
-        os.kill(stack.preprocess.processes()[-1], signal.SIGKILL)  # a sandbox process: a loss
+        victims = wait_for(lambda: stack.preprocess.processes()[2:], "a sandbox process")
+        os.kill(victims[0], signal.SIGKILL)  # a loss
         for n in range(3):
             stack.result(gateway.upload(encode(gradient(64 + n, 48))).json())
         check_the_scrapes(stack)
