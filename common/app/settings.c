@@ -104,6 +104,8 @@ static const struct setting table[] = {
         events_url,
         "push+http://host:port/pubsub, push+https://..., pubsub://projects/P/topics/T, "
         "amqp(s)://user:password@host:port/vhost, or none:"),
+    SECRET("SOURCE_URL", CLASS, source_url,
+           "amqp(s)://user:password@host:port/vhost: take events from RabbitMQ, too"),
     STRING("PREP_TOPIC", PREP, NULL, prep_topic,
            "Pub/Sub topic of events, T or projects/P/topics/T: EVENTS_URL=pubsub://..."),
     STRING("CLASS_TOPIC", CLASS, NULL, class_topic,

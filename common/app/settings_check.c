@@ -213,13 +213,13 @@ static void check_pubsub(struct settings *s, struct buffer *mistakes)
     check_prep_topic(s, mistakes);
 }
 
-static void check_broker(const char *url, struct buffer *mistakes)
+static void check_broker(const char *name, const char *url, struct buffer *mistakes)
 {
     struct amqp_url ignored;
     struct error err = {0};
 
     if (!amqp_url_parse(url, &ignored, &err))
-        config_mistake(mistakes, "EVENTS_URL: %s", err.message);
+        config_mistake(mistakes, "%s: %s", name, err.message);
     explicit_bzero(&ignored, sizeof(ignored));
 }
 
@@ -235,7 +235,9 @@ static void check_urls(const struct settings *s, struct buffer *mistakes)
                                  "push+https://..., pubsub://projects/P/topics/T, "
                                  "amqp(s)://host/vhost, none:");
     if (amqp_url_is(events))
-        check_broker(events, mistakes);
+        check_broker("EVENTS_URL", events, mistakes);
+    if (*text(s->source_url) != '\0')
+        check_broker("SOURCE_URL", s->source_url, mistakes);
     if (*base != '\0' && (!is_http_url(base) || strpbrk(base, "?#") != NULL))
         config_mistake(mistakes,
                        "RESULTS_BASE_URL: not an http:// or https:// URL without a query");

@@ -56,3 +56,10 @@ def take_all(broker, queue, number):
         return len(messages) >= number
     wait_for(look, f"{number} messages in {queue}")
     return messages
+
+
+def send(broker, queue, body, **properties):
+    """A message, confirmed."""
+    with channel(broker) as ch:
+        ch.confirm_delivery()
+        ch.basic_publish("", queue, body, pika.BasicProperties(delivery_mode=2, **properties))

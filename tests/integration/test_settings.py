@@ -45,7 +45,7 @@ OWN = {
     },
     "classify-service": {"PORT": "8001", "MODEL": "build/models/model.json", "ALLOWED_BUCKETS": "-", "PUSH_AUDIENCE": "-",
                          "PUSH_SERVICE_ACCOUNT": "-",
-                         "CLASS_TOPIC": "-"},
+                         "SOURCE_URL": "-", "CLASS_TOPIC": "-"},
 }
 
 
@@ -124,7 +124,8 @@ OWN_MISTAKES = {
         "CLASSIFIER_ADDR": ["host:65536", "user@host:50043"],
         "RESULTS_BASE_URL": ["results.example", "ftp://x", "http://", "http://x/?a=b"],
     },
-    "classify-service": {"ALLOWED_BUCKETS": ["bucket"], "CLASS_TOPIC": ["no", "a/b/c", "projects/p/topics/"]},
+    "classify-service": {"ALLOWED_BUCKETS": ["bucket"], "CLASS_TOPIC": ["no", "a/b/c", "projects/p/topics/"],
+                         "SOURCE_URL": ["x", "http://h", "amqp://", "amqp://h/a/b", "amqps://u:%zz@h"]},
 }
 
 

@@ -122,13 +122,17 @@ class RabbitMQ(Server):
         except OSError:
             return False
 
-    def kill(self):
-        """kill -9. Only when quorum queues that are new have their names on the disk: RabbitMQ 3.10 writes them half a
-        second later, and a queue whose name is lost never answers again."""
+    def wait_until_written(self):
+        """Quorum queues that are new have their names on the disk: RabbitMQ 3.10 writes them half a second later, and
+        a queue whose name is lost never answers again."""
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and any(
                 time.time() - path.stat().st_mtime < 1.5 for path in self.folder.glob("data/*/quorum/*/*.dets")):
             time.sleep(0.05)
+
+    def kill(self):
+        """kill -9."""
+        self.wait_until_written()
         super().kill()
 
     def stop(self):

@@ -2,14 +2,13 @@
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "base/log.h"
 #include "base/metrics.h"
 #include "base/strings.h"
 #include "base/threads.h"
 #include "base/xmalloc.h"
 #include "events/amqp/amqp_url.h"
+#include "events/amqp/reconnect.h"
 
-#include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/queue.h>
@@ -17,9 +16,6 @@
 
 enum {
     UNCONFIRMED_MAX = 1024, /* of some 500 bytes each: they fit into the socket's buffer */
-    LOOK_MS = 500,
-    BACKOFF_FIRST_MS = 100,
-    BACKOFF_MOST_MS = 5000,
     DATA_MAX = 16 * 1024,
 };
 
@@ -189,20 +185,11 @@ static bool turn(struct amqp_publisher *p, struct error *err)
         else if (in.kind == AMQP_RETURN)
             mark_returned(p, in.message_id);
         pthread_mutex_unlock(&p->lock);
+        amqp_incoming_done(&in);
     } while (in.kind != AMQP_NOTHING);
     while (ok && (job = take_next(p)) != NULL)
         ok = send_job(p, job, err);
     return ok;
-}
-
-static void wait_for_more(struct amqp_publisher *p, int timeout_ms)
-{
-    struct pollfd fds[] = {{.fd = p->wake, .events = POLLIN},
-                           {.fd = p->link != NULL ? amqp_link_fd(p->link) : -1, .events = POLLIN}};
-    uint64_t count;
-
-    if (poll(fds, ARRAY_SIZE(fds), timeout_ms) > 0 && fds[0].revents != 0)
-        (void)!read(p->wake, &count, sizeof(count));
 }
 
 static void set_link(struct amqp_publisher *p, struct amqp_link *link)
@@ -237,56 +224,38 @@ static bool has_ended(struct amqp_publisher *p)
     return ended;
 }
 
-static bool pause_before_next(struct amqp_publisher *p, int64_t most_ms)
+static bool pause_before_next(struct amqp_publisher *p, int64_t ms)
 {
-    int64_t until_ms = clock_monotonic_ms() + 1 + clock_jitter_ms(most_ms);
+    int64_t until_ms = clock_monotonic_ms() + ms;
 
     while (!has_ended(p) && clock_left_ms(until_ms) > 0)
-        wait_for_more(p, (int)clock_left_ms(until_ms));
+        amqp_wait(NULL, p->wake, clock_left_ms(until_ms));
     return !has_ended(p);
 }
 
 static void *publisher_main(void *arg)
 {
     struct amqp_publisher *p = arg;
-    int64_t backoff_ms = BACKOFF_FIRST_MS;
-    bool failing = false;
+    struct amqp_reconnect attempts = {0};
 
     while (!has_ended(p)) {
         struct error err = {0};
-        struct amqp_link *link = amqp_link_open(&p->options, &err);
+        struct amqp_link *link = amqp_reconnect_open(&attempts, &p->options, &err);
         if (link != NULL) {
-            if (failing)
-                log_info("RabbitMQ is back");
-            metric_add(METRIC_BROKER, "outcome=\"connected\"", 1);
             set_link(p, link);
-            failing = false;
-            backoff_ms = BACKOFF_FIRST_MS;
             while (!has_ended(p) && turn(p, &err))
-                wait_for_more(p, LOOK_MS);
+                amqp_wait(p->link, p->wake, AMQP_LOOK_MS);
             if (has_ended(p))
                 break;
         }
-        if (!failing)
-            log_warning("no connection to RabbitMQ; trying again",
-                        F("error", (const char *)err.message));
-        failing = true;
         lose_link(p, &err);
-        if (!pause_before_next(p, backoff_ms))
+        if (!pause_before_next(p, amqp_reconnect_pause_ms(&attempts, &err)))
             break;
-        backoff_ms = backoff_ms < BACKOFF_MOST_MS / 2 ? 2 * backoff_ms : BACKOFF_MOST_MS;
     }
     return NULL;
 }
 
 /* ---- the callers */
-
-static void wake_thread(struct amqp_publisher *p)
-{
-    const uint64_t one = 1;
-
-    (void)!write(p->wake, &one, sizeof(one));
-}
 
 /* Where the deadline is the connection's: a broker that is away is not waited for to the end. */
 static bool wait_settled(struct amqp_publisher *p, struct job *job, int64_t deadline_ms)
@@ -362,7 +331,7 @@ static bool event_publish(struct publisher *self, const struct event *event, int
     }
     p->users++;
     TAILQ_INSERT_TAIL(&p->queue, job, link);
-    wake_thread(p);
+    amqp_wake(p->wake);
     bool ok = wait_settled(p, job, deadline_ms);
     if (ok)
         snprintf(message_id, MESSAGE_ID_MAX, "%s", job->event_id);
@@ -398,7 +367,7 @@ static void event_free(struct publisher *self)
     if (p->link != NULL && p->first < p->next) /* it does not confirm: not waited for */
         amqp_link_break(p->link);
     pthread_mutex_unlock(&p->lock);
-    wake_thread(p);
+    amqp_wake(p->wake);
     pthread_join(p->thread, NULL);
     amqp_link_close(p->link, false);
     take_back(p);

@@ -1,5 +1,6 @@
 #include "events/amqp/link.h"
 
+#include "base/json.h"
 #include "base/strings.h"
 #include "base/xmalloc.h"
 #include "events/amqp/amqp_url.h"
@@ -22,7 +23,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { CHANNEL = 1, FRAME_MAX = 131072 };
+enum {
+    CHANNEL = 1,
+    FRAME_MAX = 131072,
+    HEADERS_MAX = FRAME_MAX / 2, /* bytes that are kept of a message's: its copies fit, too */
+};
+
+#define CONSUMER "darkroom"
 
 struct amqp_link {
     amqp_connection_state_t state;
@@ -227,6 +234,7 @@ void amqp_link_close(struct amqp_link *l, bool orderly)
             (void)amqp_connection_close(l->state, AMQP_REPLY_SUCCESS);
         amqp_destroy_connection(l->state);
     }
+    amqp_incoming_done(&l->incoming);
     explicit_bzero(&l->url, sizeof(l->url));
     free(l);
 }
@@ -243,12 +251,28 @@ int amqp_link_fd(const struct amqp_link *l)
 
 /* ---- out */
 
+/* The entries of a message's headers, on the heap: borrowed texts. */
+static amqp_table_t headers_of(const struct amqp_outgoing *m)
+{
+    size_t most = ARRAY_SIZE(m->headers) + json_object_size(m->copied);
+    amqp_table_t table = {.entries = xcalloc(most, sizeof(*table.entries))};
+    const char *name;
+    json_t *value;
+
+    for (size_t i = 0; i < ARRAY_SIZE(m->headers) && m->headers[i].name != NULL; i++)
+        if (*m->headers[i].value != '\0')
+            table.entries[table.num_entries++] =
+                string_entry(m->headers[i].name, m->headers[i].value);
+    json_object_foreach(m->copied, name, value) table.entries[table.num_entries++] =
+        string_entry(name, json_string_value(value));
+    return table;
+}
+
 bool amqp_link_publish(struct amqp_link *l, const struct amqp_outgoing *m, struct error *err)
 {
-    amqp_table_entry_t entries[ARRAY_SIZE(m->headers)];
     amqp_basic_properties_t p = {._flags = AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_HEADERS_FLAG,
                                  .delivery_mode = m->persistent ? 2 : 1,
-                                 .headers.entries = entries};
+                                 .headers = headers_of(m)};
     const struct {
         const char *value;
         amqp_bytes_t *field;
@@ -265,28 +289,110 @@ bool amqp_link_publish(struct amqp_link *l, const struct amqp_outgoing *m, struc
             *texts[i].field = text(texts[i].value);
             p._flags |= texts[i].flag;
         }
-    for (size_t i = 0; i < ARRAY_SIZE(entries) && m->headers[i].name != NULL; i++)
-        if (*m->headers[i].value != '\0')
-            entries[p.headers.num_entries++] =
-                string_entry(m->headers[i].name, m->headers[i].value);
     amqp_bytes_t body = {.len = m->body.len};
     memcpy(&body.bytes, &m->body.data, sizeof(body.bytes)); /* it is not changed */
     int status = amqp_basic_publish(l->state, CHANNEL, text(m->exchange), text(m->key),
                                     m->mandatory, 0, &p, body);
+    free(p.headers.entries);
     return status == AMQP_STATUS_OK || fail(l, status, err);
+}
+
+bool amqp_link_acknowledge(struct amqp_link *l, uint64_t tag, struct error *err)
+{
+    int status = amqp_basic_ack(l->state, CHANNEL, tag, 0);
+
+    return status == AMQP_STATUS_OK || fail(l, status, err);
+}
+
+bool amqp_link_reject(struct amqp_link *l, uint64_t tag, struct error *err)
+{
+    int status = amqp_basic_reject(l->state, CHANNEL, tag, 0);
+
+    return status == AMQP_STATUS_OK || fail(l, status, err);
+}
+
+bool amqp_link_consume(struct amqp_link *l, const char *queue, int prefetch, struct error *err)
+{
+    amqp_basic_qos(l->state, CHANNEL, 0, (uint16_t)prefetch, 0);
+    if (!check_last(l, "limiting the deliveries", err))
+        return false;
+    amqp_basic_consume(l->state, CHANNEL, text(queue), text(CONSUMER), 0, 0, 0, amqp_empty_table);
+    return check_last(l, "consuming", err);
+}
+
+bool amqp_link_cancel(struct amqp_link *l, struct error *err)
+{
+    amqp_basic_cancel(l->state, CHANNEL, text(CONSUMER));
+    return check_last(l, "ending to consume", err);
+}
+
+bool amqp_link_count(struct amqp_link *l, const char *queue, uint32_t *ret, struct error *err)
+{
+    amqp_queue_declare_ok_t *ok =
+        amqp_queue_declare(l->state, CHANNEL, text(queue), 1, 0, 0, 0, amqp_empty_table);
+
+    if (!check_last(l, "counting messages", err))
+        return false;
+    *ret = ok->message_count;
+    return true;
 }
 
 /* ---- in */
 
-static void read_message_id(struct amqp_incoming *in, const amqp_basic_properties_t *p)
+static void copy(char out[AMQP_TEXT_MAX + 1], amqp_bytes_t in)
 {
-    size_t len = p->_flags & AMQP_BASIC_MESSAGE_ID_FLAG && p->message_id.len <= AMQP_TEXT_MAX
-                     ? p->message_id.len
-                     : 0;
+    size_t len = in.len <= AMQP_TEXT_MAX ? in.len : 0;
 
     if (len > 0)
-        memcpy(in->message_id, p->message_id.bytes, len);
-    in->message_id[len] = '\0';
+        memcpy(out, in.bytes, len);
+    out[len] = '\0';
+}
+
+static json_t *read_headers(const amqp_table_t *table)
+{
+    json_t *headers = json_object();
+    size_t total = 0;
+
+    for (int i = 0; i < table->num_entries; i++) {
+        const amqp_table_entry_t *e = &table->entries[i];
+        char name[AMQP_TEXT_MAX + 1];
+        if (e->value.kind != AMQP_FIELD_KIND_UTF8)
+            continue;
+        copy(name, e->key);
+        total += e->key.len + e->value.value.bytes.len;
+        if (total <= HEADERS_MAX) /* NULL, which is not UTF-8, sets nothing */
+            json_object_set_new(headers, name,
+                                json_stringn(e->value.value.bytes.bytes, e->value.value.bytes.len));
+    }
+    return headers;
+}
+
+static void read_properties(struct amqp_incoming *in, const amqp_basic_properties_t *p)
+{
+    const struct {
+        amqp_flags_t flag;
+        char *out;
+        amqp_bytes_t value;
+    } texts[] = {
+        {AMQP_BASIC_MESSAGE_ID_FLAG, in->message_id, p->message_id},
+        {AMQP_BASIC_CORRELATION_ID_FLAG, in->correlation_id, p->correlation_id},
+        {AMQP_BASIC_REPLY_TO_FLAG, in->reply_to, p->reply_to},
+        {AMQP_BASIC_CONTENT_TYPE_FLAG, in->content_type, p->content_type},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+        if (p->_flags & texts[i].flag)
+            copy(texts[i].out, texts[i].value);
+    if (p->_flags & AMQP_BASIC_HEADERS_FLAG)
+        in->headers = read_headers(&p->headers);
+}
+
+static bool begin(struct amqp_link *l, struct amqp_incoming head)
+{
+    head.body = (struct buffer)BUFFER_MAX(AMQP_BODY_MAX);
+    l->incoming = head;
+    l->reading = WANT_HEADER;
+    return true;
 }
 
 /* False: an error. *ret stays AMQP_NOTHING when it is nothing that a caller sees. */
@@ -307,9 +413,16 @@ static bool take_method(struct amqp_link *l, const amqp_method_t *method, struct
         return true;
     }
     case AMQP_BASIC_RETURN_METHOD:
-        l->incoming = (struct amqp_incoming){.kind = AMQP_RETURN};
-        l->reading = WANT_HEADER;
+        return begin(l, (struct amqp_incoming){.kind = AMQP_RETURN});
+    case AMQP_BASIC_CANCEL_METHOD:
+        *ret = (struct amqp_incoming){.kind = AMQP_CANCEL};
         return true;
+    case AMQP_BASIC_DELIVER_METHOD: {
+        const amqp_basic_deliver_t *m = method->decoded;
+        return begin(l, (struct amqp_incoming){.kind = AMQP_DELIVERY,
+                                               .tag = m->delivery_tag,
+                                               .redelivered = m->redelivered});
+    }
     case AMQP_CHANNEL_CLOSE_METHOD:
     case AMQP_CONNECTION_CLOSE_METHOD:
         return closed(l, method, err);
@@ -318,22 +431,33 @@ static bool take_method(struct amqp_link *l, const amqp_method_t *method, struct
     }
 }
 
-/* Of what comes back only the id is of use. */
+static bool take_body(struct amqp_link *l, struct bytes part, struct error *err)
+{
+    if (part.len > l->body_left)
+        return fail(l, AMQP_STATUS_BAD_AMQP_DATA, err);
+    l->body_left -= part.len;
+    return l->incoming.too_large || buffer_append(&l->incoming.body, part.data, part.len, err) ||
+           error_set(err, ERROR_UNAVAILABLE, "no memory for a message");
+}
+
 static bool take_content(struct amqp_link *l, const amqp_frame_t *frame, struct amqp_incoming *ret,
                          struct error *err)
 {
+    const amqp_bytes_t part = frame->payload.body_fragment;
+
     if (frame->frame_type == AMQP_FRAME_HEADER && l->reading == WANT_HEADER) {
         l->body_left = frame->payload.properties.body_size;
-        read_message_id(&l->incoming, frame->payload.properties.decoded);
+        l->incoming.too_large = l->body_left > AMQP_BODY_MAX;
+        read_properties(&l->incoming, frame->payload.properties.decoded);
         l->reading = WANT_BODY;
-    } else if (frame->frame_type == AMQP_FRAME_BODY && l->reading == WANT_BODY &&
-               frame->payload.body_fragment.len <= l->body_left) {
-        l->body_left -= frame->payload.body_fragment.len;
-    } else {
+    } else if (frame->frame_type != AMQP_FRAME_BODY || l->reading != WANT_BODY) {
         return fail(l, AMQP_STATUS_BAD_AMQP_DATA, err);
+    } else if (!take_body(l, bytes_of(part.bytes, part.len), err)) {
+        return false;
     }
     if (l->body_left == 0) {
         *ret = l->incoming;
+        l->incoming = (struct amqp_incoming){0};
         l->reading = IDLE;
     }
     return true;
@@ -357,4 +481,11 @@ bool amqp_link_receive(struct amqp_link *l, struct amqp_incoming *ret, struct er
             return false;
     }
     return true;
+}
+
+void amqp_incoming_done(struct amqp_incoming *incoming)
+{
+    json_decref(incoming->headers);
+    buffer_done(&incoming->body);
+    *incoming = (struct amqp_incoming){0};
 }

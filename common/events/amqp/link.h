@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 
+#include <jansson.h>
 #include <stdint.h>
 
 #define AMQP_IMAGES "darkroom.images" /* exchange, its key, and the quorum queue behind it */
@@ -18,6 +19,7 @@ enum {
     AMQP_CALL_MS = 3000,
     AMQP_DELIVERY_LIMIT = 20, /* deliveries whose consumers died, before the broker gives up */
     AMQP_TEXT_MAX = 255,      /* a short string of the protocol */
+    AMQP_BODY_MAX = 1024 * 1024,
 };
 
 struct amqp_options {
@@ -34,20 +36,27 @@ struct amqp_outgoing {
     struct amqp_header {
         const char *name, *value; /* "" is left out */
     } headers[6];                 /* to the first without a name */
+    json_t *copied;               /* further headers: texts by name */
     struct bytes body;
 };
 
-/* What came in. */
+/* What came in. Texts are "" when they are not there. */
 struct amqp_incoming {
     enum {
         AMQP_NOTHING,
-        AMQP_ACK,    /* of `tag`, or all up to it */
-        AMQP_NACK,   /* the same, refused */
-        AMQP_RETURN, /* a mandatory message that reached no queue; its ack follows */
+        AMQP_ACK,      /* of `tag`, or all up to it */
+        AMQP_NACK,     /* the same, refused */
+        AMQP_RETURN,   /* a mandatory message that reached no queue; its ack follows */
+        AMQP_DELIVERY, /* with a body */
+        AMQP_CANCEL,   /* the queue is gone: nothing more is delivered */
     } kind;
     uint64_t tag;
-    bool multiple;
-    char message_id[AMQP_TEXT_MAX + 1]; /* AMQP_RETURN */
+    bool multiple, redelivered;
+    char message_id[AMQP_TEXT_MAX + 1], correlation_id[AMQP_TEXT_MAX + 1];
+    char reply_to[AMQP_TEXT_MAX + 1], content_type[AMQP_TEXT_MAX + 1];
+    json_t *headers; /* those that are texts; NULL: none */
+    struct buffer body;
+    bool too_large; /* the body was left out */
 };
 
 struct amqp_link;
@@ -64,6 +73,19 @@ int amqp_link_fd(const struct amqp_link *link);
 bool amqp_link_publish(struct amqp_link *link, const struct amqp_outgoing *message,
                        struct error *err) NODISCARD;
 /* What is there, without waiting: AMQP_NOTHING when nothing is. Sends heartbeats when due: call it
- * at least every second. */
+ * at least every second. *ret is the caller's (amqp_incoming_done). */
 bool amqp_link_receive(struct amqp_link *link, struct amqp_incoming *ret,
                        struct error *err) NODISCARD;
+void amqp_incoming_done(struct amqp_incoming *incoming);
+
+/* Deliveries of a queue, at most `prefetch` of them unacknowledged. */
+bool amqp_link_consume(struct amqp_link *link, const char *queue, int prefetch,
+                       struct error *err) NODISCARD;
+/* No more deliveries; some may be on their way. */
+bool amqp_link_cancel(struct amqp_link *link, struct error *err) NODISCARD;
+bool amqp_link_acknowledge(struct amqp_link *link, uint64_t tag, struct error *err) NODISCARD;
+/* For good: the broker makes it a dead letter. */
+bool amqp_link_reject(struct amqp_link *link, uint64_t tag, struct error *err) NODISCARD;
+/* Messages that wait in a queue. */
+bool amqp_link_count(struct amqp_link *link, const char *queue, uint32_t *ret,
+                     struct error *err) NODISCARD;
