@@ -367,6 +367,10 @@ static void check_ephemeral(const struct settings *s, struct buffer *mistakes)
     if (string_starts_with(text(s->events_url), "push+"))
         config_mistake(mistakes, "EVENTS_URL: on Cloud Run the outbox vanishes with the instance; "
                                  "use Pub/Sub, or set ALLOW_EPHEMERAL=1");
+    if (*text(s->source_url) != '\0')
+        config_mistake(mistakes,
+                       "SOURCE_URL: on Cloud Run an instance has no CPU between requests; "
+                       "use Pub/Sub, or set ALLOW_EPHEMERAL=1 if its CPU is always on");
 }
 
 /* ---- who may call: a mistake here leaves a door open, or shuts it to all ---- */

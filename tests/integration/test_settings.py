@@ -198,6 +198,16 @@ def test_cloud_run(name, tmp_path, services):
     assert services[0].start().get("/healthz").status == 200
 
 
+def test_rabbitmq_on_cloud_run(tmp_path, services):
+    """A consumer would sleep between requests; an upload waits for its confirm, during which there is CPU."""
+    cloud = {"K_SERVICE": "darkroom", "STORAGE_URL": "gs://bucket", "STORAGE_EMULATOR_HOST": "127.0.0.1:9"}
+    assert_refused(run("classify-service", tmp_path, SOURCE_URL="amqp://127.0.0.1:9", **cloud), "SOURCE_URL", "ALLOW_EPHEMERAL")
+    services.append(Service("classify-service", tmp_path, SOURCE_URL="amqp://127.0.0.1:9", ALLOW_EPHEMERAL="1", **cloud))
+    assert services[0].start().get("/healthz").status == 200
+    services.append(Service("preprocess-service", tmp_path, EVENTS_URL="amqp://127.0.0.1:9", CATALOGUE_URL="", **cloud))
+    assert services[1].start().get("/healthz").status == 200
+
+
 def test_catalogue_on_cloud_run(tmp_path, services):
     """A file is refused; where nobody asked for one, there is no catalogue."""
     cloud = {"K_SERVICE": "darkroom", "EVENTS_URL": "none:", "STORAGE_URL": "gs://bucket",
