@@ -256,15 +256,14 @@ static amqp_table_t headers_of(const struct amqp_outgoing *m)
 {
     size_t most = ARRAY_SIZE(m->headers) + json_object_size(m->copied);
     amqp_table_t table = {.entries = xcalloc(most, sizeof(*table.entries))};
-    const char *name;
-    json_t *value;
 
     for (size_t i = 0; i < ARRAY_SIZE(m->headers) && m->headers[i].name != NULL; i++)
         if (*m->headers[i].value != '\0')
             table.entries[table.num_entries++] =
                 string_entry(m->headers[i].name, m->headers[i].value);
-    json_object_foreach(m->copied, name, value) table.entries[table.num_entries++] =
-        string_entry(name, json_string_value(value));
+    for (void *i = json_object_iter(m->copied); i != NULL; i = json_object_iter_next(m->copied, i))
+        table.entries[table.num_entries++] =
+            string_entry(json_object_iter_key(i), json_string_value(json_object_iter_value(i)));
     return table;
 }
 
