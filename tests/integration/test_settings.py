@@ -45,7 +45,8 @@ OWN = {
     },
     "classify-service": {"PORT": "8001", "MODEL": "build/models/model.json", "ALLOWED_BUCKETS": "-", "PUSH_AUDIENCE": "-",
                          "PUSH_SERVICE_ACCOUNT": "-",
-                         "SOURCE_URL": "-", "CLASS_TOPIC": "-"},
+                         "SOURCE_URL": "-", "CLASS_TOPIC": "-", "AMQP_OLD_QUEUE": "off", "IMAGEDISK_HOST": "localhost",
+                         "IMAGEDISK_PORT": "3000"},
 }
 
 
@@ -125,7 +126,8 @@ OWN_MISTAKES = {
         "RESULTS_BASE_URL": ["results.example", "ftp://x", "http://", "http://x/?a=b"],
     },
     "classify-service": {"ALLOWED_BUCKETS": ["bucket"], "CLASS_TOPIC": ["no", "a/b/c", "projects/p/topics/"],
-                         "SOURCE_URL": ["x", "http://h", "amqp://", "amqp://h/a/b", "amqps://u:%zz@h"]},
+                         "SOURCE_URL": ["x", "http://h", "amqp://", "amqp://h/a/b", "amqps://u:%zz@h"],
+                         "AMQP_OLD_QUEUE": ["perhaps"], "IMAGEDISK_PORT": ["0", "65536"]},
 }
 
 

@@ -189,7 +189,23 @@ static bool declare(struct amqp_link *l, struct error *err)
     return check_last(l, "binding queue " AMQP_IMAGES, err);
 }
 
-static bool set_up(struct amqp_link *l, struct error *err)
+/* As the older image manager and its classifier declare them: neither outlives the broker. */
+static bool declare_older(struct amqp_link *l, struct error *err)
+{
+    const amqp_bytes_t exchange = text("deepModel"), queue = text(AMQP_OLDER);
+
+    amqp_exchange_declare(l->state, CHANNEL, exchange, text("direct"), 0, 0, 0, 0,
+                          amqp_empty_table);
+    if (!check_last(l, "declaring exchange deepModel", err))
+        return false;
+    amqp_queue_declare(l->state, CHANNEL, queue, 0, 0, 0, 0, amqp_empty_table);
+    if (!check_last(l, "declaring queue " AMQP_OLDER, err))
+        return false;
+    amqp_queue_bind(l->state, CHANNEL, queue, exchange, text("resnet"), amqp_empty_table);
+    return check_last(l, "binding queue " AMQP_OLDER, err);
+}
+
+static bool set_up(struct amqp_link *l, bool older, struct error *err)
 {
     const struct timeval limit = {.tv_sec = AMQP_CALL_MS / 1000};
 
@@ -203,7 +219,8 @@ static bool set_up(struct amqp_link *l, struct error *err)
                err))
         return false;
     amqp_channel_open(l->state, CHANNEL);
-    if (!check_last(l, "opening a channel", err) || !declare(l, err))
+    if (!check_last(l, "opening a channel", err) || !declare(l, err) ||
+        (older && !declare_older(l, err)))
         return false;
     amqp_confirm_select(l->state, CHANNEL);
     return check_last(l, "asking for confirms", err);
@@ -218,7 +235,7 @@ struct amqp_link *amqp_link_open(const struct amqp_options *options, struct erro
         l->state = amqp_new_connection();
         if (l->state == NULL)
             error_oom(err);
-        else if (set_up(l, err))
+        else if (set_up(l, options->older, err))
             return l;
     }
     amqp_link_close(l, false);
