@@ -113,6 +113,19 @@ def test_a_sealed_upload_is_served_labelled_and_listed(sealing):
     assert service.get("/images/" + reply["id"]).status == 404
 
 
+@pytest.mark.skipif(not MODEL.exists(), reason="no model at hand")
+def test_the_classifier_reads_what_has_an_owner(tmp_path, services, keys):
+    services.append(Stack(tmp_path, {"SEAL_KEYS_FILE": keys, **USERS}, {"SEAL_KEYS_FILE": keys}))
+    service = services[-1].start().preprocess
+    alice = join(service, "alice")
+    reply = seal_upload(service, alice)
+    assert stored(reply).read_bytes().startswith(b"DRSEAL2\n") and b"alice" not in stored(reply).read_bytes()
+    got = wait_for(lambda: (r := call(service, "GET", f"/results/{reply['id']}", token=alice)).status != 202 and r, "the result")
+    assert got.status == 200 and got.json()["label"]
+    assert pathlib.Path(f"{stored(reply)}.json").read_bytes().startswith(b"DRSEAL1\n")
+    wait_for(lambda: call(service, "GET", f"/v1/images/{reply['id']}", token=alice).json()["label"], "the label")
+
+
 def test_only_the_owner_reads_it(start, keys):
     service = start(**USERS, SEAL_KEYS_FILE=keys)
     subprocess.run([service.program, "--users", "add", "root"], input=PASSWORD, text=True, check=True, env=service.env,
