@@ -53,6 +53,17 @@ def tree(pid):
     return pids
 
 
+def state_of(pid):
+    """A letter of proc(5): T is stopped, Z and X are ended."""
+    with contextlib.suppress(OSError):
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    return "X"
+
+
+def is_running(pid):
+    return state_of(pid) not in "ZX"
+
+
 def kilobytes(path, field):
     lines = pathlib.Path(path).read_text().splitlines()
     return next((int(line.split()[1]) for line in lines if line.startswith(field + ":")), 0)
