@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import select
 import shutil
 import subprocess
@@ -25,6 +26,10 @@ def command(profile):
     """As root there is no sandbox; containers have a small /dev/shm."""
     return [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
             f"--user-data-dir={profile}"]
+
+
+class PageLeft(Exception):
+    """The page was left, or loaded anew, while it was asked."""
 
 
 class Chromium:
@@ -60,6 +65,8 @@ class Chromium:
         while True:
             reply = self.read(deadline)
             if reply.get("id") == self.number:
+                if re.search("navigated|context", reply.get("error", {}).get("message", "")):
+                    raise PageLeft
                 assert "error" not in reply, (method, reply["error"])
                 return reply["result"]
             self.events.append(reply)
@@ -126,7 +133,10 @@ class Page:
         return done["result"].get("value")
 
     def until(self, expression, timeout=30.0):
-        return wait_for(lambda: self.js(f"Boolean({expression})"), expression, timeout)
+        def holds():
+            with contextlib.suppress(PageLeft):
+                return self.js(f"Boolean({expression})")
+        return wait_for(holds, expression, timeout)
 
     def text(self, selector="body"):
         return self.js(f"document.querySelector({json.dumps(selector)}).innerText")

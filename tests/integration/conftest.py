@@ -166,6 +166,10 @@ class Service:
                 return float(line.rsplit(" ", 1)[1])
         return 0.0
 
+    def settles(self, sample, value, timeout=60.0):
+        """Until one sample is that: bytes, places, connections and requests are counted when the reply has gone."""
+        wait_for(lambda: self.metric(sample) == value, f"{sample} {value}", timeout)
+
     def memory_kb(self, field="Pss", pids=None):
         """PSS of the process and of those that decode for it (or of `pids`), from /proc/PID/smaps_rollup; of
         processes that only a full root may look into, RSS, which grows by as much. Beside other tests what grew is

@@ -303,7 +303,8 @@ def test_secrets_are_never_printed(name, tmp_path, services):
 def test_text_log(name, tmp_path, services):
     services.append(Service(name, tmp_path, LOG_FORMAT="text", LOG_LEVEL="info"))
     service = services[0].start()
-    assert "ready" in service.log() and not service.log_lines()
+    wait_for(lambda: "ready" in service.log(), "the log")  # written after the port is open
+    assert not service.log_lines()
 
 
 def test_push_token_is_shared(tmp_path, services):
