@@ -16,20 +16,17 @@ enum {
     DEFECTS_MAX = 5, /* attempts with an error that is no passing one */
 };
 
-static json_t *attempt_once(struct app *app, const struct amqp_incoming *incoming,
-                            source_attempt attempt, const void *message, struct error *err)
+static struct context context_of(struct app *app, const struct amqp_incoming *incoming)
 {
     const char *trace = json_string_value(json_object_get(incoming->headers, "traceparent"));
-    const struct context ctx = {
+
+    return (struct context){
         .id = request_id_is_valid(incoming->message_id) ? incoming->message_id : "",
         .traceparent = trace != NULL && traceparent_is_valid(trace) ? trace : "",
         .who = "",
         .deadline_ms = clock_monotonic_ms() + app->service.settings.request_timeout_ms,
         .budget = &app->service.budget,
     };
-
-    json_t *report = attempt(app, &ctx, message, err);
-    return report;
 }
 
 /* What is reported is what the sender is told, if it wants to be. */
@@ -64,13 +61,17 @@ void source_handle(struct app *app, const struct amqp_delivery *delivery,
                    const struct amqp_incoming *incoming, source_attempt attempt,
                    const void *message, struct amqp_verdict *verdict)
 {
-    int64_t until_ms = clock_monotonic_ms() + HOLD_MS;
+    int64_t began_ms = clock_monotonic_ms(), until_ms = began_ms + HOLD_MS;
     int defects = 0;
 
     for (int attempts = 1;; attempts++) {
         struct error err = {0};
-        json_t *report = attempt_once(app, incoming, attempt, message, &err);
+        const struct context ctx = context_of(app, incoming);
+        json_t *report = attempt(app, &ctx, message, &err);
         if (report != NULL) {
+            log_info("message", F("message_id", (const char *)incoming->message_id),
+                     F("redelivered", incoming->redelivered), F("attempts", attempts),
+                     F("seconds", (double)(clock_monotonic_ms() - began_ms) / 1000));
             conclude(report, verdict);
             return;
         }

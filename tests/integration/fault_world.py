@@ -19,7 +19,7 @@ import pytest
 
 import network
 import store_servers
-from conftest import BUILD, Stack
+from conftest import BUILD, Stack, wait_for
 from disk import ENOSPC, WRITE, Disk
 from images import coloured_jpeg
 from ledger import Bucket, Directory, Ledger, Load, all_results, drain
@@ -160,12 +160,12 @@ class World:
         """All is well again: then everything that was promised is there, and stays."""
         before = self.ledger.results() if self.immutable else {}
         all_results(self.ledger, PATIENCE_S)
-        drain(self.stack.preprocess, PATIENCE_S)
+        self.drain()
         self.assert_untouched(before)
         before = self.ledger.results()
         for n in range(0, len(self.ledger), 50):  # duplicates: the object, its event and its result again
             self.ledger.upload(self.stack.preprocess, coloured_jpeg(n), QUERY)
-        drain(self.stack.preprocess, PATIENCE_S)
+        self.drain()
         self.assert_untouched(before)
         self.delete_some()
         self.assert_nobody_gave_up()
@@ -173,6 +173,10 @@ class World:
         self.ledger.check(temporaries=kills * (THREADS + 4))
         self.ledger.check_listed(self.stack.preprocess, PATIENCE_S)
         self.check_rebuild()
+
+    def drain(self):
+        """Until no event is under way."""
+        drain(self.stack.preprocess, PATIENCE_S)
 
     def delete_some(self, faults=3):
         """Every tenth picture, while what deletes them dies: client after client asks until it is gone."""
@@ -242,6 +246,45 @@ class OnPostgres(World):
         self.counts["kills of PostgreSQL"] += 1
         self.pause(0.3)
         self.database.start()
+
+
+class OnBroker(World):
+    """Events go through RabbitMQ, which is killed, too. Only `make faults` has these: a broker starts in five seconds."""
+
+    def make_own(self):
+        import broker  # pylint: disable=import-outside-toplevel # which skips, here and not for all kinds, without pika
+        self.look, self.broker = broker, broker.new_broker(self.folder / "broker").start()
+        return super().make_own()
+
+    def waiting(self):
+        return self.look.count(self.broker, self.look.IMAGES)
+
+    def start(self):
+        self.stack.preprocess.env["EVENTS_URL"] = self.stack.classify.env["SOURCE_URL"] = self.broker.url
+        self.faults = [self.kill_service] * 3 + [self.kill_broker] * 2  # there is no outbox
+        super().start()
+        wait_for(lambda: self.waiting() == 0, "the queue")
+
+    def stop(self):
+        self.stack.stop()
+        self.broker.stop()
+
+    def kill_broker(self):
+        self.broker.kill()
+        self.counts["kills of RabbitMQ"] += 1
+        self.pause(0.3)
+        self.broker.start()
+
+    def drain(self):
+        """What a consumer has taken and not acknowledged is counted by nobody until the consumer has gone."""
+        while True:
+            wait_for(lambda: self.waiting() == 0, "the queue to be empty", PATIENCE_S)
+            self.stack.classify.stop()
+            left = self.waiting()
+            self.stack.classify.start()
+            if left == 0:
+                break
+        assert self.look.count(self.broker, self.look.DEAD) == 0
 
 
 class OnServer(World):
@@ -356,9 +399,9 @@ class OnNetwork(OnServer):
             service.wait_alive(PATIENCE_S)
 
 
-ROUNDS = {"directory": World, "database": OnPostgres, "server": OnServer, "network": OnNetwork, "swift": OnSwift}
+ROUNDS = {"directory": World, "database": OnPostgres, "broker": OnBroker, "server": OnServer, "network": OnNetwork, "swift": OnSwift}
 # Swift takes its time
-CYCLE = (*ROUNDS, *("network", "directory", "server", "database") * 6)
+CYCLE = (*ROUNDS, *("network", "directory", "server", "database", "broker") * 5)
 
 
 def rounds():
