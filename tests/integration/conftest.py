@@ -394,10 +394,11 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=unwanted)
     items[:] = [item for item in items if item not in set(unwanted)]
     if getattr(config.option, "loadgroup", False):  # a worker of pytest-xdist
-        # the long ones first, so that no worker is last by far
-        items.sort(key=lambda item: "faults" not in marks[item] and "kind" not in item.fixturenames)
-        for item in items:
-            if group := group_of(item):
+        groups = {item: group_of(item) for item in items}
+        # the long ones first, then whole modules, so that no worker is last by far
+        items.sort(key=lambda item: ("faults" not in marks[item] and "kind" not in item.fixturenames, not groups[item]))
+        for item, group in groups.items():
+            if group:
                 item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -506,7 +506,7 @@ BOMBS = {"png": png_header, "jpeg": jpeg_header, "gif": gif_header, "webp": webp
 
 
 @pytest.mark.parametrize("fmt", BOMBS)
-def test_header_bomb(shared, fmt):
+def test_header_bomb(shared, measurement, fmt):
     bomb = BOMBS[fmt](60000, 60000)
     for service, path in ((shared.preprocess, "/preprocess"), (shared.classify, "/classify")):
         assert_problem(service.post_image(path, bomb), 413, "60000")
@@ -515,8 +515,8 @@ def test_header_bomb(shared, fmt):
             start = time.monotonic()
             assert service.post_image(path, bomb).status == 413
             times.append(time.monotonic() - start)
-        assert min(times) < 0.1 * SLOW, times
         assert service.memory_kb("Pss_Anon") - before < 4096
+        measurement.must(min(times) < 0.1 * SLOW, f"refused after {times} s")
 
 
 def test_stored_bomb_is_refused_too(shared):
@@ -555,12 +555,13 @@ def many_scans(count):
     return data[:-2] + last * (count - len(starts)) + b"\xff\xd9"
 
 
-def test_progressive_jpeg_with_too_many_scans(shared):
+def test_progressive_jpeg_with_too_many_scans(shared, measurement):
     assert_both_refuse(shared, many_scans(101), 422, "100 scans")
     start = time.monotonic()
     assert_both_refuse(shared, many_scans(20000), 422, "100 scans")
-    assert time.monotonic() - start < 1 * SLOW
+    seconds = time.monotonic() - start
     assert shared.preprocess.upload(encode(quarters(), progressive=True)).status == 200
+    measurement.must(seconds < 1 * SLOW, f"refused after {seconds:.1f} s")
 
 
 def test_small_limits(tmp_path, services):

@@ -299,7 +299,7 @@ def test_a_deadline_wakes_who_waits(serve, testing):
             wanted(testing, 1, 1, interval_us=600000000), timeout=0.2)  # waits for itself
         assert failure(lambda: next(call))[0] == CODE.DEADLINE_EXCEEDED
         call = stream(open_channel, testing, "StreamingOutputCall", kind="unary_stream")(
-            wanted(testing, *[MIB] * 500), timeout=0.5 * SLOW)  # waits for room
+            wanted(testing, *[MIB] * 500), timeout=2 * SLOW)  # waits for room
         next(call)
         wait_for(lambda: not call.is_active(), "the deadline")
         assert failure(lambda: list(call))[0] == CODE.DEADLINE_EXCEEDED

@@ -224,7 +224,7 @@ def test_uploads_that_are_reset_are_given_back(start):
 
 
 @pytest.mark.measures_time
-def test_a_client_that_is_gone_gives_its_worker_back(start):
+def test_a_client_that_is_gone_gives_its_worker_back(start, measurement):
     """A reset ends the work within a moment, as a deadline does."""
     slow = ("POST", "/transform?median=15&width=32", IMAGE)
     picture = encode(gradient(3000, 3000))
@@ -239,8 +239,9 @@ def test_a_client_that_is_gone_gives_its_worker_back(start):
         began = time.monotonic()
         client.send(h2.frame(h2.RST_STREAM, 0, 3, struct.pack(">I", h2.CANCEL)))
         wait_for(lambda: service.metric("worker_busy") == 0, "the worker to be free")
-        assert time.monotonic() - began < takes / 2
+        ended = time.monotonic() - began
     assert_unharmed(service)
+    measurement.must(ended < takes / 2, f"{ended:.2f} s of {takes:.2f}")
 
 
 def test_made_you_reset(start):

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import h2_client as h2
-from conftest import SLOW, Reply, Service, wait_for
+from conftest import SLOW, Measurement, Reply, Service, wait_for
 from images import encode, gradient
 from raw_clients import CLIENTS, Http1, curl
 from test_http import assert_problem, connect, receive, responses
@@ -525,7 +525,7 @@ class Termination:
 
     def __init__(self, service):
         self.service, self.process = service, service.process
-        self.since = time.monotonic()
+        self.measured, self.since = Measurement(), time.monotonic()
         self.process.terminate()
         self.watcher = threading.Thread(target=self.watch)
         self.watcher.start()
@@ -540,7 +540,7 @@ class Termination:
         assert not self.watcher.is_alive(), self.service.log()
         self.service.process = None
         assert self.code == 0, self.service.log()
-        assert self.took < seconds + (0 if SLOW == 1 else 2 * SLOW), f"{self.took:.2f} s"
+        self.measured.must(self.took < seconds + (0 if SLOW == 1 else 2 * SLOW), f"ended after {self.took:.2f} s")
         return self.took
 
 
@@ -562,7 +562,7 @@ def test_sigterm_drains(start, protocol, hold):
         idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         idle.recv(65536)
         end = Termination(service)
-        wait_for(lambda: service.get("/readyz").status == 503, "not ready", 2)
+        wait_for(lambda: service.get("/readyz").status == 503, "not ready")
         refused(protocol, service, bytes(5 * MIB), 503, "shutting-down", times=5)  # the drain goes on meanwhile
         health = service.get("/healthz")
         assert (health.status, health.headers["Connection"]) == (200, "close")
@@ -657,7 +657,7 @@ def test_sigterm_answers_the_backlog(start, hold):
     hold(service, length=20 * MIB)
     wait_for(lambda: service.metric("body_bytes_in_flight") > 0, "the body")
     end = Termination(service)
-    wait_for(lambda: service.get("/readyz").status == 503, "not ready", 2)
+    wait_for(lambda: service.get("/readyz").status == 503, "not ready")
     statuses = []
     while True:
         try:
