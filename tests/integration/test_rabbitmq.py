@@ -194,6 +194,7 @@ def is_empty(broker, queue=IMAGES):
     return count(broker, queue) == 0
 
 
+@pytest.mark.measures_time
 def test_a_result_is_stored_and_its_message_acknowledged(broker, upload_to, label_from, certificate):
     preprocess = upload_to(broker.url)
     classify = label_from(broker.tls_url, CA_FILE=certificate[0])
