@@ -78,6 +78,9 @@ class World:
         return self
 
     def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
         self.gateway.stop()
         for service in self.instances:
             service.stop()
