@@ -10,9 +10,10 @@
 struct app {
     struct service service; /* first: see service_of */
     struct model *model;
-    struct store_set *readable; /* ALLOWED_BUCKETS */
-    struct topic topic;         /* CLASS_TOPIC */
-    struct pubsub *results;     /* NULL without it */
+    struct store_set *readable;   /* ALLOWED_BUCKETS */
+    struct topic topic;           /* CLASS_TOPIC */
+    struct pubsub *results;       /* NULL without it */
+    struct amqp_consumer *source; /* NULL without SOURCE_URL */
 };
 
 /* Where a URI leads: into a store that may be read. */

@@ -2,6 +2,8 @@
 #include "background.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "events/amqp/amqp_publisher.h"
+#include "events/amqp/amqp_url.h"
 #include "events/outbox/push.h"
 #include "objects/object_name.h"
 #include "outbox_command.h"
@@ -115,6 +117,16 @@ static bool open_pubsub(struct app *app, const char *topic, struct error *err)
     return app->publisher != NULL;
 }
 
+/* EVENTS_URL=amqp(s)://… */
+static bool open_broker(struct app *app, struct error *err)
+{
+    const struct settings *s = &app->service.settings;
+
+    app->publisher = amqp_publisher_new(
+        &(struct amqp_options){.url = s->events_url, .ca_file = s->ca_file}, err);
+    return app->publisher != NULL || error_wrap(err, "EVENTS_URL");
+}
+
 /* The catalogue is there before an event is delivered. */
 static bool open_events(struct app *app, struct error *err)
 {
@@ -128,6 +140,8 @@ static bool open_events(struct app *app, struct error *err)
         return open_push(app, err);
     if (string_starts_with(url, pubsub))
         return open_pubsub(app, url + strlen(pubsub), err);
+    if (amqp_url_is(url))
+        return open_broker(app, err);
     app->publisher = publisher_none_new(); /* none: */
     return true;
 }

@@ -59,6 +59,7 @@ struct settings {
     char *google_application_credentials;
 
     char *events_url; /* pubsub://TOPIC for PREP_TOPIC, as it stands there */
+    char *source_url;
     char *prep_topic;
     char *class_topic;
     char *google_cloud_project;

@@ -6,6 +6,7 @@
 #include "base/url.h"
 #include "base/xmalloc.h"
 #include "db/db.h"
+#include "events/amqp/amqp_url.h"
 #include "store/allowed_stores.h"
 
 #include <ctype.h>
@@ -212,15 +213,31 @@ static void check_pubsub(struct settings *s, struct buffer *mistakes)
     check_prep_topic(s, mistakes);
 }
 
+static void check_broker(const char *name, const char *url, struct buffer *mistakes)
+{
+    struct amqp_url ignored;
+    struct error err = {0};
+
+    if (!amqp_url_parse(url, &ignored, &err))
+        config_mistake(mistakes, "%s: %s", name, err.message);
+    explicit_bzero(&ignored, sizeof(ignored));
+}
+
 static void check_urls(const struct settings *s, struct buffer *mistakes)
 {
     const char *events = text(s->events_url), *base = text(s->results_base_url);
 
     if (*events != '\0' && strcmp(events, "none:") != 0 &&
         !(string_starts_with(events, "push+") && is_http_url(events + strlen("push+"))) &&
-        !(string_starts_with(events, "pubsub://") && topic_id(events + strlen("pubsub://"))))
+        !(string_starts_with(events, "pubsub://") && topic_id(events + strlen("pubsub://"))) &&
+        !amqp_url_is(events))
         config_mistake(mistakes, "EVENTS_URL: none of push+http://host:port/pubsub, "
-                                 "push+https://..., pubsub://projects/P/topics/T, none:");
+                                 "push+https://..., pubsub://projects/P/topics/T, "
+                                 "amqp(s)://host/vhost, none:");
+    if (amqp_url_is(events))
+        check_broker("EVENTS_URL", events, mistakes);
+    if (*text(s->source_url) != '\0')
+        check_broker("SOURCE_URL", s->source_url, mistakes);
     if (*base != '\0' && (!is_http_url(base) || strpbrk(base, "?#") != NULL))
         config_mistake(mistakes,
                        "RESULTS_BASE_URL: not an http:// or https:// URL without a query");

@@ -45,7 +45,7 @@ OWN = {
     },
     "classify-service": {"PORT": "8001", "MODEL": "build/models/model.json", "ALLOWED_BUCKETS": "-", "PUSH_AUDIENCE": "-",
                          "PUSH_SERVICE_ACCOUNT": "-",
-                         "CLASS_TOPIC": "-"},
+                         "SOURCE_URL": "-", "CLASS_TOPIC": "-"},
 }
 
 
@@ -113,7 +113,8 @@ OWN_MISTAKES = {
     "preprocess-service": {
         "IMAGES": ["perhaps"], "OUTBOX_MAX_PENDING": ["0"], "PUSH_CONCURRENCY": ["0", "65"],
         "RETENTION_DAYS": ["-1", "x", "36501"], "MAX_DELIVERY_ATTEMPTS": ["0"], "DELIVERY_MAX_AGE_S": ["0"],
-        "EVENTS_URL": ["http://x/pubsub", "push+ftp://x", "push+http://", "push+http:///x", "none", "x", "push+http://user:word@x/pubsub",
+        "EVENTS_URL": ["http://x/pubsub", "push+ftp://x", "push+http://", "push+http:///x", "none", "x", "push+http://user:word@x/pubsub", "amqp://", "amqp://h:0",
+                       "amqp://h/a/b", "amqp://u:%zz@h", "amqp://h?x=1", "amqp://h?heartbeat=0",
                        "push+http://a b/", "pubsub://img-topic", "pubsub://projects/P/topics/x",
                        "pubsub://projects/p/topics/a/b", "pubsub:projects/p/topics/img-topic"],
         "PREP_TOPIC": ["no", "a topic", "1topic", "projects/p/topic/img", "topics/img", "projects//topics/img-topic"],
@@ -123,7 +124,8 @@ OWN_MISTAKES = {
         "CLASSIFIER_ADDR": ["host:65536", "user@host:50043"],
         "RESULTS_BASE_URL": ["results.example", "ftp://x", "http://", "http://x/?a=b"],
     },
-    "classify-service": {"ALLOWED_BUCKETS": ["bucket"], "CLASS_TOPIC": ["no", "a/b/c", "projects/p/topics/"]},
+    "classify-service": {"ALLOWED_BUCKETS": ["bucket"], "CLASS_TOPIC": ["no", "a/b/c", "projects/p/topics/"],
+                         "SOURCE_URL": ["x", "http://h", "amqp://", "amqp://h/a/b", "amqps://u:%zz@h"]},
 }
 
 
