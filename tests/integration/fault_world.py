@@ -3,10 +3,11 @@ while clients upload. Whatever was killed is started again, as a supervisor woul
 ever done to help.
 
     SEED=n          the random choices (default: new ones each time, by conftest.py; printed at the end)
-    FAULT_ROUNDS=n  rounds in all, of 1,000 uploads, or 10,000 for `machines` (default: five, of some hundreds)
+    FAULT_ROUNDS=n  rounds in all, of 1,000 uploads, or 10,000 for `broker` (default: five, of some hundreds)
 """
 import collections
 import http.client
+import importlib.util
 import os
 import random
 import shutil
@@ -19,8 +20,9 @@ import pytest
 
 import gateway_world
 import network
+import rabbitmq
 import store_servers
-from conftest import BUILD, Stack
+from conftest import BUILD, Stack, wait_for
 from disk import ENOSPC, WRITE, Disk
 from images import coloured_jpeg
 from ledger import Bucket, Directory, Ledger, Load, all_results, drain
@@ -51,6 +53,7 @@ class World:
     uploads = UPLOADS
     most_faults = 200  # on a busy machine faults must not go on faster than what they interrupt
     refusals = (503,)  # what clients repeat
+    pace_s = 0.0  # between a client's uploads
     ledger = ()
     slowest_start_s = 0.0
     disk = None
@@ -159,7 +162,7 @@ class World:
     def run(self, fewest=10):
         uploads, faults = self.uploads, 0
         with Load(self.front, self.ledger, uploads, THREADS, coloured=coloured_jpeg, query=QUERY,
-                  patience=PATIENCE_S, refusals=self.refusals) as load:
+                  patience=PATIENCE_S, refusals=self.refusals, pace_s=self.pace_s) as load:
             # also while the last events are being delivered
             while faults < fewest or (load.running() and faults < self.most_faults):
                 self.pause(0.3)
@@ -380,11 +383,13 @@ class OnMachines(OnPostgres, OnServer):
     """Two preprocess and three classify instances behind the gateway. They share a storage server and PostgreSQL, and
     each announces through the gateway. All of these are killed."""
     refusals = (502, 503, 504)  # by the gateway, too
+    pace_s = 0.0 if ROUND_COUNT else 0.1  # or the uploads are over before the first fault
+    work = {"preprocess-service": "/preprocess", "classify-service": "/pubsub"}  # what each of a kind must have done
     hosts = {"preprocess": ("127.0.0.2", "127.0.0.3"), "classify": ("127.0.0.2", "127.0.0.3", "127.0.0.4")}
 
     def make_own(self):
         own = super().make_own()
-        self.uploads = 10 * UPLOADS if ROUND_COUNT else UPLOADS
+        self.uploads = UPLOADS
         return own
 
     def make_stack(self, preprocess_env, classify_env):
@@ -419,16 +424,59 @@ class OnMachines(OnPostgres, OnServer):
 
     def settle(self):
         super().settle()
-        for service in self.stack.instances:
-            work = "/preprocess" if service.name.startswith("preprocess") else "/pubsub"
-            assert any(line.get("path") == work and line["status"] == 200 for line in service.log_lines()), \
-                f"{service.name} at {service.host} did nothing"
+        for name, path in self.work.items():
+            for service in self.instances(name):
+                assert any(line.get("path") == path and line["status"] == 200 for line in service.log_lines()), \
+                    f"{name} at {service.host} did nothing"
+
+
+class OnBroker(OnMachines):
+    """And RabbitMQ is the link between, which is killed, too."""
+    work = {"preprocess-service": "/preprocess"}
+
+    def make_own(self):
+        own = super().make_own()
+        self.uploads = 10 * UPLOADS if ROUND_COUNT else UPLOADS
+        return own
+
+    def link(self, gateway):
+        import broker  # pylint: disable=import-outside-toplevel
+        self.broker, self.count = broker.new_broker(self.folder / "broker"), broker.count
+        self.queue, self.dead = broker.IMAGES, broker.DEAD
+        return {"EVENTS_URL": self.broker.url}, {"SOURCE_URL": self.broker.url}
+
+    def start(self):
+        self.broker.start()
+        super().start()
+        self.faults = [fault for fault in self.faults if fault != self.damage_outbox]  # there is none
+        self.faults += [self.kill_broker] * 2
+
+    def stop(self):
+        super().stop()
+        self.broker.stop()
+
+    def kill_broker(self):
+        self.broker.kill()
+        self.counts["kills of RabbitMQ"] += 1
+        self.pause(0.5)
+        self.broker.start()
+
+    def drain(self):
+        wait_for(lambda: self.count(self.broker, self.queue) == 0, "the queue to be empty", PATIENCE_S)
+        assert self.count(self.broker, self.dead) == 0, "dead letters"
 
 
 ROUNDS = {"directory": World, "database": OnPostgres, "server": OnServer, "network": OnNetwork, "swift": OnSwift,
-          "machines": OnMachines}
+          "machines": OnMachines, "broker": OnBroker}
 # Swift takes its time
 CYCLE = (*ROUNDS, *("network", "directory", "server", "database") * 6)
+
+
+def has_rabbitmq():
+    try:
+        return bool(rabbitmq.find("usr/lib/rabbitmq/lib/rabbitmq_server-*") and importlib.util.find_spec("pika"))
+    except servers.Unavailable:
+        return False
 
 
 def rounds():
@@ -436,7 +484,7 @@ def rounds():
     if SMALL:
         return [("directory", 0)]
     if not ROUND_COUNT:
-        cycle = ("directory", "database", "server" if network.why_not() else "network", "swift", "machines")
+        cycle = ("directory", "database", "server" if network.why_not() else "network", "swift", "broker" if has_rabbitmq() else "machines")
     else:
         cycle = [CYCLE[n % len(CYCLE)] for n in range(ROUND_COUNT)]
     return [pytest.param(kind, n, marks=[pytest.mark.namespaces] * (kind == "network")) for n, kind in enumerate(cycle)]
