@@ -58,12 +58,12 @@ class Stack:
         self.project = "darkroom-test-" + secrets.token_hex(4)
         names = ("PREPROCESS_PORT", "CLASSIFY_PORT", "PREPROCESS_V2_PORT", "CLASSIFY_V2_PORT", "CONSOLE_PORT", "S3_PORT",
                  "ORCHESTRATOR_PORT", "UPLOADER_PORT", "NOISE_PORT", "BACKGROUND_PORT", "CLASSIFIER_PORT",
-                 "GATEWAY_PORT")
+                 "GATEWAY_PORT", "RABBITMQ_PORT")
         self.env = {name: str(port) for name, port in zip(names, free_ports(len(names)))}
         # Swift's users have a colon in their names
         self.access_key = "test:tester" if S3_SERVER == "swift" else "user" + secrets.token_hex(8)
         self.secrets = {"MINIO_ROOT_PASSWORD": secrets.token_hex(16), "PUSH_TOKEN": secrets.token_hex(16),
-                        "POSTGRES_PASSWORD": secrets.token_hex(16)}
+                        "POSTGRES_PASSWORD": secrets.token_hex(16), "RABBITMQ_PASSWORD": secrets.token_hex(16)}
         self.env |= {"MINIO_ROOT_USER": self.access_key} | self.secrets
         self.files = ["minio-compose.yml", "tests/compose/ports.yml"]
         if S3_SERVER == "swift":

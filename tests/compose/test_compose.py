@@ -333,20 +333,26 @@ def listed(stack, service):
     return {row["id"]: row for row in rows}
 
 
-def serving(stack, pool):
-    """The instances that the gateway's log says replied with 200."""
-    lines = [json.loads(line) for line in docker("logs", stack.container("gateway")).splitlines() if line[:1] == "{"]
-    return {line["instance"] for line in lines if line["pool"] == pool and line["status"] == 200}
+def uploads_of(id):
+    """How many a container's log says were taken."""
+    lines = [json.loads(line) for line in docker("logs", id).splitlines() if line[:1] == "{"]
+    return sum(line.get("path") == "/preprocess" and line["status"] == 200 for line in lines)
+
+
+def consumers(stack):
+    """How many instances take events from the broker."""
+    return docker("exec", stack.container("rabbitmq"), "/usr/lib/rabbitmq/bin/rabbitmqctl", "-q", "list_consumers", "-p",
+                  "darkroom", "queue_name").split().count("darkroom.images")
 
 
 def test_scale_profile(stack):
-    """Instances behind the gateway, which are killed under load, and so is the catalogue's server."""
+    """Instances behind the gateway, which are killed under load, and so are the engines below them."""
     stack.up("--profile", "scale", scale=("classify-service=3", "preprocess-service=2"))
     stack.ready("gateway")
     before = stack.listing()
     with Load(stack, service="gateway") as load:
-        wait_for(lambda: (len(serving(stack, "preprocess")), len(serving(stack, "classify"))) == (2, 3),
-                 "work for each instance", 120)
+        wait_for(lambda: all(uploads_of(id) for id in stack.containers("preprocess-service")), "work for both", 120)
+        wait_for(lambda: consumers(stack) == 3, "work for all three", 120)
         assert not load.refused
         for service in ("classify-service", "preprocess-service"):
             id = stack.containers(service)[0]
@@ -354,9 +360,10 @@ def test_scale_profile(stack):
             load.more()
             docker("start", id)
         assert not load.refused, "the others serve"
-        docker("kill", "-s", "KILL", stack.container("postgres"))
-        docker("start", stack.container("postgres"))
-        load.more()
+        for service in ("postgres", "rabbitmq"):
+            docker("kill", "-s", "KILL", stack.container(service))
+            docker("start", stack.container(service))
+            load.more()
     assert set(load.refused) <= {503}, set(load.refused)
     check_promises(stack, load, before, "scale/")
 
@@ -365,7 +372,7 @@ def test_scale_profile(stack):
         assert load.acknowledged.keys() <= rows.keys(), "acknowledged, and not listed"
         return all(rows[id]["label"] for id in load.acknowledged)
     wait_for(labelled, "every label in the catalogue", 120)
-    for service in ("gateway", "postgres", "classify-service", "preprocess-service"):
+    for service in ("gateway", "postgres", "rabbitmq", "classify-service", "preprocess-service"):
         for id in stack.containers(service):
             found = json.loads(docker("inspect", id))[0]
             assert found["HostConfig"]["ReadonlyRootfs"] and found["HostConfig"]["CapDrop"] == ["ALL"]
