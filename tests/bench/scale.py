@@ -1,5 +1,5 @@
 """What an upload costs each machine of a larger installation: CPU time of two preprocess and three classify instances,
-the gateway, PostgreSQL and a storage server, while photographs are uploaded through the gateway.
+the gateway, PostgreSQL, RabbitMQ and a storage server, while photographs are uploaded through the gateway.
 
     scale.py [UPLOADS]      default 2000
 """
@@ -16,11 +16,11 @@ sys.path.append(str(ROOT / "tests/integration"))
 os.environ.setdefault("SEED", "0")  # of faults, which are not made here
 import store_servers  # noqa: E402
 from conftest import PHOTOS, tree, wait_for  # noqa: E402
-from fault_world import OnMachines, s3_server  # noqa: E402
+from fault_world import OnBroker, s3_server  # noqa: E402
 from gateway_world import processor_s  # noqa: E402
 
 
-class Machines(OnMachines):
+class Machines(OnBroker):
     def make_own(self):
         return super().make_own() | {"WORKERS": 2}
 
@@ -29,14 +29,14 @@ class Machines(OnMachines):
 
     def cpu_s(self):
         """name -> CPU time of all its processes."""
-        pids = {"the storage server": [self.server.process.pid], "PostgreSQL": [self.database.process.pid]}
+        pids = {"the storage server": [self.server.process.pid], "PostgreSQL": [self.database.process.pid],
+                "RabbitMQ": [self.broker.process.pid]}
         for service in self.instances():
             pids.setdefault(service.name, []).append(service.process.pid)
         return {name: sum(processor_s(tree(pid)) for pid in each) for name, each in pids.items()}
 
     def labelled(self):
-        return sum(line.get("path") == "/pubsub" and line["status"] == 200
-                   for service in self.instances("classify") for line in service.log_lines())
+        return sum(service.metric('events_total{outcome="classified"}') for service in self.instances("classify"))
 
 
 def run(folder, count):
