@@ -1,7 +1,6 @@
 #include "app.h"
 #include "base/xmalloc.h"
 #include "classify.h"
-#include "events/amqp/amqp_consumer.h"
 #include "source.h"
 
 EMBED_FILE(classify_openapi, "classify_service/openapi.json");
@@ -78,8 +77,7 @@ static void app_stop(struct service *service, int64_t deadline_ms)
 {
     struct app *app = (struct app *)service;
 
-    if (app->source != NULL)
-        amqp_consumer_stop(app->source, deadline_ms);
+    source_stop(app, deadline_ms);
     if (app->results != NULL)
         pubsub_stop(app->results, deadline_ms);
 }
@@ -102,7 +100,7 @@ int main(int argc, char **argv)
                      ? service_serve(&app.service, classify_routes, classify_route_count, app_stop)
                      : service_fail(&err);
     }
-    amqp_consumer_free(app.source);
+    source_done(&app);
     pubsub_free(app.results);
     topic_done(&app.topic);
     store_set_free(app.readable);

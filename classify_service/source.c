@@ -2,7 +2,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "events/amqp/amqp_consumer.h"
 #include "settle_all.h"
 
 #include <string.h>
@@ -17,19 +16,17 @@ enum {
     DEFECTS_MAX = 5, /* attempts with an error that is no passing one */
 };
 
-static json_t *attempt(struct app *app, const struct amqp_incoming *message,
-                       const struct notification *notification, struct error *err)
+static struct context context_of(struct app *app, const struct amqp_incoming *incoming)
 {
-    const char *trace = json_string_value(json_object_get(message->headers, "traceparent"));
-    const struct context ctx = {
-        .id = request_id_is_valid(message->message_id) ? message->message_id : "",
+    const char *trace = json_string_value(json_object_get(incoming->headers, "traceparent"));
+
+    return (struct context){
+        .id = request_id_is_valid(incoming->message_id) ? incoming->message_id : "",
         .traceparent = trace != NULL && traceparent_is_valid(trace) ? trace : "",
         .who = "",
         .deadline_ms = clock_monotonic_ms() + app->service.settings.request_timeout_ms,
         .budget = &app->service.budget,
     };
-
-    return settle_all(app, &ctx, notification, err);
 }
 
 /* What is reported is what the sender is told, if it wants to be. */
@@ -43,11 +40,11 @@ static void conclude(json_t *report, struct amqp_verdict *verdict)
     json_decref(report);
 }
 
-static void refuse(const struct amqp_incoming *message, const char *why,
+void source_refuse(const struct amqp_incoming *incoming, const char *why,
                    struct amqp_verdict *verdict)
 {
     log_warning("a message becomes a dead letter",
-                F("message_id", (const char *)message->message_id), F("detail", why));
+                F("message_id", (const char *)incoming->message_id), F("detail", why));
     conclude(json_pack("{s:s, s:s}", "status", "rejected", "detail", why), verdict);
 }
 
@@ -60,27 +57,31 @@ static bool may_repeat(const struct amqp_delivery *delivery, int attempts)
     return amqp_delivery_pause(delivery, 1 + clock_jitter_ms(most_ms));
 }
 
-static void handle_message(struct app *app, const struct amqp_delivery *delivery,
-                           const struct amqp_incoming *message,
-                           const struct notification *notification, struct amqp_verdict *verdict)
+void source_handle(struct app *app, const struct amqp_delivery *delivery,
+                   const struct amqp_incoming *incoming, source_attempt attempt,
+                   const void *message, struct amqp_verdict *verdict)
 {
-    int64_t until_ms = clock_monotonic_ms() + HOLD_MS;
+    int64_t began_ms = clock_monotonic_ms(), until_ms = began_ms + HOLD_MS;
     int defects = 0;
 
     for (int attempts = 1;; attempts++) {
         struct error err = {0};
-        json_t *report = attempt(app, message, notification, &err);
+        const struct context ctx = context_of(app, incoming);
+        json_t *report = attempt(app, &ctx, message, &err);
         if (report != NULL) {
+            log_info("message", F("message_id", (const char *)incoming->message_id),
+                     F("redelivered", incoming->redelivered), F("attempts", attempts),
+                     F("seconds", (double)(clock_monotonic_ms() - began_ms) / 1000));
             conclude(report, verdict);
             return;
         }
         if (!error_is_passing(err.code) && ++defects == DEFECTS_MAX) {
-            refuse(message, err.message, verdict);
+            source_refuse(incoming, err.message, verdict);
             return;
         }
         if (attempts == 1)
             log_warning("a message is held until its object can be labelled",
-                        F("message_id", (const char *)message->message_id),
+                        F("message_id", (const char *)incoming->message_id),
                         F("error", (const char *)err.message));
         if (clock_left_ms(until_ms) == 0) {
             verdict->outcome = AMQP_GIVE_BACK;
@@ -91,36 +92,63 @@ static void handle_message(struct app *app, const struct amqp_delivery *delivery
     }
 }
 
+static json_t *attempt_notification(struct app *app, const struct context *ctx,
+                                    const void *notification, struct error *err)
+{
+    return settle_all(app, ctx, notification, err);
+}
+
 static void handle(void *ctx, const struct amqp_delivery *delivery,
-                   const struct amqp_incoming *message, struct amqp_verdict *verdict)
+                   const struct amqp_incoming *incoming, struct amqp_verdict *verdict)
 {
     CLEANUP(notification_done) struct notification notification = {0};
-    const struct announced from = {.source = AMQP_IMAGES, .id = message->message_id};
+    const struct announced from = {.source = AMQP_IMAGES, .id = incoming->message_id};
     struct error err = {0};
 
-    if (message->too_large)
+    if (incoming->too_large)
         error_set(&err, ERROR_TOO_LARGE, "a message of more than %d bytes", AMQP_BODY_MAX);
-    if (message->too_large ||
-        !notification_read_message(buffer_view(&message->body), message->headers, &from,
+    if (incoming->too_large ||
+        !notification_read_message(buffer_view(&incoming->body), incoming->headers, &from,
                                    &notification, &err))
-        refuse(message, err.message, verdict);
+        source_refuse(incoming, err.message, verdict);
     else
-        handle_message(ctx, delivery, message, &notification, verdict);
+        source_handle(ctx, delivery, incoming, attempt_notification, &notification, verdict);
 }
 
 bool source_start(struct app *app, struct error *err)
 {
     const struct settings *s = &app->service.settings;
+    struct amqp_consumer_options options = {
+        .broker = {.url = s->source_url, .ca_file = s->ca_file},
+        .queue = AMQP_IMAGES,
+        .threads = (int)s->workers,
+        .handle = handle,
+        .ctx = app,
+    };
 
     if (*s->source_url == '\0')
         return true;
-    app->source = amqp_consumer_start(
-        &(struct amqp_consumer_options){
-            .broker = {.url = s->source_url, .ca_file = s->ca_file},
-            .threads = (int)s->workers,
-            .handle = handle,
-            .ctx = app,
-        },
-        err);
-    return app->source != NULL || error_wrap(err, "SOURCE_URL");
+    app->source = amqp_consumer_start(&options, err);
+    if (app->source != NULL && s->amqp_old_queue) {
+        options.broker.older = true;
+        options.queue = AMQP_OLDER;
+        options.handle = older_queue_handle;
+        app->older_source = amqp_consumer_start(&options, err);
+    }
+    return (app->source != NULL && (app->older_source != NULL || !s->amqp_old_queue)) ||
+           error_wrap(err, "SOURCE_URL");
+}
+
+void source_stop(struct app *app, int64_t deadline_ms)
+{
+    if (app->source != NULL)
+        amqp_consumer_stop(app->source, deadline_ms);
+    if (app->older_source != NULL)
+        amqp_consumer_stop(app->older_source, deadline_ms);
+}
+
+void source_done(struct app *app)
+{
+    amqp_consumer_free(app->source);
+    amqp_consumer_free(app->older_source);
 }

@@ -57,10 +57,13 @@ static bool open_catalogue(struct app *app, struct error *err)
 
     if (strcmp(url, "none:") == 0)
         return true;
-    app->catalogue = catalogue_open(
-        &(struct catalogue_options){
-            .url = url, .store = app->service.store, .outbox = app->outbox, .keep = true},
-        err);
+    app->catalogue = catalogue_open(&(struct catalogue_options){.url = url,
+                                                                .store = app->service.store,
+                                                                .outbox = app->outbox,
+                                                                .keep = true,
+                                                                .had_account = accounts_had,
+                                                                .had_account_ctx = app->users},
+                                    err);
     if (app->catalogue == NULL)
         return error_wrap(err, "CATALOGUE_URL");
     metric_gauge_source(METRIC_CATALOGUE_PENDING, rows_pending, app->catalogue);
@@ -196,7 +199,7 @@ static bool app_open(struct app *app, struct error *err)
                             .ctx = &app->service.images,
                         },
                         err) &&
-           open_events(app, err) && open_users(app, err) && open_retention(app, err);
+           open_users(app, err) && open_events(app, err) && open_retention(app, err);
 }
 
 static void app_stop(struct service *service, int64_t deadline_ms)

@@ -271,6 +271,16 @@ static bool is_host_and_port(const char *address)
            string_to_int64(colon + 1, 1, UINT16_MAX, &port);
 }
 
+static void check_old_queue(const struct settings *s, struct buffer *mistakes)
+{
+    CLEANUP_FREE char *address = xasprintf("%s:1", text(s->imagedisk_host));
+
+    if (s->amqp_old_queue && *text(s->source_url) == '\0')
+        config_mistake(mistakes, "AMQP_OLD_QUEUE=on needs SOURCE_URL");
+    if (s->amqp_old_queue && !is_host_and_port(address))
+        config_mistake(mistakes, "IMAGEDISK_HOST: not a host's name");
+}
+
 static void check_users(struct settings *s, struct buffer *mistakes)
 {
     const char *catalogue = text(s->catalogue_url);
@@ -367,6 +377,10 @@ static void check_ephemeral(const struct settings *s, struct buffer *mistakes)
     if (string_starts_with(text(s->events_url), "push+"))
         config_mistake(mistakes, "EVENTS_URL: on Cloud Run the outbox vanishes with the instance; "
                                  "use Pub/Sub, or set ALLOW_EPHEMERAL=1");
+    if (*text(s->source_url) != '\0')
+        config_mistake(mistakes,
+                       "SOURCE_URL: on Cloud Run an instance has no CPU between requests; "
+                       "use Pub/Sub, or set ALLOW_EPHEMERAL=1 if its CPU is always on");
 }
 
 /* ---- who may call: a mistake here leaves a door open, or shuts it to all ---- */
@@ -462,6 +476,7 @@ bool settings_load(enum service_kind service, struct settings *ret, struct buffe
                    &ret->storage_emulator_host, mistakes);
     check_urls(ret, mistakes);
     check_stages(ret, mistakes);
+    check_old_queue(ret, mistakes);
     check_pubsub(ret, mistakes);
     check_catalogue(ret, mistakes);
     check_users(ret, mistakes);

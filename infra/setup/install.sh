@@ -36,7 +36,7 @@ TEST_PACKAGES=(
     postgresql
 )
 # For the tests of the page, with what it depends on half a gigabyte. Where it has another name, they are skipped.
-BROWSER_PACKAGE=chromium
+BROWSER_PACKAGE=chromium-headless-shell
 # Installed, these start daemons and keep them: the tests run the programs from the cache.
 UNPACKED_PACKAGES=(haproxy prometheus rabbitmq-server)
 LINT_PACKAGES=(clang-format clang-tidy cppcheck shellcheck valgrind)

@@ -101,10 +101,14 @@ function makeTile(image) {
     find(".picture").href = `images/${image.id}.${extension(image.format)}`;
     picture.onerror = () => missing(picture);
     near.observe(tile);
+    form.remove(); // until it is asked for: Chromium looks through all forms for passwords, for seconds if there are thousands
     find(".edit").addEventListener("click", () => {
-        form.hidden = !form.hidden;
+        if (form.isConnected)
+            form.remove();
+        else
+            find(".words").after(form);
         form.elements.tags.value = given(image).join(", ");
-        (form.hidden ? find(".edit") : form.elements.tags).focus();
+        (form.isConnected ? form.elements.tags : find(".edit")).focus();
     });
     form.addEventListener("keydown", event => event.key === "Escape" && find(".edit").click());
     form.addEventListener("submit", event => {
@@ -175,7 +179,7 @@ async function saveTags(tile, image) {
         return;
     Object.assign(image, JSON.parse(text));
     draw(tile, image);
-    form.hidden = true;
+    form.remove();
     tile.querySelector(".edit").focus();
     say("Tags saved");
 }

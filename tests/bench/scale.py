@@ -16,11 +16,11 @@ sys.path.append(str(ROOT / "tests/integration"))
 os.environ.setdefault("SEED", "0")  # of faults, which are not made here
 import store_servers  # noqa: E402
 from conftest import PHOTOS, tree, wait_for  # noqa: E402
-from fault_world import OnBroker, s3_server  # noqa: E402
+from fault_world import OnAllEngines, s3_server  # noqa: E402
 from gateway_world import processor_s  # noqa: E402
 
 
-class Machines(OnBroker):
+class Machines(OnAllEngines):
     def make_own(self):
         return super().make_own() | {"WORKERS": 2}
 

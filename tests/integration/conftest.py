@@ -53,6 +53,17 @@ def tree(pid):
     return pids
 
 
+def state_of(pid):
+    """A letter of proc(5): T is stopped, Z and X are ended."""
+    with contextlib.suppress(OSError):
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    return "X"
+
+
+def is_running(pid):
+    return state_of(pid) not in "ZX"
+
+
 def kilobytes(path, field):
     lines = pathlib.Path(path).read_text().splitlines()
     return next((int(line.split()[1]) for line in lines if line.startswith(field + ":")), 0)
@@ -165,6 +176,10 @@ class Service:
             if line.startswith(sample + " "):
                 return float(line.rsplit(" ", 1)[1])
         return 0.0
+
+    def settles(self, sample, value, timeout=60.0):
+        """Until one sample is that: bytes, places, connections and requests are counted when the reply has gone."""
+        wait_for(lambda: self.metric(sample) == value, f"{sample} {value}", timeout)
 
     def memory_kb(self, field="Pss", pids=None):
         """PSS of the process and of those that decode for it (or of `pids`), from /proc/PID/smaps_rollup; of

@@ -10,7 +10,7 @@ import tempfile
 
 import pytest
 
-from conftest import ROOT, free_port, tree, wait_for
+from conftest import ROOT, free_port, is_running, state_of, tree, wait_for
 
 
 class Postgres:
@@ -48,13 +48,28 @@ class Postgres:
 
     def stop(self, sig=signal.SIGQUIT):
         if self.process:
-            # kill -9 of the first process alone leaves others, which may do one more thing
-            for pid in tree(self.process.pid) if sig == signal.SIGKILL else [self.process.pid]:
+            pids = [self.process.pid]
+            if sig == signal.SIGKILL:  # of the first process alone it leaves others, which may do one more thing
+                self.process.send_signal(signal.SIGSTOP)
+                wait_for(lambda: state_of(self.process.pid) in "TZX", "the first process to make no more of them")
+                pids = tree(self.process.pid)
+            for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, sig)
             self.process.wait(30)
+            # one that is still writing to a slow disk has the memory without which the next server does not start
+            wait_for(lambda: not any(map(is_running, pids)), "PostgreSQL's processes to end")
             self.process = None
 
     def remove(self):
         self.stop()
         shutil.rmtree(self.folder)
+
+
+@pytest.fixture(scope="module", name="postgres")
+def fixture_postgres():
+    server = Postgres()
+    try:
+        yield server.start()
+    finally:
+        server.remove()

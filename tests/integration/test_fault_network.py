@@ -196,7 +196,7 @@ def test_clients_that_are_gone(apart):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
     network.mend()
-    wait_for(lambda: stack.preprocess.metric("body_bytes_in_flight") == 0, "the bodies to go")
+    stack.preprocess.settles("body_bytes_in_flight", 0)
     acknowledged(ledger, stack.preprocess, range(4))
     settled(ledger, stack)
 

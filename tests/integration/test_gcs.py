@@ -16,9 +16,10 @@ from store_client import Store, StoreError, refused_to_open
 pytestmark = pytest.mark.memory
 
 
-# OpenSSL would ask for its passphrase
-ENCRYPTED_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")).decode()
+def encrypted_key():
+    """OpenSSL would ask for its passphrase."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")).decode()
 
 
 @pytest.fixture
@@ -133,10 +134,10 @@ def test_renewing_fails_while_the_old_token_is_good(store, google):
     ({"private_key": None}, "private_key"), ({"token_uri": "http://example.com/token"}, "token_uri"),
     ({"token_uri": None}, "token_uri"), ({"token_uri": "http://127.0.0.1.example.com/token"}, "token_uri"),
     ({"token_uri": "http://127.0.0.1:80@example.com/token"}, "token_uri"),
-    ({"private_key": ENCRYPTED_KEY}, "private_key"),
+    ({"private_key": encrypted_key}, "private_key"),
 ])
 def test_key_files_that_cannot_work(google, tmp_path, changes, words):
-    path = google.key_file(tmp_path, **changes)
+    path = google.key_file(tmp_path, **{name: value() if callable(value) else value for name, value in changes.items()})
     said = refused_to_open(tmp_path, STORAGE_URL="gs://darkroom-test", GOOGLE_APPLICATION_CREDENTIALS=str(path))
     assert "GOOGLE_APPLICATION_CREDENTIALS" in said and words in said
     assert "BEGIN" not in said and EMAIL not in said

@@ -95,7 +95,7 @@ def test_errors_have_their_status(shared, call, image, messages):
     assert classify(image=JPEG, top_k=101)[0] == CODE.INVALID_ARGUMENT
     assert classify(gcs_path="s3://elsewhere/x")[0] == CODE.PERMISSION_DENIED
     assert classify(gcs_path=shared.objects.as_uri() + "/" + "0" * 64 + ".jpg")[0] == CODE.NOT_FOUND
-    assert shared.preprocess.metric("body_bytes_in_flight") == 0
+    shared.preprocess.settles("body_bytes_in_flight", 0)
 
 
 def test_unknown_methods_are_unimplemented(shared):
@@ -127,7 +127,7 @@ def test_gzip(shared, call, image):
     code, _, _ = code_of(raw, shared.preprocess, "/darkroom.v1.Images/Transform", bytes(4000),
                          compression=grpc.Compression.Deflate)
     assert code == CODE.UNIMPLEMENTED
-    assert shared.preprocess.metric("body_bytes_in_flight") == 0
+    shared.preprocess.settles("body_bytes_in_flight", 0)
 
 
 def prefixed(message, flag=0):
@@ -182,7 +182,7 @@ def test_a_deadline_that_passes(start, call, image):
                              image(slow), timeout=0.05 / SLOW) for _ in range(8)]
         assert {done.result()[0] for done in calls} == {CODE.DEADLINE_EXCEEDED}
     wait_for(lambda: service.metric("worker_queue_depth") == 0, "an empty queue")
-    wait_for(lambda: service.metric("body_bytes_in_flight") == 0, "the bodies to be given back")
+    service.settles("body_bytes_in_flight", 0)
 
 
 def test_short_deadlines_lose_no_connection(shared, messages):
@@ -275,9 +275,10 @@ def test_a_call_is_logged_with_the_status_of_rest(start, call, image):
     service = start()
     assert code_of(call, service, "darkroom.v1.images", "Images/Transform", "TransformResponse",
                    image(b"x"))[0] == CODE.INVALID_ARGUMENT
-    line, = [line for line in service.log_lines() if line.get("path") == "/darkroom.v1.Images/Transform"]
+    line, = wait_for(lambda: [line for line in service.log_lines() if line.get("path") == "/darkroom.v1.Images/Transform"],
+                     "the log")
     assert line["status"] == 415
-    assert service.metric('http_requests_total{route="/darkroom.v1.Images/Transform",code="415"}') == 1
+    service.settles('http_requests_total{route="/darkroom.v1.Images/Transform",code="415"}', 1)
 
 
 def test_many_calls_on_one_connection(shared, image, messages):
@@ -360,7 +361,7 @@ def test_infer_refuses(shared, call, messages):
         assert refusal(change) == CODE.INVALID_ARGUMENT
     assert refusal(lambda r: setattr(r, "model_name", "other")) == CODE.NOT_FOUND
     assert refusal(lambda r: setattr(r, "model_version", "2")) == CODE.NOT_FOUND
-    assert shared.classify.metric("body_bytes_in_flight") == 0
+    shared.classify.settles("body_bytes_in_flight", 0)
 
 
 TRITON = '''

@@ -84,7 +84,8 @@ def test_the_client_runs_unchanged(both, pb):
     assert base64_of(client.replies["a.png"].processed_image_data).decode() == rest["image_data"]
     label = both.classify.post_image("/classify", client.replies["a.png"].processed_image_data, "image/png").json()["label"]
     assert client.replies["a.png"].classification_label == label
-    assert both.preprocess.metric("pipeline_tasks") == both.preprocess.metric("body_bytes_in_flight") == 0
+    both.preprocess.settles("pipeline_tasks", 0)
+    both.preprocess.settles("body_bytes_in_flight", 0)
 
 
 def base64_of(data):
@@ -138,7 +139,7 @@ def test_errors(both, start, pb):
     assert code_of(raw, both.preprocess, PROCESS, bytes(33 * MIB))[0] == CODE.RESOURCE_EXHAUSTED
     assert code_of(stage, start(REMOVE_BACKGROUND="off"), pb, "BackgroundRemover/Remove", PNG)[0] == CODE.INVALID_ARGUMENT
     assert code_of(stage, start(BACKGROUND_MODEL="none.json"), pb, "BackgroundRemover/Remove", PNG)[0] == CODE.UNIMPLEMENTED
-    assert both.preprocess.metric("body_bytes_in_flight") == 0
+    both.preprocess.settles("body_bytes_in_flight", 0)
 
 
 def test_replies_that_clients_take(both, pb):
@@ -338,7 +339,7 @@ def test_cancelled_calls_end(start, gated, pb):
         assert gate.entered.acquire(timeout=60)
         call.cancel()
         wait_for(lambda: service.metric("pipeline_tasks") == 0, "the calls to end")
-    wait_for(lambda: service.metric("body_bytes_in_flight") == 0, "the budget to be given back")
+    service.settles("body_bytes_in_flight", 0)
     assert service.metric("worker_busy") == 0
 
 

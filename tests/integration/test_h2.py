@@ -94,7 +94,7 @@ def test_early_refusals_reach_curl(start, picture, tmp_path):
                                   stdin=stdin, capture_output=True, text=True, timeout=60 * SLOW, check=False)
         assert done.stdout == str(expected), done
         assert json.loads((tmp_path / "reply").read_text())["status"] == expected
-    assert service.metric("body_bytes_in_flight") == 0
+    service.settles("body_bytes_in_flight", 0)
 
 
 NEWER_CURL = '''
@@ -131,7 +131,7 @@ def test_a_newer_curl(start, picture):
     service = start(MAX_BODY_BYTES=MIB)
     done = subprocess.run([python, "-c", NEWER_CURL, service.url, picture], capture_output=True, text=True, timeout=120 * SLOW, check=False)
     assert done.stdout == "[200, 200, 413, 413, 404, 431]\n", done
-    assert service.metric("body_bytes_in_flight") == 0
+    service.settles("body_bytes_in_flight", 0)
 
 
 def test_h2load_loses_nothing(shared, picture):
@@ -174,7 +174,7 @@ def assert_unharmed(service):
         client.open(1, "GET", "/healthz")
         assert client.reply(1)[0] == 200
     wait_for(lambda: service.metric("connections") == 1, "the client's connections to be gone")
-    wait_for(lambda: service.metric("body_bytes_in_flight") == 0, "the bodies of reset streams to be given back")
+    service.settles("body_bytes_in_flight", 0)
 
 
 def flood(client, data):

@@ -148,7 +148,7 @@ def test_what_is_no_payload(shared, nlimage):
         assert code_of(raw, shared.preprocess, "/NLImageService/RotateImage", message)[0] == CODE.INVALID_ARGUMENT
     assert status("MeanFilter", image(data=bytes(33 * MIB))) == CODE.RESOURCE_EXHAUSTED
     assert status("CustomImageEndpoint", image(data=png)) == CODE.UNIMPLEMENTED
-    assert shared.preprocess.metric("body_bytes_in_flight") == 0
+    shared.preprocess.settles("body_bytes_in_flight", 0)
 
 
 def noise(width, height):
@@ -180,7 +180,7 @@ def test_large_pixels(shared, nlimage):
     wide = pixels.astype(np.uint16)
     rows = wide[:-2] + wide[1:-1] + wide[2:]
     assert (found[1:-1, 1:-1] == (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) // 9).all()
-    wait_for(lambda: shared.preprocess.metric("body_bytes_in_flight") == 0, "the budget to be given back")
+    shared.preprocess.settles("body_bytes_in_flight", 0)
 
 
 def test_cancelled_calls_give_their_worker_back(start, nlimage):
@@ -194,4 +194,4 @@ def test_cancelled_calls_give_their_worker_back(start, nlimage):
         wait_for(lambda: service.metric("worker_busy") == 0, "the worker to be free")
     code, _, _ = code_of(raw, service, "/NLImageService/MeanFilter", large.SerializeToString(), timeout=0.2)
     assert code == CODE.DEADLINE_EXCEEDED
-    wait_for(lambda: service.metric("body_bytes_in_flight") == 0, "the budget to be given back")
+    service.settles("body_bytes_in_flight", 0)

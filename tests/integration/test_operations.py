@@ -142,7 +142,7 @@ def test_transform_stores_nothing(stack):
         assert decode(reply.body).size[0] == 32
     assert files_of(stack.preprocess) == before
     assert stack.preprocess.metric("outbox_pending") == 0
-    assert stack.preprocess.metric('http_requests_total{route="/transform",code="200"}') == 4
+    stack.preprocess.settles('http_requests_total{route="/transform",code="200"}', 4)
 
 
 def test_transform_takes_forms(shared):

@@ -17,7 +17,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, SLOW, Service, wait_for
+from conftest import BUILD, SLOW, Service, is_running, wait_for
 from images import encode, gradient
 from ledger import Ledger
 
@@ -117,12 +117,6 @@ def workers(service):
         pid = zygote(service)
         return [int(p) for p in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
-
-
-def is_running(pid):
-    with contextlib.suppress(OSError):
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    return False
 
 
 def assert_gone(pids):

@@ -45,7 +45,8 @@ OWN = {
     },
     "classify-service": {"PORT": "8001", "MODEL": "build/models/model.json", "ALLOWED_BUCKETS": "-", "PUSH_AUDIENCE": "-",
                          "PUSH_SERVICE_ACCOUNT": "-",
-                         "SOURCE_URL": "-", "CLASS_TOPIC": "-"},
+                         "SOURCE_URL": "-", "CLASS_TOPIC": "-", "AMQP_OLD_QUEUE": "off", "IMAGEDISK_HOST": "localhost",
+                         "IMAGEDISK_PORT": "3000"},
 }
 
 
@@ -125,7 +126,8 @@ OWN_MISTAKES = {
         "RESULTS_BASE_URL": ["results.example", "ftp://x", "http://", "http://x/?a=b"],
     },
     "classify-service": {"ALLOWED_BUCKETS": ["bucket"], "CLASS_TOPIC": ["no", "a/b/c", "projects/p/topics/"],
-                         "SOURCE_URL": ["x", "http://h", "amqp://", "amqp://h/a/b", "amqps://u:%zz@h"]},
+                         "SOURCE_URL": ["x", "http://h", "amqp://", "amqp://h/a/b", "amqps://u:%zz@h"],
+                         "AMQP_OLD_QUEUE": ["perhaps"], "IMAGEDISK_PORT": ["0", "65536"]},
 }
 
 
@@ -196,6 +198,16 @@ def test_cloud_run(name, tmp_path, services):
     assert "EVENTS_URL" not in told
     services.append(Service(name, tmp_path, K_SERVICE="darkroom", ALLOW_EPHEMERAL="1"))
     assert services[0].start().get("/healthz").status == 200
+
+
+def test_rabbitmq_on_cloud_run(tmp_path, services):
+    """A consumer would sleep between requests; an upload waits for its confirm, during which there is CPU."""
+    cloud = {"K_SERVICE": "darkroom", "STORAGE_URL": "gs://bucket", "STORAGE_EMULATOR_HOST": "127.0.0.1:9"}
+    assert_refused(run("classify-service", tmp_path, SOURCE_URL="amqp://127.0.0.1:9", **cloud), "SOURCE_URL", "ALLOW_EPHEMERAL")
+    services.append(Service("classify-service", tmp_path, SOURCE_URL="amqp://127.0.0.1:9", ALLOW_EPHEMERAL="1", **cloud))
+    assert services[0].start().get("/healthz").status == 200
+    services.append(Service("preprocess-service", tmp_path, EVENTS_URL="amqp://127.0.0.1:9", CATALOGUE_URL="", **cloud))
+    assert services[1].start().get("/healthz").status == 200
 
 
 def test_catalogue_on_cloud_run(tmp_path, services):
@@ -291,7 +303,8 @@ def test_secrets_are_never_printed(name, tmp_path, services):
 def test_text_log(name, tmp_path, services):
     services.append(Service(name, tmp_path, LOG_FORMAT="text", LOG_LEVEL="info"))
     service = services[0].start()
-    assert "ready" in service.log() and not service.log_lines()
+    wait_for(lambda: "ready" in service.log(), "the log")  # written after the port is open
+    assert not service.log_lines()
 
 
 def test_push_token_is_shared(tmp_path, services):

@@ -36,6 +36,7 @@ struct amqp_consumer {
     pthread_t thread, *handlers;
     int handler_count;
     int wake; /* eventfd */
+    bool counts;
 
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
@@ -115,7 +116,7 @@ static bool send_copy(struct amqp_consumer *c, struct amqp_delivery *d, struct e
     json_object_del(m->headers, "reason"); /* it has been a dead letter before */
     return publish(c,
                    &(struct amqp_outgoing){
-                       .key = dead ? AMQP_DEAD : AMQP_IMAGES,
+                       .key = dead ? AMQP_DEAD : c->options.queue,
                        .mandatory = true,
                        .persistent = true,
                        .content_type = m->content_type,
@@ -244,10 +245,10 @@ static bool take(struct amqp_consumer *c, struct amqp_incoming *in, struct error
     case AMQP_NACK:
         return confirm(c, in, err);
     case AMQP_RETURN: /* the next connection declares it again */
-        return error_set(err, ERROR_UNAVAILABLE,
-                         "RabbitMQ has lost queue " AMQP_DEAD " or " AMQP_IMAGES);
+        return error_set(err, ERROR_UNAVAILABLE, "RabbitMQ has lost queue " AMQP_DEAD " or %s",
+                         c->options.queue);
     case AMQP_CANCEL:
-        return error_set(err, ERROR_UNAVAILABLE, "RabbitMQ has lost queue " AMQP_IMAGES);
+        return error_set(err, ERROR_UNAVAILABLE, "RabbitMQ has lost queue %s", c->options.queue);
     case AMQP_NOTHING:
         break;
     }
@@ -273,7 +274,7 @@ static bool count_queues(struct amqp_consumer *c, struct error *err)
 {
     uint32_t length, dead;
 
-    if (clock_left_ms(c->count_at_ms) > 0)
+    if (!c->counts || clock_left_ms(c->count_at_ms) > 0)
         return true;
     c->count_at_ms = clock_monotonic_ms() + COUNT_EVERY_MS;
     if (!amqp_link_count(c->link, AMQP_IMAGES, &length, err) ||
@@ -357,7 +358,8 @@ static void *consumer_main(void *arg)
         struct error err = {0};
         struct amqp_link *link = amqp_reconnect_open(&attempts, &c->options.broker, &err);
         set_link(c, link);
-        bool ok = link != NULL && amqp_link_consume(link, AMQP_IMAGES, c->options.threads, &err) &&
+        bool ok = link != NULL &&
+                  amqp_link_consume(link, c->options.queue, c->options.threads, &err) &&
                   turn(c, &err);
         while (ok && !is_drained(c)) {
             amqp_wait(c->link, c->wake, AMQP_LOOK_MS);
@@ -446,6 +448,7 @@ struct amqp_consumer *amqp_consumer_start(const struct amqp_consumer_options *op
     explicit_bzero(&url, sizeof(url));
     struct amqp_consumer *c = xcalloc(1, sizeof(*c));
     c->options = *options;
+    c->counts = strcmp(options->queue, AMQP_IMAGES) == 0;
     c->handlers = xcalloc((size_t)options->threads, sizeof(*c->handlers));
     TAILQ_INIT(&c->waiting);
     TAILQ_INIT(&c->handled);
@@ -462,8 +465,10 @@ struct amqp_consumer *amqp_consumer_start(const struct amqp_consumer_options *op
         free(c);
         return NULL;
     }
-    metric_gauge_source(METRIC_BROKER_QUEUE, read_queue_length, c);
-    metric_gauge_source(METRIC_BROKER_DEAD, read_dead_letters, c);
+    if (c->counts) {
+        metric_gauge_source(METRIC_BROKER_QUEUE, read_queue_length, c);
+        metric_gauge_source(METRIC_BROKER_DEAD, read_dead_letters, c);
+    }
     while (c->handler_count < options->threads) {
         if (!thread_start(&c->handlers[c->handler_count], handler_main, c, err)) {
             amqp_consumer_free(c);
@@ -489,8 +494,10 @@ void amqp_consumer_free(struct amqp_consumer *c)
 {
     if (c == NULL)
         return;
-    metric_gauge_clear(METRIC_BROKER_QUEUE);
-    metric_gauge_clear(METRIC_BROKER_DEAD);
+    if (c->counts) {
+        metric_gauge_clear(METRIC_BROKER_QUEUE);
+        metric_gauge_clear(METRIC_BROKER_DEAD);
+    }
     pthread_mutex_lock(&c->lock);
     c->stopping = c->ended = true;
     pthread_cond_broadcast(&c->changed);

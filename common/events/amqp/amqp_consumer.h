@@ -25,6 +25,7 @@ struct amqp_verdict {
 
 struct amqp_consumer_options {
     struct amqp_options broker; /* what it points to outlives the consumer */
+    const char *queue;          /* of AMQP_IMAGES its length is in the metrics */
     int threads;
     /* In one of the threads. Every verdict but AMQP_LATER is final. */
     void (*handle)(void *ctx, const struct amqp_delivery *delivery,

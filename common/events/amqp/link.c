@@ -189,7 +189,23 @@ static bool declare(struct amqp_link *l, struct error *err)
     return check_last(l, "binding queue " AMQP_IMAGES, err);
 }
 
-static bool set_up(struct amqp_link *l, struct error *err)
+/* As the older image manager and its classifier declare them: neither outlives the broker. */
+static bool declare_older(struct amqp_link *l, struct error *err)
+{
+    const amqp_bytes_t exchange = text("deepModel"), queue = text(AMQP_OLDER);
+
+    amqp_exchange_declare(l->state, CHANNEL, exchange, text("direct"), 0, 0, 0, 0,
+                          amqp_empty_table);
+    if (!check_last(l, "declaring exchange deepModel", err))
+        return false;
+    amqp_queue_declare(l->state, CHANNEL, queue, 0, 0, 0, 0, amqp_empty_table);
+    if (!check_last(l, "declaring queue " AMQP_OLDER, err))
+        return false;
+    amqp_queue_bind(l->state, CHANNEL, queue, exchange, text("resnet"), amqp_empty_table);
+    return check_last(l, "binding queue " AMQP_OLDER, err);
+}
+
+static bool set_up(struct amqp_link *l, bool older, struct error *err)
 {
     const struct timeval limit = {.tv_sec = AMQP_CALL_MS / 1000};
 
@@ -203,7 +219,8 @@ static bool set_up(struct amqp_link *l, struct error *err)
                err))
         return false;
     amqp_channel_open(l->state, CHANNEL);
-    if (!check_last(l, "opening a channel", err) || !declare(l, err))
+    if (!check_last(l, "opening a channel", err) || !declare(l, err) ||
+        (older && !declare_older(l, err)))
         return false;
     amqp_confirm_select(l->state, CHANNEL);
     return check_last(l, "asking for confirms", err);
@@ -218,7 +235,7 @@ struct amqp_link *amqp_link_open(const struct amqp_options *options, struct erro
         l->state = amqp_new_connection();
         if (l->state == NULL)
             error_oom(err);
-        else if (set_up(l, err))
+        else if (set_up(l, options->older, err))
             return l;
     }
     amqp_link_close(l, false);
@@ -256,15 +273,14 @@ static amqp_table_t headers_of(const struct amqp_outgoing *m)
 {
     size_t most = ARRAY_SIZE(m->headers) + json_object_size(m->copied);
     amqp_table_t table = {.entries = xcalloc(most, sizeof(*table.entries))};
-    const char *name;
-    json_t *value;
 
     for (size_t i = 0; i < ARRAY_SIZE(m->headers) && m->headers[i].name != NULL; i++)
         if (*m->headers[i].value != '\0')
             table.entries[table.num_entries++] =
                 string_entry(m->headers[i].name, m->headers[i].value);
-    json_object_foreach(m->copied, name, value) table.entries[table.num_entries++] =
-        string_entry(name, json_string_value(value));
+    for (void *i = json_object_iter(m->copied); i != NULL; i = json_object_iter_next(m->copied, i))
+        table.entries[table.num_entries++] =
+            string_entry(json_object_iter_key(i), json_string_value(json_object_iter_value(i)));
     return table;
 }
 

@@ -14,6 +14,7 @@
 
 #define AMQP_IMAGES "darkroom.images" /* exchange, its key, and the quorum queue behind it */
 #define AMQP_DEAD "darkroom.dead"     /* quorum queue of dead letters */
+#define AMQP_OLDER "resnetQ"          /* the older classifier's queue */
 
 enum {
     AMQP_CALL_MS = 3000,
@@ -25,6 +26,7 @@ enum {
 struct amqp_options {
     const char *url;     /* amqp(s)://…; borrowed for as long as what is made from them */
     const char *ca_file; /* "" for the system's */
+    bool older;          /* declare the older classifier's exchange and queue, too */
 };
 
 /* A message out. NULL is "not there". Borrowed for the call. */
