@@ -43,10 +43,11 @@ struct add {
     int64_t changed;
 };
 
-/* Later than all before it, whatever the clock does. */
+/* Later than all before it, whatever the clock does. Another instance may have the same: then the
+ * transaction is tried again, with the next. */
 static int64_t next_seq(struct catalogue *c)
 {
-    int64_t now = clock_wall_ms() * 1000;
+    int64_t now = clock_wall_us();
     int64_t last = atomic_load(&c->last_seq);
     int64_t seq;
 

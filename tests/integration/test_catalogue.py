@@ -1,4 +1,5 @@
 """The catalogue: /v1/images, on SQLite and on PostgreSQL."""
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -593,6 +594,20 @@ def test_retention_takes_rows_too(tmp_path, start):
     service.restart(RETENTION_DAYS=1)
     wait_for(lambda: ids(service) == [new["id"]], "the old row to go")
     assert not path.exists()
+
+
+def test_two_instances_that_share_a_catalogue_refuse_nothing(tmp_path, services, postgres):
+    """Rows are numbered by the time, which is the same for both."""
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+    url = postgres.new_database()
+    services += [Service("preprocess-service", folder, EVENTS_URL="none:", CATALOGUE_URL=url,
+                         STORAGE_URL=f"file://{tmp_path}/objects") for folder in folders]
+    both = [service.start() for service in services]
+    with concurrent.futures.ThreadPoolExecutor(4) as clients:
+        done = list(clients.map(lambda n: upload(both[n % 2], n, "?width=16&height=16")["id"], range(200)))
+    assert set(walk(both[0], 200)) == set(done)
 
 
 def test_postgresql_may_go_and_come_back(tmp_path, services):
