@@ -10,7 +10,7 @@ INSTALL  = bash infra/setup/install.sh
 PARALLEL = $(MAKE) --no-print-directory -s -j$(shell nproc)
 
 CC      ?= gcc
-PKGS     = libmicrohttpd libnghttp2 libprotobuf-c jansson libjpeg lcms2 libcurl openssl sqlite3 expat zlib libseccomp libsodium
+PKGS     = libmicrohttpd libnghttp2 libprotobuf-c jansson libjpeg lcms2 libcurl openssl sqlite3 expat zlib libseccomp libsodium librabbitmq
 VERSION  = 0.1.0
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \

@@ -10,9 +10,11 @@
 struct app {
     struct service service; /* first: see service_of */
     struct model *model;
-    struct store_set *readable; /* ALLOWED_BUCKETS */
-    struct topic topic;         /* CLASS_TOPIC */
-    struct pubsub *results;     /* NULL without it */
+    struct store_set *readable;         /* ALLOWED_BUCKETS */
+    struct topic topic;                 /* CLASS_TOPIC */
+    struct pubsub *results;             /* NULL without it */
+    struct amqp_consumer *source;       /* NULL without SOURCE_URL */
+    struct amqp_consumer *older_source; /* NULL without AMQP_OLD_QUEUE */
 };
 
 /* Where a URI leads: into a store that may be read. */

@@ -1,6 +1,7 @@
 #include "app.h"
 #include "base/xmalloc.h"
 #include "classify.h"
+#include "source.h"
 
 EMBED_FILE(classify_openapi, "classify_service/openapi.json");
 
@@ -69,13 +70,14 @@ static bool app_open(struct app *app, struct error *err)
         store_set_open(app->service.store, &app->service.storage, s->allowed_buckets, err);
     if (app->readable == NULL)
         return error_wrap(err, "ALLOWED_BUCKETS");
-    return open_topic(app, err);
+    return open_topic(app, err) && source_start(app, err);
 }
 
 static void app_stop(struct service *service, int64_t deadline_ms)
 {
     struct app *app = (struct app *)service;
 
+    source_stop(app, deadline_ms);
     if (app->results != NULL)
         pubsub_stop(app->results, deadline_ms);
 }
@@ -98,6 +100,7 @@ int main(int argc, char **argv)
                      ? service_serve(&app.service, classify_routes, classify_route_count, app_stop)
                      : service_fail(&err);
     }
+    source_done(&app);
     pubsub_free(app.results);
     topic_done(&app.topic);
     store_set_free(app.readable);

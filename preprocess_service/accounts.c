@@ -8,6 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
+enum { CALL_MS = 30000 };
+
 /* ---- whose names ---- */
 
 bool accounts_is_admin(const struct settings *s, const char *name)
@@ -71,6 +73,25 @@ struct users *accounts_open(const struct settings *s, struct app *app, struct er
     if (users == NULL)
         error_wrap(err, "USERS");
     return users;
+}
+
+bool accounts_had(void *users, const char *name, int64_t at_ms, bool *ret, struct error *err)
+{
+    struct user user;
+    struct error why = {0};
+
+    *ret = true;
+    if (users == NULL || strchr(name, '@') != NULL)
+        return true;
+    if (users_find(users, name, clock_monotonic_ms() + CALL_MS, &user, &why)) {
+        *ret = user.created_ms <= at_ms;
+        return true;
+    }
+    *ret = false;
+    if (why.code == ERROR_NOT_FOUND)
+        return true;
+    *err = why;
+    return false;
 }
 
 /* ---- for the authorizer ---- */

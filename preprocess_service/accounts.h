@@ -10,6 +10,10 @@
  * works on its own thread. */
 struct users *accounts_open(const struct settings *settings, struct app *app,
                             struct error *err) NODISCARD;
+/* Whether the name was a user's at that time (wall clock): for the catalogue, whose context is a
+ * struct users; NULL: USERS=off, where none can be asked. Names of OpenID Connect always were. */
+bool accounts_had(void *users, const char *name, int64_t at_ms, bool *ret,
+                  struct error *err) NODISCARD;
 /* From now on the service asks for users. */
 void accounts_require(struct app *app);
 

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { CHANGE_BYTES_MAX = 64 * 1024 };
+enum { CHANGE_BYTES_MAX = 64 * 1024, REFUSED = -1 /* by pictures_list */ };
 
 /* ---- the list ---- */
 
@@ -23,12 +23,10 @@ static bool read_filter(const struct request *req, struct catalogue_filter *ret,
             ret->owner = value;
         else if (strcmp(name, "before") == 0) {
             if (!string_to_int64(value, 1, INT64_MAX, &ret->before))
-                return error_set(err, ERROR_BAD_REQUEST, "before: not a cursor that next held");
+                ret->before = REFUSED;
         } else if (strcmp(name, "limit") == 0) {
-            if (!string_to_int64(value, 1, CATALOGUE_LIMIT_MAX, &number))
-                return error_set(err, ERROR_BAD_REQUEST, "limit: not a number from 1 to %d",
-                                 CATALOGUE_LIMIT_MAX);
-            ret->limit = (int)number;
+            bool ok = string_to_int64(value, 1, CATALOGUE_LIMIT_MAX, &number);
+            ret->limit = ok ? (int)number : REFUSED;
         } else {
             return error_set(err, ERROR_BAD_REQUEST, "%.64s: no such option", name);
         }

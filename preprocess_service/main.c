@@ -2,6 +2,8 @@
 #include "background.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "events/amqp/amqp_publisher.h"
+#include "events/amqp/amqp_url.h"
 #include "events/outbox/push.h"
 #include "objects/object_name.h"
 #include "outbox_command.h"
@@ -55,10 +57,13 @@ static bool open_catalogue(struct app *app, struct error *err)
 
     if (strcmp(url, "none:") == 0)
         return true;
-    app->catalogue = catalogue_open(
-        &(struct catalogue_options){
-            .url = url, .store = app->service.store, .outbox = app->outbox, .keep = true},
-        err);
+    app->catalogue = catalogue_open(&(struct catalogue_options){.url = url,
+                                                                .store = app->service.store,
+                                                                .outbox = app->outbox,
+                                                                .keep = true,
+                                                                .had_account = accounts_had,
+                                                                .had_account_ctx = app->users},
+                                    err);
     if (app->catalogue == NULL)
         return error_wrap(err, "CATALOGUE_URL");
     metric_gauge_source(METRIC_CATALOGUE_PENDING, rows_pending, app->catalogue);
@@ -115,6 +120,16 @@ static bool open_pubsub(struct app *app, const char *topic, struct error *err)
     return app->publisher != NULL;
 }
 
+/* EVENTS_URL=amqp(s)://… */
+static bool open_broker(struct app *app, struct error *err)
+{
+    const struct settings *s = &app->service.settings;
+
+    app->publisher = amqp_publisher_new(
+        &(struct amqp_options){.url = s->events_url, .ca_file = s->ca_file}, err);
+    return app->publisher != NULL || error_wrap(err, "EVENTS_URL");
+}
+
 /* The catalogue is there before an event is delivered. */
 static bool open_events(struct app *app, struct error *err)
 {
@@ -128,6 +143,8 @@ static bool open_events(struct app *app, struct error *err)
         return open_push(app, err);
     if (string_starts_with(url, pubsub))
         return open_pubsub(app, url + strlen(pubsub), err);
+    if (amqp_url_is(url))
+        return open_broker(app, err);
     app->publisher = publisher_none_new(); /* none: */
     return true;
 }
@@ -182,7 +199,7 @@ static bool app_open(struct app *app, struct error *err)
                             .ctx = &app->service.images,
                         },
                         err) &&
-           open_events(app, err) && open_users(app, err) && open_retention(app, err);
+           open_users(app, err) && open_events(app, err) && open_retention(app, err);
 }
 
 static void app_stop(struct service *service, int64_t deadline_ms)

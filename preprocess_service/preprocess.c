@@ -14,6 +14,7 @@ static bool store_image(const struct app *app, const struct context *ctx,
                         &(struct store_put){
                             .key = object->key,
                             .data = data,
+                            .owner = ctx->who,
                             .content_type = image_format_content_type(object->name.format),
                             .if_absent = true,
                             .deadline_ms = ctx->deadline_ms,

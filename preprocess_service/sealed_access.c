@@ -5,7 +5,8 @@ bool may_read_sealed(const struct app *app, const struct context *ctx, const cha
 {
     json_t *image = NULL;
 
-    if (*app->service.settings.seal_keys_file == '\0')
+    /* without a user not even what a rebuild made nobody's */
+    if (*app->service.settings.seal_keys_file == '\0' || (app->users != NULL && *ctx->who == '\0'))
         return error_set(err, ERROR_NOT_FOUND, "no such image");
     if (app->catalogue == NULL)
         return true; /* USERS=off: nobody is known from anybody */

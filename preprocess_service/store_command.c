@@ -1,5 +1,6 @@
 #include "store_command.h"
 
+#include "accounts.h"
 #include "app/outgoing.h"
 #include "catalogue/catalogue.h"
 
@@ -13,6 +14,7 @@ struct world {
     struct store_options options;
     struct store *store;
     struct catalogue *catalogue; /* NULL: CATALOGUE_URL=none: */
+    struct users *users;         /* NULL: USERS=off */
 };
 
 static bool open_world(struct world *w, struct error *err)
@@ -24,13 +26,20 @@ static bool open_world(struct world *w, struct error *err)
         return false;
     if (strcmp(url, "none:") == 0)
         return true;
-    w->catalogue = catalogue_open(&(struct catalogue_options){.url = url, .store = w->store}, err);
+    if (w->settings.users && (w->users = accounts_open(&w->settings, NULL, err)) == NULL)
+        return false;
+    w->catalogue = catalogue_open(&(struct catalogue_options){.url = url,
+                                                              .store = w->store,
+                                                              .had_account = accounts_had,
+                                                              .had_account_ctx = w->users},
+                                  err);
     return w->catalogue != NULL || error_wrap(err, "CATALOGUE_URL");
 }
 
 static void world_done(struct world *w)
 {
     catalogue_close(w->catalogue);
+    users_close(w->users);
     store_free(w->store);
     outgoing_done(&w->outgoing);
     settings_done(&w->settings);

@@ -34,6 +34,8 @@ OWNERS = {
     "seccomp.h": r"common/sandbox/sandbox_filter\.c",
     "sqlite3.h": r"common/(events/outbox/outbox_db\.h|db/sqlite\.c)",
     "sodium.h": r"common/users/password\.c",
+    "amqp": r"common/events/amqp/link\.c",
+    "rabbitmq-c/": r"common/events/amqp/link\.c",
     "libpq-fe.h": r"common/db/postgres\.c",
 }
 

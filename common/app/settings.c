@@ -99,9 +99,18 @@ static const struct setting table[] = {
     STRING("GOOGLE_APPLICATION_CREDENTIALS", BOTH, NULL, google_application_credentials,
            "service-account key file (default: the metadata server is asked)"),
 
-    STRING(
-        "EVENTS_URL", PREP, "push+http://127.0.0.1:8001/pubsub", events_url,
-        "push+http://host:port/pubsub, push+https://..., pubsub://projects/P/topics/T, or none:"),
+    /* secret, since the URL may hold a password */
+    ROW("EVENTS_URL", SETTING_STRING, PREP, "push+http://127.0.0.1:8001/pubsub", 0, 0, NULL, true,
+        events_url,
+        "push+http://host:port/pubsub, push+https://..., pubsub://projects/P/topics/T, "
+        "amqp(s)://user:password@host:port/vhost, or none:"),
+    SECRET("SOURCE_URL", CLASS, source_url,
+           "amqp(s)://user:password@host:port/vhost: take events from RabbitMQ, too"),
+    BOOL("AMQP_OLD_QUEUE", CLASS, "off", amqp_old_queue,
+         "be the older image manager's classifier, too: its queue at SOURCE_URL"),
+    STRING("IMAGEDISK_HOST", CLASS, "localhost", imagedisk_host,
+           "the older image storage, the only place it fetches from"),
+    INT("IMAGEDISK_PORT", CLASS, "3000", 1, 65535, imagedisk_port, "its port"),
     STRING("PREP_TOPIC", PREP, NULL, prep_topic,
            "Pub/Sub topic of events, T or projects/P/topics/T: EVENTS_URL=pubsub://..."),
     STRING("CLASS_TOPIC", CLASS, NULL, class_topic,

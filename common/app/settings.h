@@ -59,6 +59,10 @@ struct settings {
     char *google_application_credentials;
 
     char *events_url; /* pubsub://TOPIC for PREP_TOPIC, as it stands there */
+    char *source_url;
+    bool amqp_old_queue;
+    char *imagedisk_host;
+    int64_t imagedisk_port;
     char *prep_topic;
     char *class_topic;
     char *google_cloud_project;

@@ -6,6 +6,7 @@
 #include "base/url.h"
 #include "base/xmalloc.h"
 #include "db/db.h"
+#include "events/amqp/amqp_url.h"
 #include "store/allowed_stores.h"
 
 #include <ctype.h>
@@ -212,15 +213,31 @@ static void check_pubsub(struct settings *s, struct buffer *mistakes)
     check_prep_topic(s, mistakes);
 }
 
+static void check_broker(const char *name, const char *url, struct buffer *mistakes)
+{
+    struct amqp_url ignored;
+    struct error err = {0};
+
+    if (!amqp_url_parse(url, &ignored, &err))
+        config_mistake(mistakes, "%s: %s", name, err.message);
+    explicit_bzero(&ignored, sizeof(ignored));
+}
+
 static void check_urls(const struct settings *s, struct buffer *mistakes)
 {
     const char *events = text(s->events_url), *base = text(s->results_base_url);
 
     if (*events != '\0' && strcmp(events, "none:") != 0 &&
         !(string_starts_with(events, "push+") && is_http_url(events + strlen("push+"))) &&
-        !(string_starts_with(events, "pubsub://") && topic_id(events + strlen("pubsub://"))))
+        !(string_starts_with(events, "pubsub://") && topic_id(events + strlen("pubsub://"))) &&
+        !amqp_url_is(events))
         config_mistake(mistakes, "EVENTS_URL: none of push+http://host:port/pubsub, "
-                                 "push+https://..., pubsub://projects/P/topics/T, none:");
+                                 "push+https://..., pubsub://projects/P/topics/T, "
+                                 "amqp(s)://host/vhost, none:");
+    if (amqp_url_is(events))
+        check_broker("EVENTS_URL", events, mistakes);
+    if (*text(s->source_url) != '\0')
+        check_broker("SOURCE_URL", s->source_url, mistakes);
     if (*base != '\0' && (!is_http_url(base) || strpbrk(base, "?#") != NULL))
         config_mistake(mistakes,
                        "RESULTS_BASE_URL: not an http:// or https:// URL without a query");
@@ -252,6 +269,16 @@ static bool is_host_and_port(const char *address)
 
     return colon != NULL && colon != address && strpbrk(address, "/?#@ \t\"<>\\^`{|}") == NULL &&
            string_to_int64(colon + 1, 1, UINT16_MAX, &port);
+}
+
+static void check_old_queue(const struct settings *s, struct buffer *mistakes)
+{
+    CLEANUP_FREE char *address = xasprintf("%s:1", text(s->imagedisk_host));
+
+    if (s->amqp_old_queue && *text(s->source_url) == '\0')
+        config_mistake(mistakes, "AMQP_OLD_QUEUE=on needs SOURCE_URL");
+    if (s->amqp_old_queue && !is_host_and_port(address))
+        config_mistake(mistakes, "IMAGEDISK_HOST: not a host's name");
 }
 
 static void check_users(struct settings *s, struct buffer *mistakes)
@@ -350,6 +377,10 @@ static void check_ephemeral(const struct settings *s, struct buffer *mistakes)
     if (string_starts_with(text(s->events_url), "push+"))
         config_mistake(mistakes, "EVENTS_URL: on Cloud Run the outbox vanishes with the instance; "
                                  "use Pub/Sub, or set ALLOW_EPHEMERAL=1");
+    if (*text(s->source_url) != '\0')
+        config_mistake(mistakes,
+                       "SOURCE_URL: on Cloud Run an instance has no CPU between requests; "
+                       "use Pub/Sub, or set ALLOW_EPHEMERAL=1 if its CPU is always on");
 }
 
 /* ---- who may call: a mistake here leaves a door open, or shuts it to all ---- */
@@ -445,6 +476,7 @@ bool settings_load(enum service_kind service, struct settings *ret, struct buffe
                    &ret->storage_emulator_host, mistakes);
     check_urls(ret, mistakes);
     check_stages(ret, mistakes);
+    check_old_queue(ret, mistakes);
     check_pubsub(ret, mistakes);
     check_catalogue(ret, mistakes);
     check_users(ret, mistakes);

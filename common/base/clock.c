@@ -17,12 +17,17 @@ void clock_set_ahead(int64_t ms)
     atomic_store(&ahead_ms, ms);
 }
 
-static int64_t clock_ms(clockid_t clock)
+static int64_t clock_us(clockid_t clock)
 {
     struct timespec ts;
 
     clock_gettime(clock, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+    return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static int64_t clock_ms(clockid_t clock)
+{
+    return clock_us(clock) / 1000;
 }
 
 int64_t clock_monotonic_ms(void)
@@ -41,6 +46,11 @@ double clock_monotonic_s(void)
 int64_t clock_wall_ms(void)
 {
     return clock_ms(CLOCK_REALTIME) + atomic_load_explicit(&ahead_ms, memory_order_relaxed);
+}
+
+int64_t clock_wall_us(void)
+{
+    return clock_us(CLOCK_REALTIME) + atomic_load_explicit(&ahead_ms, memory_order_relaxed) * 1000;
 }
 
 int64_t clock_left_ms(int64_t deadline_ms)

@@ -13,6 +13,8 @@ int64_t clock_monotonic_ms(void);
 double clock_monotonic_s(void);
 /* Milliseconds since 1970-01-01T00:00:00Z. */
 int64_t clock_wall_ms(void);
+/* The same in microseconds. */
+int64_t clock_wall_us(void);
 
 /* Milliseconds left until `deadline_ms`, at least 0. */
 int64_t clock_left_ms(int64_t deadline_ms);

@@ -20,6 +20,11 @@
     X(METRIC_OUTBOX_DEAD, "outbox_dead", GAUGE, "Dead letters")                                    \
     X(METRIC_SANDBOX_LOSSES, "sandbox_losses_total", COUNTER, "Sandboxed workers lost, by reason") \
     X(METRIC_EVENTS, "events_total", COUNTER, "Events by outcome")                                 \
+    X(METRIC_BROKER, "broker_messages_total", COUNTER,                                             \
+      "RabbitMQ, by outcome: connected; out: confirmed, refused, returned, answered; in: "         \
+      "consumed, redelivered, dead_lettered, given_back")                                          \
+    X(METRIC_BROKER_QUEUE, "broker_queue_length", GAUGE, "Messages that wait in darkroom.images")  \
+    X(METRIC_BROKER_DEAD, "broker_dead_letters", GAUGE, "Messages in darkroom.dead")               \
     X(METRIC_PIPELINE_TASKS, "pipeline_tasks", GAUGE, "Tasks of the pipeline that have not ended") \
     X(METRIC_CATALOGUE_PENDING, "catalogue_pending", GAUGE,                                        \
       "Rows of the catalogue that the outbox keeps until they are on its disk")                    \

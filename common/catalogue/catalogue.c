@@ -43,10 +43,11 @@ struct add {
     int64_t changed;
 };
 
-/* Later than all before it, whatever the clock does. */
+/* Later than all before it, whatever the clock does. Another instance may have the same: then the
+ * transaction is tried again, with the next. */
 static int64_t next_seq(struct catalogue *c)
 {
-    int64_t now = clock_wall_ms() * 1000;
+    int64_t now = clock_wall_us();
     int64_t last = atomic_load(&c->last_seq);
     int64_t seq;
 
@@ -56,10 +57,11 @@ static int64_t next_seq(struct catalogue *c)
     return seq;
 }
 
-/* A rebuild came between the object and its row. */
+/* A rebuild came between the object and its row, or made a sealed one nobody's: that has only one
+ * owner. What nobody knows the owner of stays: it may be somebody else's, too. */
 static bool adopt(struct db_session *s, const struct catalogue_upload *upload, struct error *err)
 {
-    return !upload->created || *upload->owner == '\0' ||
+    return (!upload->created && !upload->name.sealed) || *upload->owner == '\0' ||
            db_run(s,
                   "UPDATE image SET owner = ?2 WHERE id = ?1 AND owner = '' AND NOT EXISTS"
                   " (SELECT 1 FROM image WHERE id = ?1 AND owner = ?2)",
@@ -221,6 +223,8 @@ struct catalogue *catalogue_open(const struct catalogue_options *options, struct
 
     c->url = xstrdup(options->url);
     c->store = options->store;
+    c->had_account = options->had_account;
+    c->had_account_ctx = options->had_account_ctx;
     c->pushed = options->outbox != NULL;
     c->outbox = db_url_is_sqlite(options->url) ? options->outbox : NULL;
     pthread_mutex_init(&c->lock, NULL);

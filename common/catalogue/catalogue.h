@@ -1,5 +1,6 @@
 /* The catalogue: what was uploaded, by whom, what is on it, how often it was seen. Derived data:
- * catalogue_rebuild makes it anew from the store, except owners, tags, notes and views.
+ * catalogue_rebuild makes it anew from the store, except tags, notes, views, and the owners of what
+ * is not sealed.
  *
  * With an outbox and SQLite a row is durable by the outbox's commit (event->record), and reaches
  * the catalogue's own disk within a second, together with others. Otherwise by its own commit.
@@ -27,6 +28,9 @@ struct catalogue_options {
     struct store *store;   /* borrowed */
     struct outbox *outbox; /* borrowed; NULL: there is none */
     bool keep;             /* run the thread that looks after it; false: for one command */
+    /* Whether `name` had an account at that time (wall clock), for a rebuild; NULL: any had. */
+    bool (*had_account)(void *ctx, const char *name, int64_t at_ms, bool *ret, struct error *err);
+    void *had_account_ctx;
 };
 
 /* Open or create, migrate, take over what the outbox kept. A damaged SQLite file is set aside as
@@ -40,7 +44,9 @@ struct catalogue_upload {
     const char *owner; /* or "" */
     int width, height;
     uint64_t bytes;
-    bool created; /* it stored the object: a row of nobody comes from a rebuild and becomes this */
+    /* It stored the object. Then, or if it is sealed, a row of nobody's is this one, by a rebuild.
+     */
+    bool created;
 };
 
 /* The text for event->record, on the heap; NULL: none is needed. */
@@ -104,6 +110,7 @@ struct catalogue_rebuilt {
     int64_t added, removed;
 };
 /* Add what the store has and the catalogue does not; remove rows without an object. Beside a
- * running service, too. */
+ * running service, too. What is sealed is its owner's again, if his account is as old: a name that
+ * was given anew, after the accounts were lost, does not open what another had. */
 bool catalogue_rebuild(struct catalogue *catalogue, struct catalogue_rebuilt *ret,
                        struct error *err) NODISCARD;

@@ -29,7 +29,9 @@ struct catalogue {
     char *url;
     struct store *store;
     struct outbox *outbox; /* NULL: none, or rows are durable by themselves */
-    bool pushed;           /* results are announced by the push's reply */
+    bool (*had_account)(void *ctx, const char *name, int64_t at_ms, bool *ret, struct error *err);
+    void *had_account_ctx;
+    bool pushed; /* results are announced by the push's reply */
     struct db *db;
     _Atomic int64_t last_seq; /* of the rows made here */
 
@@ -44,6 +46,8 @@ struct catalogue {
     struct object_name *stored; /* whose results are to be read */
     size_t stored_count, stored_room;
     pthread_t filler; /* fills a new catalogue from the store */
+
+    bool late_found; /* labels.c's; of the one thread that looks */
 };
 
 /* ---- schema.c */
@@ -65,6 +69,10 @@ bool catalogue_keys(const struct catalogue *c, const struct object_name *name,
 bool catalogue_look_for_results(struct catalogue *c, bool *more, struct error *err) NODISCARD;
 /* Those that a push's reply would have announced to a process that was killed are due now. */
 bool catalogue_look_soon(struct catalogue *c, struct error *err) NODISCARD;
+
+/* Its result was announced, but is not there: look for it. */
+bool catalogue_look_again(struct catalogue *c, const struct object_name *name,
+                          struct error *err) NODISCARD;
 
 /* ---- tags.c */
 /* Make the searchable tags of a row those of `labels` and `tags` (the texts of its columns). */

@@ -150,7 +150,7 @@ void catalogue_result_stored(struct catalogue *c, const struct object_name *name
     pthread_mutex_unlock(&c->lock);
 }
 
-/* What fails is found by looking. */
+/* What cannot be read is looked for again. */
 static bool learn_stored(struct catalogue *c, struct error *err)
 {
     pthread_mutex_lock(&c->lock);
@@ -161,7 +161,7 @@ static bool learn_stored(struct catalogue *c, struct error *err)
     bool ok = true;
     for (size_t i = 0; i < count && ok; i++)
         ok = catalogue_learn(c, &stored[i], clock_monotonic_ms() + CATALOGUE_CALL_MS, err) ||
-             err->code == ERROR_NOT_FOUND;
+             catalogue_look_again(c, &stored[i], err);
     free(stored);
     return ok;
 }

@@ -9,8 +9,14 @@
 #include <string.h>
 
 enum {
-    LOOK_CLOSELY_MS = 60000,
-    AGE_SHARE = 16, /* an older picture is looked at again after this part of its age */
+    LOOK_AGAIN_MS = 700, /* at the second of the looks, 400 ms apart, whatever their jitter */
+    LATE_MS = 60000,
+    /* The more pictures wait, the longer each: together these are looked at so often. */
+    YOUNG_SHARE_MS = 6,
+    LATE_SHARE_MS = 200,
+    AGE_SHARE = 16,      /* but never later than after this part of its age */
+    HEAD_SHARE = 16,     /* of the looks for late ones: whether the object is still there */
+    WAITING_MAX = 10000, /* counted no further */
     GIVE_UP_MS = 7 * 24 * 3600 * 1000,
     BATCH = 64,
 };
@@ -118,35 +124,53 @@ bool catalogue_learn(struct catalogue *c, const struct object_name *name, int64_
     return ok;
 }
 
-/* ---- looking ---- */
+/* ---- looking ----
+ *
+ * A late result is rarely the only one: whoever makes them has come back. So when one is found the
+ * next batch of late ones is looked at early, and so on while there are results in them. */
 
 struct due {
     int64_t now_ms;
+    bool early;
     struct {
         struct object_name name;
         int64_t age_ms;
+        int64_t again_ms; /* from now on; 0: not, -1: never */
     } rows[BATCH];
     size_t count;
+    int64_t waiting; /* with those that are not due */
 };
 
 static bool find_due(void *ctx, struct db_session *s, struct error *err)
 {
-    CLEANUP(db_rows_done) struct db_rows rows = {0};
+    CLEANUP(db_rows_done) struct db_rows rows = {0}, waiting = {0};
     struct due *d = ctx;
     enum db_step step = DB_DONE;
 
     d->count = 0;
     if (!db_query(s,
-                  "SELECT id, format, sealed, seq FROM image WHERE label_due_ms <= ?1"
+                  "SELECT id, format, sealed, seq FROM image WHERE label_due_ms <= ?1 AND seq < ?2"
                   " ORDER BY label_due_ms LIMIT 64",
-                  DB_ARGS(db_int(d->now_ms)), &rows, err))
+                  DB_ARGS(db_int(d->early ? INT64_MAX : d->now_ms),
+                          db_int(d->early ? (d->now_ms - LATE_MS) * 1000 : INT64_MAX)),
+                  &rows, err))
         return false;
     while (d->count < BATCH && (step = db_step(&rows, err)) == DB_ROW) {
         d->rows[d->count].name = catalogue_name(&rows, 0, 1, 2);
         d->rows[d->count].age_ms = d->now_ms - db_column_int(&rows, 3) / 1000;
+        d->rows[d->count].again_ms = 0;
         d->count++;
     }
-    return step != DB_FAILED;
+    if (step == DB_FAILED || d->count == 0)
+        return step != DB_FAILED;
+    if (!db_query(s,
+                  "SELECT count(*) FROM (SELECT 1 FROM image WHERE label_due_ms IS NOT NULL"
+                  " LIMIT ?1) AS waiting",
+                  DB_ARGS(db_int(WAITING_MAX)), &waiting, err) ||
+        db_step(&waiting, err) != DB_ROW)
+        return false;
+    d->waiting = db_column_int(&waiting, 0);
+    return true;
 }
 
 static bool look_soon(void *now_ms, struct db_session *s, struct error *err)
@@ -166,63 +190,88 @@ bool catalogue_look_soon(struct catalogue *c, struct error *err)
     return db_write(c->db, look_soon, &now_ms, clock_monotonic_ms() + CATALOGUE_CALL_MS, err);
 }
 
-struct postpone {
-    const char *id;
-    struct db_value due_ms;
-};
-
 static bool postpone(void *ctx, struct db_session *s, struct error *err)
 {
-    struct postpone *p = ctx;
+    const struct due *d = ctx;
+    bool ok = true;
 
-    return db_run(s,
-                  "UPDATE image SET label_due_ms = ?2 WHERE id = ?1 AND label_due_ms IS NOT NULL",
-                  DB_ARGS(db_text(p->id), p->due_ms), NULL, err);
+    for (size_t i = 0; ok && i < d->count; i++) {
+        int64_t again_ms = d->rows[i].again_ms;
+        ok = again_ms == 0 ||
+             db_run(s,
+                    "UPDATE image SET label_due_ms = ?2"
+                    " WHERE id = ?1 AND label_due_ms IS NOT NULL",
+                    DB_ARGS(db_text(d->rows[i].name.id),
+                            again_ms > 0 ? db_int(d->now_ms + again_ms) : db_text(NULL)),
+                    NULL, err);
+    }
+    return ok;
 }
 
-/* Not there yet. An object that is not there either leaves no row: it was deleted by others, or a
- * killed process deleted it and no more. */
-static bool look_later(struct catalogue *c, const struct object_name *name, int64_t age_ms,
-                       struct error *err)
+bool catalogue_look_again(struct catalogue *c, const struct object_name *name, struct error *err)
+{
+    struct due due = {.now_ms = clock_wall_ms(), .count = 1};
+
+    due.rows[0].name = *name;
+    due.rows[0].again_ms = LOOK_AGAIN_MS;
+    return db_write(c->db, postpone, &due, clock_monotonic_ms() + CATALOGUE_CALL_MS, err);
+}
+
+static int64_t again_ms(int64_t age_ms, int64_t waiting)
+{
+    bool late = age_ms >= LATE_MS;
+    int64_t wait_ms = waiting * (late ? LATE_SHARE_MS : YOUNG_SHARE_MS);
+
+    if (age_ms > GIVE_UP_MS)
+        return -1;
+    if (late && wait_ms > age_ms / AGE_SHARE)
+        wait_ms = age_ms / AGE_SHARE;
+    return wait_ms > LOOK_AGAIN_MS ? wait_ms : LOOK_AGAIN_MS;
+}
+
+/* *found: its result. An object that is not there either leaves no row: it was deleted by others,
+ * or a killed process deleted it and no more. */
+static bool look(struct catalogue *c, struct due *due, size_t i, bool *found, struct error *err)
 {
     char object[STORE_KEY_MAX + 1], result[STORE_KEY_MAX + 1];
-    int64_t deadline_ms = clock_monotonic_ms() + CATALOGUE_CALL_MS;
-    int64_t wait_ms = age_ms < LOOK_CLOSELY_MS ? CATALOGUE_LOOK_MS : age_ms / AGE_SHARE;
-    struct postpone p = {.id = name->id, .due_ms = db_int(clock_wall_ms() + wait_ms)};
+    const struct object_name *name = &due->rows[i].name;
+    int64_t deadline_ms = clock_monotonic_ms() + CATALOGUE_CALL_MS, age_ms = due->rows[i].age_ms;
     struct error why = {0};
 
-    if (!catalogue_keys(c, name, object, result, err))
-        return false;
-    if (!store_head(c->store, object, deadline_ms, NULL, &why)) {
+    *found = catalogue_learn(c, name, deadline_ms, &why);
+    if (*found)
+        return true;
+    due->rows[i].again_ms = again_ms(age_ms, due->waiting);
+    if (!error_is_passing(why.code)) {
+        if (age_ms >= LATE_MS && age_ms / 1000 % HEAD_SHARE != 0)
+            return true;
+        if (!catalogue_keys(c, name, object, result, err))
+            return false;
+        if (store_head(c->store, object, deadline_ms, NULL, &why))
+            return true;
         if (why.code == ERROR_NOT_FOUND)
             return catalogue_forget(c, name->id, deadline_ms, err);
-        *err = why;
-        return false;
     }
-    if (age_ms > GIVE_UP_MS)
-        p.due_ms = db_text(NULL);
-    return db_write(c->db, postpone, &p, deadline_ms, err);
+    *err = why;
+    return false;
 }
 
 bool catalogue_look_for_results(struct catalogue *c, bool *more, struct error *err)
 {
     int64_t deadline_ms = clock_monotonic_ms() + CATALOGUE_CALL_MS;
-    struct due due = {.now_ms = clock_wall_ms()};
+    struct due due = {.now_ms = clock_wall_ms(), .early = c->late_found};
+    struct error ignored = {0};
+    bool ok = true;
 
-    *more = false;
+    *more = c->late_found = false;
     if (!db_read(c->db, find_due, &due, deadline_ms, err))
         return false;
-    for (size_t i = 0; i < due.count; i++) {
-        struct error why = {0};
-        if (catalogue_learn(c, &due.rows[i].name, deadline_ms, &why))
-            continue;
-        if (error_is_passing(why.code)) {
-            *err = why;
-            return false;
-        }
-        if (!look_later(c, &due.rows[i].name, due.rows[i].age_ms, err))
-            return false;
+    for (size_t i = 0; i < due.count && ok; i++) {
+        bool found = false;
+        ok = look(c, &due, i, &found, err);
+        c->late_found |= found && due.rows[i].age_ms >= LATE_MS;
     }
-    *more = due.count == BATCH;
-    return true;
+    *more = (due.count == BATCH && !due.early) || c->late_found;
+    return (due.count == 0 || db_write(c->db, postpone, &due, deadline_ms, ok ? err : &ignored)) &&
+           ok;
 }

@@ -1,6 +1,7 @@
 /* The images' part anew from the store. Rows are numbered by their objects' time, so that the order
  * is that of the uploads. Beside it pictures may be added and deleted. */
 #include "base/clock.h"
+#include "base/log.h"
 #include "catalogue/catalogue.h"
 #include "catalogue/catalogue_internal.h"
 #include "catalogue/dimensions.h"
@@ -18,7 +19,7 @@ enum {
 struct candidate {
     struct object_name name;
     char key[STORE_KEY_MAX + 1];
-    uint64_t bytes;
+    char owner[STORE_OWNER_MAX + 1];
     bool known;
     struct store_info info;
     int width, height;
@@ -55,7 +56,25 @@ static bool find_known(void *ctx, struct db_session *s, struct error *err)
     return true;
 }
 
-/* What vanished meanwhile counts as known. */
+/* "": nobody's, or of a name that had no account when it was stored. */
+static bool find_owner(struct catalogue *c, struct candidate *object, struct error *err)
+{
+    struct store_info info;
+    bool known = true;
+
+    object->owner[0] = '\0';
+    if (!object->name.sealed)
+        return true;
+    if (!store_head(c->store, object->key, clock_monotonic_ms() + CATALOGUE_CALL_MS, &info, err) ||
+        (info.owner[0] != '\0' && c->had_account != NULL &&
+         !c->had_account(c->had_account_ctx, info.owner, info.modified_ms, &known, err)))
+        return false;
+    if (known)
+        snprintf(object->owner, sizeof(object->owner), "%s", info.owner);
+    return true;
+}
+
+/* What vanished meanwhile, and what is damaged, counts as known. */
 static bool examine(struct catalogue *c, struct candidate *object, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer head = BUFFER_MAX(DIMENSIONS_BYTES);
@@ -66,8 +85,14 @@ static bool examine(struct catalogue *c, struct candidate *object, struct error 
                                        .length = DIMENSIONS_BYTES,
                                        .max_bytes = DIMENSIONS_BYTES,
                                        .deadline_ms = clock_monotonic_ms() + CATALOGUE_CALL_MS},
-                   &head, &object->info, &why)) {
+                   &head, &object->info, &why) ||
+        !find_owner(c, object, &why)) {
         object->known = why.code == ERROR_NOT_FOUND || why.code == ERROR_RANGE;
+        if (why.code == ERROR_INTERNAL) {
+            log_error("a stored object cannot be listed", F("key", (const char *)object->key),
+                      F("error", (const char *)why.message));
+            object->known = true;
+        }
         if (!object->known)
             *err = why;
         return object->known;
@@ -77,12 +102,22 @@ static bool examine(struct catalogue *c, struct candidate *object, struct error 
     return true;
 }
 
+/* An upload's row and one of nobody's, made at the same time, would not see each other. SQLite has
+ * one writer; PostgreSQL's others wait for each other here, for the time of a batch. */
+static bool exclude_uploads(struct catalogue *c, struct db_session *s, struct error *err)
+{
+    return db_is_sqlite(c->db) ||
+           db_run(s, "LOCK TABLE image IN SHARE ROW EXCLUSIVE MODE", DB_NO_ARGS, NULL, err);
+}
+
 static bool insert_batch(void *ctx, struct db_session *s, struct error *err)
 {
     struct rebuild *r = ctx;
     int64_t now_ms = clock_wall_ms();
 
     r->inserted = 0; /* it may run again */
+    if (!exclude_uploads(r->catalogue, s, err))
+        return false;
     for (size_t i = 0; i < r->count; i++) {
         const struct candidate *object = &r->batch[i];
         int64_t seq = object->info.modified_ms * 1000 + object->name.id[0];
@@ -90,14 +125,14 @@ static bool insert_batch(void *ctx, struct db_session *s, struct error *err)
         for (int try = 0; !object->known && changed == 0 && try < SEQ_TRIES; try++)
             if (!db_run(s,
                         "INSERT INTO image (seq, id, owner, format, width, height, bytes,"
-                        " label_due_ms, sealed) SELECT ?1, ?2, '', ?3, ?4, ?5, ?6, ?7, ?8"
+                        " label_due_ms, sealed) SELECT ?1, ?2, ?9, ?3, ?4, ?5, ?6, ?7, ?8"
                         " WHERE NOT EXISTS (SELECT 1 FROM image WHERE id = ?2)"
                         " ON CONFLICT DO NOTHING",
                         DB_ARGS(db_int(seq + try), db_text(object->name.id),
                                 db_text(image_format_name(object->name.format)),
                                 db_int(object->width), db_int(object->height),
-                                db_int((int64_t)object->bytes), db_int(now_ms),
-                                db_int(object->name.sealed)),
+                                db_int((int64_t)object->info.size), db_int(now_ms),
+                                db_int(object->name.sealed), db_text(object->owner)),
                         &changed, err))
                 return false;
         r->inserted += changed;
@@ -141,8 +176,8 @@ static bool visit(void *ctx, const char *key, uint64_t size)
     if (!string_starts_with(key, prefix) || key_kind_of(key + strlen(prefix)) != KEY_OBJECT ||
         !object_name_parse(key + strlen(prefix), &next->name))
         return true;
+    (void)size;
     snprintf(next->key, sizeof(next->key), "%s", key);
-    next->bytes = size;
     if (++r->count == BATCH)
         r->failed = !take_batch(r, &r->err);
     if (is_stopping(r->catalogue))

@@ -80,8 +80,10 @@ static bool fail(struct db_session *s, const PGresult *result, struct error *err
 
     if (pq.PQstatus_(s->handle) != CONNECTION_OK)
         s->lost = true;
-    /* serialization failure, deadlock; being shut down or started: try again */
-    s->again = state != NULL && (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0);
+    /* serialization failure, deadlock, a unique key that another has taken; being shut down or
+     * started: try again */
+    s->again = state != NULL && (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0 ||
+                                 strcmp(state, "23505") == 0);
     s->lost |= state != NULL && strncmp(state, "57P", 3) == 0;
     if (text == NULL)
         text = pq.PQerrorMessage_(s->handle);

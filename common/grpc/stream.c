@@ -21,18 +21,6 @@ static void packed_done(struct packed *p)
         byte_budget_give(p->budget, p->charged);
 }
 
-/* *ret is less than `len` at the end of what the client sends. */
-static bool read_whole(struct rpc_stream *stream, uint8_t *out, size_t len, size_t *ret,
-                       struct error *err)
-{
-    size_t n = 1;
-
-    for (*ret = 0; *ret < len && n > 0; *ret += n)
-        if (!rpc_read(stream, out + *ret, len - *ret, &n, err))
-            return false;
-    return true;
-}
-
 static bool is_cut(struct error *err)
 {
     return error_set(err, ERROR_BAD_REQUEST, "the last message is not whole");
@@ -53,7 +41,7 @@ static bool read_packed(struct rpc_stream *stream, size_t len, struct packed *re
             return error_set(err, ERROR_OVERLOADED, "no room for a message of %zu bytes", len);
         ret->charged += (int64_t)step;
         if (!buffer_reserve(data, step, err) ||
-            !read_whole(stream, data->data + data->len, step, &n, err))
+            !rpc_read(stream, data->data + data->len, step, &n, err))
             return false;
         data->len += n;
         if (n < step)
@@ -72,7 +60,7 @@ bool grpc_read(const struct request *req, const ProtobufCMessageDescriptor *type
     size_t n, len;
 
     *ret = (struct grpc_message){0};
-    if (!read_whole(req->stream, prefix, sizeof(prefix), &n, err))
+    if (!rpc_read(req->stream, prefix, sizeof(prefix), &n, err))
         return false;
     if (n == 0)
         return true;

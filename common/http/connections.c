@@ -337,6 +337,13 @@ void connection_awaits(struct connection *c, bool awaited)
     pthread_mutex_unlock(&c->mutex);
 }
 
+void connection_heard(struct connection *c)
+{
+    pthread_mutex_lock(&c->mutex);
+    c->last_byte_ms = clock_monotonic_ms();
+    pthread_mutex_unlock(&c->mutex);
+}
+
 void connection_refuse(struct connection *c, const struct error *err)
 {
     pthread_mutex_lock(&c->mutex);

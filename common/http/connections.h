@@ -83,6 +83,7 @@ void connection_refuse(struct connection *c, const struct error *err);
  * kept. */
 void connection_is_read(struct connection *c);
 void connection_awaits(struct connection *c, bool awaited);
+void connection_heard(struct connection *c); /* it sent some, which is not enough to go on */
 /* The body is complete: *ret is a view of it, valid until connection_drop_body. False when the
  * request was refused before. */
 bool connection_begin_handling(struct connection *c, struct bytes *ret) NODISCARD;

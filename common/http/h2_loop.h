@@ -94,7 +94,9 @@ struct h2 {
     pthread_t thread;
     uint8_t in[H2_IN_BYTES], out[H2_OUT_BYTES];
     struct h2_session *sessions, *dirty;
-    int streams;           /* not yet freed */
+    int streams;   /* not yet freed */
+    time_t date_s; /* when that was `date` */
+    char date[32];
     pthread_mutex_t mutex; /* guards what follows */
     struct h2_newcomer *newcomers;
     struct h2_stream *ready;

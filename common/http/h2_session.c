@@ -246,13 +246,19 @@ static ssize_t read_body(nghttp2_session *ng, int32_t id, uint8_t *out, size_t s
 
 /* ---- replies ---- */
 
-static void date(char out[32])
+/* Written once a second, not for each reply. */
+static const char *date(struct h2 *h2)
 {
     time_t now = (time_t)(clock_wall_ms() / 1000);
     struct tm tm;
 
-    if (gmtime_r(&now, &tm) == NULL || strftime(out, 32, "%a, %d %b %Y %H:%M:%S GMT", &tm) == 0)
-        *out = '\0';
+    if (now == h2->date_s)
+        return h2->date;
+    h2->date_s = now;
+    if (gmtime_r(&now, &tm) == NULL ||
+        strftime(h2->date, sizeof(h2->date), "%a, %d %b %Y %H:%M:%S GMT", &tm) == 0)
+        *h2->date = '\0';
+    return h2->date;
 }
 
 /* `has`: something follows the head. */
@@ -262,14 +268,13 @@ static void send_head(struct h2_stream *s, const struct reply *reply, bool has)
     nghttp2_nv nv[REPLY_HEADERS_MAX + REPLY_TRAILERS_MAX + REPLY_FIELDS];
     nghttp2_data_provider body = {.source.ptr = s, .read_callback = read_body};
     bool may_have = reply->status != 204 && reply->status != 304;
-    char status[16], length[32], now[32];
+    char status[16], length[32];
     size_t count = 0;
 
     snprintf(status, sizeof(status), "%d", reply->status);
     snprintf(length, sizeof(length), "%zu", reply->body.len);
-    date(now);
     nv[count++] = field(":status", status);
-    nv[count++] = field("date", now);
+    nv[count++] = field("date", date(s->session->h2));
     nv[count++] = field("x-request-id", s->x->id);
     nv[count++] = field("server", "darkroom/" DARKROOM_VERSION);
     if (may_have && !s->x->call)

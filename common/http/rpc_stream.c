@@ -10,6 +10,7 @@
 enum {
     IN_MAX = 4 << 20,      /* nghttp2 lets no more than the window through */
     TAKEN_STEP = 131072,   /* so much is read before the client learns of it */
+    WAKE_BYTES = 65536,    /* so much the handler waits for at a time; less than the window */
     IDLE_BYTES = 16384,    /* a queue that is empty holds no more memory */
     WRITE_STALL_MS = 30000 /* as for a socket that takes nothing */
 };
@@ -32,8 +33,9 @@ struct rpc_stream {
     pthread_cond_t changed;
     struct queue in, out;
     size_t taken;
-    bool ended;   /* the client has sent all */
-    bool dropped; /* nobody reads any more */
+    size_t wanted; /* the handler waits for so many bytes; 0: for none */
+    bool ended;    /* the client has sent all */
+    bool dropped;  /* nobody reads any more */
     bool stuck;
     struct error failed; /* ERROR_NONE: it has not */
 };
@@ -157,8 +159,12 @@ void rpc_put(struct rpc_stream *p, struct bytes data)
     bool ok = charged && wanted && queue_put(&p->in, data, &oom);
     if (wanted && !ok)
         fail(p, ERROR_OVERLOADED, "too many bytes are being received at once");
-    pthread_cond_signal(&p->changed);
+    bool enough = p->wanted > 0 && queue_len(&p->in) >= p->wanted;
     pthread_mutex_unlock(&p->mutex);
+    if (enough)
+        pthread_cond_signal(&p->changed);
+    else
+        connection_heard(p->x->connection);
     if (charged && !ok)
         byte_budget_give(budget_of(p), charge);
 }
@@ -240,18 +246,37 @@ static void wait_until(struct rpc_stream *p, int64_t until_ms)
 }
 
 /* Called locked. The reaper's clock runs meanwhile. */
-static void wait_for_bytes(struct rpc_stream *p)
+static void wait_for_bytes(struct rpc_stream *p, size_t wanted)
 {
     struct error err;
 
     pthread_mutex_unlock(&p->mutex);
     connection_awaits(p->x->connection, true);
     pthread_mutex_lock(&p->mutex);
-    while (queue_len(&p->in) == 0 && !p->ended && is_fine(p, &err))
+    p->wanted = wanted;
+    while (queue_len(&p->in) < wanted && !p->ended && is_fine(p, &err))
         wait_until(p, INT64_MAX);
+    p->wanted = 0;
     pthread_mutex_unlock(&p->mutex);
     connection_awaits(p->x->connection, false);
     pthread_mutex_lock(&p->mutex);
+}
+
+/* What is there, or has come when it can be waited for: as much as is to be had at a time. Called
+ * locked. */
+static bool read_some(struct rpc_stream *p, uint8_t *out, size_t size, size_t *ret,
+                      struct error *err)
+{
+    size_t wanted = size < WAKE_BYTES ? size : WAKE_BYTES;
+
+    if (queue_len(&p->in) < wanted && !p->ended && p->failed.code == ERROR_NONE)
+        wait_for_bytes(p, wanted);
+    if (!is_fine(p, err))
+        return false;
+    *ret = queue_take(&p->in, out, size);
+    byte_budget_give(budget_of(p), (int64_t)*ret);
+    p->taken += *ret;
+    return true;
 }
 
 /* What is kept is a body that is complete; it is not evicted any more. */
@@ -272,21 +297,20 @@ static bool end_body(struct rpc_stream *p, struct error *err)
 
 bool rpc_read(struct rpc_stream *p, void *out, size_t size, size_t *ret, struct error *err)
 {
-    pthread_mutex_lock(&p->mutex);
-    if (queue_len(&p->in) == 0 && !p->ended && p->failed.code == ERROR_NONE)
-        wait_for_bytes(p);
-    bool ok = is_fine(p, err);
-    if (ok) {
-        *ret = queue_take(&p->in, out, size);
-        byte_budget_give(budget_of(p), (int64_t)*ret);
-        p->taken += *ret;
+    uint8_t *to = out;
+    bool ok = true;
+
+    *ret = 0;
+    for (size_t n = 1; ok && n > 0 && *ret < size; *ret += n) {
+        n = 0;
+        pthread_mutex_lock(&p->mutex);
+        ok = read_some(p, to + *ret, size - *ret, &n, err);
+        bool tell = ok && p->taken >= TAKEN_STEP && !p->ended;
+        pthread_mutex_unlock(&p->mutex);
+        if (tell)
+            p->wake(p->ctx);
     }
-    bool tell = ok && p->taken >= TAKEN_STEP && !p->ended;
-    bool end = ok && *ret == 0;
-    pthread_mutex_unlock(&p->mutex);
-    if (tell)
-        p->wake(p->ctx);
-    return end ? end_body(p, err) : ok;
+    return ok && *ret == 0 ? end_body(p, err) : ok;
 }
 
 /* Called locked. */

@@ -23,7 +23,7 @@ struct exchange;
 
 /* ---- for the handler: one thread at a time ---- */
 
-/* At least one byte and at most `size`; *ret is 0 at the end of what the client sends. */
+/* `size` bytes; *ret is less at the end of what the client sends. */
 bool rpc_read(struct rpc_stream *stream, void *out, size_t size, size_t *ret,
               struct error *err) NODISCARD;
 /* The bytes will be sent. The first ones send rpc_head before them. */

@@ -9,6 +9,7 @@ enum {
     STORE_URI_MAX = 4096 + 3 * STORE_KEY_MAX,
     STORE_CONTENT_TYPE_MAX = 128,
     STORE_ETAG_MAX = 128,
+    STORE_OWNER_MAX = 254, /* an address's length: RFC 5321, 4.5.3.1.3 */
 };
 
 /* What is behind the prefix in the keys of sealed objects: encrypted in the store, and only there.
@@ -18,6 +19,7 @@ enum {
 struct store_put {
     const char *key;
     struct bytes data;
+    const char *owner;        /* whose it is, kept with a sealed object; NULL or "": nobody's */
     const char *content_type; /* for a bucket's other clients; a directory keeps none */
     bool if_absent;           /* keep what is there: the call then succeeds with *existed = true */
     int64_t deadline_ms;
@@ -35,10 +37,12 @@ struct store_info {
     uint64_t size;             /* of the whole object */
     char etag[STORE_ETAG_MAX]; /* changes when the object's bytes are replaced; without quotes */
     int64_t modified_ms;       /* wall clock */
+    char owner[STORE_OWNER_MAX + 1]; /* of a sealed object, told by store_head; or "" */
 };
 
 /* Called for each object whose key starts with the prefix, in no particular order; return false to
- * stop (not an error). */
+ * stop (not an error). `size` is that of the stored bytes: a sealed object's has its header, too.
+ */
 typedef bool (*store_list_fn)(void *ctx, const char *key, uint64_t size);
 
 /* Called for each mistake in a store's options; returns false. */

@@ -79,6 +79,9 @@ bool store_put(struct store *store, const struct store_put *put, bool *existed, 
         return false;
     if (!store_is_printable(put->content_type, STORE_CONTENT_TYPE_MAX - 1))
         return error_set(err, ERROR_BAD_REQUEST, "not a content type");
+    if (put->owner != NULL && strlen(put->owner) > STORE_OWNER_MAX)
+        return error_set(err, ERROR_BAD_REQUEST, "the owner's name has more than %d bytes",
+                         STORE_OWNER_MAX);
     if (!store_in_time(put->deadline_ms, err) ||
         !record(&store->writes, store->driver->put(store->state, put, &found, err), err))
         return false;

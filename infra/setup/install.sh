@@ -19,6 +19,7 @@ RUN_PACKAGES=(
     libmicrohttpd-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libjansson-dev
     libcurl4-openssl-dev libssl-dev libsqlite3-dev libpq-dev libs3-dev libxml2-dev libexpat1-dev
     zlib1g-dev libvips-dev libcairo2-dev fonts-dejavu-core libjpeg-dev liblcms2-dev libseccomp-dev libsodium-dev
+    librabbitmq-dev
     python3 python3-pip python3-onnx python3-flatbuffers python3-numpy
     ca-certificates curl jq
 )
@@ -27,7 +28,7 @@ TEST_PACKAGES=(
     "${CHECK_PACKAGES[@]}"
     python3-pytest python3-pytest-timeout python3-pytest-xdist python3-requests python3-pil python3-yaml
     libvips-tools imagemagick libtiff-tools libavif-bin openssl iproute2 procps util-linux strace gettext-base
-    iptables libfaketime nghttp2-client python3-grpcio python3-protobuf
+    iptables libfaketime nghttp2-client python3-grpcio python3-protobuf python3-pika
     # storage servers for the tests and a client to check on them with: plain Python modules. Swift's
     # and memcached's server packages would start daemons and keep them; the tests need none of those.
     python3-swift python3-boto3 python3-cryptography
@@ -37,7 +38,7 @@ TEST_PACKAGES=(
 # For the tests of the page, with what it depends on half a gigabyte. Where it has another name, they are skipped.
 BROWSER_PACKAGE=chromium-headless-shell
 # Installed, these start daemons and keep them: the tests run the programs from the cache.
-UNPACKED_PACKAGES=(haproxy prometheus)
+UNPACKED_PACKAGES=(haproxy prometheus rabbitmq-server)
 LINT_PACKAGES=(clang-format clang-tidy cppcheck shellcheck valgrind)
 FUZZ_PACKAGES=(clang libclang-rt-dev)
 
@@ -153,10 +154,10 @@ install_browser() {
         say "apt-get could not install $BROWSER_PACKAGE: THE PAGE WILL NOT BE TESTED"
 }
 
-# Into $CACHE/tools, with the libraries of haproxy that this system lacks.
+# Into $CACHE/tools, with what haproxy and rabbitmq-server need and this system lacks: libraries, Erlang.
 unpack_tools() {
     local folder=$CACHE/tools scratch
-    [[ ! -e $folder/complete ]] || return 0
+    [[ $(cat "$folder/complete" 2>/dev/null) != "${UNPACKED_PACKAGES[*]}" ]] || return 0
     say "unpacking for the tests: ${UNPACKED_PACKAGES[*]}"
     mkdir -p "$folder"
     scratch=$(mktemp -d)
@@ -164,10 +165,10 @@ unpack_tools() {
     mkdir -p "$scratch/partial" "$scratch/download"
     as_root chown _apt "$scratch/partial" "$scratch/download"
     # shellcheck disable=SC2015 # one message for whatever fails
-    refresh_lists && apt_get --no-install-recommends -o Dir::Cache::archives="$scratch" --download-only install haproxy &&
+    refresh_lists && apt_get --no-install-recommends -o Dir::Cache::archives="$scratch" --download-only install haproxy rabbitmq-server &&
         (cd "$scratch/download" && apt_get download "${UNPACKED_PACKAGES[@]}") &&
-        find "$scratch" -name '*.deb' -print0 | xargs -0 -I{} dpkg-deb --extract {} "$folder" && touch "$folder/complete" ||
-        say "apt-get could not fetch ${UNPACKED_PACKAGES[*]}: GATEWAY AND ALERTS WILL NOT BE TESTED"
+        find "$scratch" -name '*.deb' -print0 | xargs -0 -I{} dpkg-deb --extract {} "$folder" && echo "${UNPACKED_PACKAGES[*]}" >"$folder/complete" ||
+        say "apt-get could not fetch ${UNPACKED_PACKAGES[*]}: GATEWAY, ALERTS AND RABBITMQ WILL NOT BE TESTED"
     as_root rm -rf "$scratch"
 }
 

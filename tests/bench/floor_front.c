@@ -2,14 +2,14 @@
  * SHA-256 over it) and a reply as long as the service's. No access log. floor-front PORT BYTES
  *
  * And what a request costs by itself (request_cost.py): POST /in and bench.Bench/In take bytes and
- * answer with nothing. */
+ * answer with nothing; bench.Bench/Upload gets them in pieces, and puts them together. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/strings.h"
 #include "darkroom/v1/images.pb-c.h"
 #include "grpc/call.h"
 #include "grpc/connect.h"
-#include "grpc/message.h"
+#include "grpc/stream.h"
 #include "grpc/web.h"
 #include "health.pb-c.h"
 #include "http/server.h"
@@ -19,7 +19,7 @@
 #include <signal.h>
 #include <string.h>
 
-enum { REPLY_MAX = 4096 };
+enum { REPLY_MAX = 4096, PIECE_MAX = 4 << 20 };
 
 struct app {
     size_t reply_bytes;
@@ -54,12 +54,14 @@ static struct reply handle_in(const struct app *app, const struct request *req)
     return reply_error(&err);
 }
 
-/* ImageRequest is on the wire what google.protobuf.BytesValue is; the reply has no field. */
+/* It has no field that is set. */
+static const Grpc__Health__V1__HealthCheckResponse nothing =
+    GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
+
+/* ImageRequest is on the wire what google.protobuf.BytesValue is. */
 static struct reply handle_call(const struct app *app, const struct request *req)
 {
     CLEANUP(grpc_message_done) struct grpc_message m = {0};
-    static const Grpc__Health__V1__HealthCheckResponse nothing =
-        GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
     struct error err;
 
     (void)app;
@@ -71,11 +73,38 @@ static struct reply handle_call(const struct app *app, const struct request *req
     return reply_error(&err);
 }
 
+/* As darkroom.v1.Images/Upload does. */
+static bool read_piece(const struct request *req, bool *more, struct error *err)
+{
+    CLEANUP(grpc_message_done) struct grpc_message m = {0};
+
+    if (!grpc_read(req, &darkroom__v1__image_request__descriptor, PIECE_MAX, &m, err))
+        return false;
+    const Darkroom__V1__ImageRequest *in = (const Darkroom__V1__ImageRequest *)m.message;
+    *more = in != NULL;
+    return in == NULL || rpc_keep(req->stream, bytes_of(in->image.data, in->image.len), err);
+}
+
+static struct reply handle_upload(const struct app *app, const struct request *req)
+{
+    struct error err;
+
+    (void)app;
+    for (bool more = true; more;)
+        if (!read_piece(req, &more, &err))
+            return reply_error(&err);
+    if (rpc_kept(req->stream).len > 0)
+        return grpc_reply(req, &nothing.base);
+    error_set(&err, ERROR_BAD_REQUEST, "no bytes");
+    return reply_error(&err);
+}
+
 static const struct rpc_protocol *const protocols[] = {&grpc_protocol, &grpc_web_protocol,
                                                        &connect_protocol, NULL};
 static const struct route routes[] = {{"POST", "/preprocess", handle, false},
                                       {"POST", "/in", handle_in, false},
-                                      {ROUTER_CALL, "/bench.Bench/In", handle_call, false}};
+                                      {ROUTER_CALL, "/bench.Bench/In", handle_call, false},
+                                      {ROUTER_STREAM, "/bench.Bench/Upload", handle_upload, false}};
 
 int main(int argc, char **argv)
 {

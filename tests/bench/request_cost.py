@@ -1,5 +1,6 @@
 """What a request costs by itself: REST and calls of our server, beside grpc-go's and python grpcio's, in turn. Each
-takes bytes and answers with nothing. By h2load, 4 connections of 8 requests at a time; CPU time of the server.
+takes bytes and answers with nothing; gRPC also takes an upload in pieces. By h2load, 4 connections of 8 requests at a
+time; CPU time of the server.
 
 As a script: gets the peers, which takes minutes once on a machine."""
 import hashlib
@@ -21,6 +22,7 @@ sys.path.append(str(ROOT / "tests/integration"))
 from foreign import environment, foreign_python  # noqa: E402
 
 SIZES = {"100 B": 100, "200 KB": 200_000}
+UPLOAD, PIECES, PIECE = "1 MiB by stream", 16, 65536
 GRPC_GO, GRPCIO = "v1.85.0", "grpcio-health-checking==1.85.0"  # the latter asks for grpcio and protobuf
 # as the services set it (common/app/service.c)
 MALLOC = os.environ | {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 20)}
@@ -46,6 +48,16 @@ def body(content_type, size):
         length, n = length + bytes([n % 128 + 128]), n // 128
     message = b"\x0a" + length + bytes([n]) + payload
     return message if content_type == "application/proto" else struct.pack(">BI", 0, len(message)) + message
+
+
+def requests():
+    """(row, server, path, Content-Type, HTTP/1.1, body) of each."""
+    for label, size in SIZES.items():
+        for kind, (server, path, content_type, http1) in KINDS.items():
+            yield f"{kind}, {label}", server, path, content_type, http1, body(content_type, size)
+    for kind, (server, _, content_type, http1) in KINDS.items():
+        if content_type == "application/grpc":
+            yield f"{kind}, {UPLOAD}", server, "/bench.Bench/Upload", content_type, http1, PIECES * body(content_type, PIECE)
 
 
 def built_go():
@@ -114,15 +126,14 @@ def measure(folder, seconds, times):
     servers = start(folder)
     try:
         for n in range(times):
-            for label, size in SIZES.items():
-                for kind, (server, path, content_type, http1) in KINDS.items():
-                    if server not in servers:
-                        continue
-                    sent = folder / f"call-{size}"
-                    sent.write_bytes(body(content_type, size))
-                    if n == 0:
-                        check(servers[server], path, content_type, http1, sent)
-                    result.setdefault(f"{kind}, {label}", []).append(load(servers[server], path, content_type, http1, sent, seconds))
+            for row, server, path, content_type, http1, sent in requests():
+                if server not in servers:
+                    continue
+                file = folder / "call"
+                file.write_bytes(sent)
+                if n == 0:
+                    check(servers[server], path, content_type, http1, file)
+                result.setdefault(row, []).append(load(servers[server], path, content_type, http1, file, seconds))
     finally:
         for program in servers.values():
             program.stop()
@@ -135,13 +146,13 @@ def bounds(calls):
         return median([a["cpu_us"] / b["cpu_us"] for a, b in zip(calls[above], calls[below])])
     pairs = [("REST, HTTP/1.1", "REST, HTTP/2"), ("REST, HTTP/2", "gRPC"), ("grpc-go", "gRPC"), ("python grpcio", "gRPC")]
     return [Bound(f"{above} vs {below}, {label}, CPU time a request", ratio(f"{above}, {label}", f"{below}, {label}"), unit="x")
-            for above, below in pairs for label in SIZES if f"{above}, {label}" in calls]
+            for above, below in pairs for label in (*SIZES, UPLOAD) if f"{above}, {label}" in calls]
 
 
 def text(calls):
-    lines = [f"{'a request by itself':<28} {'per second':>10} {'CPU us':>8}"]
+    lines = [f"{'a request by itself':<31} {'per second':>10} {'CPU us':>8}"]
     for name, slices in calls.items():
-        lines.append(f"{name:<28} {median([s['per_second'] for s in slices]):>10.0f} {median([s['cpu_us'] for s in slices]):>8.1f}")
+        lines.append(f"{name:<31} {median([s['per_second'] for s in slices]):>10.0f} {median([s['cpu_us'] for s in slices]):>8.1f}")
     missing = {kind for kind in KINDS if not any(name.startswith(kind + ",") for name in calls)}
     return "\n".join(lines + [f"NOT COMPARED: no {kind} here" for kind in sorted(missing)])
 

@@ -24,7 +24,7 @@ static bool once(const struct seal_keys *keys, struct bytes picture, double seco
     CLEANUP(seal_opened_done) struct seal_opened header = {0};
     double began = cpu_s();
 
-    if (!seal(keys, "sealed/picture.jpg", picture, &sealed, err))
+    if (!seal(keys, "sealed/picture.jpg", "", picture, &sealed, err))
         return false;
     double between = cpu_s();
     struct bytes chunks = bytes_of(sealed.data + SEAL_HEADER_LEN, sealed.len - SEAL_HEADER_LEN);

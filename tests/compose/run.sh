@@ -103,6 +103,10 @@ bases debian:trixie-slim || fail "no base image"
 for service in preprocess classify; do
     build darkroom-$service . -f ${service}_service/Dockerfile || fail "the image of $service cannot be built"
 done
+for engine_image in gateway postgres rabbitmq; do
+    DOCKER_BUILDKIT=0 docker build -t darkroom-$engine_image infra/$engine_image >"$log" 2>&1 ||
+        fail "the image of $engine_image cannot be built"
+done
 choose_s3_server
 note "images built after $((SECONDS - began)) s; storage server: $S3_SERVER"
 

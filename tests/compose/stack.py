@@ -57,11 +57,13 @@ class Stack:
     def __init__(self):
         self.project = "darkroom-test-" + secrets.token_hex(4)
         names = ("PREPROCESS_PORT", "CLASSIFY_PORT", "PREPROCESS_V2_PORT", "CLASSIFY_V2_PORT", "CONSOLE_PORT", "S3_PORT",
-                 "ORCHESTRATOR_PORT", "UPLOADER_PORT", "NOISE_PORT", "BACKGROUND_PORT", "CLASSIFIER_PORT")
+                 "ORCHESTRATOR_PORT", "UPLOADER_PORT", "NOISE_PORT", "BACKGROUND_PORT", "CLASSIFIER_PORT",
+                 "GATEWAY_PORT", "RABBITMQ_PORT")
         self.env = {name: str(port) for name, port in zip(names, free_ports(len(names)))}
         # Swift's users have a colon in their names
         self.access_key = "test:tester" if S3_SERVER == "swift" else "user" + secrets.token_hex(8)
-        self.secrets = {"MINIO_ROOT_PASSWORD": secrets.token_hex(16), "PUSH_TOKEN": secrets.token_hex(16)}
+        self.secrets = {"MINIO_ROOT_PASSWORD": secrets.token_hex(16), "PUSH_TOKEN": secrets.token_hex(16),
+                        "POSTGRES_PASSWORD": secrets.token_hex(16), "RABBITMQ_PASSWORD": secrets.token_hex(16)}
         self.env |= {"MINIO_ROOT_USER": self.access_key} | self.secrets
         self.files = ["minio-compose.yml", "tests/compose/ports.yml"]
         if S3_SERVER == "swift":
@@ -77,10 +79,13 @@ class Stack:
         files = [word for name in self.files for word in ("-f", name)]
         return run(*COMPOSE, *files, "-p", self.project, *command, env=self.env, **options)
 
-    def container(self, service):
-        """The id of a service's container, running or not."""
-        ids = docker("ps", "-aq", "--no-trunc", "--filter", f"label=com.docker.compose.project={self.project}",
+    def containers(self, service):
+        """The ids of a service's containers, running or not."""
+        return docker("ps", "-aq", "--no-trunc", "--filter", f"label=com.docker.compose.project={self.project}",
                      "--filter", f"label=com.docker.compose.service={service}").split()
+
+    def container(self, service):
+        ids = self.containers(service)
         assert len(ids) == 1, f"{service}: {ids}"
         return ids[0]
 
@@ -90,8 +95,8 @@ class Stack:
     def url(self, service):
         return f"http://127.0.0.1:{self.env[service.upper().replace('-', '_') + '_PORT']}"
 
-    def up(self, *profile):
-        self.compose(*profile, "up", "-d", timeout=600)
+    def up(self, *profile, scale=()):
+        self.compose(*profile, "up", "-d", *[word for each in scale for word in ("--scale", each)], timeout=600)
 
     def ready(self, *services, timeout=180):
         for service in services or SERVICES:
@@ -134,4 +139,5 @@ class Stack:
             "--format", "{{.ID}} {{.Names}}").splitlines())}
 
     def down(self):
-        self.compose("--profile", "s3v2", "--profile", "pipeline", "down", "-v", "--remove-orphans", "-t", "10")
+        profiles = [word for name in ("s3v2", "pipeline", "scale") for word in ("--profile", name)]
+        self.compose(*profiles, "down", "-v", "--remove-orphans", "-t", "10")

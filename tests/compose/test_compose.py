@@ -157,8 +157,8 @@ def unique():
 class Load:
     """Clients that upload pictures, each until it is acknowledged; `acknowledged` is what they were promised."""
 
-    def __init__(self, stack, clients=2):
-        self.stack, self.acknowledged, self.refused = stack, {}, []
+    def __init__(self, stack, clients=2, service="preprocess"):
+        self.stack, self.service, self.acknowledged, self.refused = stack, service, {}, []
         self.stopping = threading.Event()
         self.threads = [threading.Thread(target=self.client) for _ in range(clients)]
 
@@ -166,7 +166,7 @@ class Load:
         data = unique()
         while not self.stopping.is_set():
             try:
-                reply = self.stack.upload(data)
+                reply = self.stack.upload(data, service=self.service)
             except requests.RequestException as error:
                 self.refused.append(type(error).__name__)
             else:
@@ -195,19 +195,21 @@ class Load:
         wait_for(lambda: len(self.acknowledged) >= wanted, f"{count} more uploads; last: {self.refused[-3:]}", timeout)
 
 
-def check_promises(stack, load, before):
+def check_promises(stack, load, before, prefix=""):
     """In the bucket: the object of every acknowledged upload, and exactly one result each."""
     assert load.acknowledged
     for id, promised in load.acknowledged.items():
-        assert promised["gcs_path"] == f"s3://{BUCKET}/{id}.jpg"
-        assert stack.size(f"{id}.jpg") == promised["bytes"], f"lost: {promised}"
-        result = stack.result(f"{id}.jpg", 120)
+        key = f"{prefix}{id}.jpg"
+        assert promised["gcs_path"] == f"s3://{BUCKET}/{key}"
+        assert stack.size(key) == promised["bytes"], f"lost: {promised}"
+        result = stack.result(key, 120)
         assert result["id"] == id and result["label"] and result["gcs_path"] == promised["gcs_path"]
 
     there = stack.listing().keys() - before.keys()
     for key in there:  # nothing but objects and their results, one each
-        assert key.removesuffix(".json").endswith(".jpg") and "/" not in key, f"what is {key}?"
-    unlisted = {name for id in load.acknowledged for name in (f"{id}.jpg", f"{id}.jpg.json")} - there
+        assert key.startswith(prefix) and key.removesuffix(".json").endswith(".jpg"), f"what is {key}?"
+        assert "/" not in key.removeprefix(prefix), f"what is {key}?"
+    unlisted = {f"{prefix}{id}.jpg{end}" for id in load.acknowledged for end in ("", ".json")} - there
     if S3_SERVER == "swift":  # a Swift that is stopped in a PUT may keep the object and forget to list it
         print(f"{len(load.acknowledged)} acknowledged, {len(unlisted)} keys there but unlisted")
     else:
@@ -313,6 +315,68 @@ def test_pipeline_profile(stack, tmp_path):
     assert not client.refused and not client.errors
     assert len(client.labels) == 3 and all(client.labels.values())
     assert all(decode((tmp_path / "results" / f"processed_{n}.png").read_bytes()).mode == "RGBA" for n in range(3))
+
+
+def test_haproxy_takes_the_configuration():
+    """Another release than that of the integration tests. It would print its warnings."""
+    assert docker("run", "--rm", *LOCKED_DOWN, "-e", "DNS=127.0.0.11:53", "darkroom-gateway", "-c", "-dW") == ""
+
+
+def listed(stack, service):
+    """id -> row of the catalogue's pages."""
+    rows, cursor = [], ""
+    while cursor is not None:
+        page = requests.get(f"{stack.url(service)}/v1/images?limit=200{cursor}", timeout=30).json()
+        rows += page["images"]
+        cursor = page["next"] and f"&before={page['next']}"
+    assert len({row["id"] for row in rows}) == len(rows), "listed twice"
+    return {row["id"]: row for row in rows}
+
+
+def uploads_of(id):
+    """How many a container's log says were taken."""
+    lines = [json.loads(line) for line in docker("logs", id).splitlines() if line[:1] == "{"]
+    return sum(line.get("path") == "/preprocess" and line["status"] == 200 for line in lines)
+
+
+def consumers(stack):
+    """How many instances take events from the broker."""
+    return docker("exec", stack.container("rabbitmq"), "/usr/lib/rabbitmq/bin/rabbitmqctl", "-q", "list_consumers", "-p",
+                  "darkroom", "queue_name", check=False).split().count("darkroom.images")
+
+
+def test_scale_profile(stack):
+    """Instances behind the gateway, which are killed under load, and so are the engines below them."""
+    stack.up("--profile", "scale", scale=("classify-service=3", "preprocess-service=2"))
+    stack.ready("gateway")
+    before = stack.listing()
+    with Load(stack, service="gateway") as load:
+        wait_for(lambda: all(uploads_of(id) for id in stack.containers("preprocess-service")), "work for both", 120)
+        wait_for(lambda: consumers(stack) == 3, "work for all three", 120)
+        load.refused.clear()  # of the seconds before all had found each other
+        for service in ("classify-service", "preprocess-service"):
+            id = stack.containers(service)[0]
+            docker("kill", "-s", "KILL", id)
+            load.more()
+            docker("start", id)
+        assert not load.refused, "the others serve"
+        for service in ("postgres", "rabbitmq"):
+            docker("kill", "-s", "KILL", stack.container(service))
+            docker("start", stack.container(service))
+            load.more()
+    assert set(load.refused) <= {503}, set(load.refused)
+    check_promises(stack, load, before, "scale/")
+
+    def labelled():
+        rows = listed(stack, "gateway")
+        assert load.acknowledged.keys() <= rows.keys(), "acknowledged, and not listed"
+        return all(rows[id]["label"] for id in load.acknowledged)
+    wait_for(labelled, "every label in the catalogue", 120)
+    for service in ("gateway", "postgres", "rabbitmq", "classify-service", "preprocess-service"):
+        for id in stack.containers(service):
+            found = json.loads(docker("inspect", id))[0]
+            assert found["HostConfig"]["ReadonlyRootfs"] and found["HostConfig"]["CapDrop"] == ["ALL"]
+            assert int(found["Config"]["User"].split(":")[0]) > 0
 
 
 def test_no_credentials_in_the_logs(stack):

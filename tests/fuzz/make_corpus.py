@@ -251,6 +251,10 @@ def uris():
 
 
 def texts():
+    write("older_message", "plain", "3f2b8a44-1c1a-4b7e-9f00-0123456789ab.jpeg XX false")
+    write("older_message", "encrypted", "a.png XX true")
+    write("older_message", "dots", ".. XX true")
+    write("older_message", "path", "a/../../b XX false")
     write("strings", "base64", "aGVsbG8=")
     write("strings", "percent", "a%20b%C3%A9%zz")
     write("strings", "number", "-9223372036854775808")

@@ -92,6 +92,19 @@ static void check_wrapped(struct bytes data)
                    strcmp(one.events[0].id, other.events[0].id) == 0);
 }
 
+/* As a broker's message. */
+static void check_message(struct bytes body)
+{
+    CLEANUP(notification_done) struct notification n = {0};
+    const struct announced from = {.source = "queue", .id = "7"};
+    struct error err = {0};
+
+    if (notification_read_message(body, NULL, &from, &n, &err))
+        check_events(&n);
+    else
+        FUZZ_CHECK_ERROR(&err, ERROR_BAD_REQUEST, ERROR_TOO_LARGE);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bytes body = bytes_of(data, size);
@@ -115,5 +128,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (body.len > 0 && body.len < 65536)
         check_wrapped(body);
+    check_message(body);
     return 0;
 }

@@ -3,10 +3,11 @@ while clients upload. Whatever was killed is started again, as a supervisor woul
 ever done to help.
 
     SEED=n          the random choices (default: new ones each time, by conftest.py; printed at the end)
-    FAULT_ROUNDS=n  rounds in all (default: three)
+    FAULT_ROUNDS=n  rounds in all, of 1,000 uploads, or 10,000 for `engines` (default: five, of some hundreds)
 """
 import collections
 import http.client
+import importlib.util
 import os
 import random
 import shutil
@@ -17,9 +18,11 @@ import time
 
 import pytest
 
+import gateway_world
 import network
+import rabbitmq
 import store_servers
-from conftest import BUILD, Stack
+from conftest import BUILD, Stack, wait_for
 from disk import ENOSPC, WRITE, Disk
 from images import coloured_jpeg
 from ledger import Bucket, Directory, Ledger, Load, all_results, drain
@@ -49,6 +52,8 @@ class World:
     immutable = True  # a result stays as it is, whatever duplicates come
     uploads = UPLOADS
     most_faults = 200  # on a busy machine faults must not go on faster than what they interrupt
+    refusals = (503,)  # what clients repeat
+    pace_s = 0.0  # between a client's uploads
     ledger = ()
     slowest_start_s = 0.0
     disk = None
@@ -56,7 +61,7 @@ class World:
     def __init__(self, folder, services, seed):
         self.folder, self.random, self.counts = folder, random.Random(seed), collections.Counter()
         env = self.make_storage()
-        self.stack = Stack(folder, env | self.make_own(), env | {"MODEL": tiny_model(folder)})
+        self.stack = self.make_stack(env | self.make_own(), env | {"MODEL": tiny_model(folder)})
         services.append(self.stack)
         self.faults = [self.kill_service] * 3
         if self.random.random() < 0.3:  # not always: after it everything without a result is announced again
@@ -73,13 +78,25 @@ class World:
         self.disk = Disk(self.folder)
         return self.disk.env
 
+    def make_stack(self, preprocess_env, classify_env):
+        return Stack(self.folder, preprocess_env, classify_env)
+
+    @property
+    def front(self):
+        """What clients talk to."""
+        return self.stack.preprocess
+
+    def instances(self, name=""):
+        """All that is killed like a service; of one kind by its name."""
+        return [service for service in (self.stack.preprocess, self.stack.classify) if service.name.startswith(name)]
+
     def start(self):
         if self.disk:
             self.faults += [self.fill_disk] * 2
         self.stack.start()
 
     def stop(self):
-        """The services are stopped by their fixture."""
+        self.stack.stop()
 
     def pause(self, most):
         time.sleep(self.random.uniform(0, most))
@@ -92,7 +109,7 @@ class World:
     # ---- faults
 
     def kill_service(self):
-        victim = self.random.choice([self.stack.preprocess, self.stack.classify])
+        victim = self.random.choice(self.instances())
         victim.kill()
         self.counts["kills of " + victim.name] += 1
         self.pause(0.2)
@@ -105,10 +122,10 @@ class World:
 
     def damage_outbox(self):
         """Killed, and its file has garbage in it: what is lost is found again in the store."""
-        service = self.stack.preprocess
+        service = self.random.choice(self.instances("preprocess"))
         service.kill()
         self.counts["kills of " + service.name] += 1
-        path = self.folder / "outbox.db"
+        path = service.folder / "outbox.db"
         at = self.random.choice([0, self.random.randrange(path.stat().st_size)])
         with open(path, "r+b") as f:
             f.seek(at)
@@ -134,7 +151,7 @@ class World:
     # ---- a round
 
     def assert_nobody_gave_up(self):
-        for service in (self.stack.preprocess, self.stack.classify):
+        for service in self.instances():
             assert service.process.poll() is None, f"{service.name} ended by itself: {service.process.returncode}"
 
     def assert_untouched(self, before):
@@ -144,8 +161,8 @@ class World:
 
     def run(self, fewest=10):
         uploads, faults = self.uploads, 0
-        with Load(self.stack.preprocess, self.ledger, uploads, THREADS, coloured=coloured_jpeg, query=QUERY,
-                  patience=PATIENCE_S) as load:
+        with Load(self.front, self.ledger, uploads, THREADS, coloured=coloured_jpeg, query=QUERY,
+                  patience=PATIENCE_S, refusals=self.refusals, pace_s=self.pace_s) as load:
             # also while the last events are being delivered
             while faults < fewest or (load.running() and faults < self.most_faults):
                 self.pause(0.3)
@@ -156,22 +173,33 @@ class World:
         assert len(self.ledger) == uploads, f"{len(self.ledger)} acknowledged"
         self.settle()
 
+    def wait_until_up(self):
+        for service in self.instances():
+            service.wait_alive(PATIENCE_S)
+
+    def drain(self):
+        """Until no event is under way."""
+        for service in self.instances("preprocess"):
+            drain(service, PATIENCE_S)
+
     def settle(self):
         """All is well again: then everything that was promised is there, and stays."""
+        self.wait_until_up()
         before = self.ledger.results() if self.immutable else {}
         all_results(self.ledger, PATIENCE_S)
-        drain(self.stack.preprocess, PATIENCE_S)
+        self.drain()
         self.assert_untouched(before)
         before = self.ledger.results()
         for n in range(0, len(self.ledger), 50):  # duplicates: the object, its event and its result again
-            self.ledger.upload(self.stack.preprocess, coloured_jpeg(n), QUERY)
-        drain(self.stack.preprocess, PATIENCE_S)
+            self.ledger.upload(self.front, coloured_jpeg(n), QUERY)
+        self.drain()
         self.assert_untouched(before)
         self.delete_some()
+        self.wait_until_up()
         self.assert_nobody_gave_up()
         kills = sum(n for name, n in self.counts.items() if name.startswith("kills"))
         self.ledger.check(temporaries=kills * (THREADS + 4))
-        self.ledger.check_listed(self.stack.preprocess, PATIENCE_S)
+        self.ledger.check_listed(self.front, PATIENCE_S)
         self.check_rebuild()
 
     def delete_some(self, faults=3):
@@ -200,14 +228,14 @@ class World:
         while True:
             assert time.monotonic() < deadline, f"never deleted: {id}"
             try:
-                status = self.stack.preprocess.request("DELETE", f"/v1/images/{id}").status
+                status = self.front.request("DELETE", f"/v1/images/{id}").status
             except (OSError, http.client.HTTPException):
                 answered = False
                 time.sleep(0.02)
                 continue
             # one that was not answered may have been done
-            assert status in (204, 503) or (status == 404 and not answered), (id, status)
-            if status != 503:
+            assert status in (204, *self.refusals) or (status == 404 and not answered), (id, status)
+            if status not in self.refusals:
                 return
             answered = False
             time.sleep(0.02)
@@ -234,7 +262,7 @@ class OnPostgres(World):
         super().start()
 
     def stop(self):
-        self.stack.stop()
+        super().stop()
         self.database.remove()
 
     def kill_database(self):
@@ -242,6 +270,50 @@ class OnPostgres(World):
         self.counts["kills of PostgreSQL"] += 1
         self.pause(0.3)
         self.database.start()
+
+
+class OnBroker(World):
+    """Events go through RabbitMQ, which is killed, too. It starts in five seconds."""
+
+    def make_own(self):
+        import broker  # pylint: disable=import-outside-toplevel # which skips, here and not for all kinds, without pika
+        self.look, self.broker = broker, broker.new_broker(self.folder / "broker").start()
+        return super().make_own()
+
+    def waiting(self):
+        return self.look.count(self.broker, self.look.IMAGES)
+
+    def use_broker(self):
+        self.stack.preprocess.env["EVENTS_URL"] = self.stack.classify.env["SOURCE_URL"] = self.broker.url
+
+    def start(self):
+        self.use_broker()
+        self.faults = [self.kill_service] * 3 + [self.kill_broker] * 2  # there is no outbox
+        super().start()
+        wait_for(lambda: self.waiting() == 0, "the queue")
+
+    def stop(self):
+        super().stop()
+        self.broker.stop()
+
+    def kill_broker(self):
+        self.broker.kill()
+        self.counts["kills of RabbitMQ"] += 1
+        self.pause(0.3)
+        self.broker.start()
+
+    def drain(self):
+        """What a consumer has taken and not acknowledged is counted by nobody until the consumer has gone."""
+        while True:
+            wait_for(lambda: self.waiting() == 0, "the queue to be empty", PATIENCE_S)
+            for service in self.instances("classify"):
+                service.stop()
+            left = self.waiting()
+            for service in self.instances("classify"):
+                service.start()
+            if left == 0:
+                break
+        assert self.look.count(self.broker, self.look.DEAD) == 0
 
 
 class OnServer(World):
@@ -274,7 +346,7 @@ class OnServer(World):
         super().start()
 
     def stop(self):
-        self.stack.stop()
+        super().stop()
         self.server.stop()
 
     def kill_storage(self):
@@ -351,14 +423,78 @@ class OnNetwork(OnServer):
         self.counts["kills of " + service.name] += 1
         service.launch()
 
+
+class OnMachines(OnPostgres, OnServer):
+    """Two preprocess and three classify instances behind the gateway. They share a storage server and PostgreSQL, and
+    each announces through the gateway. All of these are killed."""
+    refusals = (502, 503, 504)  # by the gateway, too
+    pace_s = 0.0 if ROUND_COUNT else 0.1  # or the uploads are over before the first fault
+    work = {"preprocess-service": "/preprocess", "classify-service": "/pubsub"}  # what each of a kind must have done
+    hosts = {"preprocess": ("127.0.0.2", "127.0.0.3"), "classify": ("127.0.0.2", "127.0.0.3", "127.0.0.4")}
+
+    def make_own(self):
+        own = super().make_own()
+        self.uploads = UPLOADS
+        return own
+
+    def make_stack(self, preprocess_env, classify_env):
+        machines = gateway_world.World(self.folder)
+        push = {"EVENTS_URL": f"push+{machines.gateway.url}/pubsub"}
+        self.settings = {name: env | {"SHUTDOWN_NOTICE_MS": 0} for name, env in (
+            ("preprocess", preprocess_env | push), ("classify", classify_env))}
+        return machines.__enter__()
+
+    @property
+    def front(self):
+        return self.stack.gateway
+
+    def instances(self, name=""):
+        return [service for service in (*self.stack.instances, self.front) if service.name.startswith(name)]
+
+    def start(self):
+        super().start()
+        for name, hosts in self.hosts.items():
+            self.stack.listed(name, *[self.stack.instance(name, host, **self.settings[name]) for host in hosts])
+        self.faults += [self.kill_service] * 3
+        self.wait_until_up()
+
     def wait_until_up(self):
-        for service in (self.stack.preprocess, self.stack.classify):
-            service.wait_alive(PATIENCE_S)
+        super().wait_until_up()
+        for name, hosts in self.hosts.items():
+            self.front.wait_up(len(hosts), name)
+
+    def settle(self):
+        super().settle()
+        for name, path in self.work.items():
+            for service in self.instances(name):
+                assert any(line.get("path") == path and line["status"] == 200 for line in service.log_lines()), \
+                    f"{name} at {service.host} did nothing"
 
 
-ROUNDS = {"directory": World, "database": OnPostgres, "server": OnServer, "network": OnNetwork, "swift": OnSwift}
+class OnAllEngines(OnBroker, OnMachines):
+    """These instances, with RabbitMQ between them."""
+    work = {"preprocess-service": "/preprocess"}
+
+    def make_own(self):
+        own = super().make_own()
+        self.uploads = 10 * UPLOADS if ROUND_COUNT else UPLOADS
+        return own
+
+    def use_broker(self):
+        self.settings["preprocess"]["EVENTS_URL"] = self.settings["classify"]["SOURCE_URL"] = self.broker.url
+
+
+ROUNDS = {"directory": World, "database": OnPostgres, "broker": OnBroker, "server": OnServer, "network": OnNetwork,
+          "swift": OnSwift, "machines": OnMachines, "engines": OnAllEngines}
 # Swift takes its time
-CYCLE = (*ROUNDS, *("network", "directory", "server", "database") * 6)
+CYCLE = (*ROUNDS, *("network", "directory", "server", "database", "broker") * 5)
+
+
+def has_rabbitmq():
+    try:
+        return bool(rabbitmq.find("usr/lib/rabbitmq/lib/rabbitmq_server-*") and importlib.util.find_spec("pika"))
+    except servers.Unavailable:
+        return False
 
 
 def rounds():
@@ -366,7 +502,7 @@ def rounds():
     if SMALL:
         return [("directory", 0)]
     if not ROUND_COUNT:
-        cycle = ("directory", "database", "server" if network.why_not() else "network", "swift")
+        cycle = ("directory", "database", "server" if network.why_not() else "network", "swift", "engines" if has_rabbitmq() else "machines")
     else:
         cycle = [CYCLE[n % len(CYCLE)] for n in range(ROUND_COUNT)]
     return [pytest.param(kind, n, marks=[pytest.mark.namespaces] * (kind == "network")) for n, kind in enumerate(cycle)]
@@ -386,7 +522,6 @@ def play(kind, number, folder, services):
     TOTALS.update(world.counts)
     TOTALS.update(rounds=1, uploads=len(world.ledger) + len(world.ledger.deleted))
     KINDS[f"{kind} ({world.storage})"] += 1
-    world.stack.stop()
     shutil.rmtree(folder, ignore_errors=True)  # thousands of files
 
 

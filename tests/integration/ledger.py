@@ -265,14 +265,15 @@ def all_results(ledger, timeout=60.0):
 
 class Load:
     """Client threads, each uploading its share of `total` unique pictures, each picture until it is
-    acknowledged: a refused or broken connection and 503 are tried again, any other answer fails."""
+    acknowledged: a refused or broken connection and `refusals` are tried again, any other answer fails."""
 
     def __init__(self, service, ledger, total, threads=6, picture=None, first=0, patience=60.0,
-                 coloured=None, query=""):
-        """`coloured`: a function from a number to a picture of images.colour_of(number)."""
+                 coloured=None, query="", refusals=(503,), pace_s=0.0):
+        """`coloured`: a function from a number to a picture of images.colour_of(number). `pace_s`: how long a client
+        waits before each picture."""
         self.service, self.ledger, self.patience = service, ledger, patience * SLOW
         self.picture = picture or encode(gradient(), quality=85)
-        self.coloured, self.query = coloured, query
+        self.coloured, self.query, self.refusals, self.pace_s = coloured, query, refusals, pace_s
         self.numbers = iter(range(first, first + total))
         self.lock = threading.Lock()
         self.attempts, self.failures = [], []
@@ -306,6 +307,7 @@ class Load:
                     n = next(self.numbers, None)
                 if n is None:
                     return
+                self.stopped.wait(self.pace_s)
                 data = self.coloured(n) if self.coloured else numbered_jpeg(n, self.picture)
                 self.upload(data, n if self.coloured else None)
         except Exception as e:  # noqa: BLE001 - reported by the main thread
@@ -319,7 +321,7 @@ class Load:
                 promised = self.ledger.record(reply, colour)
                 assert promised["id"] == content_id(data, self.query), promised
                 return
-            assert reply is None or reply.status == 503, reply
+            assert reply is None or reply.status in self.refusals, reply
             assert reply is None or reply.headers["Retry-After"], reply
             assert time.monotonic() < deadline, "never acknowledged"
             self.stopped.wait(0.02)

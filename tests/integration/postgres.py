@@ -64,3 +64,12 @@ class Postgres:
     def remove(self):
         self.stop()
         shutil.rmtree(self.folder)
+
+
+@pytest.fixture(scope="module", name="postgres")
+def fixture_postgres():
+    server = Postgres()
+    try:
+        yield server.start()
+    finally:
+        server.remove()

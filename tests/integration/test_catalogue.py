@@ -1,9 +1,12 @@
 """The catalogue: /v1/images, on SQLite and on PostgreSQL."""
+import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
 import shutil
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
@@ -14,20 +17,11 @@ from conftest import BUILD, MODEL, PHOTOS, SLOW, Service, Stack, needs_photos, w
 from disk import CHANGE, DIE, ENOSPC, SYNC, WRITE, Disk
 from endpoint import Endpoint
 from images import encode, gradient, numbered_jpeg
-from postgres import Postgres
+from postgres import Postgres, fixture_postgres  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.threads]
 
 PICTURE = encode(gradient(), quality=85)
-
-
-@pytest.fixture(scope="module", name="postgres")
-def fixture_postgres():
-    server = Postgres()
-    try:
-        yield server.start()
-    finally:
-        server.remove()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -260,6 +254,69 @@ def test_labels_that_nobody_announces_arrive_within_a_second(service):
     assert ids(service, "?tag=goldfish") == [reply["id"]] and ids(service, "?tag=mine") == []
 
 
+def store_result(reply):
+    path = pathlib.Path(reply["gcs_path"].removeprefix("file://") + ".json")
+    path.with_suffix(".new").write_text(json.dumps(RESULT))
+    path.with_suffix(".new").rename(path)
+
+
+def change_rows(url, sql):
+    if url.startswith("sqlite:"):
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:"), timeout=30)) as db, db:
+            db.execute(sql)
+    else:
+        subprocess.run(["psql", "-q", url, "-c", sql], check=True)
+
+
+def lateness_ms(url, id_):
+    """How long after its upload a picture is to be looked at next."""
+    query = f"SELECT label_due_ms - seq / 1000 FROM image WHERE id = '{id_}'"
+    if url.startswith("sqlite:"):
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:"), timeout=30)) as db:
+            return db.execute(query).fetchone()[0]
+    return int(subprocess.run(["psql", "-qAt", url, "-c", query], check=True, capture_output=True).stdout)
+
+
+@pytest.mark.measures_time
+@pytest.mark.parametrize("hours", [1, 100])
+def test_late_labels_that_nobody_announces_arrive_within_a_second(service, url, hours, measurement):
+    """The classifier comes back after hours: a few pictures wait."""
+    added = [upload(service, n) for n in range(3)]
+    change_rows(url, f"UPDATE image SET seq = seq - {hours * 3600_000_000}")
+    first = lateness_ms(url, added[-1]["id"])
+    wait_for(lambda: lateness_ms(url, added[-1]["id"]) > first, "a look at an old picture")
+    for n, reply in enumerate(added):
+        time.sleep(0.3 * n)  # at different places between two looks
+        stored = time.monotonic()
+        store_result(reply)
+        wait_for(lambda: image(service, reply["id"])["label"] == "tench", "the label", timeout=3)
+        late = time.monotonic() - stored
+        measurement.must(late < SLOW, f"label {n} came after {late:.2f} s")
+
+
+def test_a_backlog_of_late_labels_is_read_at_once(service, url):
+    """More wait than may be looked at in a second. One that is found shows that the others are there."""
+    added = [upload(service, n) for n in range(150)]
+    change_rows(url, "UPDATE image SET seq = seq - 3600000000, label_due_ms = label_due_ms + 3600000")
+    for reply in added:
+        store_result(reply)
+    assert len(walk(service, 200, "&label=tench")) < 150, "none is due"
+    change_rows(url, f"UPDATE image SET label_due_ms = 0 WHERE id = '{added[7]['id']}'")
+    wait_for(lambda: len(walk(service, 200, "&label=tench")) == 150, "all labels", timeout=30)
+
+
+def test_a_label_that_was_announced_too_early_is_looked_for(tmp_path, services, endpoint, url):
+    """The event's taker answers before it stores the result."""
+    service = Service("preprocess-service", tmp_path, EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub",
+                      CATALOGUE_URL=url)
+    services.append(service)
+    service.start()
+    reply = upload(service, 1)
+    wait_for(lambda: service.metric("darkroom_outbox_pending") == 0, "the push")
+    store_result(reply)
+    wait_for(lambda: image(service, reply["id"])["label"] == "tench", "the label", timeout=10)
+
+
 @needs_photos
 @pytest.mark.measures_time
 @pytest.mark.skipif(not MODEL.exists(), reason="no model at hand")
@@ -476,6 +533,27 @@ def test_rebuild(service):
     assert command(service, "rebuild").stdout == "0 added, 0 removed\n"
 
 
+def test_a_rebuild_waits_for_an_upload_whose_row_nobody_sees_yet(postgres, start):
+    """Else the picture would be listed twice: as the uploader's, and as nobody's."""
+    url = postgres.new_database()
+    service = start(CATALOGUE_URL=url)
+    id_ = upload(service, 1)["id"]
+    service.stop()
+    with subprocess.Popen(["psql", "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as uploader:
+        uploader.stdin.write("UPDATE image SET owner = 'alice';\nCREATE TABLE theirs AS TABLE image;\nDELETE FROM image;\n"
+                             "BEGIN;\nINSERT INTO image TABLE theirs;\nSELECT 'inserted';\n")
+        uploader.stdin.flush()
+        assert uploader.stdout.readline() == "inserted\n"
+        with subprocess.Popen([BUILD / "preprocess-service", "--catalogue", "rebuild"], text=True, env=service.env,
+                              cwd=service.folder, stdout=subprocess.PIPE) as rebuild:
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            wait_for(lambda: postgres.sql(waiting, url.rpartition("/")[2]).stdout == "1\n", "the rebuild to wait")
+            uploader.communicate("COMMIT;\n", timeout=30)
+            assert rebuild.communicate(timeout=60)[0] == "0 added, 0 removed\n"
+    service.restart()
+    assert [(i["id"], i["owner"]) for i in listed(service)["images"]] == [(id_, "alice")]
+
+
 @pytest.mark.parametrize("harm", ["gone", "damaged"])
 def test_a_lost_or_damaged_catalogue_fills_itself(tmp_path, start, harm):
     service = start(CATALOGUE_URL=f"sqlite:{tmp_path}/catalogue.db")
@@ -516,6 +594,20 @@ def test_retention_takes_rows_too(tmp_path, start):
     service.restart(RETENTION_DAYS=1)
     wait_for(lambda: ids(service) == [new["id"]], "the old row to go")
     assert not path.exists()
+
+
+def test_two_instances_that_share_a_catalogue_refuse_nothing(tmp_path, services, postgres):
+    """Rows are numbered by the time, which is the same for both."""
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+    url = postgres.new_database()
+    services += [Service("preprocess-service", folder, EVENTS_URL="none:", CATALOGUE_URL=url,
+                         STORAGE_URL=f"file://{tmp_path}/objects") for folder in folders]
+    both = [service.start() for service in services]
+    with concurrent.futures.ThreadPoolExecutor(4) as clients:
+        done = list(clients.map(lambda n: upload(both[n % 2], n, "?width=16&height=16")["id"], range(200)))
+    assert set(walk(both[0], 200)) == set(done)
 
 
 def test_postgresql_may_go_and_come_back(tmp_path, services):

@@ -31,21 +31,14 @@ def fixture_world(tmp_path_factory):
         yield world
 
 
-class Paced(Load):
-    """Some 80 uploads a second: what is measured is not speed."""
-
-    def attempt(self, data):
-        self.stopped.wait(0.05)
-        return super().attempt(data)
-
-
 @contextlib.contextmanager
 def uploads(world):
     """Clients that upload through the gateway until the end of the block: each attempt must be a 200, and what was
     acknowledged is stored."""
     ledger = Ledger(world.folder / "objects")
     first = int(time.monotonic() * 1000)
-    with Paced(world.gateway, ledger, 10**6, threads=4, picture=JPEG, first=first, query="?width=16&height=16") as load:
+    with Load(world.gateway, ledger, 10**6, threads=4, picture=JPEG, first=first, query="?width=16&height=16",
+              pace_s=0.05) as load:  # some 80 a second: what is measured is not speed
         wait_for(lambda: len(ledger) >= 10, "some uploads")
         yield ledger
         soon = len(ledger) + 10

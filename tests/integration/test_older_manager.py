@@ -275,7 +275,7 @@ def test_pictures_of_others(service, newcomer):
     assert {image["id"][:24]: (image["owner"], image["sealed"]) for image in listed} == \
         {plain: ("alice", False), encrypted: ("alice", True)}
     path = next(image["gcs_path"] for image in listed if image["sealed"]).removeprefix("file://")
-    assert pathlib.Path(path).read_bytes().startswith(b"DRSEAL1\n")
+    assert pathlib.Path(path).read_bytes().startswith(b"DRSEAL2\n")
     whole = f"/v1/images/{next(image['id'] for image in listed if not image['sealed'])}"
     wait_for(lambda: call(service, "GET", whole, token=alice.token).json()["views"] == 1, "the other's view alone")
 

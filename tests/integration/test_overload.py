@@ -10,6 +10,7 @@ import resource
 import socket
 import statistics
 import struct
+import subprocess
 import threading
 import time
 
@@ -220,6 +221,27 @@ def test_early_503_when_the_queue_is_full(start, protocol):
             thread.join()
     assert set(seen) <= {200, 503} and 200 in seen
     assert service.metric("worker_queue_depth") == 0 and service.metric("worker_busy") == 0
+
+
+def test_an_open_loop_over_http2(start, tmp_path):
+    """The twin of test_ten_times_more_than_there_is_capacity_for: requests come whether there are replies or not. Each
+    is told, some are done, health is quick, and it is over at once."""
+    service = start(WORKERS=1, QUEUE_MAX=2)
+    assert service.upload(JPEG).status == 200  # the worker's process is there
+    base = base_values(service)
+    picture, uris = tmp_path / "picture.jpg", tmp_path / "uris"
+    picture.write_bytes(encode(gradient(1200, 900)))
+    uris.write_text("".join(f"{service.url}/transform?quality={n}\n" for n in range(1, 101)))
+    with subprocess.Popen(["h2load", "-n", "4000", "-c", "8", "-m", "90", "--rps", "200", "-d", picture,
+                           "-H", "content-type: image/jpeg", "-i", uris], stdout=subprocess.PIPE, text=True) as load:
+        wait_for(lambda: service.metric('http_requests_total{route="/transform",code="503"}') > 0, "a refusal", 30)
+        assert_health_is_quick(service)
+        told = load.communicate(timeout=120 * SLOW)[0]
+    assert "4000 done," in told and ", 0 errored, 0 timeout" in told, told
+    done, refused = map(int, re.search(r"status codes: (\d+) 2xx, 0 3xx, 0 4xx, (\d+) 5xx", told).groups())
+    assert done + refused == 4000 and refused > done > 0, told
+    assert service.upload(JPEG).status == 200
+    assert_back_to(service, base)
 
 
 def test_lingering_does_not_hold_up_others(start, protocol):

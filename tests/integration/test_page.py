@@ -1,5 +1,6 @@
 """The page of preprocess_service: its files, and what it does in a real Chromium. Screenshots are in build/…/reports."""
 import contextlib
+import gzip
 import json
 import os
 import pathlib
@@ -32,7 +33,7 @@ def source(extension):
 ])
 def test_browsers_get_the_page_and_programs_json(shared, accept, html):
     reply = shared.preprocess.get("/", {"Accept": accept} if accept else {})
-    assert (reply.status, reply.headers["Vary"]) == (200, "Accept")
+    assert (reply.status, reply.headers["Vary"]) == (200, "Accept, Accept-Encoding" if html else "Accept")
     if html:
         assert (reply.headers["Content-Type"], reply.body) == (FILES["html"], source("html"))
     else:
@@ -58,6 +59,22 @@ def test_a_file_of_the_page(shared, path):
         "Content-Length": str(len(reply.body)), "ETag": reply.headers["ETag"], "Content-Type": FILES[extension]}
 
 
+@pytest.mark.parametrize("path", ["/", *(f"/page.{extension}" for extension in FILES)])
+def test_a_file_is_packed_for_who_takes_it(shared, path):
+    plain = shared.preprocess.get(path, HTML)
+    reply = shared.preprocess.get(path, HTML | {"Accept-Encoding": "gzip, deflate, br, zstd"})
+    assert (reply.headers["Content-Encoding"], gzip.decompress(reply.body)) == ("gzip", plain.body)
+    assert "Accept-Encoding" in plain.headers["Vary"] and reply.headers["Vary"] == plain.headers["Vary"]
+    assert reply.headers["ETag"] != plain.headers["ETag"]
+    for headers, same in (({"Accept-Encoding": "gzip"}, reply), ({}, plain)):
+        unchanged = shared.preprocess.get(path, HTML | headers | {"If-None-Match": same.headers["ETag"]})
+        assert (unchanged.status, unchanged.body, unchanged.headers["ETag"]) == (304, b"", same.headers["ETag"])
+        other = plain if same is reply else reply
+        assert shared.preprocess.get(path, HTML | headers | {"If-None-Match": other.headers["ETag"]}).body == same.body
+    for refused in ("gzip;q=0", "br", "identity"):
+        assert shared.preprocess.get(path, HTML | {"Accept-Encoding": refused}).body == plain.body
+
+
 def test_no_other_files(shared):
     for path in ("/page.md", "/page.", "/page", "/page.html/", "/page.js.map", "/page.webp"):
         assert shared.preprocess.get(path, HTML).status == 404, path
@@ -75,6 +92,12 @@ def test_it_is_small():
     weights = {extension: len(source(extension)) for extension in FILES}
     gallery = sum(weight for extension, weight in weights.items() if "gallery" in extension)
     assert gallery <= 20 << 10 and sum(weights.values()) - gallery <= 36 << 10, weights
+
+
+def test_its_first_visit_is_smaller_on_the_way(shared):
+    packed = sum(len(shared.preprocess.get(path, HTML | {"Accept-Encoding": "gzip"}).body)
+                 for path in ("/", "/page.css", "/page.js", "/page.svg"))
+    assert packed <= 14 << 10
 
 
 def test_it_has_every_option(shared):

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from conftest import BUILD, SLOW, wait_for
-from gateway_world import World
+from gateway_world import World, processor_s
 from images import encode, gradient
 
 SHARE = 0.15  # of all processors, so that seven instances use them up
@@ -19,15 +19,6 @@ WINDOW_S = 1.5 * SLOW
 STEPS = (1, 2, 4, 8)
 
 pytestmark = [pytest.mark.once, pytest.mark.measures_time]
-
-
-def processor_s(pids):
-    """Of all threads, also those that have ended: by the clock of each process, see clock_getcpuclockid(3)."""
-    total = 0.0
-    for pid in pids:
-        with contextlib.suppress(OSError):  # it has just ended
-            total += time.clock_gettime(~pid << 3 | 2)
-    return total
 
 
 class Budget(threading.Thread):

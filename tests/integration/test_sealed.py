@@ -1,7 +1,9 @@
 """Sealed objects: over every store, through both services, and when keys are replaced."""
 import base64
+import contextlib
 import os
 import pathlib
+import sqlite3
 import subprocess
 
 import pytest
@@ -10,6 +12,7 @@ import store_servers
 from accounts import PASSWORD, USERS, call, join, token_of
 from conftest import BUILD, MODEL, Service, Stack, wait_for
 from images import encode, gradient, numbered_jpeg
+from postgres import fixture_postgres  # noqa: F401 - a fixture
 from store_client import Store, StoreError
 
 pytestmark = [pytest.mark.memory, pytest.mark.threads]
@@ -47,7 +50,7 @@ def test_every_store_seals(kind, tmp_path, keys):
         with pytest.raises(StoreError, match="range-not-satisfiable"):
             sealing.get(key, offset=200_000)
         assert sealing.put(key, b"another", if_absent=True) is True and sealing.read(key) == data
-        assert sealing.list(key) == {key: len(data)}
+        assert sealing.list(key) == {key: 84 + len(data) + 4 * 16}  # as it is stored
         with pytest.raises(StoreError, match="unavailable: a sealed object: set SEAL_KEYS_FILE"):
             plain.get(key)
         sealing.delete(key)
@@ -110,6 +113,19 @@ def test_a_sealed_upload_is_served_labelled_and_listed(sealing):
     assert service.get("/images/" + reply["id"]).status == 404
 
 
+@pytest.mark.skipif(not MODEL.exists(), reason="no model at hand")
+def test_the_classifier_reads_what_has_an_owner(tmp_path, services, keys):
+    services.append(Stack(tmp_path, {"SEAL_KEYS_FILE": keys, **USERS}, {"SEAL_KEYS_FILE": keys}))
+    service = services[-1].start().preprocess
+    alice = join(service, "alice")
+    reply = seal_upload(service, alice)
+    assert stored(reply).read_bytes().startswith(b"DRSEAL2\n") and b"alice" not in stored(reply).read_bytes()
+    got = wait_for(lambda: (r := call(service, "GET", f"/results/{reply['id']}", token=alice)).status != 202 and r, "the result")
+    assert got.status == 200 and got.json()["label"]
+    assert pathlib.Path(f"{stored(reply)}.json").read_bytes().startswith(b"DRSEAL1\n")
+    wait_for(lambda: call(service, "GET", f"/v1/images/{reply['id']}", token=alice).json()["label"], "the label")
+
+
 def test_only_the_owner_reads_it(start, keys):
     service = start(**USERS, SEAL_KEYS_FILE=keys)
     subprocess.run([service.program, "--users", "add", "root"], input=PASSWORD, text=True, check=True, env=service.env,
@@ -134,6 +150,110 @@ def test_only_the_owner_reads_it(start, keys):
     assert call(service, "DELETE", f"/v1/images/{id_}", token=root).status == 204  # without having seen it
     assert not stored(reply).exists() and stored(theirs).exists()
     assert call(service, "GET", f"/images/{theirs['id']}", token=bob).status == 200
+
+
+def test_who_uploads_a_sealed_picture_again_owns_it_after_a_rebuild(start, keys, tmp_path):
+    """The catalogue is lost, and with it whose it was: then nobody reads it, and its owner makes no second row."""
+    service = start(**USERS, SEAL_KEYS_FILE=keys)
+    alice = join(service, "alice")
+
+    def upload():
+        return call(service, "POST", "/preprocess?seal=1", PICTURE, alice, **{"Content_Type": "image/jpeg"}).json()
+    id_ = upload()["id"]
+    service.stop()
+    with contextlib.closing(sqlite3.connect(tmp_path / "catalogue.db")) as db, db:
+        db.execute("UPDATE image SET owner = ''")
+    service.restart()
+    for token in (alice, None):
+        assert call(service, "GET", f"/images/{id_}", token=token).status == 404
+        assert call(service, "GET", f"/results/{id_}", token=token).status == 404
+    assert upload()["id"] == id_
+    assert call(service, "GET", f"/images/{id_}", token=alice).status == 200
+    assert call(service, "GET", f"/images/{id_}").status == 404
+    with contextlib.closing(sqlite3.connect(tmp_path / "catalogue.db")) as db:
+        assert db.execute("SELECT id, owner FROM image").fetchall() == [(id_, "alice")]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"], name="lose")
+def fixture_lose(request, tmp_path):
+    """CATALOGUE_URL, and lose(accounts) for a stopped service: the catalogue and, if asked, the accounts are gone."""
+    if request.param == "sqlite":
+        def lose(accounts=False):
+            for path in [*tmp_path.glob("catalogue.db*"), *(tmp_path.glob("data/users.db*") if accounts else ())]:
+                path.unlink()
+        return f"sqlite:{tmp_path}/catalogue.db", lose
+    server = request.getfixturevalue("postgres")
+    url = server.new_database()
+
+    def lose(accounts=False):
+        name = url.rpartition("/")[2]
+        tables = "image, image_tag, catalogue_meta, schema_migration" + ", account, schema_migration_users" * accounts
+        server.sql(f"DROP TABLE {tables}", name)
+    return url, lose
+
+
+def seal_upload(service, token, n=0, seal=1):
+    return call(service, "POST", f"/preprocess?seal={seal}", numbered_jpeg(n, PICTURE), token,
+                **{"Content_Type": "image/jpeg"}).json()
+
+
+def rows(service, token):
+    return {i["id"]: i["owner"] for i in call(service, "GET", "/v1/images", token=token).json()["images"]}
+
+
+@pytest.mark.parametrize("by_command", [False, True])
+def test_owners_are_known_after_the_catalogue_was_lost(start, keys, lose, by_command):
+    url, lose = lose
+    service = start(**USERS, SEAL_KEYS_FILE=keys, CATALOGUE_URL=url)
+    alice, bob = join(service, "alice"), join(service, "bob")
+    hers, his, plain = seal_upload(service, alice)["id"], seal_upload(service, bob, 1)["id"], seal_upload(service, bob, 2, 0)["id"]
+    before = call(service, "GET", f"/v1/images/{hers}", token=alice).json()
+    keys.write_text(keys.read_text() + new_key())
+    assert rotate(service).stdout == "2 for the newest key now, 0 were already\n"
+    service.stop()
+    lose()
+    if by_command:
+        done = subprocess.run([BUILD / "preprocess-service", "--catalogue", "rebuild"], env=service.env, cwd=service.folder,
+                              capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout == "3 added, 0 removed\n", done
+    service.restart()
+    wait_for(lambda: len(rows(service, alice)) == 2, "the catalogue to be filled")
+    assert rows(service, alice) == {hers: "alice", plain: None} and rows(service, bob) == {his: "bob", plain: None}
+    after = call(service, "GET", f"/v1/images/{hers}", token=alice).json()
+    assert {k: v for k, v in after.items() if k != "created_at"} == {k: v for k, v in before.items() if k != "created_at"}
+    for token, status in ((alice, 200), (bob, 404), (None, 404)):
+        assert call(service, "GET", f"/images/{hers}", token=token).status == status
+    assert seal_upload(service, alice)["id"] == hers and len(rows(service, alice)) == 2
+
+
+def test_a_name_that_is_given_anew_opens_nothing(start, keys, lose):
+    """The accounts are lost, too. Whoever signs up first is not who sealed the picture, for all that is known."""
+    url, lose = lose
+    service = start(**USERS, SEAL_KEYS_FILE=keys, CATALOGUE_URL=url)
+    id_ = seal_upload(service, join(service, "alice"))["id"]
+    service.stop()
+    lose(accounts=True)
+    service.restart()
+    stranger = join(service, "alice")
+    plain = seal_upload(service, stranger, 1, 0)["id"]
+    wait_for(lambda: "filled from the store" in service.log(), "the catalogue to be filled")
+    assert call(service, "GET", f"/images/{id_}", token=stranger).status == 404
+    assert rows(service, stranger) == {plain: "alice"}
+    assert seal_upload(service, stranger)["id"] == id_  # who has the picture itself may see it
+    assert call(service, "GET", f"/images/{id_}", token=stranger).status == 200
+
+
+def test_a_damaged_object_does_not_stop_a_rebuild(start, keys, lose):
+    url, lose = lose
+    service = start(SEAL_KEYS_FILE=keys, CATALOGUE_URL=url)
+    bad, good = (seal_upload(service, None, n) for n in range(2))
+    service.stop()
+    lose()
+    stored(bad).write_bytes(stored(bad).read_bytes()[:-1])
+    service.restart()
+    wait_for(lambda: list(rows(service, None)) == [good["id"]], "the other to be listed")
+    wait_for(lambda: "filled from the store" in service.log(), "the catalogue to be filled")
+    assert f"sealed/{bad['id']}.jpg" in service.log() and "the sealed object is damaged" in service.log()
 
 
 def test_all_uploads_are_sealed(start, keys):

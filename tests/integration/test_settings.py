@@ -45,7 +45,8 @@ OWN = {
     },
     "classify-service": {"PORT": "8001", "MODEL": "build/models/model.json", "ALLOWED_BUCKETS": "-", "PUSH_AUDIENCE": "-",
                          "PUSH_SERVICE_ACCOUNT": "-",
-                         "CLASS_TOPIC": "-"},
+                         "SOURCE_URL": "-", "CLASS_TOPIC": "-", "AMQP_OLD_QUEUE": "off", "IMAGEDISK_HOST": "localhost",
+                         "IMAGEDISK_PORT": "3000"},
 }
 
 
@@ -113,7 +114,8 @@ OWN_MISTAKES = {
     "preprocess-service": {
         "IMAGES": ["perhaps"], "OUTBOX_MAX_PENDING": ["0"], "PUSH_CONCURRENCY": ["0", "65"],
         "RETENTION_DAYS": ["-1", "x", "36501"], "MAX_DELIVERY_ATTEMPTS": ["0"], "DELIVERY_MAX_AGE_S": ["0"],
-        "EVENTS_URL": ["http://x/pubsub", "push+ftp://x", "push+http://", "push+http:///x", "none", "x", "push+http://user:word@x/pubsub",
+        "EVENTS_URL": ["http://x/pubsub", "push+ftp://x", "push+http://", "push+http:///x", "none", "x", "push+http://user:word@x/pubsub", "amqp://", "amqp://h:0",
+                       "amqp://h/a/b", "amqp://u:%zz@h", "amqp://h?x=1", "amqp://h?heartbeat=0",
                        "push+http://a b/", "pubsub://img-topic", "pubsub://projects/P/topics/x",
                        "pubsub://projects/p/topics/a/b", "pubsub:projects/p/topics/img-topic"],
         "PREP_TOPIC": ["no", "a topic", "1topic", "projects/p/topic/img", "topics/img", "projects//topics/img-topic"],
@@ -123,7 +125,9 @@ OWN_MISTAKES = {
         "CLASSIFIER_ADDR": ["host:65536", "user@host:50043"],
         "RESULTS_BASE_URL": ["results.example", "ftp://x", "http://", "http://x/?a=b"],
     },
-    "classify-service": {"ALLOWED_BUCKETS": ["bucket"], "CLASS_TOPIC": ["no", "a/b/c", "projects/p/topics/"]},
+    "classify-service": {"ALLOWED_BUCKETS": ["bucket"], "CLASS_TOPIC": ["no", "a/b/c", "projects/p/topics/"],
+                         "SOURCE_URL": ["x", "http://h", "amqp://", "amqp://h/a/b", "amqps://u:%zz@h"],
+                         "AMQP_OLD_QUEUE": ["perhaps"], "IMAGEDISK_PORT": ["0", "65536"]},
 }
 
 
@@ -194,6 +198,16 @@ def test_cloud_run(name, tmp_path, services):
     assert "EVENTS_URL" not in told
     services.append(Service(name, tmp_path, K_SERVICE="darkroom", ALLOW_EPHEMERAL="1"))
     assert services[0].start().get("/healthz").status == 200
+
+
+def test_rabbitmq_on_cloud_run(tmp_path, services):
+    """A consumer would sleep between requests; an upload waits for its confirm, during which there is CPU."""
+    cloud = {"K_SERVICE": "darkroom", "STORAGE_URL": "gs://bucket", "STORAGE_EMULATOR_HOST": "127.0.0.1:9"}
+    assert_refused(run("classify-service", tmp_path, SOURCE_URL="amqp://127.0.0.1:9", **cloud), "SOURCE_URL", "ALLOW_EPHEMERAL")
+    services.append(Service("classify-service", tmp_path, SOURCE_URL="amqp://127.0.0.1:9", ALLOW_EPHEMERAL="1", **cloud))
+    assert services[0].start().get("/healthz").status == 200
+    services.append(Service("preprocess-service", tmp_path, EVENTS_URL="amqp://127.0.0.1:9", CATALOGUE_URL="", **cloud))
+    assert services[1].start().get("/healthz").status == 200
 
 
 def test_catalogue_on_cloud_run(tmp_path, services):

@@ -23,7 +23,7 @@ PANELS = json.loads((ROOM / "dashboard.json").read_text())["panels"]
 QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
 WORDS = {"sum", "max", "min", "count", "by", "on", "unless", "or", "offset", "rate", "increase", "histogram_quantile", "min_over_time"}
 # series that a healthy system does not have; their names are those of our table
-RARE = r'code="503"|code=~"5|objects_expired_total|sign_ins_total|sealed_objects_total|catalogue_failures_total'
+RARE = r'code="503"|code=~"5|objects_expired_total|sign_ins_total|sealed_objects_total|catalogue_failures_total|broker_'
 
 
 def names_of(expression):

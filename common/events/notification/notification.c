@@ -41,3 +41,20 @@ bool notification_read(const struct request *req, struct notification *ret, stru
     found = (struct notification){0};
     return true;
 }
+
+bool notification_read_message(struct bytes body, const json_t *attributes,
+                               const struct announced *from, struct notification *ret,
+                               struct error *err)
+{
+    CLEANUP(notification_done) struct notification found = {0};
+    CLEANUP_JSON json_t *json = body.len > 0 ? notification_parse(body, "the message", err) : NULL;
+
+    if (json == NULL && body.len > 0)
+        return false;
+    if (s3_notification_is(json) ? !s3_notification_read(json, &found, err)
+                                 : !pubsub_plain_read(body, attributes, from, &found, err))
+        return false;
+    *ret = found;
+    found = (struct notification){0};
+    return true;
+}

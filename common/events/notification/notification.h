@@ -18,3 +18,9 @@
  * untouched. */
 bool notification_read(const struct request *req, struct notification *ret,
                        struct error *err) NODISCARD;
+
+/* Read a broker's message: ours or Cloud Storage's, with its attributes as an object of texts (may
+ * be NULL), or an S3 event notification. `from` gives source and id. Errors as above. */
+bool notification_read_message(struct bytes body, const json_t *attributes,
+                               const struct announced *from, struct notification *ret,
+                               struct error *err) NODISCARD;

@@ -107,6 +107,15 @@ bool pubsub_push_read(const json_t *envelope, const struct announced *event,
     return add_message(&m, ret, err);
 }
 
+bool pubsub_plain_read(struct bytes data, const json_t *attributes, const struct announced *from,
+                       struct notification *ret, struct error *err)
+{
+    return add_message(
+        &(struct message){
+            .data = data, .attributes = attributes, .source = from->source, .id = from->id},
+        ret, err);
+}
+
 static const char message_id[] = "x-goog-pubsub-message-id";
 static const char subscription[] = "x-goog-pubsub-subscription-name";
 

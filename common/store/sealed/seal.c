@@ -6,7 +6,7 @@
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 
-static const char magic[] = "DRSEAL1\n";
+static const char magic[] = "DRSEAL1\n", magic_owned[] = "DRSEAL2\n";
 
 /* Where what is in a header; README.md. */
 enum {
@@ -18,21 +18,16 @@ enum {
 };
 _Static_assert(AT_TAG + SEAL_TAG_LEN == SEAL_HEADER_LEN, "the header's fields");
 
-uint64_t seal_size(uint64_t size)
+size_t seal_start(const struct seal_opened *opened)
 {
-    uint64_t chunks = size == 0 ? 1 : (size - 1) / SEAL_CHUNK_LEN + 1;
-
-    return SEAL_HEADER_LEN + size + chunks * SEAL_TAG_LEN;
+    return SEAL_HEADER_LEN + (opened->owned ? SEAL_SEALED_OWNER_LEN : 0);
 }
 
-bool seal_plain_size(uint64_t sealed, uint64_t *ret)
+uint64_t seal_size(const struct seal_opened *opened)
 {
-    if (sealed < SEAL_HEADER_LEN + SEAL_TAG_LEN)
-        return false;
-    uint64_t rest = sealed - SEAL_HEADER_LEN;
-    uint64_t chunks = (rest - 1) / SEAL_SEALED_CHUNK_LEN + 1;
-    *ret = rest - chunks * SEAL_TAG_LEN;
-    return rest >= chunks * SEAL_TAG_LEN && seal_size(*ret) == sealed;
+    uint64_t chunks = opened->size == 0 ? 1 : (opened->size - 1) / SEAL_CHUNK_LEN + 1;
+
+    return seal_start(opened) + opened->size + chunks * SEAL_TAG_LEN;
 }
 
 /* ---- AES-256-GCM */
@@ -105,7 +100,7 @@ static bool wrap(const struct seal_key *key, const char *name, const struct seal
     CLEANUP(buffer_done) struct buffer covered = BUFFER_MAX(SIZE_MAX / 2);
     CLEANUP(free_cipher) EVP_CIPHER_CTX *cipher = new_cipher(key->bytes, true);
 
-    memcpy(header, magic, AT_KEY_ID);
+    memcpy(header, opened->owned ? magic_owned : magic, AT_KEY_ID);
     memcpy(header + AT_KEY_ID, key->id, SEAL_KEY_ID_LEN);
     put_u64(header + AT_SIZE, opened->size);
     return covered_by_tag(header, name, &covered, err) &&
@@ -122,7 +117,8 @@ bool seal_open(const struct seal_keys *keys, const char *name,
     const struct seal_key *key = seal_keys_find(keys, header + AT_KEY_ID);
     uint8_t tag[SEAL_TAG_LEN];
 
-    if (memcmp(header, magic, AT_KEY_ID) != 0)
+    ret->owned = memcmp(header, magic_owned, AT_KEY_ID) == 0;
+    if (!ret->owned && memcmp(header, magic, AT_KEY_ID) != 0)
         return damaged(err);
     if (key == NULL)
         return error_set(err, ERROR_UNAVAILABLE,
@@ -155,15 +151,54 @@ bool seal_rewrap(const struct seal_keys *keys, const char *name, uint8_t header[
     return !*changed || wrap(newest, name, &opened, header, err);
 }
 
-/* ---- chunks */
+/* ---- owner and chunks */
+
+enum part { CHUNK, LAST_CHUNK, OWNER };
 
 /* A key encrypts one object, so a chunk's number makes a nonce (STREAM: Hoang, Reyhanitabar,
  * Rogaway, Vizár 2015: the last chunk is marked). */
-static void chunk_nonce(uint64_t number, bool last, uint8_t nonce[SEAL_NONCE_LEN])
+static void part_nonce(enum part part, uint64_t number, uint8_t nonce[SEAL_NONCE_LEN])
 {
     memset(nonce, 0, SEAL_NONCE_LEN);
-    nonce[0] = last;
+    nonce[0] = (uint8_t)part;
     put_u64(nonce + SEAL_NONCE_LEN - 8, number);
+}
+
+static bool seal_owner(const struct seal_opened *opened, const char *owner, struct buffer *out,
+                       struct error *err)
+{
+    CLEANUP(free_cipher) EVP_CIPHER_CTX *cipher = new_cipher(opened->key, true);
+    uint8_t nonce[SEAL_NONCE_LEN], plain[SEAL_OWNER_LEN] = {0}, sealed[SEAL_SEALED_OWNER_LEN];
+
+    if (!opened->owned)
+        return true;
+    snprintf((char *)plain, sizeof(plain), "%s", owner);
+    part_nonce(OWNER, 0, nonce);
+    if (cipher == NULL ||
+        !run_cipher(cipher, nonce, (struct bytes){0}, bytes_of(plain, sizeof(plain)), sealed,
+                    sealed + sizeof(plain)))
+        return error_set(err, ERROR_INTERNAL, "sealing failed");
+    return buffer_append(out, sealed, sizeof(sealed), err);
+}
+
+bool seal_open_owner(const struct seal_opened *opened, struct bytes sealed,
+                     char owner[STORE_OWNER_MAX + 1], struct error *err)
+{
+    CLEANUP(free_cipher) EVP_CIPHER_CTX *cipher = new_cipher(opened->key, false);
+    uint8_t nonce[SEAL_NONCE_LEN], plain[SEAL_OWNER_LEN], tag[SEAL_TAG_LEN];
+
+    if (cipher == NULL)
+        return error_oom(err);
+    if (sealed.len < SEAL_SEALED_OWNER_LEN)
+        return damaged(err);
+    memcpy(tag, sealed.data + sizeof(plain), sizeof(tag));
+    part_nonce(OWNER, 0, nonce);
+    if (!run_cipher(cipher, nonce, (struct bytes){0}, bytes_of(sealed.data, sizeof(plain)), plain,
+                    tag))
+        return damaged(err);
+    memcpy(owner, plain, STORE_OWNER_MAX);
+    owner[STORE_OWNER_MAX] = '\0';
+    return true;
 }
 
 /* How long chunk `number` of an object of `size` bytes is; *last: none comes after it. */
@@ -185,7 +220,7 @@ static bool seal_chunks(const struct seal_opened *opened, struct bytes data, str
     for (uint64_t number = 0; !last; number++) {
         size_t len = chunk_len(data.len, number, &last);
         uint8_t *to = out->data + out->len;
-        chunk_nonce(number, last, nonce);
+        part_nonce(last ? LAST_CHUNK : CHUNK, number, nonce);
         if (cipher == NULL ||
             !run_cipher(cipher, nonce, (struct bytes){0},
                         bytes_of(data.data + number * SEAL_CHUNK_LEN, len), to, to + len))
@@ -195,17 +230,19 @@ static bool seal_chunks(const struct seal_opened *opened, struct bytes data, str
     return true;
 }
 
-bool seal(const struct seal_keys *keys, const char *name, struct bytes data, struct buffer *out,
-          struct error *err)
+bool seal(const struct seal_keys *keys, const char *name, const char *owner, struct bytes data,
+          struct buffer *out, struct error *err)
 {
-    CLEANUP(seal_opened_done) struct seal_opened opened = {.size = data.len};
+    CLEANUP(seal_opened_done)
+    struct seal_opened opened = {.size = data.len, .owned = *owner != '\0'};
     uint8_t header[SEAL_HEADER_LEN];
 
     if (RAND_priv_bytes(opened.key, sizeof(opened.key)) != 1)
         return error_set(err, ERROR_INTERNAL, "no randomness for a key");
     return wrap(seal_keys_newest(keys), name, &opened, header, err) &&
-           buffer_reserve(out, (size_t)seal_size(data.len), err) &&
-           buffer_append(out, header, sizeof(header), err) && seal_chunks(&opened, data, out, err);
+           buffer_reserve(out, (size_t)seal_size(&opened), err) &&
+           buffer_append(out, header, sizeof(header), err) &&
+           seal_owner(&opened, owner, out, err) && seal_chunks(&opened, data, out, err);
 }
 
 bool seal_open_chunks(const struct seal_opened *opened, uint64_t first, struct bytes sealed,
@@ -229,7 +266,7 @@ bool seal_open_chunks(const struct seal_opened *opened, uint64_t first, struct b
         if (sealed.len < len + SEAL_TAG_LEN)
             return damaged(err);
         memcpy(tag, sealed.data + len, sizeof(tag));
-        chunk_nonce(number, last, nonce);
+        part_nonce(last ? LAST_CHUNK : CHUNK, number, nonce);
         if (!run_cipher(cipher, nonce, (struct bytes){0}, bytes_of(sealed.data, len),
                         out->data + out->len, tag))
             return damaged(err);

@@ -3,33 +3,41 @@
 #pragma once
 
 #include "base/bytes.h"
+#include "store/object.h"
 #include "store/sealed/seal_keys.h"
 
 enum {
     SEAL_NONCE_LEN = 12, /* NIST SP 800-38D, 8.2 */
     SEAL_TAG_LEN = 16,
     SEAL_HEADER_LEN = 8 + 8 + 8 + SEAL_NONCE_LEN + SEAL_KEY_LEN + SEAL_TAG_LEN,
+    SEAL_OWNER_LEN = STORE_OWNER_MAX + 2, /* filled up with zeros, which hide its length */
+    SEAL_SEALED_OWNER_LEN = SEAL_OWNER_LEN + SEAL_TAG_LEN,
     SEAL_CHUNK_LEN = 64 * 1024, /* of the object's bytes */
     SEAL_SEALED_CHUNK_LEN = SEAL_CHUNK_LEN + SEAL_TAG_LEN,
 };
 
-/* How many bytes `size` bytes are when sealed, and back. False: no sealed object has that size. */
-uint64_t seal_size(uint64_t size);
-bool seal_plain_size(uint64_t sealed, uint64_t *ret) NODISCARD;
-
-/* Append `data` to *out, sealed as the object `name`. ERROR_INTERNAL: no randomness. */
-bool seal(const struct seal_keys *keys, const char *name, struct bytes data, struct buffer *out,
-          struct error *err) NODISCARD;
-
 struct seal_opened {
     uint8_t key[SEAL_KEY_LEN]; /* overwrite it after use: seal_opened_done */
     uint64_t size;             /* of the object's bytes */
+    bool owned;                /* its owner is behind the header */
 };
+/* Where its chunks begin, and how many bytes it is when sealed. */
+size_t seal_start(const struct seal_opened *opened);
+uint64_t seal_size(const struct seal_opened *opened);
+
+/* Append `data` to *out, sealed as the object `name`. `owner`: at most STORE_OWNER_MAX bytes, ""
+ * without one. ERROR_INTERNAL: no randomness. */
+bool seal(const struct seal_keys *keys, const char *name, const char *owner, struct bytes data,
+          struct buffer *out, struct error *err) NODISCARD;
+
 /* ERROR_INTERNAL: damaged, or another object's. ERROR_UNAVAILABLE: for a key that is not there. */
 bool seal_open(const struct seal_keys *keys, const char *name,
                const uint8_t header[SEAL_HEADER_LEN], struct seal_opened *ret,
                struct error *err) NODISCARD;
 void seal_opened_done(struct seal_opened *opened);
+/* The owner, from what is behind the header of an `owned` one. ERROR_INTERNAL: damaged. */
+bool seal_open_owner(const struct seal_opened *opened, struct bytes sealed,
+                     char owner[STORE_OWNER_MAX + 1], struct error *err) NODISCARD;
 /* Append the bytes of the sealed chunks, of which the first is number `first`. ERROR_INTERNAL:
  * damaged, or chunks are missing: of the last one only its end. */
 bool seal_open_chunks(const struct seal_opened *opened, uint64_t first, struct bytes sealed,

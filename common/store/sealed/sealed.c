@@ -16,6 +16,8 @@ struct sealed {
     struct seal_keys *keys; /* NULL: no SEAL_KEYS_FILE */
 };
 
+enum { HEAD_LEN = SEAL_HEADER_LEN + SEAL_SEALED_OWNER_LEN }; /* where chunks begin, at most */
+
 static const char content_type[] = "application/octet-stream";
 
 /* What an object is sealed as: a bucket may be copied to another prefix. */
@@ -69,7 +71,8 @@ static bool put_sealed(struct sealed *s, const struct store_put *put, bool *exis
     CLEANUP(buffer_done) struct buffer sealed = BUFFER_MAX(SIZE_MAX / 2);
     struct store_put inner = *put;
 
-    if (!has_keys(s, err) || !seal(s->keys, name_of(s, put->key), put->data, &sealed, err))
+    if (!has_keys(s, err) || !seal(s->keys, name_of(s, put->key),
+                                   put->owner != NULL ? put->owner : "", put->data, &sealed, err))
         return false;
     inner.data = buffer_view(&sealed);
     inner.content_type = content_type;
@@ -110,7 +113,7 @@ static bool open_header(struct sealed *s, const char *key, struct bytes stored,
         return damaged(err);
     if (!seal_open(s->keys, name_of(s, key), stored.data, ret, err))
         return refused(err);
-    if (seal_size(ret->size) != info->size)
+    if (seal_size(ret) != info->size)
         return damaged(err);
     info->size = ret->size;
     return true;
@@ -132,6 +135,18 @@ static bool cut(const struct store_get *get, uint64_t size, uint64_t first, stru
     return length == 0 || buffer_append(data, plain.data + skip, (size_t)length, err);
 }
 
+/* What was read of an object: from its beginning, or its header, and chunks from `first` on. */
+static struct bytes chunks_of(const struct seal_opened *opened, uint64_t first, struct bytes stored,
+                              size_t room)
+{
+    size_t start = first == 0 ? seal_start(opened) : SEAL_HEADER_LEN;
+
+    start = start < stored.len ? start : stored.len;
+    stored = bytes_of(stored.data + start, stored.len - start);
+    stored.len = stored.len < room ? stored.len : room;
+    return stored;
+}
+
 /* One read if the first chunk is asked for, otherwise one for the header and one for the chunks: of
  * an object that is replaced between the two they do not fit, which is told as damage. */
 static bool get_sealed(struct sealed *s, const struct store_get *get, struct buffer *data,
@@ -142,7 +157,7 @@ static bool get_sealed(struct sealed *s, const struct store_get *get, struct buf
         get->length == 0 || get->length > get->max_bytes ? get->max_bytes : get->length;
     const uint64_t chunks = (get->offset % SEAL_CHUNK_LEN + most) / SEAL_CHUNK_LEN + 1;
     const size_t room = (size_t)chunks * SEAL_SEALED_CHUNK_LEN;
-    CLEANUP(buffer_done) struct buffer stored = BUFFER_MAX(SEAL_HEADER_LEN + room);
+    CLEANUP(buffer_done) struct buffer stored = BUFFER_MAX(HEAD_LEN + room);
     CLEANUP(buffer_done) struct buffer plain = BUFFER_MAX(room);
     CLEANUP(seal_opened_done) struct seal_opened opened = {0};
 
@@ -150,11 +165,11 @@ static bool get_sealed(struct sealed *s, const struct store_get *get, struct buf
         !open_header(s, get->key, buffer_view(&stored), info, &opened, err))
         return false;
     if (get->offset < opened.size && first > 0 &&
-        !read_stored(s, get, SEAL_HEADER_LEN + first * SEAL_SEALED_CHUNK_LEN, room, &stored,
+        !read_stored(s, get, seal_start(&opened) + first * SEAL_SEALED_CHUNK_LEN, room, &stored,
                      &(struct store_info){0}, err))
         return false;
-    struct bytes sealed = bytes_of(stored.data + SEAL_HEADER_LEN, stored.len - SEAL_HEADER_LEN);
-    if (!seal_open_chunks(&opened, first, sealed, &plain, err))
+    if (!seal_open_chunks(&opened, first, chunks_of(&opened, first, buffer_view(&stored), room),
+                          &plain, err))
         return refused(err);
     if (!cut(get, opened.size, first, buffer_view(&plain), data, err))
         return false;
@@ -206,14 +221,20 @@ static bool store_sealed_head(void *state, const char *key, int64_t deadline_ms,
 {
     struct sealed *s = state;
     struct store_get get = {.key = key, .deadline_ms = deadline_ms};
-    CLEANUP(buffer_done) struct buffer header = BUFFER_MAX(SEAL_HEADER_LEN);
+    CLEANUP(buffer_done) struct buffer head = BUFFER_MAX(HEAD_LEN);
     CLEANUP(seal_opened_done) struct seal_opened opened = {0};
 
     if (!is_sealed(s, key))
         return s->driver->head(s->state, key, deadline_ms, info, err);
-    return can_open(s, key, deadline_ms, err) && /* the size of what is cut is not told, either */
-           read_stored(s, &get, 0, SEAL_HEADER_LEN, &header, info, err) &&
-           open_header(s, key, buffer_view(&header), info, &opened, err);
+    if (!can_open(s, key, deadline_ms, err) || /* the size of what is cut is not told, either */
+        !read_stored(s, &get, 0, HEAD_LEN, &head, info, err) ||
+        !open_header(s, key, buffer_view(&head), info, &opened, err))
+        return false;
+    return !opened.owned ||
+           seal_open_owner(&opened,
+                           bytes_of(head.data + SEAL_HEADER_LEN, head.len - SEAL_HEADER_LEN),
+                           info->owner, err) ||
+           refused(err);
 }
 
 static bool store_sealed_remove(void *state, const char *key, int64_t deadline_ms,
@@ -224,29 +245,12 @@ static bool store_sealed_remove(void *state, const char *key, int64_t deadline_m
     return s->driver->remove(s->state, key, deadline_ms, err);
 }
 
-struct listing {
-    const struct sealed *sealed;
-    store_list_fn fn;
-    void *ctx;
-};
-
-/* A damaged one is listed, so that it can be found and deleted. */
-static bool list_one(void *ctx, const char *key, uint64_t size)
-{
-    const struct listing *l = ctx;
-
-    if (is_sealed(l->sealed, key) && !seal_plain_size(size, &size))
-        size = 0;
-    return l->fn(l->ctx, key, size);
-}
-
 static bool store_sealed_list(void *state, const char *prefix, int64_t deadline_ms,
                               store_list_fn fn, void *ctx, struct error *err)
 {
     struct sealed *s = state;
-    struct listing listing = {.sealed = s, .fn = fn, .ctx = ctx};
 
-    return s->driver->list(s->state, prefix, deadline_ms, list_one, &listing, err);
+    return s->driver->list(s->state, prefix, deadline_ms, fn, ctx, err);
 }
 
 static void store_sealed_free(void *state)

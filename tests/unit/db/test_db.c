@@ -465,6 +465,29 @@ static void a_deadlocks_victim_is_tried_again(void **state)
     db_close(db);
 }
 
+static bool insert_next(void *ctx, struct db_session *s, struct error *err)
+{
+    int *number = ctx;
+    char name[32];
+
+    return insert(name_of(++*number, name), s, err);
+}
+
+/* Its work may choose another. */
+static void a_taken_key_is_tried_again(void **state)
+{
+    int number = 0;
+    char name[32];
+
+    (void)state;
+    NEED_SERVER();
+    struct db *db = open_migrated();
+    write_it(db, insert, name_of(1, name));
+    write_it(db, insert_next, &number);
+    assert_int_equal(number, 2);
+    db_close(db);
+}
+
 #define SUITE(setup, teardown)                                                                     \
     cmocka_unit_test_setup_teardown(types_come_back_as_they_went, setup, teardown),                \
         cmocka_unit_test_setup_teardown(a_failed_transaction_leaves_nothing, setup, teardown),     \
@@ -501,6 +524,7 @@ int main(void)
         cmocka_unit_test_setup(a_restarted_server_is_found_again, setup_postgres),
         cmocka_unit_test_setup(a_slow_server_meets_the_deadline, setup_postgres),
         cmocka_unit_test_setup(a_deadlocks_victim_is_tried_again, setup_postgres),
+        cmocka_unit_test_setup(a_taken_key_is_tried_again, setup_postgres),
     };
 
     return cmocka_run_group_tests_name("db", tests, start_server, stop_server);

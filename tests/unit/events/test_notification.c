@@ -360,4 +360,41 @@ TEST(test_bounds)
     assert_fails(err, ERROR_TOO_LARGE, read_it("", buffer_cstr(&body, &err), &told, &err));
 }
 
+/* ---- messages of a broker */
+
+TEST(test_messages)
+{
+    static const struct {
+        const char *body, *event_id, *uri, *id; /* uri NULL: refused */
+    } messages[] = {
+        {OURS, NULL, "gs://b/k", "7"},
+        {OURS, "e", "gs://b/k", "e"},
+        {RECORDS(S3("s3:ObjectCreated:Put", "k")), NULL, "s3://b/k", NULL},
+        {"{}", NULL, NULL, NULL},
+        {"[]", NULL, NULL, NULL},
+        {"", NULL, NULL, NULL},
+        {"{\"gcs_path\":1}", NULL, NULL, NULL},
+    };
+    const struct announced from = {.source = "queue", .id = "7"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(messages); i++) {
+        CLEANUP(notification_done) struct notification told = {0};
+        struct error err = {0};
+        json_t *headers = json_object();
+        if (messages[i].event_id != NULL)
+            json_object_set_new(headers, "event_id", json_string(messages[i].event_id));
+        bool ok = notification_read_message(bytes_from_str(messages[i].body), headers, &from, &told,
+                                            &err);
+        json_decref(headers);
+        assert_int_equal(ok, messages[i].uri != NULL);
+        assert_int_equal(err.code, ok ? ERROR_NONE : ERROR_BAD_REQUEST);
+        if (ok)
+            assert_string_equal(told.events[0].uri, messages[i].uri);
+        if (messages[i].id != NULL) {
+            assert_string_equal(told.events[0].id, messages[i].id);
+            assert_string_equal(told.events[0].source, "queue");
+        }
+    }
+}
+
 TEST_MAIN(NULL, NULL)

@@ -65,16 +65,23 @@ static int64_t soon(void)
     return clock_monotonic_ms() + 60000;
 }
 
-static void put(const char *key, struct bytes data)
+static void put_for(const char *owner, const char *key, struct bytes data)
 {
     struct error err = {0};
 
-    if (!store_put(
-            store,
-            &(struct store_put){
-                .key = key, .data = data, .content_type = "image/jpeg", .deadline_ms = soon()},
-            NULL, &err))
+    if (!store_put(store,
+                   &(struct store_put){.key = key,
+                                       .data = data,
+                                       .owner = owner,
+                                       .content_type = "image/jpeg",
+                                       .deadline_ms = soon()},
+                   NULL, &err))
         fail_msg("%s", err.message);
+}
+
+static void put(const char *key, struct bytes data)
+{
+    put_for(NULL, key, data);
 }
 
 static bool get(const char *key, uint64_t offset, uint64_t length, struct buffer *data,
@@ -148,11 +155,10 @@ static struct bytes noise(size_t len)
 
 static uint8_t stored[300000], other[300000];
 
-TEST_WITH(every_size_and_range_comes_back, setup, teardown)
+static void assert_every_size_and_range(const char *owner)
 {
     static const size_t sizes[] = {0, 1, 65535, 65536, 65537, 131072, 200000};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
         const size_t size = sizes[i];
         struct store_info info;
@@ -160,10 +166,13 @@ TEST_WITH(every_size_and_range_comes_back, setup, teardown)
         struct bytes all = noise(size);
         const uint64_t marks[] = {0, 1, 65535, 65536, 65537, 131071, 131072, 199999};
 
-        put("sealed/x.jpg", all);
-        assert_int_equal(load("sealed/x.jpg", stored, sizeof(stored)), seal_size(size));
+        put_for(owner, "sealed/x.jpg", all);
+        assert_int_equal(load("sealed/x.jpg", stored, sizeof(stored)),
+                         seal_size(&(struct seal_opened){.size = size, .owned = *owner != '\0'}));
         assert_true(store_head(store, "sealed/x.jpg", soon(), &info, &err));
         assert_int_equal(info.size, size);
+        assert_string_equal(info.owner, owner);
+        assert_string_equal(info.owner, owner);
         assert_range("sealed/x.jpg", all, 0, 0);
         for (size_t from = 0; from < ARRAY_SIZE(marks); from++)
             for (size_t len = 0; len < ARRAY_SIZE(marks); len++)
@@ -172,6 +181,68 @@ TEST_WITH(every_size_and_range_comes_back, setup, teardown)
         if (size > 0)
             assert_refused("sealed/x.jpg", size, 0, ERROR_RANGE);
     }
+}
+
+TEST_WITH(every_size_and_range_comes_back, setup, teardown)
+{
+    char longest[STORE_OWNER_MAX + 1];
+
+    (void)state;
+    memset(longest, 'o', sizeof(longest) - 1);
+    longest[STORE_OWNER_MAX] = '\0';
+    assert_every_size_and_range("");
+    assert_every_size_and_range("alice");
+    assert_every_size_and_range(longest);
+}
+
+TEST_WITH(an_owner_is_sealed_too, setup, teardown)
+{
+    static const char owner[] = "somebody@example.com";
+    char too_long[STORE_OWNER_MAX + 2];
+    struct error err = {0};
+    struct store_info info;
+    bool changed;
+
+    (void)state;
+    put_for(owner, "sealed/x.jpg", noise(100));
+    size_t len = load("sealed/x.jpg", stored, sizeof(stored));
+    for (size_t at = 0; at + 8 <= len; at++)
+        assert_memory_not_equal(stored + at, owner, 8);
+    for (size_t bit = 0; bit < 8 * len; bit += bit < 8 * SEAL_HEADER_LEN ? 1 : 5) {
+        bool of_key_id = bit >= 64 && bit < 128, of_chunks = bit >= 8 * (84 + 272);
+        enum error_code code = of_key_id ? ERROR_UNAVAILABLE : ERROR_INTERNAL;
+        stored[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        save("sealed/x.jpg", stored, len);
+        if (bit < 8 * SEAL_HEADER_LEN || of_chunks)
+            assert_refused("sealed/x.jpg", 0, 0, code);
+        if (!of_chunks)
+            assert_fails(err, code, store_head(store, "sealed/x.jpg", soon(), &info, &err));
+        stored[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+
+    put_for("another", "sealed/y.jpg", noise(100)); /* another's in its place */
+    assert_int_equal(load("sealed/y.jpg", other, sizeof(other)), len);
+    memcpy(other + 84, stored + 84, 272);
+    save("sealed/y.jpg", other, len);
+    assert_fails(err, ERROR_INTERNAL, store_head(store, "sealed/y.jpg", soon(), &info, &err));
+
+    save("sealed/x.jpg", stored, len);
+    open_store(KEY_1 KEY_2);
+    assert_true(store_reseal(store, "sealed/x.jpg", soon(), &changed, &err) && changed);
+    open_store(KEY_2);
+    assert_true(store_head(store, "sealed/x.jpg", soon(), &info, &err));
+    assert_string_equal(info.owner, owner);
+    assert_range("sealed/x.jpg", noise(100), 0, 0);
+
+    memset(too_long, 'o', sizeof(too_long) - 1);
+    too_long[sizeof(too_long) - 1] = '\0';
+    assert_fails(err, ERROR_BAD_REQUEST,
+                 store_put(store,
+                           &(struct store_put){.key = "sealed/z.jpg",
+                                               .owner = too_long,
+                                               .content_type = "image/jpeg",
+                                               .deadline_ms = soon()},
+                           NULL, &err));
 }
 
 TEST_WITH(only_sealed_names_are_sealed, setup, teardown)
@@ -361,19 +432,39 @@ TEST_WITH(a_file_of_keys_is_checked, setup, teardown)
 }
 
 /* README.md's. */
-TEST_WITH(the_test_vector_opens, setup, teardown)
+static void assert_vector(const char *hex, const char *owner)
 {
-    static const char hex[] =
-        "44525345414c310a630dcd2966c4336600000000000000086465666768696a6b6c6d6e6f085a9c25"
-        "3dac10d9762b15a3962824b212935459df39a525ff88f613a7fefb17ab6d277fd068f12fc77d2279"
-        "3d37cb50bf7dc54c4cf2893501618d8aa12e962d2b78ce6175a02e74";
+    const size_t len = strlen(hex) / 2;
+    struct store_info info;
+    struct error err = {0};
 
-    (void)state;
     put("sealed/vector", noise(1)); /* the folder */
-    for (size_t i = 0; i < sizeof(hex) / 2; i++)
+    for (size_t i = 0; i < len; i++)
         assert_int_equal(sscanf(hex + 2 * i, "%2hhx", &stored[i]), 1);
-    save("sealed/vector", stored, sizeof(hex) / 2);
+    save("sealed/vector", stored, len);
     assert_range("sealed/vector", bytes_from_str("darkroom"), 0, 0);
+    assert_true(store_head(store, "sealed/vector", soon(), &info, &err));
+    assert_string_equal(info.owner, owner);
+}
+
+TEST_WITH(the_test_vectors_open, setup, teardown)
+{
+    (void)state;
+    assert_vector("44525345414c310a630dcd2966c4336600000000000000086465666768696a6b6c6d6e6f085a9c25"
+                  "3dac10d9762b15a3962824b212935459df39a525ff88f613a7fefb17ab6d277fd068f12fc77d2279"
+                  "3d37cb50bf7dc54c4cf2893501618d8aa12e962d2b78ce6175a02e74",
+                  "");
+    assert_vector("44525345414c320a630dcd2966c4336600000000000000086465666768696a6b6c6d6e6f085a9c25"
+                  "3dac10d9762b15a3962824b212935459df39a525ff88f613a7fefb17bd3dddc60e0d2eec8954910a"
+                  "3db5e83208fb245995c3d4fd9b7090d6ead74d32442c4cffc2b92872ecc642fc1b8d276f0c01d800"
+                  "00ed74d4dc6077614d0bbf5d9b439c98efb60f5a958c0ba54a754d0ac11314702db502126c35111e"
+                  "49da61e6a2f12ebe11cbd837ebb633df09a48ce7122fa2bde9ff96f706bf5ad42c30569481fc8030"
+                  "b23697838de7f4fc0c78377c4a572fe090d0e7062ade29f79771c830720729d69bb842a903b52ed2"
+                  "ee4b8082cc1278ef94f075bb4494a817e4fc922553704696f905da774f9f55e8f891b9bec856a82e"
+                  "4dc87bc812c43c77f0d6fef867e6e55a15f3c582e183f9a539a12a9f57c16c3c1f82ff88af57d0dc"
+                  "a06e51cb493693182c1262a74c643cda514148d706d58349178470c186d92ea3811d2494bf7dc54c"
+                  "4cf2893501618d8aa12e962d2b78ce6175a02e74",
+                  "alice");
 }
 
 TEST_MAIN(NULL, NULL)
