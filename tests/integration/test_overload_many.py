@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import network
-from conftest import BUILD, ROOT, SLOW, Service, wait_for
+from conftest import BUILD, ROOT, Service, wait_for
 from images import encode
 from raw_clients import Http1
 from test_overload import JPEG, assert_health_is_quick, assert_back_to, base_values, in_threads
