@@ -428,7 +428,7 @@ class OnMachines(OnPostgres, OnServer):
     """Two preprocess and three classify instances behind the gateway. They share a storage server and PostgreSQL, and
     each announces through the gateway. All of these are killed."""
     refusals = (502, 503, 504)  # by the gateway, too
-    pace_s = 0.0 if ROUND_COUNT else 0.1  # or the uploads are over before the first fault
+    pace_s = 0.0 if ROUND_COUNT else 0.05  # or the uploads are over before the first fault
     work = {"preprocess-service": "/preprocess", "classify-service": "/pubsub"}  # what each of a kind must have done
     hosts = {"preprocess": ("127.0.0.2", "127.0.0.3"), "classify": ("127.0.0.2", "127.0.0.3", "127.0.0.4")}
 
