@@ -37,7 +37,7 @@ CPPFLAGS_ALL = -D_GNU_SOURCE -DDARKROOM_VERSION='"$(VERSION)"' -Icommon -isystem
 CFLAGS_ALL   = -std=c17 -pthread -g $(WARNINGS) $(HARDENING) $(PKG_CFLAGS) $(CFLAGS)
 LDFLAGS_ALL  = -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed $(LDFLAGS)
 # At start each of 14,000 names is looked for in the libraries in this order: those with most of them come first.
-LIBS         = -lcrypto -lc -lsqlite3 -lxml2 $(PKG_LIBS) -lm
+LIBS         = -lcrypto -lc -lsqlite3 $(PKG_LIBS) -lm
 
 ifeq ($(VARIANT),release)
 CFLAGS_ALL  += -O2 -D_FORTIFY_SOURCE=3
