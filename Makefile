@@ -99,6 +99,8 @@ endif
 $(BUILD)/preprocess-service: $(call object,$(PREPROCESS_SRC)) $(COMMON_LIB)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
+# ONNX Runtime, loaded later, finds C++'s names the sooner.
+$(BUILD)/classify-service: LIBS := -Wl,--no-as-needed -l:libstdc++.so.6 -Wl,--as-needed $(LIBS)
 $(BUILD)/classify-service: $(call object,$(CLASSIFY_SRC)) $(COMMON_LIB)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
