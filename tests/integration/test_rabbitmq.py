@@ -4,6 +4,7 @@ import http.server
 import json
 import pathlib
 import subprocess
+import sys
 import threading
 import time
 
@@ -282,6 +283,23 @@ def test_what_can_never_be_labelled_is_a_dead_letter(broker, label_from, tmp_pat
     assert len(body) == 1024 * 1024 + 1 and properties.headers["x-death"][0]["reason"] == "rejected"
     assert classify.metric('broker_messages_total{outcome="dead_lettered"}') == len(bad) + 1
     assert is_empty(broker)
+
+
+def test_headers_as_deep_as_a_frame_allows(broker, label_from):
+    classify = label_from(broker.url)
+    wait_for(lambda: is_empty(broker), "the queue")
+    deep = []
+    for _ in range(25000):  # five bytes each
+        deep = [deep]
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(200000)  # pika encodes them by recursion
+    try:
+        send(broker, IMAGES, b"no JSON", headers={"deep": deep, "kept": "as it is"})
+    finally:
+        sys.setrecursionlimit(limit)
+    (properties, _), = take_all(broker, DEAD, 1)
+    assert properties.headers["kept"] == "as it is" and "deep" not in properties.headers
+    assert classify.metric('broker_messages_total{outcome="redelivered"}') == 0
 
 
 def test_a_message_that_kills_its_consumers_is_a_dead_letter(broker, upload_to):

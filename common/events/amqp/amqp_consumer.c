@@ -17,6 +17,8 @@ enum {
     COUNT_EVERY_MS = 5000,
     AGAIN_MS = 2000, /* after the broker has refused a copy */
     LONG_MS = 3600000,
+    /* librabbitmq decodes headers by recursion: a frame of nested ones takes 2.5 MiB */
+    STACK_BYTES = 8 * 1024 * 1024,
 };
 
 struct amqp_delivery {
@@ -456,7 +458,7 @@ struct amqp_consumer *amqp_consumer_start(const struct amqp_consumer_options *op
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->changed, NULL);
     c->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (c->wake < 0 || !thread_start(&c->thread, consumer_main, c, err)) {
+    if (c->wake < 0 || !thread_start_deep(&c->thread, STACK_BYTES, consumer_main, c, err)) {
         if (c->wake < 0)
             error_set(err, ERROR_UNAVAILABLE, "no eventfd");
         else
