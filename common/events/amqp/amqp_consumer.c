@@ -28,6 +28,7 @@ struct amqp_delivery {
     struct amqp_incoming message;
     struct amqp_verdict verdict;
     uint64_t reply, copy; /* the numbers of those that are not confirmed; 0: none */
+    bool refused;         /* the copy was */
     int64_t not_before_ms;
 };
 
@@ -219,18 +220,20 @@ static bool confirm(struct amqp_consumer *c, const struct amqp_incoming *in, str
 
     for (struct amqp_delivery *d = TAILQ_FIRST(&c->unconfirmed), *next; ok && d != NULL; d = next) {
         next = TAILQ_NEXT(d, entry);
-        bool refused = is_of(in, d->copy) && in->kind == AMQP_NACK;
         if (is_of(in, d->reply))
             d->reply = 0;
-        if (is_of(in, d->copy))
+        if (is_of(in, d->copy)) {
             d->copy = 0;
-        if (refused) {
+            d->refused = in->kind == AMQP_NACK;
+        }
+        if (d->reply != 0 || d->copy != 0)
+            continue;
+        TAILQ_REMOVE(&c->unconfirmed, d, entry);
+        if (d->refused) {
             count("outcome=\"refused\"");
             d->not_before_ms = clock_monotonic_ms() + AGAIN_MS;
-            TAILQ_REMOVE(&c->unconfirmed, d, entry);
             put_handled(c, d);
-        } else if (d->reply == 0 && d->copy == 0) {
-            TAILQ_REMOVE(&c->unconfirmed, d, entry);
+        } else {
             ok = acknowledge(c, d, err);
         }
     }
