@@ -77,7 +77,7 @@ void older_queue_handle(void *ctx, const struct amqp_delivery *delivery,
     if (older_message_read(buffer_view(&incoming->body), &message, &err))
         source_handle(ctx, delivery, incoming, attempt, &message, verdict);
     else
-        source_refuse(incoming, err.message, verdict);
+        source_refuse(incoming, &err, verdict);
     if (verdict->outcome == AMQP_DEAD_LETTER) {
         free(verdict->reply);
         verdict->reply = NULL;
