@@ -62,7 +62,7 @@ static json_t *attempt(struct app *app, const struct context *ctx, const void *m
                        struct error *err)
 {
     CLEANUP(http_reply_done) struct http_reply picture = {0};
-    struct labels labels;
+    struct labels labels = {0};
 
     if (fetch(app, ctx, message, &picture, err) &&
         label(app, ctx, buffer_view(&picture.body), &labels, err))
