@@ -373,6 +373,26 @@ def test_reply_to_is_answered_with_its_correlation_id(broker, upload_to, label_f
     wait_for(lambda: is_empty(broker), "nothing to wait")
 
 
+def test_a_reply_does_not_tell_what_failed_inside(broker, label_from, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("QUFB" * 10 + "QUE=\n")
+    keys.chmod(0o600)
+    classify = label_from(broker.url, SEAL_KEYS_FILE=keys)
+    wait_for(lambda: is_empty(broker), "the queue")
+    sealed = tmp_path / "objects/sealed"
+    sealed.mkdir(parents=True)
+    (sealed / "x.jpg").write_bytes(b"no sealed object" * 10)
+    with channel(broker) as ch:
+        mine = ch.queue_declare("", durable=True).method.queue
+        send(broker, IMAGES, json.dumps({"gcs_path": f"file://{sealed}/x.jpg"}).encode(), reply_to=mine, message_id="m")
+        (_, answer), = take_all(broker, mine, 1)
+        ch.queue_delete(mine)
+    assert json.loads(answer)["status"] == "rejected" and "damaged" not in answer.decode()
+    (properties, _), = take_all(broker, DEAD, 1)
+    assert "damaged" in properties.headers["reason"]
+    assert [line for line in classify.log_lines() if line.get("message_id") == "m" and "damaged" in line.get("detail", "")]
+
+
 def test_the_lengths_of_the_queues(broker, label_from):
     classify = label_from(broker.url)
     wait_for(lambda: is_empty(broker), "the queue")
