@@ -21,8 +21,8 @@ typedef json_t *(*source_attempt)(struct app *app, const struct context *ctx, co
 void source_handle(struct app *app, const struct amqp_delivery *delivery,
                    const struct amqp_incoming *incoming, source_attempt attempt,
                    const void *message, struct amqp_verdict *verdict);
-/* It can never succeed. */
-void source_refuse(const struct amqp_incoming *incoming, const char *why,
+/* It can never succeed. Why, the dead letter says in full, and the reply as one by HTTP does. */
+void source_refuse(const struct amqp_incoming *incoming, const struct error *why,
                    struct amqp_verdict *verdict);
 
 /* AMQP_OLD_QUEUE: a handler of the older classifier's messages; ctx is the app. */

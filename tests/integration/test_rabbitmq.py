@@ -4,6 +4,7 @@ import http.server
 import json
 import pathlib
 import subprocess
+import sys
 import threading
 import time
 
@@ -284,6 +285,23 @@ def test_what_can_never_be_labelled_is_a_dead_letter(broker, label_from, tmp_pat
     assert is_empty(broker)
 
 
+def test_headers_as_deep_as_a_frame_allows(broker, label_from):
+    classify = label_from(broker.url)
+    wait_for(lambda: is_empty(broker), "the queue")
+    deep = []
+    for _ in range(25000):  # five bytes each
+        deep = [deep]
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(200000)  # pika encodes them by recursion
+    try:
+        send(broker, IMAGES, b"no JSON", headers={"deep": deep, "kept": "as it is"})
+    finally:
+        sys.setrecursionlimit(limit)
+    (properties, _), = take_all(broker, DEAD, 1)
+    assert properties.headers["kept"] == "as it is" and "deep" not in properties.headers
+    assert classify.metric('broker_messages_total{outcome="redelivered"}') == 0
+
+
 def test_a_message_that_kills_its_consumers_is_a_dead_letter(broker, upload_to):
     reply = upload(upload_to(broker.url), 1).json()
     for _ in range(21):
@@ -353,6 +371,26 @@ def test_reply_to_is_answered_with_its_correlation_id(broker, upload_to, label_f
     assert answers["c2"]["status"] == "rejected" and "no gcs_path" in answers["c2"]["detail"]
     wait_for(lambda: classify.metric('broker_messages_total{outcome="answered"}') == 4, "the fourth answer")
     wait_for(lambda: is_empty(broker), "nothing to wait")
+
+
+def test_a_reply_does_not_tell_what_failed_inside(broker, label_from, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("QUFB" * 10 + "QUE=\n")
+    keys.chmod(0o600)
+    classify = label_from(broker.url, SEAL_KEYS_FILE=keys)
+    wait_for(lambda: is_empty(broker), "the queue")
+    sealed = tmp_path / "objects/sealed"
+    sealed.mkdir(parents=True)
+    (sealed / "x.jpg").write_bytes(b"no sealed object" * 10)
+    with channel(broker) as ch:
+        mine = ch.queue_declare("", durable=True).method.queue
+        send(broker, IMAGES, json.dumps({"gcs_path": f"file://{sealed}/x.jpg"}).encode(), reply_to=mine, message_id="m")
+        (_, answer), = take_all(broker, mine, 1)
+        ch.queue_delete(mine)
+    assert json.loads(answer)["status"] == "rejected" and "damaged" not in answer.decode()
+    (properties, _), = take_all(broker, DEAD, 1)
+    assert "damaged" in properties.headers["reason"]
+    assert [line for line in classify.log_lines() if line.get("message_id") == "m" and "damaged" in line.get("detail", "")]
 
 
 def test_the_lengths_of_the_queues(broker, label_from):

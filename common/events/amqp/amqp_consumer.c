@@ -17,6 +17,8 @@ enum {
     COUNT_EVERY_MS = 5000,
     AGAIN_MS = 2000, /* after the broker has refused a copy */
     LONG_MS = 3600000,
+    /* librabbitmq decodes headers by recursion: a frame of nested ones takes 2.5 MiB */
+    STACK_BYTES = 8 * 1024 * 1024,
 };
 
 struct amqp_delivery {
@@ -26,6 +28,7 @@ struct amqp_delivery {
     struct amqp_incoming message;
     struct amqp_verdict verdict;
     uint64_t reply, copy; /* the numbers of those that are not confirmed; 0: none */
+    bool refused;         /* the copy was */
     int64_t not_before_ms;
 };
 
@@ -217,18 +220,20 @@ static bool confirm(struct amqp_consumer *c, const struct amqp_incoming *in, str
 
     for (struct amqp_delivery *d = TAILQ_FIRST(&c->unconfirmed), *next; ok && d != NULL; d = next) {
         next = TAILQ_NEXT(d, entry);
-        bool refused = is_of(in, d->copy) && in->kind == AMQP_NACK;
         if (is_of(in, d->reply))
             d->reply = 0;
-        if (is_of(in, d->copy))
+        if (is_of(in, d->copy)) {
             d->copy = 0;
-        if (refused) {
+            d->refused = in->kind == AMQP_NACK;
+        }
+        if (d->reply != 0 || d->copy != 0)
+            continue;
+        TAILQ_REMOVE(&c->unconfirmed, d, entry);
+        if (d->refused) {
             count("outcome=\"refused\"");
             d->not_before_ms = clock_monotonic_ms() + AGAIN_MS;
-            TAILQ_REMOVE(&c->unconfirmed, d, entry);
             put_handled(c, d);
-        } else if (d->reply == 0 && d->copy == 0) {
-            TAILQ_REMOVE(&c->unconfirmed, d, entry);
+        } else {
             ok = acknowledge(c, d, err);
         }
     }
@@ -456,7 +461,7 @@ struct amqp_consumer *amqp_consumer_start(const struct amqp_consumer_options *op
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->changed, NULL);
     c->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (c->wake < 0 || !thread_start(&c->thread, consumer_main, c, err)) {
+    if (c->wake < 0 || !thread_start_deep(&c->thread, STACK_BYTES, consumer_main, c, err)) {
         if (c->wake < 0)
             error_set(err, ERROR_UNAVAILABLE, "no eventfd");
         else
