@@ -142,6 +142,14 @@ bool source_start(struct app *app, struct error *err)
            error_wrap(err, "SOURCE_URL");
 }
 
+void source_leave(struct app *app)
+{
+    if (app->source != NULL)
+        amqp_consumer_leave(app->source);
+    if (app->older_source != NULL)
+        amqp_consumer_leave(app->older_source);
+}
+
 void source_stop(struct app *app, int64_t deadline_ms)
 {
     if (app->source != NULL)

@@ -9,6 +9,8 @@
 
 /* Nothing without SOURCE_URL. What app has of it is the caller's (source_stop, source_done). */
 bool source_start(struct app *app, struct error *err) NODISCARD;
+/* Take no more messages; source_stop waits until those that there are have ended. */
+void source_leave(struct app *app);
 void source_stop(struct app *app, int64_t deadline_ms);
 void source_done(struct app *app);
 

@@ -484,12 +484,19 @@ struct amqp_consumer *amqp_consumer_start(const struct amqp_consumer_options *op
     return c;
 }
 
-void amqp_consumer_stop(struct amqp_consumer *c, int64_t deadline_ms)
+void amqp_consumer_leave(struct amqp_consumer *c)
 {
     pthread_mutex_lock(&c->lock);
     c->stopping = true;
     pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->lock);
     amqp_wake(c->wake);
+}
+
+void amqp_consumer_stop(struct amqp_consumer *c, int64_t deadline_ms)
+{
+    amqp_consumer_leave(c);
+    pthread_mutex_lock(&c->lock);
     while (!c->drained && thread_cond_wait(&c->changed, &c->lock, deadline_ms))
         ;
     pthread_mutex_unlock(&c->lock);
