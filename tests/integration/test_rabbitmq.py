@@ -163,6 +163,34 @@ def test_a_queue_of_another_kind_is_named(broker, upload_to):
     assert "PRECONDITION_FAILED" in preprocess.log() and "use another vhost" in preprocess.log()
 
 
+@pytest.mark.measures_time
+def test_an_alarm_of_the_broker_is_503_in_time(broker, upload_to):
+    preprocess = upload_to(broker.url)
+    taken = [upload_until_taken(preprocess, 0)]
+    broker.alarm()
+
+    def refused():  # the broker takes what comes first, and then says so
+        reply = upload(preprocess, len(taken))
+        if reply.status == 200:
+            taken.append(reply.json())
+        return reply if reply.status != 200 else None
+    replies = [wait_for(refused, "the alarm to be noticed")]
+    began = time.monotonic()
+    replies.append(refused())
+    assert time.monotonic() - began < 10 * SLOW  # not its whole deadline, which is 30 s
+    for reply in replies:
+        assert reply.status == 503 and reply.headers["Retry-After"], reply
+    assert "low on memory" in preprocess.log()
+    broker.alarm(False)
+    taken += [upload_until_taken(preprocess, number) for number in (100, 101)]
+    announced = {json.loads(body)["gcs_path"] for _, body in take_all(broker, IMAGES, len(taken))}
+    assert {reply["gcs_path"] for reply in taken} <= announced
+    assert preprocess.metric('broker_messages_total{outcome="connected"}') == 1
+    broker.alarm()
+    wait_for(refused, "the second alarm to be noticed")
+    preprocess.stop(timeout=9)
+
+
 def test_tls_is_verified(broker, upload_to, certificate):
     preprocess = upload_to(broker.tls_url, CA_FILE=certificate[0])
     assert upload(preprocess, 1).status == 200
@@ -405,6 +433,35 @@ def test_a_reply_does_not_tell_what_failed_inside(broker, label_from, tmp_path):
     assert [line for line in classify.log_lines() if line.get("message_id") == "m" and "damaged" in line.get("detail", "")]
 
 
+@pytest.mark.measures_time
+def test_an_alarm_of_the_broker_holds_answers_back(broker, upload_to, label_from):
+    replies = upload_many(upload_to(broker.url), 6)
+    take_all(broker, IMAGES, 6)
+    with channel(broker) as ch:
+        ch.queue_declare("answers", durable=True)
+    for reply in replies:
+        send(broker, IMAGES, json.dumps({"gcs_path": reply["gcs_path"]}).encode(), reply_to="answers", correlation_id=reply["id"])
+    broker.alarm()
+    classify = label_from(broker.url, WORKERS=2)
+    noticed = "low on memory"
+    wait_for(lambda: noticed in classify.log(), "the alarm to be noticed")
+    classify.stop(timeout=9)
+    classify.restart()
+    wait_for(lambda: classify.log().count(noticed) == 2, "the alarm to be noticed again")
+    wait_for(lambda: labelled(replies), "a result")
+    # longer than the time from one look at the queues' lengths to the next, and a call's limit
+    alarmed = time.monotonic()
+    wait_for(lambda: time.monotonic() > alarmed + 9, "a call to give up")
+    assert classify.get("/healthz").status == 200
+    broker.alarm(False)
+    answered = {properties.correlation_id for properties, _ in take_all(broker, "answers", 6)}
+    assert answered <= {reply["id"] for reply in replies}
+    wait_for(lambda: len(labelled(replies)) == 6 and is_empty(broker), "nothing to wait")
+    assert classify.metric('broker_messages_total{outcome="connected"}') == 1
+    classify.stop()
+    assert is_empty(broker) and is_empty(broker, DEAD)
+
+
 def test_the_lengths_of_the_queues(broker, label_from):
     classify = label_from(broker.url)
     wait_for(lambda: is_empty(broker), "the queue")
@@ -477,6 +534,9 @@ def test_the_older_managers_pictures_are_labelled(broker, label_from, disk):
         assert sorted(dead) == ["c3", "c4", "c5", "c6", "c7"] and "404" in dead["c3"] and "older manager" in dead["c7"]
         ch.queue_delete(mine)
     assert set(asked) <= set(answers) | {"/plain-image/gone.jpg", "/cipher-image/bad.jpg"}
+    with channel(broker) as ch:
+        ch.queue_delete("resnetQ")
+    wait_for(lambda: count(broker, "resnetQ") == 0, "the queue that was deleted")
     classify.stop()
     assert count(broker, "resnetQ") == 0
 

@@ -312,19 +312,27 @@ static bool end_deliveries(struct amqp_consumer *c, struct error *err)
     return true;
 }
 
+/* Or no broker reads what is left. */
 static bool is_drained(struct amqp_consumer *c)
 {
+    bool blocked = amqp_link_blocked(c->link) != NULL;
+
     pthread_mutex_lock(&c->lock);
     bool drained =
-        c->ended || (c->stopping && c->cancelled && c->at_work == 0 && TAILQ_EMPTY(&c->waiting) &&
-                     TAILQ_EMPTY(&c->handled) && TAILQ_EMPTY(&c->unconfirmed));
+        c->ended || (c->stopping && c->at_work == 0 &&
+                     (blocked || (c->cancelled && TAILQ_EMPTY(&c->waiting) &&
+                                  TAILQ_EMPTY(&c->handled) && TAILQ_EMPTY(&c->unconfirmed))));
     pthread_mutex_unlock(&c->lock);
     return drained;
 }
 
-/* False: the connection is lost. What it asks of the broker comes before it takes what came. */
+/* False: the connection is lost. What it asks of the broker comes before it takes what came. A
+ * broker that reads nothing is asked nothing: each connection given up then would count as a
+ * delivery. */
 static bool turn(struct amqp_consumer *c, struct error *err)
 {
+    if (amqp_link_blocked(c->link) != NULL)
+        return take_all(c, err);
     return (!is_stopping(c) || end_deliveries(c, err)) && count_queues(c, err) &&
            take_all(c, err) && conclude_all(c, err);
 }
@@ -370,7 +378,7 @@ static void *consumer_main(void *arg)
             amqp_wait(c->link, c->wake, AMQP_LOOK_MS);
             ok = turn(c, &err);
         }
-        lose_link(c, ok);
+        lose_link(c, ok && amqp_link_blocked(c->link) == NULL);
         if (ok || is_stopping(c))
             break;
         int64_t until_ms = clock_monotonic_ms() + amqp_reconnect_pause_ms(&attempts, &err);
