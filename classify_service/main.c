@@ -73,6 +73,11 @@ static bool app_open(struct app *app, struct error *err)
     return open_topic(app, err) && source_start(app, err);
 }
 
+static void app_leave(struct service *service)
+{
+    source_leave((struct app *)service);
+}
+
 static void app_stop(struct service *service, int64_t deadline_ms)
 {
     struct app *app = (struct app *)service;
@@ -88,6 +93,7 @@ int main(int argc, char **argv)
         .service = {.kind = SERVICE_CLASSIFY,
                     .name = "classify-service",
                     .openapi = classify_openapi,
+                    .leave = app_leave,
                     .plain_errors_below = "/v2"},
     };
     struct error err = {0};

@@ -18,7 +18,6 @@ static bool check_status(long status, struct error *err)
                      "IMAGEDISK_HOST answers %ld", status);
 }
 
-/* The reply's body is charged to the budget by the caller, who knows its length only then. */
 static bool fetch(const struct app *app, const struct context *ctx,
                   const struct older_message *message, struct http_reply *ret, struct error *err)
 {
@@ -38,6 +37,17 @@ static bool fetch(const struct app *app, const struct context *ctx,
            check_status(ret->status, err);
 }
 
+/* The picture is charged only now, when its length is known. */
+static bool label(const struct app *app, const struct context *ctx, struct bytes picture,
+                  struct labels *ret, struct error *err)
+{
+    if (!byte_budget_take(ctx->budget, (int64_t)picture.len))
+        return error_set(err, ERROR_OVERLOADED, "no room for %zu bytes", picture.len);
+    bool ok = classify_image(app, ctx, picture, OLDER_LABELS, ret, err);
+    byte_budget_give(ctx->budget, (int64_t)picture.len);
+    return ok;
+}
+
 static json_t *report_labels(const struct app *app, const struct labels *labels)
 {
     json_t *names = json_array();
@@ -52,18 +62,10 @@ static json_t *attempt(struct app *app, const struct context *ctx, const void *m
                        struct error *err)
 {
     CLEANUP(http_reply_done) struct http_reply picture = {0};
-    struct labels labels;
+    struct labels labels = {0};
 
-    bool ok = fetch(app, ctx, message, &picture, err);
-    if (ok && !byte_budget_take(ctx->budget, (int64_t)picture.body.len)) {
-        error_set(err, ERROR_OVERLOADED, "no room for %zu bytes", picture.body.len);
-        return NULL;
-    }
-    if (ok) {
-        ok = classify_image(app, ctx, buffer_view(&picture.body), OLDER_LABELS, &labels, err);
-        byte_budget_give(ctx->budget, (int64_t)picture.body.len);
-    }
-    if (ok)
+    if (fetch(app, ctx, message, &picture, err) &&
+        label(app, ctx, buffer_view(&picture.body), &labels, err))
         return report_labels(app, &labels);
     return error_http_status(err->code) < 500 ? json_pack("{s:s}", "detail", err->message) : NULL;
 }
@@ -77,7 +79,7 @@ void older_queue_handle(void *ctx, const struct amqp_delivery *delivery,
     if (older_message_read(buffer_view(&incoming->body), &message, &err))
         source_handle(ctx, delivery, incoming, attempt, &message, verdict);
     else
-        source_refuse(incoming, err.message, verdict);
+        source_refuse(incoming, &err, verdict);
     if (verdict->outcome == AMQP_DEAD_LETTER) {
         free(verdict->reply);
         verdict->reply = NULL;

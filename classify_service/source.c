@@ -40,12 +40,15 @@ static void conclude(json_t *report, struct amqp_verdict *verdict)
     json_decref(report);
 }
 
-void source_refuse(const struct amqp_incoming *incoming, const char *why,
+void source_refuse(const struct amqp_incoming *incoming, const struct error *why,
                    struct amqp_verdict *verdict)
 {
     log_warning("a message becomes a dead letter",
-                F("message_id", (const char *)incoming->message_id), F("detail", why));
-    conclude(json_pack("{s:s, s:s}", "status", "rejected", "detail", why), verdict);
+                F("message_id", (const char *)incoming->message_id),
+                F("detail", (const char *)why->message));
+    conclude(json_pack("{s:s, s:s}", "status", "rejected", "detail", reply_public_detail(why)),
+             verdict);
+    snprintf(verdict->reason, sizeof(verdict->reason), "%s", why->message);
 }
 
 static bool may_repeat(const struct amqp_delivery *delivery, int attempts)
@@ -76,7 +79,7 @@ void source_handle(struct app *app, const struct amqp_delivery *delivery,
             return;
         }
         if (!error_is_passing(err.code) && ++defects == DEFECTS_MAX) {
-            source_refuse(incoming, err.message, verdict);
+            source_refuse(incoming, &err, verdict);
             return;
         }
         if (attempts == 1)
@@ -110,7 +113,7 @@ static void handle(void *ctx, const struct amqp_delivery *delivery,
     if (incoming->too_large ||
         !notification_read_message(buffer_view(&incoming->body), incoming->headers, &from,
                                    &notification, &err))
-        source_refuse(incoming, err.message, verdict);
+        source_refuse(incoming, &err, verdict);
     else
         source_handle(ctx, delivery, incoming, attempt_notification, &notification, verdict);
 }
@@ -137,6 +140,14 @@ bool source_start(struct app *app, struct error *err)
     }
     return (app->source != NULL && (app->older_source != NULL || !s->amqp_old_queue)) ||
            error_wrap(err, "SOURCE_URL");
+}
+
+void source_leave(struct app *app)
+{
+    if (app->source != NULL)
+        amqp_consumer_leave(app->source);
+    if (app->older_source != NULL)
+        amqp_consumer_leave(app->older_source);
 }
 
 void source_stop(struct app *app, int64_t deadline_ms)

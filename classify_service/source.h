@@ -9,6 +9,8 @@
 
 /* Nothing without SOURCE_URL. What app has of it is the caller's (source_stop, source_done). */
 bool source_start(struct app *app, struct error *err) NODISCARD;
+/* Take no more messages; source_stop waits until those that there are have ended. */
+void source_leave(struct app *app);
 void source_stop(struct app *app, int64_t deadline_ms);
 void source_done(struct app *app);
 
@@ -21,8 +23,8 @@ typedef json_t *(*source_attempt)(struct app *app, const struct context *ctx, co
 void source_handle(struct app *app, const struct amqp_delivery *delivery,
                    const struct amqp_incoming *incoming, source_attempt attempt,
                    const void *message, struct amqp_verdict *verdict);
-/* It can never succeed. */
-void source_refuse(const struct amqp_incoming *incoming, const char *why,
+/* It can never succeed. Why, the dead letter says in full, and the reply as one by HTTP does. */
+void source_refuse(const struct amqp_incoming *incoming, const struct error *why,
                    struct amqp_verdict *verdict);
 
 /* AMQP_OLD_QUEUE: a handler of the older classifier's messages; ctx is the app. */

@@ -296,6 +296,8 @@ int service_serve(struct service *service, const struct route *routes, size_t co
         log_error("the sandbox's zygote is gone: to be started again");
     /* so that the gateway's next look at /readyz comes before the first refusal */
     atomic_store(&service->leaving, true);
+    if (service->leave != NULL)
+        service->leave(service);
     if (signal_number != SIGCHLD)
         poll(NULL, 0, (int)service->settings.shutdown_notice_ms);
     int64_t deadline = clock_monotonic_ms() + service->settings.shutdown_grace_ms - LAST_MS;

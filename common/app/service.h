@@ -30,7 +30,9 @@ struct service {
     struct readiness *readiness;
     struct authorizer *authorizer;
     struct server *server;
-    atomic_bool leaving;        /* SIGTERM has come */
+    atomic_bool leaving; /* SIGTERM has come */
+    /* NULL, or called at once by then: whatever takes work by itself takes no more. */
+    void (*leave)(struct service *service);
     const struct route *routes; /* as given to service_serve */
     size_t route_count;
 };

@@ -4,10 +4,16 @@
 
 bool thread_start(pthread_t *ret, void *(*fn)(void *), void *arg, struct error *err)
 {
+    return thread_start_deep(ret, THREAD_IO_STACK_BYTES, fn, arg, err);
+}
+
+bool thread_start_deep(pthread_t *ret, size_t stack_bytes, void *(*fn)(void *), void *arg,
+                       struct error *err)
+{
     pthread_attr_t attr;
 
     pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, THREAD_IO_STACK_BYTES);
+    pthread_attr_setstacksize(&attr, stack_bytes);
     bool ok = pthread_create(ret, &attr, fn, arg) == 0;
     pthread_attr_destroy(&attr);
     return ok || error_set(err, ERROR_OVERLOADED, "cannot start a thread");

@@ -15,6 +15,9 @@ enum { THREAD_IO_STACK_BYTES = 256 * 1024 };
 
 /* Start a joinable thread with a stack of THREAD_IO_STACK_BYTES. ERROR_OVERLOADED. */
 bool thread_start(pthread_t *ret, void *(*fn)(void *), void *arg, struct error *err) NODISCARD;
+/* The same with a stack of so many bytes. */
+bool thread_start_deep(pthread_t *ret, size_t stack_bytes, void *(*fn)(void *), void *arg,
+                       struct error *err) NODISCARD;
 
 /* Wait for the condition until the deadline at the latest, perhaps not as long. False: it has
  * passed. */

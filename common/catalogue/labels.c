@@ -258,13 +258,12 @@ static bool look(struct catalogue *c, struct due *due, size_t i, bool *found, st
 
 bool catalogue_look_for_results(struct catalogue *c, bool *more, struct error *err)
 {
-    int64_t deadline_ms = clock_monotonic_ms() + CATALOGUE_CALL_MS;
     struct due due = {.now_ms = clock_wall_ms(), .early = c->late_found};
     struct error ignored = {0};
     bool ok = true;
 
     *more = c->late_found = false;
-    if (!db_read(c->db, find_due, &due, deadline_ms, err))
+    if (!db_read(c->db, find_due, &due, clock_monotonic_ms() + CATALOGUE_CALL_MS, err))
         return false;
     for (size_t i = 0; i < due.count && ok; i++) {
         bool found = false;
@@ -272,6 +271,8 @@ bool catalogue_look_for_results(struct catalogue *c, bool *more, struct error *e
         c->late_found |= found && due.rows[i].age_ms >= LATE_MS;
     }
     *more = (due.count == BATCH && !due.early) || c->late_found;
-    return (due.count == 0 || db_write(c->db, postpone, &due, deadline_ms, ok ? err : &ignored)) &&
+    return (due.count == 0 ||
+            db_write(c->db, postpone, &due, clock_monotonic_ms() + CATALOGUE_CALL_MS,
+                     ok ? err : &ignored)) &&
            ok;
 }

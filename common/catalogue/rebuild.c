@@ -143,16 +143,15 @@ static bool insert_batch(void *ctx, struct db_session *s, struct error *err)
 static bool take_batch(struct rebuild *r, struct error *err)
 {
     struct catalogue *c = r->catalogue;
-    int64_t deadline_ms = clock_monotonic_ms() + CATALOGUE_CALL_MS;
 
     if (r->count == 0)
         return true;
-    if (!db_read(c->db, find_known, r, deadline_ms, err))
+    if (!db_read(c->db, find_known, r, clock_monotonic_ms() + CATALOGUE_CALL_MS, err))
         return false;
     for (size_t i = 0; i < r->count; i++)
         if (!r->batch[i].known && !examine(c, &r->batch[i], err))
             return false;
-    if (!db_write(c->db, insert_batch, r, deadline_ms, err))
+    if (!db_write(c->db, insert_batch, r, clock_monotonic_ms() + CATALOGUE_CALL_MS, err))
         return false;
     r->added += r->inserted;
     r->count = 0;
@@ -215,12 +214,12 @@ static bool remove_lost(struct rebuild *r, struct error *err)
 
     r->below = r->began_ms * 1000;
     do {
-        int64_t deadline_ms = clock_monotonic_ms() + CATALOGUE_CALL_MS;
         if (is_stopping(c))
             return error_set(err, ERROR_SHUTTING_DOWN, "rebuilding goes on at the next start");
-        if (!db_read(c->db, read_page, r, deadline_ms, err))
+        if (!db_read(c->db, read_page, r, clock_monotonic_ms() + CATALOGUE_CALL_MS, err))
             return false;
         for (size_t i = 0; i < r->count; i++) {
+            int64_t deadline_ms = clock_monotonic_ms() + CATALOGUE_CALL_MS;
             struct error why = {0};
             const struct object_name *name = &r->batch[i].name;
             if (!catalogue_keys(c, name, object, result, err))

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tarfile
@@ -132,11 +133,10 @@ def test_every_format():
 # --- the stack ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def stack():
-    stack = Stack()
+@contextlib.contextmanager
+def running(stack, *profile):
     try:
-        stack.up()
+        stack.up(*profile)
         stack.ready()
         yield stack
     finally:
@@ -144,6 +144,12 @@ def stack():
             for name, text in stack.logs().items():
                 print(f"--- {name}\n{text[-3000:]}")
         stack.down()
+
+
+@pytest.fixture(scope="module")
+def stack():
+    with running(Stack()) as stack:
+        yield stack
 
 
 PICTURE = encode(gradient(600, 400))
@@ -379,7 +385,7 @@ def test_scale_profile(stack):
             assert int(found["Config"]["User"].split(":")[0]) > 0
 
 
-def test_no_credentials_in_the_logs(stack):
+def check_no_credentials_in_the_logs(stack):
     logs = stack.logs()
     assert len([name for name in logs if "preprocess" in name or "classify" in name]) >= 2
     for name, text in logs.items():
@@ -389,8 +395,36 @@ def test_no_credentials_in_the_logs(stack):
             assert secret not in text, f"{what} is in the log of {name}"
 
 
+def test_no_credentials_in_the_logs(stack):
+    check_no_credentials_in_the_logs(stack)
+
+
 def test_a_second_up_changes_nothing(stack):
     ids = [stack.container(service) for service in ("minio", *SERVICES)]
     stack.up()
     stack.ready()
     assert [stack.container(service) for service in ("minio", *SERVICES)] == ids
+
+
+def test_rabbitmq_profile():
+    """The broker alone, and the first two services on it: as the head of minio-compose.yml says."""
+    stack = Stack()
+    url = f"amqp://darkroom:{stack.secrets['RABBITMQ_PASSWORD']}@rabbitmq/darkroom"
+    stack.env |= {"EVENTS_URL": url, "SOURCE_URL": url}
+    with running(stack, "--profile", "rabbitmq"):
+        data = unique()
+
+        def upload():
+            reply = stack.upload(data)
+            assert reply.status_code in (200, 503), reply.text  # 503: the broker is starting
+            return reply.json() if reply.status_code == 200 else None
+        promised = wait_for(upload, "the broker to take an upload", 120)
+        assert stack.result(promised["id"] + ".jpg")["label"]
+        for service, outcome in (("preprocess", "confirmed"), ("classify", "consumed")):
+            metrics = requests.get(stack.url(service) + "/metrics", timeout=10).text
+            assert re.search(rf'^broker_messages_total{{outcome="{outcome}"}} [1-9]', metrics, re.M), (service, outcome)
+        assert consumers(stack) == 1
+        assert not stack.containers("gateway") and not stack.containers("postgres")
+        binding, = stack.inspect("rabbitmq")["NetworkSettings"]["Ports"]["5672/tcp"]
+        assert binding == {"HostIp": "127.0.0.1", "HostPort": stack.env["RABBITMQ_PORT"]}
+        check_no_credentials_in_the_logs(stack)

@@ -46,6 +46,14 @@ def workloads(objects):
     return {name: (item, item["spec"]["template"]["spec"]) for name, item in found.items()}
 
 
+def environment(pod):
+    """(values by name, keys of the secret by name) that the container has by itself"""
+    container, = pod["containers"]
+    values = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
+    keys = {entry["name"]: entry["valueFrom"]["secretKeyRef"] for entry in container["env"] if "valueFrom" in entry}
+    return values, keys
+
+
 def test_kubernetes_accepts_it(rendered):
     python = foreign_python("kubernetes-validate==1.37.0")
     done = subprocess.run([python.parent / "kubernetes-validate", "--strict", rendered[1]], capture_output=True,
@@ -81,12 +89,15 @@ def test_probes_and_time_to_leave(objects):
         assert container["ports"] == [{"name": "http", "containerPort": SERVICES[name]}]
         paths = {probe: container[probe + "Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}
         assert paths == {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
-        settings = {entry["name"]: int(entry["value"]) for entry in container["env"]}
-        leave_ms = settings["SHUTDOWN_NOTICE_MS"] + settings["SHUTDOWN_GRACE_MS"]
+        settings = environment(pod)[0]
+        notice_ms = int(settings["SHUTDOWN_NOTICE_MS"])
+        # and a call to RabbitMQ that was under way at the end
+        call_ms = int(re.search(r"AMQP_CALL_MS = (\d+)", (ROOT / "common/events/amqp/link.h").read_text())[1])
+        leave_ms = notice_ms + int(settings["SHUTDOWN_GRACE_MS"]) + call_ms
         assert pod["terminationGracePeriodSeconds"] * 1000 > leave_ms + 2000
         # noticed before the notice ends
         probe = container["readinessProbe"]
-        assert probe["periodSeconds"] * probe["failureThreshold"] * 1000 < settings["SHUTDOWN_NOTICE_MS"]
+        assert probe["periodSeconds"] * probe["failureThreshold"] * 1000 < notice_ms
 
 
 def test_selectors_meet(objects):
@@ -102,7 +113,7 @@ def test_selectors_meet(objects):
     assert objects["NetworkPolicy", "nothing-else"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
-def test_what_scales_may_go(objects):
+def test_what_scales_may_go(rendered, objects):
     """An autoscaler takes instances away: only such as keep no events."""
     scaled = of_kind(objects, "HorizontalPodAutoscaler")
     assert "classify" in scaled
@@ -110,8 +121,12 @@ def test_what_scales_may_go(objects):
         target = scaler["spec"]["scaleTargetRef"]
         assert (target["kind"], target["name"]) in objects and target["kind"] == "Deployment"
         assert "replicas" not in objects[target["kind"], target["name"]]["spec"]
-        assert [metric["type"] for metric in scaler["spec"]["metrics"]] == ["Resource", "Pods"]
-        assert f'"{scaler["spec"]["metrics"][1]["pods"]["metric"]["name"]}", GAUGE' in (ROOT / "common/base/metrics.h").read_text()
+        ours = {metric["type"]: metric[metric["type"].lower()]["metric"]["name"]
+                for metric in scaler["spec"]["metrics"] if metric["type"] != "Resource"}
+        assert len(ours) == len(scaler["spec"]["metrics"]) - 1
+        broker = {"External": "broker_queue_length"} if (rendered[0], name) == ("rabbitmq", "classify") else {}
+        assert ours == {"Pods": "worker_queue_depth"} | broker
+        assert all(f'"{metric}", GAUGE' in (ROOT / "common/base/metrics.h").read_text() for metric in ours.values())
     settings, = of_kind(objects, "ConfigMap").values()
     keeps = settings["data"].get("EVENTS_URL", "").startswith("push+")
     assert (("StatefulSet", "preprocess") in objects) == keeps
@@ -124,15 +139,31 @@ def test_settings_exist_and_are_no_secrets(objects):
         text = subprocess.run([BUILD / f"{service}-service", "--help"], capture_output=True, text=True, check=True).stdout
         table |= {name: line for line in text.splitlines() for name in re.findall(r"^ *([A-Z][A-Z0-9_]+)\b", line)}
     settings, = of_kind(objects, "ConfigMap").values()
-    used = set(settings["data"])
+    open_to_see, kept = dict(settings["data"]), {}
     for _, pod in workloads(objects).values():
-        container, = pod["containers"]
-        used |= {entry["name"] for entry in container["env"]}
-        assert [list(source)[0] for source in container["envFrom"]] == ["configMapRef", "secretRef"]
+        values, keys = environment(pod)
+        open_to_see |= values
+        kept |= keys
+        assert [list(source)[0] for source in pod["containers"][0]["envFrom"]] == ["configMapRef", "secretRef"]
+    used = open_to_see.keys() | kept.keys()
     assert used <= table.keys(), used - table.keys()
     named = set(re.findall(r"`([A-Z][A-Z0-9]+_[A-Z0-9_]+)[`=]", (FOLDER / "README.md").read_text()))
     assert named <= table.keys(), named - table.keys()
-    assert not of_kind(objects, "Secret") and not any("(secret" in table[name] for name in used)
+    assert kept.keys() <= named and all(kept[name] == {"name": "darkroom", "key": name} for name in kept)
+    # a URL is a secret when a password is in it
+    assert not of_kind(objects, "Secret") and not any(
+        "(secret" in table[name] and not ("://" in value and "@" not in value) for name, value in open_to_see.items())
+
+
+def test_who_uses_rabbitmq_reaches_it(rendered, objects):
+    expected = {"preprocess": "EVENTS_URL", "classify": "SOURCE_URL"} if rendered[0] == "rabbitmq" else {}
+    for name, (_, pod) in workloads(objects).items():
+        assert list(environment(pod)[1]) == [expected[name]] if expected else not environment(pod)[1]
+        ports = {port["port"] for rule in objects["NetworkPolicy", name]["spec"]["egress"] for port in rule["ports"]}
+        assert {443, 9000, 5432, 53} <= ports
+        assert ports & {5671, 5672} == ({5671, 5672} if expected else set())
+    settings, = of_kind(objects, "ConfigMap").values()
+    assert expected or {"EVENTS_URL", "PREP_TOPIC"} & settings["data"].keys(), "the default is for one machine"
 
 
 def test_the_ingress_is_the_public_routes(rendered, objects):

@@ -4,6 +4,7 @@ import http.server
 import json
 import pathlib
 import subprocess
+import sys
 import threading
 import time
 
@@ -162,6 +163,34 @@ def test_a_queue_of_another_kind_is_named(broker, upload_to):
     assert "PRECONDITION_FAILED" in preprocess.log() and "use another vhost" in preprocess.log()
 
 
+@pytest.mark.measures_time
+def test_an_alarm_of_the_broker_is_503_in_time(broker, upload_to):
+    preprocess = upload_to(broker.url)
+    taken = [upload_until_taken(preprocess, 0)]
+    broker.alarm()
+
+    def refused():  # the broker takes what comes first, and then says so
+        reply = upload(preprocess, len(taken))
+        if reply.status == 200:
+            taken.append(reply.json())
+        return reply if reply.status != 200 else None
+    replies = [wait_for(refused, "the alarm to be noticed")]
+    began = time.monotonic()
+    replies.append(refused())
+    assert time.monotonic() - began < 10 * SLOW  # not its whole deadline, which is 30 s
+    for reply in replies:
+        assert reply.status == 503 and reply.headers["Retry-After"], reply
+    assert "low on memory" in preprocess.log()
+    broker.alarm(False)
+    taken += [upload_until_taken(preprocess, number) for number in (100, 101)]
+    announced = {json.loads(body)["gcs_path"] for _, body in take_all(broker, IMAGES, len(taken))}
+    assert {reply["gcs_path"] for reply in taken} <= announced
+    assert preprocess.metric('broker_messages_total{outcome="connected"}') == 1
+    broker.alarm()
+    wait_for(refused, "the second alarm to be noticed")
+    preprocess.stop(timeout=9)
+
+
 def test_tls_is_verified(broker, upload_to, certificate):
     preprocess = upload_to(broker.tls_url, CA_FILE=certificate[0])
     assert upload(preprocess, 1).status == 200
@@ -195,22 +224,23 @@ def is_empty(broker, queue=IMAGES):
 
 
 @pytest.mark.measures_time
-def test_a_result_is_stored_and_its_message_acknowledged(broker, upload_to, label_from, certificate):
+def test_a_result_is_stored_and_its_message_acknowledged(broker, upload_to, label_from, certificate, measurement):
     preprocess = upload_to(broker.url)
     classify = label_from(broker.tls_url, CA_FILE=certificate[0])
     upload(preprocess, 0)
     reply = upload(preprocess, 1).json()
     taken = time.monotonic()
     wait_for(lambda: preprocess.get(f"/v1/images/{reply['id']}").json()["label"], "the label in the catalogue")
-    assert time.monotonic() - taken < SLOW
+    late = time.monotonic() - taken
     stored = json.loads(result_path(reply).read_text())
     assert stored["label"] and stored["gcs_path"] == reply["gcs_path"]
-    assert classify.metric('events_total{outcome="classified"}') == 2
+    classify.settles('events_total{outcome="classified"}', 2)
     assert classify.metric('broker_messages_total{outcome="consumed"}') == 2
     assert classify.metric('broker_messages_total{outcome="redelivered"}') == 0
     classify.stop()
     assert is_empty(broker) and is_empty(broker, DEAD)
     assert broker.password not in classify.log()
+    measurement.must(late < SLOW, f"the label came after {late:.2f} s")
 
 
 def test_kill_9_in_the_middle_of_the_work(broker, upload_to, label_from):
@@ -257,6 +287,17 @@ def test_what_is_finished_at_sigterm_is_not_delivered_again(broker, upload_to, l
     wait_for(lambda: count(broker, IMAGES) == 80 - done, "the others to wait again")
 
 
+def test_no_message_is_taken_after_sigterm(broker, upload_to, label_from):
+    preprocess, classify = upload_to(broker.url), label_from(broker.url, SHUTDOWN_NOTICE_MS=3000)
+    wait_for(lambda: is_empty(broker), "the queue")
+    classify.process.terminate()
+    wait_for(lambda: classify.get("/readyz").status == 503, "it to leave")
+    replies = upload_many(preprocess, 5)
+    assert classify.process.wait(60 * SLOW) == 0
+    classify.process = None
+    assert not labelled(replies) and count(broker, IMAGES) == 5
+
+
 def test_what_can_never_be_labelled_is_a_dead_letter(broker, label_from, tmp_path):
     classify = label_from(broker.url)
     wait_for(lambda: is_empty(broker), "the queue")
@@ -282,6 +323,23 @@ def test_what_can_never_be_labelled_is_a_dead_letter(broker, label_from, tmp_pat
     assert len(body) == 1024 * 1024 + 1 and properties.headers["x-death"][0]["reason"] == "rejected"
     assert classify.metric('broker_messages_total{outcome="dead_lettered"}') == len(bad) + 1
     assert is_empty(broker)
+
+
+def test_headers_as_deep_as_a_frame_allows(broker, label_from):
+    classify = label_from(broker.url)
+    wait_for(lambda: is_empty(broker), "the queue")
+    deep = []
+    for _ in range(25000):  # five bytes each
+        deep = [deep]
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(200000)  # pika encodes them by recursion
+    try:
+        send(broker, IMAGES, b"no JSON", headers={"deep": deep, "kept": "as it is"})
+    finally:
+        sys.setrecursionlimit(limit)
+    (properties, _), = take_all(broker, DEAD, 1)
+    assert properties.headers["kept"] == "as it is" and "deep" not in properties.headers
+    assert classify.metric('broker_messages_total{outcome="redelivered"}') == 0
 
 
 def test_a_message_that_kills_its_consumers_is_a_dead_letter(broker, upload_to):
@@ -353,6 +411,55 @@ def test_reply_to_is_answered_with_its_correlation_id(broker, upload_to, label_f
     assert answers["c2"]["status"] == "rejected" and "no gcs_path" in answers["c2"]["detail"]
     wait_for(lambda: classify.metric('broker_messages_total{outcome="answered"}') == 4, "the fourth answer")
     wait_for(lambda: is_empty(broker), "nothing to wait")
+
+
+def test_a_reply_does_not_tell_what_failed_inside(broker, label_from, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("QUFB" * 10 + "QUE=\n")
+    keys.chmod(0o600)
+    classify = label_from(broker.url, SEAL_KEYS_FILE=keys)
+    wait_for(lambda: is_empty(broker), "the queue")
+    sealed = tmp_path / "objects/sealed"
+    sealed.mkdir(parents=True)
+    (sealed / "x.jpg").write_bytes(b"no sealed object" * 10)
+    with channel(broker) as ch:
+        mine = ch.queue_declare("", durable=True).method.queue
+        send(broker, IMAGES, json.dumps({"gcs_path": f"file://{sealed}/x.jpg"}).encode(), reply_to=mine, message_id="m")
+        (_, answer), = take_all(broker, mine, 1)
+        ch.queue_delete(mine)
+    assert json.loads(answer)["status"] == "rejected" and "damaged" not in answer.decode()
+    (properties, _), = take_all(broker, DEAD, 1)
+    assert "damaged" in properties.headers["reason"]
+    assert [line for line in classify.log_lines() if line.get("message_id") == "m" and "damaged" in line.get("detail", "")]
+
+
+@pytest.mark.measures_time
+def test_an_alarm_of_the_broker_holds_answers_back(broker, upload_to, label_from):
+    replies = upload_many(upload_to(broker.url), 6)
+    take_all(broker, IMAGES, 6)
+    with channel(broker) as ch:
+        ch.queue_declare("answers", durable=True)
+    for reply in replies:
+        send(broker, IMAGES, json.dumps({"gcs_path": reply["gcs_path"]}).encode(), reply_to="answers", correlation_id=reply["id"])
+    broker.alarm()
+    classify = label_from(broker.url, WORKERS=2)
+    noticed = "low on memory"
+    wait_for(lambda: noticed in classify.log(), "the alarm to be noticed")
+    classify.stop(timeout=9)
+    classify.restart()
+    wait_for(lambda: classify.log().count(noticed) == 2, "the alarm to be noticed again")
+    wait_for(lambda: labelled(replies), "a result")
+    # longer than the time from one look at the queues' lengths to the next, and a call's limit
+    alarmed = time.monotonic()
+    wait_for(lambda: time.monotonic() > alarmed + 9, "a call to give up")
+    assert classify.get("/healthz").status == 200
+    broker.alarm(False)
+    answered = {properties.correlation_id for properties, _ in take_all(broker, "answers", 6)}
+    assert answered <= {reply["id"] for reply in replies}
+    wait_for(lambda: len(labelled(replies)) == 6 and is_empty(broker), "nothing to wait")
+    assert classify.metric('broker_messages_total{outcome="connected"}') == 1
+    classify.stop()
+    assert is_empty(broker) and is_empty(broker, DEAD)
 
 
 def test_the_lengths_of_the_queues(broker, label_from):
@@ -427,6 +534,9 @@ def test_the_older_managers_pictures_are_labelled(broker, label_from, disk):
         assert sorted(dead) == ["c3", "c4", "c5", "c6", "c7"] and "404" in dead["c3"] and "older manager" in dead["c7"]
         ch.queue_delete(mine)
     assert set(asked) <= set(answers) | {"/plain-image/gone.jpg", "/cipher-image/bad.jpg"}
+    with channel(broker) as ch:
+        ch.queue_delete("resnetQ")
+    wait_for(lambda: count(broker, "resnetQ") == 0, "the queue that was deleted")
     classify.stop()
     assert count(broker, "resnetQ") == 0
 

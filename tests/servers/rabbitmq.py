@@ -130,6 +130,14 @@ class RabbitMQ(Server):
                 time.time() - path.stat().st_mtime < 1.5 for path in self.folder.glob("data/*/quorum/*/*.dets")):
             time.sleep(0.05)
 
+    def alarm(self, on=True):
+        """A memory alarm: it takes no messages. As `rabbitmqctl set_vm_memory_high_watermark` does, without Elixir."""
+        done = subprocess.run([self.erlexec.parents[2] / "bin/erl_call", "-c", (self.folder / ".erlang.cookie").read_text(),
+                               "-sname", f"darkroom{self.port}@localhost", "-a",
+                               f"vm_memory_monitor set_vm_memory_high_watermark [{0.0001 if on else 0.4}]"],
+                              env=self.environment(), capture_output=True, text=True, timeout=30 * SLOW, check=False)
+        assert done.stdout == "ok", done
+
     def kill(self):
         """kill -9."""
         self.wait_until_written()

@@ -34,7 +34,7 @@ from ports import free_port
 HERE = pathlib.Path(__file__).resolve().parent
 PYTHON = "/usr/bin/python3"  # Debian's, which is the one that has Debian's python3-swift
 SLOW = float(os.environ.get("DARKROOM_SLOW", "1"))
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 180  # RabbitMQ takes five seconds of a processor to start, which others may want, too
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
 

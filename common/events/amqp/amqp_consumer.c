@@ -17,6 +17,8 @@ enum {
     COUNT_EVERY_MS = 5000,
     AGAIN_MS = 2000, /* after the broker has refused a copy */
     LONG_MS = 3600000,
+    /* librabbitmq decodes headers by recursion: a frame of nested ones takes 2.5 MiB */
+    STACK_BYTES = 8 * 1024 * 1024,
 };
 
 struct amqp_delivery {
@@ -26,6 +28,7 @@ struct amqp_delivery {
     struct amqp_incoming message;
     struct amqp_verdict verdict;
     uint64_t reply, copy; /* the numbers of those that are not confirmed; 0: none */
+    bool refused;         /* the copy was */
     int64_t not_before_ms;
 };
 
@@ -217,18 +220,20 @@ static bool confirm(struct amqp_consumer *c, const struct amqp_incoming *in, str
 
     for (struct amqp_delivery *d = TAILQ_FIRST(&c->unconfirmed), *next; ok && d != NULL; d = next) {
         next = TAILQ_NEXT(d, entry);
-        bool refused = is_of(in, d->copy) && in->kind == AMQP_NACK;
         if (is_of(in, d->reply))
             d->reply = 0;
-        if (is_of(in, d->copy))
+        if (is_of(in, d->copy)) {
             d->copy = 0;
-        if (refused) {
+            d->refused = in->kind == AMQP_NACK;
+        }
+        if (d->reply != 0 || d->copy != 0)
+            continue;
+        TAILQ_REMOVE(&c->unconfirmed, d, entry);
+        if (d->refused) {
             count("outcome=\"refused\"");
             d->not_before_ms = clock_monotonic_ms() + AGAIN_MS;
-            TAILQ_REMOVE(&c->unconfirmed, d, entry);
             put_handled(c, d);
-        } else if (d->reply == 0 && d->copy == 0) {
-            TAILQ_REMOVE(&c->unconfirmed, d, entry);
+        } else {
             ok = acknowledge(c, d, err);
         }
     }
@@ -307,19 +312,27 @@ static bool end_deliveries(struct amqp_consumer *c, struct error *err)
     return true;
 }
 
+/* Or no broker reads what is left. */
 static bool is_drained(struct amqp_consumer *c)
 {
+    bool blocked = amqp_link_blocked(c->link) != NULL;
+
     pthread_mutex_lock(&c->lock);
     bool drained =
-        c->ended || (c->stopping && c->cancelled && c->at_work == 0 && TAILQ_EMPTY(&c->waiting) &&
-                     TAILQ_EMPTY(&c->handled) && TAILQ_EMPTY(&c->unconfirmed));
+        c->ended || (c->stopping && c->at_work == 0 &&
+                     (blocked || (c->cancelled && TAILQ_EMPTY(&c->waiting) &&
+                                  TAILQ_EMPTY(&c->handled) && TAILQ_EMPTY(&c->unconfirmed))));
     pthread_mutex_unlock(&c->lock);
     return drained;
 }
 
-/* False: the connection is lost. What it asks of the broker comes before it takes what came. */
+/* False: the connection is lost. What it asks of the broker comes before it takes what came. A
+ * broker that reads nothing is asked nothing: each connection given up then would count as a
+ * delivery. */
 static bool turn(struct amqp_consumer *c, struct error *err)
 {
+    if (amqp_link_blocked(c->link) != NULL)
+        return take_all(c, err);
     return (!is_stopping(c) || end_deliveries(c, err)) && count_queues(c, err) &&
            take_all(c, err) && conclude_all(c, err);
 }
@@ -365,7 +378,7 @@ static void *consumer_main(void *arg)
             amqp_wait(c->link, c->wake, AMQP_LOOK_MS);
             ok = turn(c, &err);
         }
-        lose_link(c, ok);
+        lose_link(c, ok && amqp_link_blocked(c->link) == NULL);
         if (ok || is_stopping(c))
             break;
         int64_t until_ms = clock_monotonic_ms() + amqp_reconnect_pause_ms(&attempts, &err);
@@ -456,7 +469,7 @@ struct amqp_consumer *amqp_consumer_start(const struct amqp_consumer_options *op
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->changed, NULL);
     c->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (c->wake < 0 || !thread_start(&c->thread, consumer_main, c, err)) {
+    if (c->wake < 0 || !thread_start_deep(&c->thread, STACK_BYTES, consumer_main, c, err)) {
         if (c->wake < 0)
             error_set(err, ERROR_UNAVAILABLE, "no eventfd");
         else
@@ -479,12 +492,19 @@ struct amqp_consumer *amqp_consumer_start(const struct amqp_consumer_options *op
     return c;
 }
 
-void amqp_consumer_stop(struct amqp_consumer *c, int64_t deadline_ms)
+void amqp_consumer_leave(struct amqp_consumer *c)
 {
     pthread_mutex_lock(&c->lock);
     c->stopping = true;
     pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->lock);
     amqp_wake(c->wake);
+}
+
+void amqp_consumer_stop(struct amqp_consumer *c, int64_t deadline_ms)
+{
+    amqp_consumer_leave(c);
+    pthread_mutex_lock(&c->lock);
     while (!c->drained && thread_cond_wait(&c->changed, &c->lock, deadline_ms))
         ;
     pthread_mutex_unlock(&c->lock);

@@ -36,7 +36,9 @@ struct amqp_consumer_options {
 /* ERROR_CONFIG: the URL. A broker that is away is no error here. */
 struct amqp_consumer *amqp_consumer_start(const struct amqp_consumer_options *options,
                                           struct error *err) NODISCARD;
-/* Take nothing more, finish what is being handled, acknowledge it, close the connection. */
+/* Take nothing more. Returns at once. */
+void amqp_consumer_leave(struct amqp_consumer *consumer);
+/* The same, then finish what is being handled, acknowledge it, close the connection. */
 void amqp_consumer_stop(struct amqp_consumer *consumer, int64_t deadline_ms);
 /* What is being handled still ends before it returns. NULL is fine. */
 void amqp_consumer_free(struct amqp_consumer *consumer);

@@ -43,9 +43,10 @@ struct amqp_publisher {
     struct job *sent[UNCONFIRMED_MAX]; /* by tag */
     uint64_t first, next;              /* tags: the oldest unconfirmed, the next to be sent */
     int users;
-    bool stopping, ended, connected;
+    bool stopping, ended;
+    bool connected; /* to a broker that reads */
     int64_t away_since_ms;
-    struct error why; /* of the last connection that failed */
+    struct error why; /* of the last connection that failed or was blocked */
     struct amqp_link *link;
 };
 
@@ -169,6 +170,21 @@ static bool send_job(struct amqp_publisher *p, const struct job *job, struct err
                              err);
 }
 
+/* A broker that reads nothing is away: callers go, and what waits is sent when it reads again. */
+static bool note_blocked(struct amqp_publisher *p)
+{
+    const char *blocked = amqp_link_blocked(p->link);
+
+    pthread_mutex_lock(&p->lock);
+    if (blocked != NULL && p->connected) {
+        p->away_since_ms = clock_monotonic_ms();
+        error_set(&p->why, ERROR_UNAVAILABLE, "RabbitMQ takes no messages: %.150s", blocked);
+    }
+    p->connected = blocked == NULL;
+    pthread_mutex_unlock(&p->lock);
+    return blocked != NULL;
+}
+
 /* All that came, all that waits. False: the connection is lost. */
 static bool turn(struct amqp_publisher *p, struct error *err)
 {
@@ -187,6 +203,8 @@ static bool turn(struct amqp_publisher *p, struct error *err)
         pthread_mutex_unlock(&p->lock);
         amqp_incoming_done(&in);
     } while (in.kind != AMQP_NOTHING);
+    if (note_blocked(p))
+        return true;
     while (ok && (job = take_next(p)) != NULL)
         ok = send_job(p, job, err);
     return ok;

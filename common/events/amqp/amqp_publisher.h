@@ -4,7 +4,7 @@
  * One thread owns one connection. It sends what waits without waiting for confirms, and wakes each
  * caller by the confirm of its message. When the connection is lost, what was not confirmed is sent
  * again on the next one, with the same message id: receivers may see it twice. A caller waits for a
- * connection for AMQP_AWAY_MS at most. */
+ * connection, or for the end of the broker's alarm, for AMQP_AWAY_MS at most. */
 #pragma once
 
 #include "events/amqp/link.h"

@@ -47,6 +47,8 @@ static bool parse_host(const char *text, size_t len, struct amqp_url *url, struc
 
     if (v6 && end == NULL)
         return error_set(err, ERROR_CONFIG, "its host has no ]");
+    if (memchr(text, '@', len) != NULL) /* the rest of a password, which is in no error */
+        return error_set(err, ERROR_CONFIG, "its user or password has an @ (write %%40)");
     size_t host_len = end != NULL ? (size_t)(end - host) : len;
     const char *rest = v6 ? end + 1 : host + host_len;
     size_t rest_len = (size_t)(text + len - rest);

@@ -1,6 +1,7 @@
 #include "events/amqp/link.h"
 
 #include "base/json.h"
+#include "base/log.h"
 #include "base/strings.h"
 #include "base/xmalloc.h"
 #include "events/amqp/amqp_url.h"
@@ -40,6 +41,7 @@ struct amqp_link {
     struct amqp_incoming incoming;
     enum { IDLE, WANT_HEADER, WANT_BODY } reading;
     uint64_t body_left;
+    char blocked[AMQP_TEXT_MAX + 1]; /* "": not */
 };
 
 static amqp_bytes_t text(const char *s)
@@ -205,6 +207,26 @@ static bool declare_older(struct amqp_link *l, struct error *err)
     return check_last(l, "binding queue " AMQP_OLDER, err);
 }
 
+/* Without them the broker keeps both to itself. */
+static amqp_rpc_reply_t sign_in(struct amqp_link *l)
+{
+    amqp_table_entry_t notices[] = {
+        {.key = text("connection.blocked"),
+         .value = {.kind = AMQP_FIELD_KIND_BOOLEAN, .value.boolean = 1}},
+        {.key = text("consumer_cancel_notify"),
+         .value = {.kind = AMQP_FIELD_KIND_BOOLEAN, .value.boolean = 1}},
+    };
+    amqp_table_entry_t capabilities = {
+        .key = text("capabilities"),
+        .value = {.kind = AMQP_FIELD_KIND_TABLE,
+                  .value.table = {.num_entries = ARRAY_SIZE(notices), .entries = notices}}};
+    const amqp_table_t properties = {.num_entries = 1, .entries = &capabilities};
+
+    return amqp_login_with_properties(l->state, l->url.vhost, 0, FRAME_MAX, (int)l->url.heartbeat_s,
+                                      &properties, AMQP_SASL_METHOD_PLAIN, l->url.user,
+                                      l->url.password);
+}
+
 static bool set_up(struct amqp_link *l, bool older, struct error *err)
 {
     const struct timeval limit = {.tv_sec = AMQP_CALL_MS / 1000};
@@ -213,10 +235,7 @@ static bool set_up(struct amqp_link *l, bool older, struct error *err)
         return false;
     amqp_set_handshake_timeout(l->state, &limit);
     amqp_set_rpc_timeout(l->state, &limit);
-    if (!check(l, "signing in",
-               amqp_login(l->state, l->url.vhost, 0, FRAME_MAX, (int)l->url.heartbeat_s,
-                          AMQP_SASL_METHOD_PLAIN, l->url.user, l->url.password),
-               err))
+    if (!check(l, "signing in", sign_in(l), err))
         return false;
     amqp_channel_open(l->state, CHANNEL);
     if (!check_last(l, "opening a channel", err) || !declare(l, err) ||
@@ -264,6 +283,11 @@ void amqp_link_break(struct amqp_link *l)
 int amqp_link_fd(const struct amqp_link *l)
 {
     return amqp_get_sockfd(l->state);
+}
+
+const char *amqp_link_blocked(const struct amqp_link *l)
+{
+    return *l->blocked != '\0' ? l->blocked : NULL;
 }
 
 /* ---- out */
@@ -411,6 +435,15 @@ static bool begin(struct amqp_link *l, struct amqp_incoming head)
     return true;
 }
 
+static void note_blocked(struct amqp_link *l, const amqp_connection_blocked_t *m)
+{
+    copy(l->blocked, m->reason);
+    if (*l->blocked == '\0')
+        snprintf(l->blocked, sizeof(l->blocked), "no reason given");
+    log_warning("RabbitMQ reads nothing until its alarm ends; give it memory or disk",
+                F("reason", (const char *)l->blocked));
+}
+
 /* False: an error. *ret stays AMQP_NOTHING when it is nothing that a caller sees. */
 static bool take_method(struct amqp_link *l, const amqp_method_t *method, struct amqp_incoming *ret,
                         struct error *err)
@@ -439,6 +472,13 @@ static bool take_method(struct amqp_link *l, const amqp_method_t *method, struct
                                                .tag = m->delivery_tag,
                                                .redelivered = m->redelivered});
     }
+    case AMQP_CONNECTION_BLOCKED_METHOD:
+        note_blocked(l, method->decoded);
+        return true;
+    case AMQP_CONNECTION_UNBLOCKED_METHOD:
+        *l->blocked = '\0';
+        log_info("RabbitMQ reads again");
+        return true;
     case AMQP_CHANNEL_CLOSE_METHOD:
     case AMQP_CONNECTION_CLOSE_METHOD:
         return closed(l, method, err);

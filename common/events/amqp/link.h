@@ -70,6 +70,9 @@ void amqp_link_close(struct amqp_link *link, bool orderly);
 /* From any thread, while the link is open: what it waits for fails. */
 void amqp_link_break(struct amqp_link *link);
 int amqp_link_fd(const struct amqp_link *link);
+/* Why the broker reads nothing more, as it said at the last amqp_link_receive: it is short of
+ * memory or disk. Nothing is answered until it reads again. NULL: it reads. */
+const char *amqp_link_blocked(const struct amqp_link *link);
 
 /* The broker confirms messages by their number on this link, from 1. */
 bool amqp_link_publish(struct amqp_link *link, const struct amqp_outgoing *message,

@@ -41,10 +41,10 @@ static void test_defaults(void **state)
 static void test_mistakes(void **state)
 {
     static const char *const mistakes[] = {
-        "http://x",      "amqp://",      "amqp://u:secret@",    "amqp://h:0",
-        "amqp://h:x",    "amqp://[::1",  "amqp://[::1]x",       "amqp://h:123456789",
-        "amqp://h/a/b",  "amqp://h?x=1", "amqp://h?heartbeat=", "amqp://u:secret%@h",
-        "amqp://h:99999"};
+        "http://x",       "amqp://",          "amqp://u:secret@",    "amqp://h:0",
+        "amqp://h:x",     "amqp://[::1",      "amqp://[::1]x",       "amqp://h:123456789",
+        "amqp://h/a/b",   "amqp://h?x=1",     "amqp://h?heartbeat=", "amqp://u:secret%@h",
+        "amqp://h:99999", "amqp://u@secret@h"};
 
     for (size_t i = 0; i < ARRAY_SIZE(mistakes); i++) {
         struct amqp_url url;
