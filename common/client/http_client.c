@@ -58,6 +58,16 @@ static void global_init(void)
     global_result = curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
+/* By the first call: what never calls starts without OpenSSL's tables. */
+static bool begin(struct error *err)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, global_init);
+    return global_result == CURLE_OK ||
+           error_set(err, ERROR_INTERNAL, "libcurl: %s", curl_easy_strerror(global_result));
+}
+
 /* A CA file that cannot be used is found at start, not at the first call. */
 static bool check_ca_file(const char *path, struct error *err)
 {
@@ -70,15 +80,9 @@ static bool check_ca_file(const char *path, struct error *err)
 
 struct http_client *http_client_new(const struct http_client_options *options, struct error *err)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     const char *ca_file = options->ca_file;
     bool own_ca = ca_file != NULL && *ca_file != '\0';
 
-    pthread_once(&once, global_init);
-    if (global_result != CURLE_OK) {
-        error_set(err, ERROR_INTERNAL, "libcurl: %s", curl_easy_strerror(global_result));
-        return NULL;
-    }
     if (own_ca && !check_ca_file(ca_file, err))
         return NULL;
     struct http_client *client = xcalloc(1, sizeof(*client));
@@ -441,6 +445,8 @@ static bool perform(struct http_client *client, struct transfer *t, struct error
 bool http_client_call(struct http_client *client, const struct http_call *call,
                       struct http_reply *ret, struct error *err)
 {
+    if (!begin(err))
+        return false;
     struct transfer t = {
         .easy = curl_easy_init(),
         .multi = multi_take(client),

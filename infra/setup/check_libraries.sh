@@ -9,7 +9,7 @@ needed=(
     "libmicrohttpd:libmicrohttpd-dev" "libnghttp2:libnghttp2-dev" "libprotobuf-c:libprotobuf-c-dev" "jansson:libjansson-dev" "libjpeg:libjpeg-dev" "lcms2:liblcms2-dev"
     "libcurl:libcurl4-openssl-dev" "openssl:libssl-dev" "sqlite3:libsqlite3-dev" "expat:libexpat1-dev"
     "zlib:zlib1g-dev"
-    "libpq:libpq-dev" "libseccomp:libseccomp-dev" "libsodium:libsodium-dev" "librabbitmq:librabbitmq-dev" "libxml-2.0:libxml2-dev" "vips >= 8.13:libvips-dev" "cairo:libcairo2-dev"
+    "libpq:libpq-dev" "libseccomp:libseccomp-dev" "libsodium:libsodium-dev" "librabbitmq:librabbitmq-dev" "vips >= 8.13:libvips-dev" "cairo:libcairo2-dev"
     "libonnxruntime:no package: infra/setup/install.sh fetches it"
 )
 missing=()

@@ -17,7 +17,7 @@ trap 'say "this failed: $BASH_COMMAND"' ERR
 RUN_PACKAGES=(
     gcc libc6-dev make pkg-config
     libmicrohttpd-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libjansson-dev
-    libcurl4-openssl-dev libssl-dev libsqlite3-dev libpq-dev libs3-dev libxml2-dev libexpat1-dev
+    libcurl4-openssl-dev libssl-dev libsqlite3-dev libpq-dev libs3-dev libexpat1-dev
     zlib1g-dev libvips-dev libcairo2-dev fonts-dejavu-core libjpeg-dev liblcms2-dev libseccomp-dev libsodium-dev
     librabbitmq-dev
     python3 python3-pip python3-onnx python3-flatbuffers python3-numpy

@@ -3,7 +3,7 @@
  * functions below (--wrap, see the Makefile), which can fail. SQLite and libcurl get such ones by
  * their own hooks (alloc_faults_hook). What base/xmalloc gives, to us and to Jansson, counts and
  * does not fail. What other libraries get is not ours, and neither fails nor counts: OpenSSL,
- * libvips, ONNX Runtime, libmicrohttpd, Expat, libxml2 and libc.
+ * libvips, ONNX Runtime, libmicrohttpd, Expat and libc.
  *
  * A scenario is run again and again, its first, second, … allocation failing, until none is left
  * to fail: that one alone ("once"), and that one and all after it ("from"). Each time it must

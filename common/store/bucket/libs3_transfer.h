@@ -2,8 +2,9 @@
  * environment, calls a truncated body whole, overruns its arrays when a reply has many headers,
  * writes "+" for a space in a path and formats dates in a buffer shared by all threads; it has no
  * switch for any of these. It is therefore linked statically, from a copy in which four of its
- * calls are renamed to functions of this file (objcopy in the Makefile): libs3 composes and signs
- * the request, and everything from the socket on is done here. Private to common/store. */
+ * calls are renamed to functions of this file (objcopy in the Makefile), and without its reader of
+ * XML: libs3 composes and signs the request, and everything from the socket on is done here.
+ * Private to common/store. */
 #pragma once
 
 #include "client/http_client.h"
