@@ -7,7 +7,11 @@
 #include <poll.h>
 #include <unistd.h>
 
-enum { BACKOFF_FIRST_MS = 100, BACKOFF_MOST_MS = 5000 };
+enum {
+    BACKOFF_FIRST_MS = 100,
+    BACKOFF_MOST_MS = 5000,
+    SOUND_MS = 1000, /* a connection that ends earlier has failed, too */
+};
 
 struct amqp_link *amqp_reconnect_open(struct amqp_reconnect *r, const struct amqp_options *options,
                                       struct error *err)
@@ -19,7 +23,8 @@ struct amqp_link *amqp_reconnect_open(struct amqp_reconnect *r, const struct amq
     if (r->failing)
         log_info("RabbitMQ is back");
     metric_add(METRIC_BROKER, "outcome=\"connected\"", 1);
-    *r = (struct amqp_reconnect){0};
+    r->failing = false;
+    r->opened_ms = clock_monotonic_ms();
     return link;
 }
 
@@ -29,6 +34,9 @@ int64_t amqp_reconnect_pause_ms(struct amqp_reconnect *r, const struct error *wh
         log_warning("no connection to RabbitMQ; trying again",
                     F("error", (const char *)why->message));
     r->failing = true;
+    if (r->opened_ms != 0 && clock_monotonic_ms() - r->opened_ms >= SOUND_MS)
+        r->backoff_ms = 0;
+    r->opened_ms = 0;
     r->backoff_ms = r->backoff_ms == 0                    ? BACKOFF_FIRST_MS
                     : r->backoff_ms < BACKOFF_MOST_MS / 2 ? 2 * r->backoff_ms
                                                           : BACKOFF_MOST_MS;

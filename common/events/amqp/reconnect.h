@@ -10,6 +10,7 @@ enum { AMQP_LOOK_MS = 500 }; /* heartbeats are due */
 struct amqp_reconnect {
     bool failing;
     int64_t backoff_ms;
+    int64_t opened_ms; /* when it was connected; 0: it is not */
 };
 
 struct amqp_link *amqp_reconnect_open(struct amqp_reconnect *r, const struct amqp_options *options,
