@@ -119,12 +119,13 @@ def test_more_instances_do_more_until_the_processors_are_used(tmp_path, processo
             print(f"{pool}: {count} instances, each with {share:.2f} of {processors} processors: "
                   f"{rates[count]:.1f} a second, {used[count]:.2f} processors in use, "
                   f"{used[count] / rates[count] * 1000:.1f} ms each")
-            assert min(each[:count]) >= 0.5 * used[count] / count, f"some have no work: {each}"
+            assert min(each[:count]) > 0, f"some have no work: {each}"
+            measurement.must(min(each[:count]) >= 0.5 * used[count] / count, f"some have less work: {each}")
     for count in STEPS[1:]:
         # one among many does no less with a second of a processor than one alone
-        assert rates[count] / used[count] >= 0.7 * rates[1] / used[1], (count, rates, used)
+        measurement.must(rates[count] / used[count] >= 0.7 * rates[1] / used[1], f"{count} instances: {rates}, processors: {used}")
     for count in STEPS:
-        assert used[count] <= 1.2 * share * count, "more than its share"
+        measurement.must(used[count] <= 1.2 * share * count, f"more than its share: {used}")
     for fewer, count in zip(STEPS, STEPS[1:-1]):
         measurement.must(rates[count] >= 1.6 * rates[fewer], f"{count} instances: {rates}, processors: {used}")
     # now there is nothing left to grow into, and nothing breaks down
