@@ -198,6 +198,12 @@ class Service:
         """The service's pid, its zygote's, and those of its sandbox processes."""
         return tree(self.process.pid)
 
+    def sandboxes(self):
+        """The pids of all sandbox processes: each worker begins its own when the service is ready already."""
+        workers = int(re.search(r"\bWORKERS=(\d+)", self.log())[1])
+        wait_for(lambda: len(self.processes()) >= 2 + workers, "the sandbox processes")
+        return self.processes()[2:]
+
 
 class Stack:
     """Both services on one folder, wired to each other."""

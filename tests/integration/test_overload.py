@@ -64,9 +64,7 @@ def descriptors(service):
 
 def base_values(service):
     """What every request takes and must give back, with no connection but the one that asks."""
-    workers = int(re.search(r"\bWORKERS=(\d+)", service.log())[1])
-    # each begins a process of its own when the service is ready already, and keeps a socket to it
-    wait_for(lambda: len(service.processes()) >= 2 + workers, "the sandbox processes")
+    service.sandboxes()  # each worker keeps a socket to its own
     wait_for(lambda: service.metric("connections") == 1, "earlier connections to be gone")
     return values(service)
 
