@@ -140,10 +140,11 @@ static bool append_key(char text[FILE_MAX + 1], struct error *err)
     return ok;
 }
 
-/* Whole or not at all. `replace`: else what is there stays, and that is no failure. */
+/* Whole or not at all. `replace`: else what is there stays, and that is no failure. Several may
+ * write at a time, in one process or in containers where each is process 1: no name is shared. */
 static bool write_text(const char *path, const char *text, bool replace, struct error *err)
 {
-    CLEANUP_FREE char *partial = xasprintf("%s.%d.partial", path, (int)getpid());
+    CLEANUP_FREE char *partial = xasprintf("%s.XXXXXX", path);
     CLEANUP_FREE char *folder = xstrdup(path);
     char *slash = strrchr(folder, '/');
     size_t len = strlen(text);
@@ -152,16 +153,15 @@ static bool write_text(const char *path, const char *text, bool replace, struct 
         *slash = '\0';
     if (slash != NULL && slash != folder && !directory_make(folder))
         return error_set(err, ERROR_UNAVAILABLE, "cannot make %s: %s", folder, strerror(errno));
-    CLEANUP_CLOSE int fd = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    CLEANUP_CLOSE int fd = mkostemp(partial, O_CLOEXEC); /* 0600 */
     bool ok =
-        fd >= 0 && fchmod(fd, 0600) == 0 && write(fd, text, len) == (ssize_t)len &&
-        fsync(fd) == 0 &&
+        fd >= 0 && write(fd, text, len) == (ssize_t)len && fsync(fd) == 0 &&
         (replace ? rename(partial, path) == 0 : link(partial, path) == 0 || errno == EEXIST) &&
         directory_sync(AT_FDCWD, slash == NULL     ? "."
                                  : slash == folder ? "/"
                                                    : folder);
     int why = errno;
-    if (!replace || !ok)
+    if (fd >= 0 && (!replace || !ok))
         unlink(partial);
     return ok || error_set(err, ERROR_UNAVAILABLE, "cannot write %s: %s", path, strerror(why));
 }

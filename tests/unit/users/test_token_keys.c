@@ -227,33 +227,42 @@ TEST_WITH(strange_files_are_refused, setup, teardown)
 }
 
 /* Several at once find no file: one key is made, and all have it. */
+static pthread_barrier_t begin;
+
 static void *open_and_sign(void *token)
 {
+    pthread_barrier_wait(&begin);
     struct token_keys *keys = open_keys();
 
-    for (int i = 0; i < 50; i++)
-        sign(keys, token);
+    sign(keys, token);
     token_keys_free(keys);
     return NULL;
 }
 
 TEST_WITH(many_may_begin_at_a_time, setup, teardown)
 {
-    enum { MANY = 8 };
+    enum { MANY = 8, ROUNDS = 20 };
     static char tokens[MANY][TOKEN_MAX];
     pthread_t threads[MANY];
     struct error err = {0};
 
-    for (int i = 0; i < MANY; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, open_and_sign, tokens[i]), 0);
-    for (int i = 0; i < 3; i++)
-        (void)!token_keys_rotate(path, &err);
-    for (int i = 0; i < MANY; i++)
-        pthread_join(threads[i], NULL);
-    struct token_keys *keys = open_keys();
-    for (int i = 0; i < MANY; i++)
-        assert_true(is_good(keys, tokens[i]));
-    token_keys_free(keys);
+    pthread_barrier_init(&begin, NULL, MANY + 1);
+    for (int round = 0; round < ROUNDS; round++) {
+        snprintf(path, sizeof(path), "%s/%d/token.keys", dir, round);
+        for (int i = 0; i < MANY; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, open_and_sign, tokens[i]), 0);
+        pthread_barrier_wait(&begin);
+        for (int i = 0; i < 3; i++)
+            assert_true(token_keys_rotate(path, &err));
+        for (int i = 0; i < MANY; i++)
+            pthread_join(threads[i], NULL);
+        struct token_keys *keys = open_keys();
+        for (int i = 0; i < MANY; i++)
+            assert_true(is_good(keys, tokens[i]));
+        token_keys_free(keys);
+    }
+    pthread_barrier_destroy(&begin);
+    assert_int_equal(test_folder_count(dir, "*/*"), ROUNDS); /* nothing half written is left */
 }
 
 TEST_MAIN(NULL, NULL)
