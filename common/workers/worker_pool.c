@@ -263,6 +263,8 @@ static bool wait_for(struct worker_pool *pool, struct queued_job *job)
                              gone != NULL && look < deadline ? look : deadline);
         } else if (job->state == WAITING) {
             queue_remove(pool, job);
+            if (job->what->large) /* the next ones may fit */
+                pthread_cond_broadcast(&pool->work);
             return error_set(job->err, ERROR_DEADLINE,
                              "no worker, or memory for it, was free in time");
         } else {

@@ -635,6 +635,37 @@ TEST(waiting_for_memory_ends_at_the_deadline)
     worker_pool_free(pool);
 }
 
+/* One that gives up lets those behind it run, when these fit. */
+TEST(who_gives_up_holds_up_nobody)
+{
+    struct worker_pool *pool = pool_with_memory(3, 100);
+    const int64_t deadline = clock_monotonic_ms() + FAR_MS;
+    struct caller first, late, fitting;
+    atomic_bool gone = false;
+    struct held held[3];
+
+    call_with_memory(&first, pool, &held[0], 60, deadline);
+    sem_wait(&held[0].running);
+    held_init(&held[1]);
+    late = (struct caller){
+        .pool = pool,
+        .job = {.run = hold, .arg = &held[1], .large = true, .memory = 50, .gone = &gone},
+        .deadline_ms = deadline,
+    };
+    assert_int_equal(pthread_create(&late.thread, NULL, caller_main, &late), 0);
+    wait_for_depth(pool, 1);
+    call_with_memory(&fitting, pool, &held[2], 30, deadline);
+    wait_for_depth(pool, 2);
+    atomic_store(&gone, true);
+    pthread_join(late.thread, NULL);
+    assert_fails(late.err, ERROR_DEADLINE, late.ok);
+    wait_for_depth(pool, 0);
+    sem_wait(&held[2].running);
+    let_go(&fitting, &held[2]);
+    let_go(&first, &held[0]);
+    worker_pool_free(pool);
+}
+
 /* ---- scarce jobs */
 
 static struct worker_pool *pool_with_scarce(int workers, int scarce_max)
