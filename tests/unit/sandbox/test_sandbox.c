@@ -4,6 +4,8 @@
 #include <sched.h>
 #include <stdio.h>
 
+enum { HELD_UP_MAX = 20 };
+
 static struct sandbox *sandbox;
 
 static int descriptors(void)
@@ -168,17 +170,31 @@ TEST(nothing_is_left_to_use)
     sandbox_process_free(worker);
 }
 
+/* Whether the call was lost although its job ends when it is told to: the process was held up for
+ * as long as its grace. Then once more. */
+static bool held_up(struct sandbox_process *worker, const struct sandbox_reply *reply, int *rounds)
+{
+    if (reply->loss.reason != SANDBOX_TIMED_OUT || ++*rounds == HELD_UP_MAX)
+        return false;
+    assert_works(worker); /* the next one is ready */
+    return true;
+}
+
 TEST(the_deadline)
 {
     static const char *const names[] = {"spin", "sleep"};
     struct sandbox_process *worker = worker_of(sandbox, 4096);
     struct sandbox_reply reply = {0};
     struct error err = {0};
-    pid_t pid = sandbox_process_pid(worker);
-    struct sandbox_request job = {.options = bytes_from_str("spin_politely"),
-                                  .deadline_ms = clock_monotonic_ms() + 50};
+    struct sandbox_request job = {.options = bytes_from_str("spin_politely")};
+    int rounds = 0;
+    pid_t pid;
 
-    assert_fails(err, ERROR_DEADLINE, sandbox_call(worker, &job, &reply, &err));
+    do {
+        pid = sandbox_process_pid(worker);
+        job.deadline_ms = clock_monotonic_ms() + 50;
+        assert_fails(err, ERROR_DEADLINE, sandbox_call(worker, &job, &reply, &err));
+    } while (held_up(worker, &reply, &rounds));
     assert_int_equal(reply.loss.reason, SANDBOX_KEPT);
     assert_int_equal(sandbox_process_pid(worker), pid);
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
@@ -209,14 +225,17 @@ TEST(cancelling)
     atomic_bool flag;
     pthread_t thread;
     struct sandbox_request job = {.cancelled = &flag, .deadline_ms = clock_monotonic_ms() + FAR_MS};
+    int rounds = 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-        atomic_init(&flag, false);
-        job.options = bytes_from_str(names[i]);
-        assert_int_equal(pthread_create(&thread, NULL, cancel_soon, &flag), 0);
-        assert_fails(err, ERROR_DEADLINE, sandbox_call(worker, &job, &reply, &err));
+        do {
+            atomic_init(&flag, false);
+            job.options = bytes_from_str(names[i]);
+            assert_int_equal(pthread_create(&thread, NULL, cancel_soon, &flag), 0);
+            assert_fails(err, ERROR_DEADLINE, sandbox_call(worker, &job, &reply, &err));
+            pthread_join(thread, NULL);
+        } while (i == 0 && held_up(worker, &reply, &rounds));
         assert_int_equal(reply.loss.reason, i == 0 ? SANDBOX_KEPT : SANDBOX_TIMED_OUT);
-        pthread_join(thread, NULL);
     }
     assert_works(worker);
     sandbox_process_free(worker);
