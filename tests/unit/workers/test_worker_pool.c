@@ -7,7 +7,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
-enum { FAR_MS = 60000, CALLERS_MAX = 16 };
+enum { FAR_MS = 60000, CALLERS_MAX = 16, HELD_UP_MAX = 20, NICEST = 19 };
 
 static struct worker_pool *pool_of(int workers, int queue_max)
 {
@@ -343,28 +343,43 @@ TEST(large_jobs_alone_use_every_worker)
     worker_pool_free(pool);
 }
 
-TEST(a_worker_is_kept_for_small_jobs_while_there_are_any)
+/* False: this thread was held up for as long as a worker is kept. */
+static bool small_jobs_go_first(struct worker_pool *pool)
 {
-    struct worker_pool *pool = pool_of(2, 4);
     struct caller callers[2];
     struct held held[2];
 
+    int64_t small_ms = clock_monotonic_ms();
     run_small(pool);
-    int64_t last_small = clock_monotonic_ms();
     for (size_t i = 0; i < 2; i++) {
         held_init(&held[i]);
         call_large(&callers[i], pool, hold, &held[i], clock_monotonic_ms() + FAR_MS);
         if (i == 0)
             sem_wait(&held[0].running);
     }
-    wait_for_depth(pool, 1);
-    run_small(pool);
-    assert_int_equal(worker_pool_queue_depth(pool), 1);
+    while (worker_pool_queue_depth(pool) == 0 && worker_pool_busy(pool) == 1)
+        usleep(1000);
+    int64_t again_ms = clock_monotonic_ms();
+    bool kept = worker_pool_queue_depth(pool) == 1;
+    if (kept) {
+        run_small(pool);
+        kept = worker_pool_queue_depth(pool) == 1;
+    }
+    assert_true(kept || clock_monotonic_ms() - small_ms >= 900);
     /* no more small ones: the worker takes the large job after a second, by itself */
     sem_wait(&held[1].running);
-    assert_true(clock_monotonic_ms() - last_small >= 900);
+    assert_true(!kept || clock_monotonic_ms() - again_ms >= 900);
     for (size_t i = 0; i < 2; i++)
         let_go(&callers[i], &held[i]);
+    return kept;
+}
+
+TEST(a_worker_is_kept_for_small_jobs_while_there_are_any)
+{
+    struct worker_pool *pool = pool_of(2, 4);
+
+    for (int i = 0; !small_jobs_go_first(pool); i++)
+        assert_true(i < HELD_UP_MAX);
     worker_pool_free(pool);
 }
 
@@ -484,20 +499,25 @@ TEST(large_jobs_have_deadlines_too)
     struct caller running, waiting;
     struct held held;
     struct error err = {0};
-    atomic_int ran = 0;
+    atomic_int late = 0, ran = 0;
+    int64_t small_ms;
+    int rounds = 0;
+    bool ok;
 
-    run_small(pool);
     held_init(&held);
     call_large(&running, pool, hold, &held, clock_monotonic_ms() + FAR_MS);
     sem_wait(&held.running);
-    /* one worker is idle, but kept */
-    assert_fails(err, ERROR_DEADLINE,
-                 worker_pool_run(pool,
-                                 &(struct pool_job){.run = add_one, .arg = &ran, .large = true},
-                                 clock_monotonic_ms() + 30, &err));
+    do { /* one worker is idle, but kept; once more when this thread was held up for as long */
+        small_ms = clock_monotonic_ms();
+        run_small(pool);
+        ok = worker_pool_run(pool, &(struct pool_job){.run = add_one, .arg = &late, .large = true},
+                             clock_monotonic_ms() + 30, &err);
+    } while (ok && clock_monotonic_ms() - small_ms >= 900 && ++rounds < HELD_UP_MAX);
+    assert_fails(err, ERROR_DEADLINE, ok);
     assert_int_equal(worker_pool_queue_depth(pool), 0);
     call_large(&waiting, pool, add_one, &ran, clock_monotonic_ms() + FAR_MS);
-    wait_for_depth(pool, 1);
+    while (worker_pool_queue_depth(pool) == 0 && atomic_load(&ran) == 0)
+        usleep(1000);
     worker_pool_cut_deadlines(pool, clock_monotonic_ms() + 30);
     pthread_join(running.thread, NULL);
     pthread_join(waiting.thread, NULL);
@@ -758,7 +778,8 @@ TEST(each_worker_has_its_state)
     assert_true(worker_pool_run(pool, &(struct pool_job){.run = look_at_niceness, .arg = &niceness},
                                 clock_monotonic_ms() + FAR_MS, &err));
     assert_non_null(niceness.state);
-    assert_int_equal(niceness.value, getpriority(PRIO_PROCESS, 0) + 5);
+    int nicer = getpriority(PRIO_PROCESS, 0) + 5;
+    assert_int_equal(niceness.value, nicer < NICEST ? nicer : NICEST);
     worker_pool_free(pool);
     assert_int_equal(states.freed, 3);
 }
