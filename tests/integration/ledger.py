@@ -22,7 +22,7 @@ from PIL import ImageStat
 from conftest import SLOW, Reply, wait_for
 from images import colour_of, decode, encode, gradient, numbered_jpeg
 
-Attempt = collections.namedtuple("Attempt", "began status error connected")
+Attempt = collections.namedtuple("Attempt", "began status error sent")
 DEFAULTS = {"width": 256, "height": 256, "fit": "cover", "format": "jpeg", "quality": None, "background": "ffffff"}
 
 
@@ -327,12 +327,12 @@ class Load:
             self.stopped.wait(0.02)
 
     def attempt(self, data):
-        began, reply, error, connected = time.monotonic(), None, None, False
+        began, reply, error, sent = time.monotonic(), None, None, None
         connection = http.client.HTTPConnection(self.service.host, self.service.port, timeout=30 * SLOW)
         try:
             connection.connect()
-            connected = True
             connection.request("POST", "/preprocess" + self.query, data, {"Content-Type": "image/jpeg"})
+            sent = time.monotonic()
             response = connection.getresponse()
             reply = Reply(response.status, response.headers, response.read())
         except (OSError, http.client.HTTPException) as e:
@@ -340,5 +340,5 @@ class Load:
         finally:
             connection.close()
         with self.lock:
-            self.attempts.append(Attempt(began, reply and reply.status, error, connected))
+            self.attempts.append(Attempt(began, reply and reply.status, error, sent))
         return reply

@@ -238,12 +238,14 @@ RESULT = {"label": "tench", "confidence": 0.75, "top": [{"label": "tench", "conf
                                                         {"label": "goldfish", "confidence": 0.2, "index": 1}]}
 
 
-def test_labels_that_nobody_announces_arrive_within_a_second(service):
+def test_labels_that_nobody_announces_arrive_within_a_second(service, measurement):
     reply = upload(service, 1)
     change(service, reply["id"], tags=["goldfish", "mine"])
     path = pathlib.Path(reply["gcs_path"].removeprefix("file://") + ".json")
     path.write_text(json.dumps(RESULT))
-    got = wait_for(lambda: (i := image(service, reply["id"]))["label"] and i, "the label", timeout=5)
+    stored = time.monotonic()
+    got = wait_for(lambda: (i := image(service, reply["id"]))["label"] and i, "the label")
+    seconds = time.monotonic() - stored
     assert (got["label"], got["confidence"]) == ("tench", 0.75)
     assert got["tags"] == [{"tag": "goldfish", "confidence": None}, {"tag": "mine", "confidence": None},
                            {"tag": "tench", "confidence": 0.75}, {"tag": "goldfish", "confidence": 0.2}]
@@ -252,6 +254,7 @@ def test_labels_that_nobody_announces_arrive_within_a_second(service):
     assert ids(service, "?label=goldfish") == ids(service, "?owner=me") == []
     change(service, reply["id"], tags=[])
     assert ids(service, "?tag=goldfish") == [reply["id"]] and ids(service, "?tag=mine") == []
+    measurement.must(seconds < 5 * SLOW, f"the label came after {seconds:.1f} s")
 
 
 def store_result(reply):
@@ -294,7 +297,7 @@ def test_late_labels_that_nobody_announces_arrive_within_a_second(service, url, 
         measurement.must(late < SLOW, f"label {n} came after {late:.2f} s")
 
 
-def test_a_backlog_of_late_labels_is_read_at_once(service, url):
+def test_a_backlog_of_late_labels_is_read_at_once(service, url, measurement):
     """More wait than may be looked at in a second. One that is found shows that the others are there."""
     added = [upload(service, n) for n in range(150)]
     change_rows(url, "UPDATE image SET seq = seq - 3600000000, label_due_ms = label_due_ms + 3600000")
@@ -302,10 +305,13 @@ def test_a_backlog_of_late_labels_is_read_at_once(service, url):
         store_result(reply)
     assert len(walk(service, 200, "&label=tench")) < 150, "none is due"
     change_rows(url, f"UPDATE image SET label_due_ms = 0 WHERE id = '{added[7]['id']}'")
-    wait_for(lambda: len(walk(service, 200, "&label=tench")) == 150, "all labels", timeout=30)
+    due = time.monotonic()
+    wait_for(lambda: len(walk(service, 200, "&label=tench")) == 150, "all labels")
+    seconds = time.monotonic() - due
+    measurement.must(seconds < 30 * SLOW, f"the labels came after {seconds:.1f} s")
 
 
-def test_a_label_that_was_announced_too_early_is_looked_for(tmp_path, services, endpoint, url):
+def test_a_label_that_was_announced_too_early_is_looked_for(tmp_path, services, endpoint, url, measurement):
     """The event's taker answers before it stores the result."""
     service = Service("preprocess-service", tmp_path, EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub",
                       CATALOGUE_URL=url)
@@ -314,7 +320,10 @@ def test_a_label_that_was_announced_too_early_is_looked_for(tmp_path, services, 
     reply = upload(service, 1)
     wait_for(lambda: service.metric("darkroom_outbox_pending") == 0, "the push")
     store_result(reply)
-    wait_for(lambda: image(service, reply["id"])["label"] == "tench", "the label", timeout=10)
+    stored = time.monotonic()
+    wait_for(lambda: image(service, reply["id"])["label"] == "tench", "the label")
+    seconds = time.monotonic() - stored
+    measurement.must(seconds < 10 * SLOW, f"the label came after {seconds:.1f} s")
 
 
 @needs_photos

@@ -276,7 +276,7 @@ def test_rotation(start, issuer):
     assert_401(push(service, b"x", **bearer(new)))  # another key of that name
 
 
-def test_random_keys_do_not_hammer_the_issuer(start, issuer):
+def test_random_keys_do_not_hammer_the_issuer(start, issuer, measurement):
     service = start(**PUSH)
     assert push(service, b"nonsense", **bearer(pushing())).status == 400
     tokens = [KEY.token_of(KEY.header(kid=f"random-{n}"), claims(aud=AUDIENCE, email=ACCOUNT)) for n in range(100)]
@@ -287,7 +287,8 @@ def test_random_keys_do_not_hammer_the_issuer(start, issuer):
     issuer.answer = lambda handler: time.sleep(3 * SLOW)  # whoever fetches now would feel it
     before = time.monotonic()
     assert push(service, b"nonsense", **bearer(pushing())).status == 400
-    assert time.monotonic() - before < 2 * SLOW
+    took = time.monotonic() - before
+    measurement.must(took < 2 * SLOW, f"a known key took {took:.1f} s")
 
 
 def test_issuer_down(start, issuer):
@@ -324,7 +325,7 @@ def test_unusable_key_sets(start, issuer, answer):
     assert issuer.fetches >= 1
 
 
-def test_silent_issuer_holds_nobody_up(start, issuer):
+def test_silent_issuer_holds_nobody_up(start, issuer, measurement):
     """Health and the rest answer; the push is refused for now, in bounded time."""
     issuer.answer = lambda handler: time.sleep(8 * SLOW)
     service = start(**PUSH)
@@ -336,8 +337,9 @@ def test_silent_issuer_holds_nobody_up(start, issuer):
         assert service.post_image("/classify", PICTURE).status == 200
         for future in held:
             assert future.result().status == 503
-        assert time.monotonic() - before < 7 * SLOW
+        took = time.monotonic() - before
     assert issuer.fetches == 1
+    measurement.must(took < 7 * SLOW, f"refused after {took:.1f} s")
 
 
 def test_keys_over_tls(tmp_path, services):

@@ -50,7 +50,11 @@ def health_ms(service, n=15):
 
 def assert_health_is_quick(service):
     """50 ms, sooner or later: other processes share this machine. The median of some is returned."""
-    return wait_for(lambda: (ms := health_ms(service)) < 50 * SLOW and ms, "health within 50 ms", 10)
+    measured, since, ms = Measurement(), time.monotonic(), health_ms(service)
+    while ms >= 50 * SLOW and time.monotonic() - since < 10 * SLOW:
+        ms = health_ms(service)
+    measured.must(ms < 50 * SLOW, f"health took {ms:.1f} ms")
+    return ms
 
 
 def descriptors(service):
@@ -73,7 +77,7 @@ def values(service):
     return (service.metric("connections"), service.metric("body_bytes_in_flight"), descriptors(service))
 
 
-def assert_back_to(service, base, timeout=30.0):
+def assert_back_to(service, base, timeout=60.0):
     wait_for(lambda: all(now <= then for now, then in zip(values(service), base)),
              f"{base}, now {values(service)}", timeout)
 
@@ -103,9 +107,12 @@ class Holder:
             self.left -= n
 
     def run(self):
+        since, sent = time.monotonic(), 0
         with contextlib.suppress(OSError):
             while self.left and not self.done.wait(0.1):
-                self.send(6554)
+                due = int((time.monotonic() - since) * 65536)  # with what was missed while others had the processor
+                self.send(due - sent)
+                sent = due
 
     def finish(self, **options):
         """Send what is left; (status, body)."""
@@ -151,9 +158,9 @@ def refused(protocol, service, body, status, slug, times=30):
 def test_early_413_reaches_its_client(start, protocol):
     service = start(MAX_BODY_BYTES=MIB)
     base = base_values(service)
-    started = time.monotonic()
+    measured, started = Measurement(), time.monotonic()
     refused(protocol, service, bytes(5 * MIB), 413, "too-large")
-    assert time.monotonic() - started < 30 * SLOW, "accepting does not wait for the lingering"
+    measured.must(time.monotonic() - started < 30 * SLOW, "accepting does not wait for the lingering")
     assert_back_to(service, base)
 
 
@@ -257,7 +264,7 @@ def test_lingering_does_not_hold_up_others(start, protocol):
         for client in clients:
             assert client.reply()[0] == 413
         if protocol.name == "http1":
-            assert_back_to(service, base, timeout=5)  # the server gave up on all of them
+            assert_back_to(service, base, timeout=15)  # the server gave up on all of them
     assert_back_to(service, base)
 
 
@@ -331,12 +338,15 @@ def test_slow_clients_are_cut_off(start, protocol):
     """A body may pause for BODY_STALL_MS and has to average BODY_MIN_RATE after 5 s."""
     service = start(BODY_STALL_MS=1000)
     base = base_values(service)
+    measured = Measurement()
 
     def cut_off(client, started, least, most):
         """Answered, and the connection closed where others could not go on with it."""
         patience = 0 if protocol.name == "http1" else 2  # HTTP/2's answer waits so long for the rest
         assert client.reply(closed=True)[0] == 408
-        assert least < time.monotonic() - started < (most + patience) * SLOW
+        took = time.monotonic() - started
+        assert least < took
+        measured.must(took < (most + patience) * SLOW, f"cut off after {took:.1f} s")
 
     def body_stops():
         with protocol(service) as client:
@@ -364,7 +374,9 @@ def test_slow_clients_are_cut_off(start, protocol):
             for i in range(0, len(body), 820):
                 client.send(body[i:i + 820])
                 client.has_answer(begun + (i / 820 + 1) * 0.2 - time.monotonic())
-            assert client.reply()[0] in (200, 422)
+            status = client.reply()[0]
+            assert status in (200, 422, 408)
+            measured.must(status != 408, "4 KiB/s were too slow")  # if that was the pace
 
     def health():
         for _ in range(4):
@@ -378,11 +390,14 @@ def test_slow_headers_are_cut_off(start):
     """They have 10 s. test_h2.py has the twin: prefaces, settings and header blocks."""
     service = start()
     base = base_values(service)
+    measured = Measurement()
 
     def cut_off(client, started):
         (status, headers, _), = responses(receive(client.sock))
         assert (status, headers["connection"]) == (408, "close")
-        assert 9 < time.monotonic() - started < 16 * SLOW
+        took = time.monotonic() - started
+        assert 9 < took
+        measured.must(took < 16 * SLOW, f"cut off after {took:.1f} s")
 
     def headers_drip():
         with Http1(service) as client:
@@ -405,7 +420,7 @@ def test_slow_headers_are_cut_off(start):
 
 def test_the_time_of_a_request_begins_when_its_body_is_there(start, protocol):
     """REQUEST_TIMEOUT_MS does not end an upload that is slow and moves."""
-    timeout_ms = int(500 * SLOW)
+    timeout_ms = int(1500 * SLOW)
     service = start(REQUEST_TIMEOUT_MS=timeout_ms)
     with protocol(service) as client:
         client.post(len(JPEG))
@@ -416,7 +431,9 @@ def test_the_time_of_a_request_begins_when_its_body_is_there(start, protocol):
             if left > 0:
                 time.sleep(left)  # the body's own pace
         assert time.monotonic() - begun > timeout_ms / 1000
-        assert client.reply()[0] == 200
+        measured, status = Measurement(), client.reply()[0]
+        assert status in (200, 503)
+        measured.must(status == 200, "the work took all of its time")
 
 
 def test_slow_readers_hold_up_nobody(start, protocol):
@@ -472,9 +489,9 @@ def test_disconnects_leave_nothing_behind(start, beginnings):
                 client = Http1(service)
                 client.sock.sendall(beginning)
                 (client.abort if abort else client.close)()
-    assert_back_to(service, base, timeout=20)
+    assert_back_to(service, base)
     assert service.upload(JPEG).status == 200
-    assert service.metric("worker_busy") == 0
+    service.settles("worker_busy", 0)
 
 
 def test_half_closed_clients_get_their_reply(preprocess):
@@ -524,7 +541,7 @@ def test_idle_connections(start, protocol, record_property, n, speak):
         assert clients[-1].reply()[0] == 200
         if n == 1500:
             clients[0].wait_closed()  # the longest idle
-    wait_for(lambda: service.metric("connections") <= 2, "all to be gone", 20)
+    wait_for(lambda: service.metric("connections") <= 2, "all to be gone")
 
 
 def test_when_all_connections_are_busy(start, protocol, hold):
@@ -583,7 +600,7 @@ def test_sigterm_idle(start, protocol):
 def test_sigterm_drains(start, protocol, hold):
     """A request in flight keeps the listener open: readiness and new work are 503, health is 200, the
     request is finished."""
-    service = start()
+    service = start(SHUTDOWN_GRACE_MS=int(30000 * SLOW))
     holder = hold(service, length=2 * MIB)
     wait_for(lambda: service.metric("body_bytes_in_flight") > 0, "the body")
     with connect(service) as idle:

@@ -125,7 +125,7 @@ def test_kill_9_of_the_broker_while_uploading_loses_nothing(broker, upload_to):
 def test_a_network_that_swallows_everything_is_503_in_time(broker, upload_to):
     proxy = Proxy(broker.port)
     preprocess = upload_to(broker.url_at(proxy.port) + "?heartbeat=1", REQUEST_TIMEOUT_MS=int(2000 * SLOW))
-    assert upload(preprocess, 1).status == 200
+    upload_until_taken(preprocess, 1)  # a busy machine misses these times without a hole
     proxy.mood = HOLE
     reply = upload(preprocess, 2)
     assert reply.status == 503 and reply.headers["Retry-After"], reply
@@ -321,7 +321,7 @@ def test_what_can_never_be_labelled_is_a_dead_letter(broker, label_from, tmp_pat
     send(broker, IMAGES, b"x" * (1024 * 1024 + 1))
     (properties, body), = take_all(broker, DEAD, 1)
     assert len(body) == 1024 * 1024 + 1 and properties.headers["x-death"][0]["reason"] == "rejected"
-    assert classify.metric('broker_messages_total{outcome="dead_lettered"}') == len(bad) + 1
+    classify.settles('broker_messages_total{outcome="dead_lettered"}', len(bad) + 1)
     assert is_empty(broker)
 
 

@@ -125,7 +125,7 @@ def assert_gone(pids):
 
 @each
 def test_hostile_images(tmp_path, services, name):
-    service = hostile(name, tmp_path, REQUEST_TIMEOUT_MS=int(4000 * SLOW))
+    service = hostile(name, tmp_path, REQUEST_TIMEOUT_MS=int(8000 * SLOW))
     services.append(service.start())
     seen = {}
     with Traffic(service) as traffic:
@@ -199,7 +199,7 @@ def test_killed_workers(tmp_path, services, name):
 
 
 @each
-def test_killed_zygote(tmp_path, name):
+def test_killed_zygote(tmp_path, name, measurement):
     """The service says so, answers what it has, and ends, to be started again."""
     service = service_of(name, tmp_path).start()
     ledger = Ledger(tmp_path / "objects")
@@ -210,9 +210,9 @@ def test_killed_zygote(tmp_path, name):
     with contextlib.suppress(AssertionError), traffic:
         os.kill(zygote(service), signal.SIGKILL)
         began = time.monotonic()
-        assert service.process.wait(10 * SLOW) == 1
+        code = service.process.wait(60 * SLOW)
         took = time.monotonic() - began
-    assert took < 9 * SLOW
+    assert code == 1
     service.process = None
     # connections that come after the end are refused; nothing else goes wrong
     assert all(isinstance(bad, (OSError, http.client.HTTPException)) for bad in traffic.bad), traffic.bad[:3]
@@ -226,6 +226,7 @@ def test_killed_zygote(tmp_path, name):
     else:
         assert service.post_image("/classify", PICTURE).status == 200
     service.stop()
+    measurement.must(took < 9 * SLOW, f"ended after {took:.1f} s")
 
 
 @each

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from conftest import SLOW, Service, wait_for
+from conftest import SLOW, Service, Stack, wait_for
 from images import encode, gradient, numbered_jpeg
 from ledger import Ledger, Load, drain
 
@@ -32,7 +32,7 @@ def check_attempts(attempts, signalled):
     """Whoever was accepted got an answer; afterwards a refusal, never a broken promise."""
     for a in attempts:
         assert a.status in (200, 503, None), a
-        if a.connected and a.began < signalled - MARGIN_S:
+        if a.sent and a.sent < signalled - MARGIN_S:
             assert a.status is not None, f"no answer to {a}, the signal came at {signalled}"
 
 
@@ -103,8 +103,10 @@ def test_work_goes_on_during_the_notice(tmp_path, services, name):
     service.process = None
 
 
-def test_readiness_and_new_work_after_sigterm(stack, slow_picture):
+def test_readiness_and_new_work_after_sigterm(tmp_path, services, slow_picture):
     """While the last requests are finished: not ready, alive, new work refused with Retry-After."""
+    stack = Stack(tmp_path, {"SHUTDOWN_GRACE_MS": int(60000 * SLOW)})  # a busy machine finishes some, too
+    services.append(stack.start())
     service, ledger, replies = stack.preprocess, Ledger(stack.objects), []
     threads = [threading.Thread(target=lambda n=n: replies.append(
         service.upload(numbered_jpeg(n, slow_picture), f"?format=webp&width={2400 // SHRINK}"))) for n in range(12)]
@@ -118,7 +120,7 @@ def test_readiness_and_new_work_after_sigterm(stack, slow_picture):
     refused = service.upload(numbered_jpeg(99, slow_picture))
     assert refused.status == 503 and refused.headers["Retry-After"]
     assert refused.headers["Connection"] == "close"
-    assert service.process.wait(9 * SLOW) == 0
+    assert service.process.wait(90 * SLOW) == 0
     service.process = None
     for thread in threads:
         thread.join(60 * SLOW)
@@ -153,12 +155,14 @@ def second(stack, services, grace_ms):
     return services[-1].launch()
 
 
-def test_second_instance_gives_up(stack, services):
+def test_second_instance_gives_up(stack, services, measurement):
     began = time.monotonic()
     other = second(stack, services, 1500)
     process, other.process = other.process, None
-    assert process.wait(10 * SLOW) == 2
-    assert 1.4 < time.monotonic() - began < 1.5 + 2 * SLOW
+    assert process.wait(60 * SLOW) == 2
+    took = time.monotonic() - began
+    assert 1.4 < took
+    measurement.must(took < 1.5 + 2 * SLOW, f"it gave up after {took:.1f} s")
     said = other.log_lines()[-1]
     assert said["severity"] == "ERROR" and "outbox.db.lock" in said["message"], said
     assert "another process" in said["message"], said

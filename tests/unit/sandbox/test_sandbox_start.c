@@ -236,7 +236,9 @@ static void kill_what_starts(int fd)
     for (int i = 0; i < 5; i++) {
         if (call(worker, "crash", &reply, &err)) /* the next one is being started */
             _exit(1);
-        kill(sandbox_process_pid(worker), SIGKILL);
+        pid_t pid = sandbox_process_pid(worker);
+        kill(pid, SIGKILL);
+        assert_gone(pid); /* else it may take the call, had this process been held up till now */
         if (!call(worker, "echo", &reply, &err))
             _exit((int)write(2, err.message, strlen(err.message)));
         if (reply.loss.reason != SANDBOX_KILLED)
