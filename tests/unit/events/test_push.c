@@ -115,7 +115,7 @@ static void publisher_start(int64_t max_attempts, int64_t max_backoff_ms)
                                                           .concurrency = 4,
                                                           .max_attempts = max_attempts,
                                                           .max_age_s = 604800,
-                                                          .timeout_ms = 5000,
+                                                          .timeout_ms = 60000,
                                                           .max_backoff_ms = max_backoff_ms},
                                    &err);
     if (publisher == NULL)
@@ -131,7 +131,7 @@ static void publish(int n, char message_id[MESSAGE_ID_MAX])
     if (!publisher->publish(
             publisher,
             &(struct event){"file:///data/x.jpg", id, "image/jpeg", "00-1-2-03", NULL, NULL},
-            clock_monotonic_ms() + 5000, message_id, &err))
+            clock_monotonic_ms() + 60000, message_id, &err))
         fail_msg("%s", err.message);
 }
 
@@ -145,7 +145,7 @@ static void publish_many(int count)
 
 static bool wait_for(int64_t pending, int64_t dead)
 {
-    int64_t deadline_ms = clock_monotonic_ms() + 10000;
+    int64_t deadline_ms = clock_monotonic_ms() + 60000;
 
     while (outbox_pending(outbox) != pending || outbox_dead(outbox) != dead) {
         if (clock_left_ms(deadline_ms) == 0)
@@ -333,7 +333,7 @@ TEST_WITH(test_down_then_up, setup, teardown)
 TEST_WITH(test_stop_in_time, setup, teardown)
 {
     endpoint_start(answer_200);
-    endpoint.delay_ms = 2000; /* longer than the stop may take */
+    endpoint.delay_ms = 20000; /* longer than the stop may take */
     publisher_start(3, 50);
     publish_many(10);
     while (endpoint.at_once < 4)

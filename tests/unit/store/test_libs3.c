@@ -492,6 +492,8 @@ TEST(what_libs3_cannot_hold_is_refused)
     end(f);
 }
 
+enum { HELD_UP_MAX = 20 };
+
 static void *cut_soon(void *ctx)
 {
     poll(NULL, 0, 200);
@@ -503,15 +505,26 @@ TEST(silence_ends_at_the_deadline_or_the_cut)
 {
     struct fixture *f = begin(NULL);
     pthread_t thread;
-    int64_t began_ms = clock_monotonic_ms();
+    int64_t began_ms, took_ms;
+    int rounds = 0;
 
-    assert_fails(f->err, ERROR_DEADLINE, get(f->store, "key", in_ms(300), &f->err));
-    assert_in_range(clock_monotonic_ms() - began_ms, 300, 800);
-    began_ms = clock_monotonic_ms();
-    assert_int_equal(pthread_create(&thread, NULL, cut_soon, &f->cut), 0);
-    assert_fails(f->err, ERROR_DEADLINE, put(f->store, "key", NULL, &f->err));
-    assert_in_range(clock_monotonic_ms() - began_ms, 150, 1500);
-    pthread_join(thread, NULL);
+    do { /* once more when this process was held up */
+        began_ms = clock_monotonic_ms();
+        assert_fails(f->err, ERROR_DEADLINE, get(f->store, "key", in_ms(300), &f->err));
+        took_ms = clock_monotonic_ms() - began_ms;
+        assert_true(took_ms >= 300);
+    } while (took_ms > 800 && ++rounds < HELD_UP_MAX);
+    assert_true(took_ms <= 800);
+    do {
+        clock_cut_set(&f->cut, 0);
+        began_ms = clock_monotonic_ms();
+        assert_int_equal(pthread_create(&thread, NULL, cut_soon, &f->cut), 0);
+        assert_fails(f->err, ERROR_DEADLINE, put(f->store, "key", NULL, &f->err));
+        took_ms = clock_monotonic_ms() - began_ms;
+        assert_true(took_ms >= 150);
+        pthread_join(thread, NULL);
+    } while (took_ms > 1500 && ++rounds < HELD_UP_MAX);
+    assert_true(took_ms <= 1500);
     end(f);
 }
 
