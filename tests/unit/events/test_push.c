@@ -340,7 +340,7 @@ TEST_WITH(test_stop_in_time, setup, teardown)
         sleep_ms(5);
     int64_t start_ms = clock_monotonic_ms();
     publisher->stop(publisher, start_ms + 300);
-    assert_in_range(clock_monotonic_ms() - start_ms, 299, 1900);
+    assert_in_range(clock_monotonic_ms() - start_ms, 299, 19000);
     publisher->free(publisher);
     publisher = NULL;
     assert_int_equal(outbox_pending(outbox), 10);
@@ -363,8 +363,8 @@ TEST_WITH(test_stop_waits_for_deliveries, setup, teardown)
     while (endpoint.at_once < 4)
         sleep_ms(5);
     int64_t start_ms = clock_monotonic_ms();
-    publisher->stop(publisher, start_ms + 5000);
-    assert_in_range(clock_monotonic_ms() - start_ms, 50, 2000);
+    publisher->stop(publisher, start_ms + 60000);
+    assert_in_range(clock_monotonic_ms() - start_ms, 50, 50000); /* when they are done */
     assert_int_equal(outbox_pending(outbox), 0);
     test_server_stop(&endpoint.server);
 }
