@@ -295,7 +295,7 @@ TEST_WITH(test_request, setup, teardown)
     struct error err = {0};
 
     open_topic(answer_200);
-    assert_true(publish("hello", 5000, id, &err));
+    assert_true(publish("hello", 60000, id, &err));
     assert_string_equal(id, "id-hello");
     assert_int_equal(server.calls, 1);
     assert_true(
@@ -471,7 +471,7 @@ TEST_WITH(test_statuses, setup, teardown)
         status_under_test = cases[i].status;
         server.calls = 0;
         open_topic(answer_status_then_200);
-        bool ok = publish("hello", 10000, id, &err);
+        bool ok = publish("hello", 60000, id, &err);
         if (ok != cases[i].again || server.calls != (ok ? 2 : 1))
             fail_msg("status %d: %d after %d calls: %s", cases[i].status, ok, server.calls,
                      err.message);
@@ -511,7 +511,7 @@ TEST_WITH(test_nobody_listens, setup, teardown)
                                                  .topic = topic,
                                                  .client = client},
                         &err);
-    assert_fails(err, ERROR_UNAVAILABLE, publish("hello", 300, id, &err));
+    assert_fails(err, ERROR_UNAVAILABLE, publish("hello", 60000, id, &err));
     assert_non_null(strstr(err.message, "127.0.0.1:1"));
 }
 
@@ -547,13 +547,13 @@ TEST_WITH(test_partial_ids, setup, teardown)
         server.mangled = bodies[i];
         server.calls = 0;
         open_topic(answer_mangled_then_200);
-        assert_true(publish("hello", 10000, id, &err));
+        assert_true(publish("hello", 60000, id, &err));
         assert_string_equal(id, "id-hello");
         assert_int_equal(server.calls, 2);
         pubsub_free(pubsub);
     }
     open_topic(answer_mangled);
-    assert_fails(err, ERROR_UNAVAILABLE, publish("hello", 2000, id, &err));
+    assert_fails(err, ERROR_UNAVAILABLE, publish("hello", 60000, id, &err));
 }
 
 static int answer_400_for_7(int n, const char *body)
@@ -763,7 +763,7 @@ TEST_WITH(test_token, setup, teardown)
     struct error err = {0};
 
     open_with_tokens(answer_200, 0, ERROR_NONE);
-    assert_true(publish("hello", 5000, id, &err));
+    assert_true(publish("hello", 60000, id, &err));
     assert_non_null(strstr(server.last, "\r\nAuthorization: Bearer token-0\r\n"));
     assert_string_equal(tokens.expired, "");
 }
@@ -775,13 +775,13 @@ TEST_WITH(test_refused_token, setup, teardown)
 
     status_under_test = 401;
     open_with_tokens(answer_status_then_200, 0, ERROR_NONE);
-    assert_true(publish("hello", 5000, id, &err));
+    assert_true(publish("hello", 60000, id, &err));
     assert_string_equal(tokens.expired, "token-0");
     assert_non_null(strstr(server.last, "\r\nAuthorization: Bearer token-1\r\n"));
     pubsub_free(pubsub);
     server.calls = 0;
     open_with_tokens(answer_status, 0, ERROR_NONE);
-    assert_fails(err, ERROR_UNAVAILABLE, publish("hello", 5000, id, &err));
+    assert_fails(err, ERROR_UNAVAILABLE, publish("hello", 60000, id, &err));
     assert_null(strstr(err.message, "token-"));
     assert_int_equal(server.calls, 2);
 }
@@ -792,12 +792,12 @@ TEST_WITH(test_no_token, setup, teardown)
     struct error err = {0};
 
     open_with_tokens(answer_200, 2, ERROR_UNAVAILABLE);
-    assert_true(publish("hello", 10000, id, &err));
+    assert_true(publish("hello", 60000, id, &err));
     assert_int_equal(server.calls, 1);
     pubsub_free(pubsub);
     open_with_tokens(answer_200, 99,
                      ERROR_FORBIDDEN); /* whatever it is, a client is not to blame */
-    assert_fails(err, ERROR_UNAVAILABLE, publish("hello", 10000, id, &err));
+    assert_fails(err, ERROR_UNAVAILABLE, publish("hello", 60000, id, &err));
     assert_non_null(strstr(err.message, "no token today"));
     assert_int_equal(tokens.asked, 1);
 }
