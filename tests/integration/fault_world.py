@@ -28,6 +28,7 @@ from images import coloured_jpeg
 from ledger import Bucket, Directory, Ledger, Load, all_results, drain
 from models import tiny_model
 from postgres import Postgres
+from proxy import HOLE, PASS, Proxy
 from store_servers import servers
 
 SEED = int(os.environ["SEED"])
@@ -273,27 +274,35 @@ class OnPostgres(World):
 
 
 class OnBroker(World):
-    """Events go through RabbitMQ, which is killed, too. It starts in five seconds."""
+    """Events go through RabbitMQ, which is killed, too, and the network to it is cut. It starts in five seconds."""
 
     def make_own(self):
         import broker  # pylint: disable=import-outside-toplevel # which skips, here and not for all kinds, without pika
         self.look, self.broker = broker, broker.new_broker(self.folder / "broker").start()
+        self.cables = {name: Proxy(self.broker.port) for name in ("preprocess", "classify")}
         return super().make_own()
+
+    def url_for(self, name):
+        """By its cable. Silence is noticed after two heartbeats."""
+        return self.broker.url_at(self.cables[name].port) + "?heartbeat=1"
 
     def waiting(self):
         return self.look.count(self.broker, self.look.IMAGES)
 
     def use_broker(self):
-        self.stack.preprocess.env["EVENTS_URL"] = self.stack.classify.env["SOURCE_URL"] = self.broker.url
+        self.stack.preprocess.env["EVENTS_URL"] = self.url_for("preprocess")
+        self.stack.classify.env["SOURCE_URL"] = self.url_for("classify")
 
     def start(self):
         self.use_broker()
-        self.faults = [self.kill_service] * 3 + [self.kill_broker] * 2  # there is no outbox
+        self.faults = [self.kill_service] * 3 + [self.kill_broker] * 2 + [self.cut_cable] * 2  # there is no outbox
         super().start()
         wait_for(lambda: self.waiting() == 0, "the queue")
 
     def stop(self):
         super().stop()
+        for cable in self.cables.values():
+            cable.close()
         self.broker.stop()
 
     def kill_broker(self):
@@ -301,6 +310,18 @@ class OnBroker(World):
         self.counts["kills of RabbitMQ"] += 1
         self.pause(0.3)
         self.broker.start()
+
+    def cut_cable(self):
+        """To all services of a kind; sometimes one of them or the broker dies meanwhile. What was sent before arrives
+        when it is mended, or never."""
+        cable = self.random.choice(list(self.cables.values()))
+        cable.mood = HOLE
+        self.counts["cuts"] += 1
+        self.pause(4)
+        if self.random.random() < 0.4:
+            self.random.choice([self.kill_service, self.kill_broker])()
+        cable.mood = PASS
+        self.wait_until_up()
 
     def drain(self):
         """What a consumer has taken and not acknowledged is counted by nobody until the consumer has gone."""
@@ -481,7 +502,8 @@ class OnAllEngines(OnBroker, OnMachines):
         return own
 
     def use_broker(self):
-        self.settings["preprocess"]["EVENTS_URL"] = self.settings["classify"]["SOURCE_URL"] = self.broker.url
+        self.settings["preprocess"]["EVENTS_URL"] = self.url_for("preprocess")
+        self.settings["classify"]["SOURCE_URL"] = self.url_for("classify")
 
 
 ROUNDS = {"directory": World, "database": OnPostgres, "broker": OnBroker, "server": OnServer, "network": OnNetwork,
