@@ -363,7 +363,7 @@ def test_pixels(tmp_path, services):
 
 def test_cost_of_json(tmp_path, services):
     """Numbers take more memory as JSON than as text: told beforehand, and bounded."""
-    services.append(Service("classify-service", tmp_path))
+    services.append(Service("classify-service", tmp_path, REQUEST_TIMEOUT_MS=300000))  # on a machine with much else to do
     service = services[0].start()
     infer(service, images(PICTURE))
     before = service.memory_kb("Rss")

@@ -157,7 +157,7 @@ def accept(service, data=PNG, name="a.png"):
 def fixture_both(tmp_path_factory):
     """Both services, all stages on this machine."""
     folder = tmp_path_factory.mktemp("pipeline")
-    stack = Stack(folder, {"BACKGROUND_MODEL": mask_model(folder)})
+    stack = Stack(folder, {"BACKGROUND_MODEL": mask_model(folder), "REQUEST_TIMEOUT_MS": 300000})  # on a busy machine
     stack.preprocess.env["CLASSIFIER_URL"] = stack.classify.url + "/classify"
     try:
         yield stack.start()

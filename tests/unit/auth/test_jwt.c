@@ -2,10 +2,11 @@
 #include "../test_cases.h"
 #include "auth/jwks.h"
 #include "auth/oidc.h"
-#include "base/clock.h"
 #include "base/strings.h"
 #include "base/xmalloc.h"
 #include "test_jwt_builders.h"
+
+#include <time.h>
 
 static EVP_PKEY *key, *stranger;
 
@@ -261,6 +262,15 @@ TEST(test_shared_secret)
     assert_false(jwt_verify_secret(&ours, text, &err));
 }
 
+/* Of this thread: others do not count. */
+static int64_t processor_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
 /* The budget is 1 ms; ThreadSanitizer and others are given more. */
 TEST(test_speed)
 {
@@ -269,13 +279,13 @@ TEST(test_speed)
     int64_t best = INT64_MAX;
 
     for (int round = 0; round < 5; round++) {
-        int64_t begin = clock_monotonic_ms();
+        int64_t begin = processor_ms();
         for (int i = 0; i < TIMES; i++) {
             CLEANUP(jwt_done) struct jwt jwt = {0};
             struct error err = {0};
             assert_true(jwt_read(token, JWT_RS256, &jwt, &err) && jwt_verify(&jwt, key, &err));
         }
-        int64_t took = clock_monotonic_ms() - begin;
+        int64_t took = processor_ms() - begin;
         best = took < best ? took : best;
     }
     print_message("one verification: %.3f ms\n", (double)best / TIMES);
