@@ -357,12 +357,14 @@ TEST_WITH(test_stop_in_time, setup, teardown)
 TEST_WITH(test_stop_waits_for_deliveries, setup, teardown)
 {
     endpoint_start(answer_200);
-    endpoint.delay_ms = 300;
+    endpoint.delay_ms = 50000; /* until all are there */
     publisher_start(3, 50);
+    int64_t begun_ms = clock_monotonic_ms();
     publish_many(4);
     while (endpoint.at_once < 4)
         sleep_ms(5);
     int64_t start_ms = clock_monotonic_ms();
+    endpoint.delay_ms = (int)(start_ms - begun_ms) + 300; /* some 300 more */
     publisher->stop(publisher, start_ms + 60000);
     assert_in_range(clock_monotonic_ms() - start_ms, 50, 50000); /* when they are done */
     assert_int_equal(outbox_pending(outbox), 0);
