@@ -262,14 +262,14 @@ def test_a_result_is_stored_and_its_message_acknowledged(broker, upload_to, labe
 
 
 def test_kill_9_in_the_middle_of_the_work(broker, upload_to, label_from):
-    replies = upload_many(upload_to(broker.url), 60)
-    classify = label_from(broker.url, WORKERS=2)
+    replies = upload_many(upload_to(broker.url), 150)
+    classify = label_from(broker.url, WORKERS=1)
     wait_for(lambda: len(labelled(replies)) >= 5, "some results")
     classify.kill()
     done = {result_path(reply): result_path(reply).stat().st_mtime_ns for reply in labelled(replies)}
-    assert len(done) < 60
+    assert len(done) < 150
     classify.restart()
-    wait_for(lambda: len(labelled(replies)) == 60, "all results")
+    wait_for(lambda: len(labelled(replies)) == 150, "all results")
     wait_for(lambda: is_empty(broker), "nothing to wait")
     assert classify.metric('broker_messages_total{outcome="redelivered"}') >= 1
     assert {path: path.stat().st_mtime_ns for path in done} == done
@@ -281,11 +281,16 @@ def test_kill_9_of_the_broker_while_labelling(mortal_broker, upload_to, label_fr
     preprocess, classify = upload_to(mortal_broker.url), label_from(mortal_broker.url)
     wait_for(lambda: is_empty(mortal_broker), "the queue")
     mortal_broker.wait_until_written()
+    killed = threading.Event()
+
+    def upload_around_it(number):
+        assert number < 70 or killed.wait(60 * SLOW), "not killed"
+        return upload_until_taken(preprocess, number)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        uploads = [pool.submit(upload_until_taken, preprocess, n) for n in range(100)]
+        uploads = [pool.submit(upload_around_it, n) for n in range(100)]
         wait_for(lambda: sum(u.done() for u in uploads) >= 30, "some uploads")
         mortal_broker.kill()
-        assert not all(u.done() for u in uploads)
+        killed.set()
         mortal_broker.start()
         replies = [u.result() for u in uploads]
     wait_for(lambda: len(labelled(replies)) == 100, "all results")
