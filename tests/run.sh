@@ -61,7 +61,7 @@ run_unit_binary() {
 export -f verdict run_unit_binary
 export build reports
 
-# As many at a time as there are processors.
+# One more at a time than there are processors: some wait for a clock, a child or a thread.
 run_unit() {
     local name names ran without=()
     # Pictures are computed in one thread: what starts none has nothing for ThreadSanitizer, and takes minutes there.
@@ -75,7 +75,7 @@ run_unit() {
         [[ " ${slow[*]} " == *" $name "* ]] || names+=("$name")
     done
     mapfile -t names < <(printf '%s\n' "${names[@]}" | grep -vxFf <(printf '%s\n' "${without[@]+"${without[@]}"}" | grep .))
-    printf '%s\n' "${names[@]}" | xargs -P "$(nproc)" -I{} bash -c 'run_unit_binary {}'
+    printf '%s\n' "${names[@]}" | xargs -P $(($(nproc) + 1)) -I{} bash -c 'run_unit_binary {}'
     ran=()
     for name in "${names[@]}"; do
         # a crash leaves no report, and a leak found at exit none that says so

@@ -408,6 +408,11 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.xdist_group(group))
 
 
+def pytest_make_parametrize_id(val):
+    """A test's name goes from worker to worker and into reports; a body of 34 MB as part of it took minutes."""
+    return f"{ascii(val[:40])}... {len(val)}" if isinstance(val, (str, bytes)) and len(val) > 100 else None
+
+
 def group_of(item):
     """Tests of a module that share a fixture or a server are one worker's; None for the others."""
     shared = [name for name, defs in item._fixtureinfo.name2fixturedefs.items()  # pylint: disable=protected-access

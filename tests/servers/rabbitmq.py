@@ -9,6 +9,7 @@ raises Unavailable, with the reason.
 """
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -32,7 +33,7 @@ def find(pattern):
 
 class RabbitMQ(Server):
     name = "rabbitmq"
-    user, password, vhost = "darkroom", "darkroom-test-secret", "darkroom"
+    user, password = "darkroom", "darkroom-test-secret"
 
     def __init__(self, folder, port=None, tls=None, settings=""):
         self.home = find("usr/lib/rabbitmq/lib/rabbitmq_server-*")
@@ -40,9 +41,28 @@ class RabbitMQ(Server):
         super().__init__(folder, port)
         self.names_port, self.node_port = free_port(), free_port()
         self.tls, self.tls_port = tls, free_port() if tls else None
-        self.names = None
+        self.names, self.vhost, self.vhosts = None, "darkroom", 0
         (self.folder / "enabled_plugins").write_text("[].\n")
+        self.link_libraries()
         self.write_settings(settings)
+
+    def link_libraries(self):
+        """What the broker is made of, without the plugins that it comes with: Erlang looks for each of a thousand
+        modules in every folder that it knows."""
+        links = self.folder / "libraries"
+        links.mkdir(exist_ok=True)
+        own = self.erlexec.parents[2] / "lib"  # Erlang looks there by itself
+        known = {path.name.partition("-")[0]: path for libraries in (CACHE / "tools/usr/lib/erlang/lib", own, self.home / "plugins")
+                 for path in libraries.glob("*-*")}
+        wanted = ["rabbit"]
+        for name in wanted:
+            if name not in known:
+                continue
+            if known[name].parent != own and not (links / known[name].name).exists():
+                (links / known[name].name).symlink_to(known[name])
+            application = (known[name] / f"ebin/{name}.app").read_text()
+            more = re.search(r"\{\s*applications\s*,\s*\[(.*?)\]", application, re.DOTALL)
+            wanted += [word for word in re.findall(r"\w+", more[1]) if word not in wanted]
 
     def write_settings(self, more):
         lines = [f"listeners.tcp.1 = 127.0.0.1:{self.port}", f"default_user = {self.user}",
@@ -76,7 +96,7 @@ class RabbitMQ(Server):
 
     def command(self):
         # what the package's own script starts, without the shell around it and without its paths
-        return [self.erlexec, "-noinput", "-s", "rabbit", "boot", "-boot", "start_sasl", "+W", "w", "+sbwt", "none",
+        return [self.erlexec, "-noinput", "-s", "rabbit", "boot", "-boot", "start_sasl", "+W", "w", "+S", "1:1", "+sbwt", "none",
                 "+sbwtdcpu", "none", "+sbwtdio", "none", "+MBas", "ageffcbf", "+MHas", "ageffcbf",
                 "-start_epmd", "false", "-kernel", "inet_dist_use_interface", "{127,0,0,1}",
                 "-kernel", "prevent_overlapping_partitions", "false",
@@ -86,10 +106,10 @@ class RabbitMQ(Server):
         erlang = self.erlexec.parents[2]
         return {
             "ROOTDIR": str(erlang), "BINDIR": str(self.erlexec.parent), "EMU": "beam", "PROGNAME": "erl",
-            "HOME": str(self.folder), "ERL_LIBS": f"{self.home}/plugins:{CACHE}/tools/usr/lib/erlang/lib", "ERL_CRASH_DUMP_SECONDS": "0",
+            "HOME": str(self.folder), "ERL_LIBS": str(self.folder / "libraries"), "ERL_CRASH_DUMP_SECONDS": "0",
             "ERL_EPMD_PORT": str(self.names_port), "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_MAX_PORTS": "1024", "ERL_MAX_ETS_TABLES": "50000",
-            "RABBITMQ_HOME": str(self.home), "RABBITMQ_PLUGINS_DIR": str(self.home / "plugins"),
+            "RABBITMQ_HOME": str(self.home), "RABBITMQ_PLUGINS_DIR": str(self.folder / "libraries"),
             "RABBITMQ_NODENAME": f"darkroom{self.port}@localhost", "RABBITMQ_DIST_PORT": str(self.node_port),
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "none.config"),
@@ -130,13 +150,27 @@ class RabbitMQ(Server):
                 time.time() - path.stat().st_mtime < 1.5 for path in self.folder.glob("data/*/quorum/*/*.dets")):
             time.sleep(0.05)
 
-    def alarm(self, on=True):
-        """A memory alarm: it takes no messages. As `rabbitmqctl set_vm_memory_high_watermark` does, without Elixir."""
+    def evaluate(self, expression):
+        """What `rabbitmqctl eval` does, without Elixir."""
         done = subprocess.run([self.erlexec.parents[2] / "bin/erl_call", "-c", (self.folder / ".erlang.cookie").read_text(),
-                               "-sname", f"darkroom{self.port}@localhost", "-a",
-                               f"vm_memory_monitor set_vm_memory_high_watermark [{0.0001 if on else 0.4}]"],
-                              env=self.environment(), capture_output=True, text=True, timeout=30 * SLOW, check=False)
-        assert done.stdout == "ok", done
+                               "-sname", f"darkroom{self.port}@localhost", "-e"], input=expression + ".\n", env=self.environment(),
+                              capture_output=True, text=True, timeout=30 * SLOW, check=False)
+        assert done.stdout == "{ok, ok}", done
+
+    def alarm(self, on=True):
+        """A memory alarm: it takes no messages."""
+        self.evaluate(f"vm_memory_monitor:set_vm_memory_high_watermark({0.0001 if on else 0.4})")
+
+    def begin_anew(self):
+        """In a vhost without queues, and without an alarm; the vhost before it ends."""
+        self.vhosts += 1
+        before, self.vhost = self.vhost, f"darkroom{self.vhosts}"
+        self.evaluate(f'''
+            vm_memory_monitor:set_vm_memory_high_watermark(0.4),
+            rabbit_vhost:delete(<<"{before}">>, <<"tests">>),
+            ok = rabbit_vhost:add(<<"{self.vhost}">>, <<"tests">>),
+            rabbit_auth_backend_internal:set_permissions(
+                <<"{self.user}">>, <<"{self.vhost}">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>)''')
 
     def kill(self):
         """kill -9."""

@@ -252,7 +252,7 @@ TEST(a_client_that_takes_nothing)
     struct world *w = world_new(1000);
     struct waiter waiter;
 
-    clock_set_ahead(1); /* never 0: the waiter then waits in real time */
+    clock_set_ahead(1); /* or it would sleep through what comes */
     waiter_start(&waiter, w, true);
     while (rpc_unsent(w->stream) < RPC_OUT_MAX)
         sleep_ms(1);

@@ -449,15 +449,17 @@ static bool check_whole(void *ctx, const char *key, uint64_t size)
 
 static void put_until_killed(struct fixture *f, int report)
 {
+    enum { PUTS_MAX = 100 }; /* the one who kills may be late, and the disk small */
     static uint8_t bytes[MIX_SIZE];
     char key[32];
 
-    for (int i = 0;; i++) {
+    for (int i = 0; i < PUTS_MAX; i++) {
         snprintf(key, sizeof(key), "d%d/%d", i % 3, i);
         if (!put_bytes(f, key, bytes_of(bytes, sizeof(bytes)), true, NULL) ||
             write(report, &i, sizeof(i)) != (ssize_t)sizeof(i))
             _exit(1);
     }
+    pause();
 }
 
 TEST(test_kill_leaves_whole_objects)
