@@ -2,7 +2,6 @@
 #include "../../../preprocess_service/pipeline/plot.h"
 #include "base/clock.h"
 #include "base/strings.h"
-#include "base/utf8.h"
 #include "base/xmalloc.h"
 
 #include "../test_cases.h"
