@@ -1,8 +1,7 @@
 /* What differs between SQLite and PostgreSQL, for db.c. */
 #pragma once
 
-#include "base/error.h"
-#include "db/rows.h"
+#include "db/db.h"
 
 #include <pthread.h>
 #include <sys/queue.h>
