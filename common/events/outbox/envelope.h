@@ -6,8 +6,7 @@
  * Pure functions. */
 #pragma once
 
-#include "base/bytes.h"
-#include "events/outbox/row.h"
+#include "events/outbox/outbox.h"
 
 enum { ENVELOPE_MAX = 65536 };
 

@@ -3,7 +3,6 @@
 #include "base/json.h"
 #include "base/strings.h"
 #include "base/xmalloc.h"
-#include "client/bearer.h"
 #include "client/http_client.h"
 
 #include <jansson.h>

@@ -1,9 +1,7 @@
 /* One :publish call and what its answer means. Only for events/pubsub*.c. */
 #pragma once
 
-#include "base/bytes.h"
-#include "events/publisher.h"
-#include "events/pubsub/pubsub_options.h"
+#include "events/pubsub/pubsub.h"
 
 enum { PUBSUB_BATCH_MAX = 100 };
 
