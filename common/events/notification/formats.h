@@ -1,14 +1,8 @@
 /* The readers of notification.h's formats, which append to *ret, and what they share. */
 #pragma once
 
+#include "base/json.h"
 #include "events/notification/notification.h"
-
-static inline void cleanup_json(json_t **json)
-{
-    json_decref(*json);
-}
-
-#define CLEANUP_JSON CLEANUP(cleanup_json)
 
 /* Append an event. ERROR_BAD_REQUEST when its text is not UTF-8 (headers may be anything). */
 bool notification_add(struct notification *notification, const struct announced *event,

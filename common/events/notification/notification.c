@@ -1,6 +1,5 @@
 #include "events/notification/notification.h"
 
-#include "base/json.h"
 #include "base/strings.h"
 #include "base/xmalloc.h"
 #include "events/notification/formats.h"

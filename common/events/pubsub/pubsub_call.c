@@ -16,11 +16,6 @@ enum {
 
 static const char google[] = "https://pubsub.googleapis.com";
 
-static void cleanup_json(json_t **json)
-{
-    json_decref(*json);
-}
-
 char *pubsub_url(const struct pubsub_options *options, struct error *err)
 {
     CLEANUP(buffer_done) struct buffer topic = BUFFER_MAX(3 * TOPIC_MAX);
@@ -38,7 +33,7 @@ char *pubsub_url(const struct pubsub_options *options, struct error *err)
 static bool read_ids(const struct http_reply *reply, struct pubsub_call *call)
 {
     struct error malformed;
-    CLEANUP(cleanup_json) json_t *json = json_read(buffer_view(&reply->body), 0, &malformed);
+    CLEANUP_JSON json_t *json = json_read(buffer_view(&reply->body), 0, &malformed);
     const json_t *ids = json_object_get(json, "messageIds");
 
     if (json_array_size(ids) != call->count)
