@@ -1,6 +1,6 @@
 #include "base/error.h"
 
-#include "base/strings.h"
+#include "base/utf8.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -35,7 +35,7 @@ static void drop_partial_character(struct error *err)
 static void make_utf8(struct error *err)
 {
     drop_partial_character(err);
-    if (string_is_utf8(bytes_from_str(err->message)))
+    if (utf8_is_valid((const uint8_t *)err->message, strlen(err->message)))
         return;
     for (char *p = err->message; *p != '\0'; p++)
         if ((unsigned char)*p >= 0x80)

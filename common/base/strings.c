@@ -1,5 +1,7 @@
 #include "base/strings.h"
 
+#include "base/utf8.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/evp.h>
@@ -189,28 +191,9 @@ bool string_percent_decode(const char *s, struct buffer *out, struct error *err)
     return true;
 }
 
-/* Well-formed byte sequences: The Unicode Standard, table 3-7. */
 bool string_is_utf8(struct bytes text)
 {
-    size_t i = 0;
-
-    while (i < text.len) {
-        uint8_t c = text.data[i++];
-        size_t more = c < 0x80   ? 0
-                      : c < 0xC2 ? SIZE_MAX
-                      : c < 0xE0 ? 1
-                      : c < 0xF0 ? 2
-                      : c < 0xF5 ? 3
-                                 : SIZE_MAX;
-        uint8_t low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
-        uint8_t high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
-        if (more > text.len - i)
-            return false;
-        for (; more > 0; more--, i++, low = 0x80, high = 0xBF)
-            if (text.data[i] < low || text.data[i] > high)
-                return false;
-    }
-    return true;
+    return utf8_is_valid(text.data, text.len);
 }
 
 void utf8_copy(char *out, size_t size, const char *text)

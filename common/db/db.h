@@ -9,6 +9,7 @@
 #pragma once
 
 #include "base/bytes.h"
+#include "db/rows.h"
 
 struct db;
 struct db_session; /* in a transaction */
@@ -68,21 +69,6 @@ bool db_sync(struct db *db, struct error *err) NODISCARD;
 void db_tidy(struct db *db);
 
 /* ---- statements ---- */
-
-struct db_value {
-    enum { DB_VALUE_NULL, DB_VALUE_INT, DB_VALUE_REAL, DB_VALUE_TEXT } type;
-    int64_t integer;
-    double real;
-    const char *text; /* borrowed until the rows are done */
-};
-
-struct db_rows {
-    struct db_session *session;
-    void *statement, *result;
-    int row;
-};
-
-enum db_step { DB_ROW, DB_DONE, DB_FAILED };
 
 static inline struct db_value db_int(int64_t v)
 {

@@ -1,7 +1,8 @@
 /* What differs between SQLite and PostgreSQL, for db.c. */
 #pragma once
 
-#include "db/db.h"
+#include "base/error.h"
+#include "db/rows.h"
 
 #include <pthread.h>
 #include <sys/queue.h>

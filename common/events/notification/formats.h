@@ -1,8 +1,38 @@
-/* The readers of notification.h's formats, which append to *ret, and what they share. */
+/* What a notification is read into, whichever format it has; the readers of the formats, which
+ * append to *ret, and what they share. */
 #pragma once
 
 #include "base/json.h"
-#include "events/notification/notification.h"
+#include "http/request.h"
+
+enum {
+    NOTIFICATION_BYTES_MAX = 1024 * 1024,
+    NOTIFICATION_RECORDS_MAX = 100,
+    /* json_cost of one piece of JSON: a hundred records take a fifth of it, one long string all. */
+    NOTIFICATION_COST_MAX = 4 * NOTIFICATION_BYTES_MAX + 65536,
+};
+
+/* One event. Heap strings, none of them NULL save `uri`. */
+struct announcement {
+    char *uri;    /* of the object that was created; NULL when the event says something else */
+    char *source; /* source and id: the same for every delivery of the event; "" when unknown */
+    char *id;
+    char *origin;      /* our attribute, or "" */
+    char *traceparent; /* our attribute, or "" */
+    const char *flaw;  /* why it can never be handled; static, or NULL */
+};
+
+struct notification {
+    struct announcement *events; /* in the sender's order */
+    size_t count;                /* at least 1 */
+};
+
+void notification_done(struct notification *notification);
+
+/* The fields of an announcement, borrowed; NULL is "" except for `uri` and `flaw`. */
+struct announced {
+    const char *uri, *source, *id, *origin, *traceparent, *flaw;
+};
 
 /* Append an event. ERROR_BAD_REQUEST when its text is not UTF-8 (headers may be anything). */
 bool notification_add(struct notification *notification, const struct announced *event,

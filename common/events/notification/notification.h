@@ -8,38 +8,7 @@
  * Pure functions: no I/O. */
 #pragma once
 
-#include "http/request.h"
-
-#include <jansson.h>
-
-enum {
-    NOTIFICATION_BYTES_MAX = 1024 * 1024,
-    NOTIFICATION_RECORDS_MAX = 100,
-    /* json_cost of one piece of JSON: a hundred records take a fifth of it, one long string all. */
-    NOTIFICATION_COST_MAX = 4 * NOTIFICATION_BYTES_MAX + 65536,
-};
-
-/* One event. Heap strings, none of them NULL save `uri`. */
-struct announcement {
-    char *uri;    /* of the object that was created; NULL when the event says something else */
-    char *source; /* source and id: the same for every delivery of the event; "" when unknown */
-    char *id;
-    char *origin;      /* our attribute, or "" */
-    char *traceparent; /* our attribute, or "" */
-    const char *flaw;  /* why it can never be handled; static, or NULL */
-};
-
-struct notification {
-    struct announcement *events; /* in the sender's order */
-    size_t count;                /* at least 1 */
-};
-
-void notification_done(struct notification *notification);
-
-/* The fields of an announcement, borrowed; NULL is "" except for `uri` and `flaw`. */
-struct announced {
-    const char *uri, *source, *id, *origin, *traceparent, *flaw;
-};
+#include "events/notification/formats.h"
 
 /* Read a request. ERROR_BAD_REQUEST when it is none of these, malformed, or has more than
  * NOTIFICATION_RECORDS_MAX records; ERROR_UNSUPPORTED_MEDIA for CloudEvents that are batched or not

@@ -6,7 +6,8 @@
  * Pure functions. */
 #pragma once
 
-#include "events/outbox/outbox.h"
+#include "base/bytes.h"
+#include "events/outbox/row.h"
 
 enum { ENVELOPE_MAX = 65536 };
 

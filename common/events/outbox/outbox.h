@@ -17,21 +17,7 @@
  * Thread-safe. */
 #pragma once
 
-#include "events/publisher.h"
-
-/* An event as the outbox keeps it. */
-struct outbox_row {
-    int64_t seq;
-    char event_id[UUID_LEN + 1];
-    char id[SHA256_HEX_LEN + 1];
-    char *gcs_path;     /* heap; outbox_row_done */
-    char *content_type; /* heap */
-    char traceparent[EVENT_TRACEPARENT_MAX];
-    int64_t attempts; /* refusals so far */
-    int64_t created_ms;
-};
-
-void outbox_row_done(struct outbox_row *row);
+#include "events/outbox/row.h"
 
 struct outbox;
 

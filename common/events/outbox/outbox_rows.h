@@ -2,8 +2,8 @@
  * nor threads. Everything is of the thread that owns the database. */
 #pragma once
 
-#include "events/outbox/outbox.h"
 #include "events/outbox/outbox_db.h"
+#include "events/outbox/row.h"
 
 #include <pthread.h>
 #include <sys/queue.h>

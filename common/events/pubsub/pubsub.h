@@ -15,8 +15,8 @@
 #pragma once
 
 #include "base/bytes.h"
-#include "base/clock.h"
 #include "events/publisher.h"
+#include "events/pubsub/pubsub_options.h"
 
 enum {
     PUBSUB_MESSAGE_MAX = 128 * 1024, /* as JSON */
@@ -31,20 +31,6 @@ struct pubsub_attribute {
 struct pubsub_message {
     struct bytes data;
     struct pubsub_attribute attributes[PUBSUB_ATTRIBUTES_MAX]; /* to the first without a name */
-};
-
-struct bearer;
-struct http_client;
-
-/* Where a topic is, and how to get there. All pointers are borrowed and must outlive what is made
- * from them. */
-struct pubsub_options {
-    const char *endpoint;        /* "http(s)://host[:port]"; "" for Google's */
-    const char *topic;           /* "projects/P/topics/T" */
-    struct http_client *client;  /* its cut ends a running call */
-    const struct clock_cut *cut; /* the same one; may be NULL */
-    int64_t attempt_ms;          /* for one attempt; 0: 10 s */
-    struct bearer *bearer;       /* NULL for none (emulators) */
 };
 
 struct pubsub;

@@ -1,7 +1,9 @@
 /* One :publish call and what its answer means. Only for events/pubsub*.c. */
 #pragma once
 
-#include "events/pubsub/pubsub.h"
+#include "base/bytes.h"
+#include "events/publisher.h"
+#include "events/pubsub/pubsub_options.h"
 
 enum { PUBSUB_BATCH_MAX = 100 };
 
