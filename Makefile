@@ -131,7 +131,7 @@ $(BUILD)/preprocess_service/main.o: preprocess_service/openapi.json
 $(BUILD)/preprocess_service/handle_page.o: $(addprefix preprocess_service/page/page.,html css js svg \
     gallery.html gallery.css gallery.js)
 $(BUILD)/classify_service/main.o: classify_service/openapi.json
-$(BUILD)/common/catalogue/schema.o: $(wildcard common/catalogue/migrations/*.sql)
+$(BUILD)/common/catalogue/catalogue.o: $(wildcard common/catalogue/migrations/*.sql)
 $(BUILD)/common/users/users.o: $(wildcard common/users/migrations/*.sql)
 
 $(BUILD)/libcommon.a: $(call object,$(COMMON_SRC))

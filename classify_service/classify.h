@@ -3,7 +3,7 @@
 
 #include "app.h"
 #include "base/context.h"
-#include "model/labels.h"
+#include "model/outputs.h"
 
 /* What a worker keeps from job to job. */
 struct classifier {

@@ -2,7 +2,7 @@
  * for good), 503 asks the sender to repeat. */
 #include "base/json.h"
 #include "http/encoding.h"
-#include "settle_all.h"
+#include "settle.h"
 
 /* While it is parsed its memory is charged like that of the body. */
 static bool read_notification(const struct request *req, struct notification *ret,

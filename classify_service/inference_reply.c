@@ -1,6 +1,6 @@
 #include "base/xmalloc.h"
 #include "inference.h"
-#include "model/labels.h"
+#include "model/outputs.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 #include "base/json.h"
 #include "base/strings.h"
 #include "inference.h"
-#include "model/labels.h"
+#include "model/outputs.h"
 
 #include <string.h>
 

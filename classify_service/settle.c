@@ -1,11 +1,19 @@
 #include "settle.h"
 
+#include "base/log.h"
 #include "base/metrics.h"
 #include "classify.h"
 #include "objects/result_key.h"
 #include "result.h"
 
 #include <string.h>
+
+struct settlement {
+    /* In the order of their weight. RETRY: it may succeed when the sender repeats it. */
+    enum outcome { IGNORED, SETTLED, RETRY } outcome;
+    json_t *result;   /* SETTLED: as it is stored, if it is */
+    struct error why; /* RETRY, or SETTLED without a result */
+};
 
 /* ---- announcing: data {"gcs_path", "label", "confidence"}, attributes origin=classify-service,
  * event_id, traceparent.
@@ -136,8 +144,8 @@ static void settle_object(const struct app *app, const struct context *ctx,
     s->outcome = RETRY;
 }
 
-void settle(const struct app *app, const struct context *ctx, const struct announcement *event,
-            struct settlement *ret)
+static void settle(const struct app *app, const struct context *ctx,
+                   const struct announcement *event, struct settlement *ret)
 {
     struct object object;
     char longest[STORE_KEY_MAX + 1];
@@ -159,7 +167,8 @@ void settle(const struct app *app, const struct context *ctx, const struct annou
         settle_object(app, ctx, event, &object, ret);
 }
 
-const char *settlement_rejection(const struct settlement *s)
+/* Why the object was rejected for good; NULL when it was not. */
+static const char *settlement_rejection(const struct settlement *s)
 {
     if (s->outcome != SETTLED)
         return NULL;
@@ -167,8 +176,65 @@ const char *settlement_rejection(const struct settlement *s)
                              : s->why.message;
 }
 
-void settlement_done(struct settlement *s)
+static void settlement_done(struct settlement *s)
 {
     json_decref(s->result);
     *s = (struct settlement){0};
+}
+
+/* ---- all of a notification */
+
+static void count(const char *outcome)
+{
+    char labels[METRIC_LABELS_MAX];
+
+    snprintf(labels, sizeof(labels), "outcome=\"%s\"", outcome);
+    metric_add(METRIC_EVENTS, labels, 1);
+}
+
+/* NULL: RETRY. */
+static json_t *report(const struct announcement *event, const struct settlement *s)
+{
+    const char *detail = settlement_rejection(s);
+
+    if (s->outcome == RETRY)
+        return NULL;
+    if (s->outcome == IGNORED) {
+        count("ignored");
+        return json_pack("{s:s}", "status", "ignored");
+    }
+    if (detail != NULL) {
+        count("rejected");
+        log_warning("rejected", F("event_id", (const char *)event->id),
+                    F("gcs_path", event->uri != NULL ? (const char *)event->uri : ""),
+                    F("detail", detail));
+        return json_pack("{s:s, s:s}", "status", "rejected", "detail", detail);
+    }
+    count("classified");
+    return json_pack("{s:s, s:O?, s:O?}", "status", "ok", "label",
+                     json_object_get(s->result, "label"), "confidence",
+                     json_object_get(s->result, "confidence"));
+}
+
+json_t *settle_all(const struct app *app, const struct context *ctx,
+                   const struct notification *notification, struct error *err)
+{
+    enum outcome worst = IGNORED;
+    json_t *ret = NULL;
+
+    for (size_t i = 0; i < notification->count; i++) {
+        CLEANUP(settlement_done) struct settlement settlement;
+        settle(app, ctx, &notification->events[i], &settlement);
+        json_t *reported = report(&notification->events[i], &settlement);
+        if (i > 0 && settlement.outcome <= worst) {
+            json_decref(reported);
+            continue;
+        }
+        json_decref(ret);
+        ret = reported;
+        worst = settlement.outcome;
+        if (worst == RETRY)
+            *err = settlement.why;
+    }
+    return ret;
 }

@@ -1,5 +1,5 @@
-/* The use case of POST /pubsub: an object was announced. Fetch it, label it, store the result and
- * announce that. */
+/* The use case of POST /pubsub, and of what a broker brings: objects were announced. Fetch each,
+ * label it, store the result and announce that. */
 #pragma once
 
 #include "app.h"
@@ -8,15 +8,9 @@
 
 #include <jansson.h>
 
-struct settlement {
-    /* In the order of their weight. RETRY: it may succeed when the sender repeats it. */
-    enum outcome { IGNORED, SETTLED, RETRY } outcome;
-    json_t *result;   /* SETTLED: as it is stored, if it is */
-    struct error why; /* RETRY, or SETTLED without a result */
-};
-
-void settle(const struct app *app, const struct context *ctx, const struct announcement *event,
-            struct settlement *ret);
-/* Why the object was rejected for good; NULL when it was not. */
-const char *settlement_rejection(const struct settlement *settlement);
-void settlement_done(struct settlement *settlement);
+/* Settle every event, even when one fails: the sender repeats all of them, and finished ones are
+ * cheap to repeat. A new reference: the report of the first of the worst outcome, which is
+ * {"status": "ok", "label", "confidence"}, {"status": "ignored"} or {"status": "rejected",
+ * "detail"}. NULL: one may succeed when it is repeated; *err says why it has not. */
+json_t *settle_all(const struct app *app, const struct context *ctx,
+                   const struct notification *notification, struct error *err) NODISCARD;

@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "settle_all.h"
+#include "settle.h"
 
 #include <string.h>
 

@@ -4,8 +4,8 @@
 #include "base/log.h"
 #include "base/threads.h"
 #include "base/xmalloc.h"
-#include "model/mask.h"
 #include "model/model.h"
+#include "model/outputs.h"
 
 #include <malloc.h>
 

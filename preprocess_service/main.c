@@ -2,16 +2,14 @@
 #include "background.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "commands.h"
 #include "events/amqp/amqp_publisher.h"
 #include "events/amqp/amqp_url.h"
 #include "events/outbox/push.h"
 #include "objects/object_name.h"
-#include "outbox_command.h"
 #include "pipeline/pipeline.h"
 #include "reconcile.h"
 #include "retention.h"
-#include "store_command.h"
-#include "users_command.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "outbox_command.h"
+#include "commands.h"
 
 #include "app/settings.h"
 #include "events/outbox/outbox_admin.h"

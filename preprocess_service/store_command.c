@@ -1,4 +1,4 @@
-#include "store_command.h"
+#include "commands.h"
 
 #include "accounts.h"
 #include "app/outgoing.h"

@@ -1,4 +1,4 @@
-#include "users_command.h"
+#include "commands.h"
 
 #include "accounts.h"
 #include "base/clock.h"

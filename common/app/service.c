@@ -4,8 +4,6 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "grpc/call.h"
-#include "grpc/connect.h"
-#include "grpc/web.h"
 #include "workers/image_job.h"
 
 #include <malloc.h>

@@ -3,7 +3,6 @@
 #include "app/outgoing.h"
 #include "app/settings.h"
 #include "base/strings.h"
-#include "base/url.h"
 #include "base/xmalloc.h"
 #include "db/db.h"
 #include "events/amqp/amqp_url.h"

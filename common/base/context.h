@@ -2,8 +2,10 @@
  * long as the request. */
 #pragma once
 
-#include "base/byte_budget.h"
 #include "base/stages.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
 
 enum {
     REQUEST_ID_MAX = 64,
@@ -17,6 +19,28 @@ struct caller {
     bool admin;
     int64_t generation; /* of an account's tokens, above 0: whether they are still good is to ask */
 };
+
+/* A bound on bytes held at one time by everybody together. Taken, never waited for. Thread-safe. */
+struct byte_budget {
+    int64_t max;
+    _Atomic int64_t used;
+};
+
+static inline bool byte_budget_take(struct byte_budget *b, int64_t n)
+{
+    int64_t used = atomic_load(&b->used);
+
+    do {
+        if (n > b->max - used)
+            return false;
+    } while (!atomic_compare_exchange_weak(&b->used, &used, used + n));
+    return true;
+}
+
+static inline void byte_budget_give(struct byte_budget *b, int64_t n)
+{
+    atomic_fetch_sub(&b->used, n);
+}
 
 struct context {
     const char *id;          /* the request's, for logs */

@@ -5,6 +5,13 @@
 
 #include <jansson.h>
 
+static inline void cleanup_json(json_t **json)
+{
+    json_decref(*json);
+}
+
+#define CLEANUP_JSON CLEANUP(cleanup_json)
+
 /* The value of a text, a new reference; `flags` are json_loadb's. NULL: ERROR_BAD_REQUEST with what
  * is wrong with it. */
 json_t *json_read(struct bytes text, size_t flags, struct error *err) NODISCARD;

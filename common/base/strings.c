@@ -2,9 +2,11 @@
 
 #include "base/utf8.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/evp.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
 
 static const char hex_digits[] = "0123456789abcdef";
@@ -194,6 +196,17 @@ bool string_is_utf8(struct bytes text)
     return utf8_is_valid(text.data, text.len);
 }
 
+void utf8_copy(char *out, size_t size, const char *text)
+{
+    size_t len = strlen(text);
+
+    if (len >= size)
+        for (len = size - 1; len > 0 && ((unsigned char)text[len] & 0xC0) == 0x80;)
+            len--;
+    memcpy(out, text, len);
+    out[len] = '\0';
+}
+
 bool string_starts_with(const char *s, const char *prefix)
 {
     return strncmp(s, prefix, strlen(prefix)) == 0;
@@ -237,4 +250,32 @@ bool string_uuid(char out[UUID_LEN + 1])
     }
     out[-1] = '\0';
     return true;
+}
+
+static bool is_loopback(const char *host, size_t len)
+{
+    char name[64];
+    struct in_addr v4;
+
+    if (len == 0 || len >= sizeof(name))
+        return false;
+    memcpy(name, host, len);
+    name[len] = '\0';
+    return strcasecmp(name, "localhost") == 0 || strcmp(name, "[::1]") == 0 ||
+           (inet_pton(AF_INET, name, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127);
+}
+
+bool url_is_safe(const char *url)
+{
+    bool https = string_starts_with(url, "https://");
+    const char *host = url + strlen(https ? "https://" : "http://");
+
+    if ((!https && !string_starts_with(url, "http://")) || strpbrk(url, " \t\"<>\\^`{|}#") != NULL)
+        return false;
+    size_t authority = strcspn(host, "/?");
+    size_t len = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/?");
+    if (authority == 0 || len > authority || memchr(host, '@', authority) != NULL ||
+        (host[len] != '\0' && strchr(":/?", host[len]) == NULL))
+        return false;
+    return len > 0 && (https || is_loopback(host, len));
 }

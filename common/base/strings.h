@@ -1,5 +1,5 @@
-/* Small string helpers that C lacks: hex, base64, percent-encoding, UTF-8, numbers, constant time.
- * Pure and thread-safe. */
+/* Small string helpers that C lacks: hex, base64, percent-encoding, UTF-8, URLs, numbers, and
+ * comparing in constant time. Pure and thread-safe. */
 #pragma once
 
 #include "base/bytes.h"
@@ -35,6 +35,8 @@ bool string_percent_encode(const char *s, const char *also_safe, struct buffer *
 bool string_percent_decode(const char *s, struct buffer *out, struct error *err) NODISCARD;
 
 bool string_is_utf8(struct bytes text);
+/* As many whole characters of a valid text as fit into `size` bytes with a NUL. */
+void utf8_copy(char *out, size_t size, const char *text);
 bool string_starts_with(const char *s, const char *prefix);
 bool string_ends_with(const char *s, const char *suffix);
 
@@ -43,3 +45,7 @@ bool string_equal_constant_time(const char *a, const char *b);
 
 /* A random (version 4) UUID, RFC 9562. False if the system has no randomness. */
 bool string_uuid(char out[UUID_LEN + 1]) NODISCARD;
+
+/* Whether nobody on the way can read or change what goes to a URL: https, or http to this machine
+ * (localhost, 127.0.0.0/8, ::1). No user information, no fragment, no characters to be encoded. */
+bool url_is_safe(const char *url);

@@ -1,7 +1,5 @@
 #include "base/utf8.h"
 
-#include <string.h>
-
 /* Well-formed byte sequences: The Unicode Standard, table 3-7. */
 bool utf8_is_valid(const uint8_t *text, size_t len)
 {
@@ -24,15 +22,4 @@ bool utf8_is_valid(const uint8_t *text, size_t len)
                 return false;
     }
     return true;
-}
-
-void utf8_copy(char *out, size_t size, const char *text)
-{
-    size_t len = strlen(text);
-
-    if (len >= size)
-        for (len = size - 1; len > 0 && ((unsigned char)text[len] & 0xC0) == 0x80;)
-            len--;
-    memcpy(out, text, len);
-    out[len] = '\0';
 }

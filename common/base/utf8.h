@@ -4,6 +4,5 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* string_is_utf8, for error.c, which is below strings. */
 bool utf8_is_valid(const uint8_t *text, size_t len);
-/* As many whole characters of a valid text as fit into `size` bytes with a NUL. */
-void utf8_copy(char *out, size_t size, const char *text);

@@ -1,6 +1,7 @@
 #include "catalogue/catalogue.h"
 
 #include "base/clock.h"
+#include "base/embed.h"
 #include "base/threads.h"
 #include "base/xmalloc.h"
 #include "catalogue/catalogue_internal.h"
@@ -11,6 +12,13 @@
 #include <string.h>
 
 enum { SESSIONS = 8 };
+
+/* The migrations, in their order. A file that was released never changes: add another. */
+EMBED_FILE(catalogue_0001_images, "common/catalogue/migrations/0001_images.sql");
+
+static const struct db_migration migrations[] = {
+    {"0001_images", catalogue_0001_images},
+};
 
 bool catalogue_keys(const struct catalogue *c, const struct object_name *name,
                     char object[STORE_KEY_MAX + 1], char result[STORE_KEY_MAX + 1],
@@ -173,8 +181,7 @@ static bool open_database(struct catalogue *c, bool *damaged, struct error *err)
         *damaged = db_url_is_sqlite(c->url) && string_starts_with(err->message, "damaged");
         return false;
     }
-    if (db_migrate(c->db, "schema_migration", catalogue_migrations, catalogue_migration_count,
-                   err) &&
+    if (db_migrate(c->db, "schema_migration", migrations, ARRAY_SIZE(migrations), err) &&
         /* by the writer: a reader would be one more connection to open at start */
         db_write(c->db, read_last_seq, c, clock_monotonic_ms() + CATALOGUE_CALL_MS, err))
         return true;

@@ -1,9 +1,11 @@
 /* The catalogue's state, shared by its files. */
 #pragma once
 
+#include "base/bytes.h"
 #include "base/json.h"
 #include "db/db.h"
 #include "events/outbox/outbox.h"
+#include "image/image.h"
 #include "objects/object_name.h"
 #include "store/store.h"
 
@@ -50,10 +52,6 @@ struct catalogue {
     bool late_found; /* labels.c's; of the one thread that looks */
 };
 
-/* ---- schema.c */
-extern const struct db_migration catalogue_migrations[];
-extern const size_t catalogue_migration_count;
-
 /* ---- catalogue.c */
 /* Of the columns id, format and sealed. */
 struct object_name catalogue_name(const struct db_rows *rows, int id, int format, int sealed);
@@ -63,6 +61,13 @@ enum image_format catalogue_format(const char *name);
 bool catalogue_keys(const struct catalogue *c, const struct object_name *name,
                     char object[STORE_KEY_MAX + 1], char result[STORE_KEY_MAX + 1],
                     struct error *err) NODISCARD;
+
+/* ---- dimensions.c */
+/* Width and height from the first bytes of a picture that this program wrote, without any codec. */
+enum { DIMENSIONS_BYTES = 4096 }; /* so many are enough: no metadata is in our pictures */
+
+/* False when they are not there. */
+bool dimensions_read(struct bytes head, enum image_format format, int *width, int *height);
 
 /* ---- labels.c */
 /* Look for results that are due. *more: there are others. */

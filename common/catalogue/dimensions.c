@@ -1,4 +1,4 @@
-#include "catalogue/dimensions.h"
+#include "catalogue/catalogue_internal.h"
 
 #include <string.h>
 

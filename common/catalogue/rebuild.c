@@ -4,7 +4,6 @@
 #include "base/log.h"
 #include "catalogue/catalogue.h"
 #include "catalogue/catalogue_internal.h"
-#include "catalogue/dimensions.h"
 #include "objects/object_name.h"
 #include "objects/result_key.h"
 

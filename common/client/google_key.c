@@ -2,7 +2,6 @@
 
 #include "base/json.h"
 #include "base/strings.h"
-#include "base/url.h"
 #include "base/xmalloc.h"
 
 #include <errno.h>

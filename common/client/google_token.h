@@ -8,7 +8,6 @@
  * Thread-safe. */
 #pragma once
 
-#include "client/bearer.h"
 #include "client/http_client.h"
 
 #define GOOGLE_METADATA_HOST "metadata.google.internal"

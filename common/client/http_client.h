@@ -12,8 +12,10 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/error.h"
 
 #include <stdatomic.h>
+#include <stdint.h>
 
 struct http_client;
 
@@ -63,3 +65,14 @@ bool http_client_call(struct http_client *client, const struct http_call *call,
 /* The value of the first reply header of that name; false when absent or longer than out. */
 bool http_reply_header(const struct http_reply *reply, const char *name, char *out, size_t size);
 void http_reply_done(struct http_reply *reply);
+
+/* Where the access token comes from that a call carries. Thread-safe. */
+enum { BEARER_MAX = 4096 };
+
+struct bearer {
+    /* ERROR_UNAVAILABLE or ERROR_DEADLINE. */
+    bool (*get)(struct bearer *bearer, int64_t deadline_ms, char out[BEARER_MAX],
+                struct error *err);
+    /* A server answered 401 to this token: the next caller gets another. */
+    void (*expired)(struct bearer *bearer, const char *token);
+};

@@ -1,10 +1,22 @@
 /* Where events go: an interface with one implementation per EVENTS_URL scheme (outbox + push;
- * none; Pub/Sub later). */
+ * none; Pub/Sub; RabbitMQ). */
 #pragma once
 
-#include "events/event.h"
+#include "base/strings.h"
 
-enum { MESSAGE_ID_MAX = 128 };
+/* What is announced: an object was stored. The wire form is in events/outbox/envelope.h. */
+enum { EVENT_TRACEPARENT_MAX = 56, MESSAGE_ID_MAX = 128 };
+
+struct event {
+    const char *gcs_path;     /* object URI, with the id in it */
+    const char *id;           /* content id, 64 hex digits */
+    const char *content_type; /* of the object */
+    const char *traceparent;  /* W3C Trace Context, or "" */
+    /* What the outbox keeps in the same commit, until it is told to forget it (outbox_forget), or
+     * NULL; then *record_seq is where. Other publishers leave both alone. */
+    const char *record;
+    int64_t *record_seq;
+};
 
 struct publisher {
     /* True when the event is durable; message_id then holds its id ("" if there is none).

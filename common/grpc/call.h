@@ -10,6 +10,14 @@
 
 /* For server_options.rpc. */
 extern const struct rpc_protocol grpc_protocol;
+/* Calls for clients that cannot read HTTP/2's trailers (browsers, curl, HTTP/1.1): gRPC-Web
+ * (grpc/doc/PROTOCOL-WEB.md), whose trailers are the last frame of the body. Unary calls only; a
+ * call's headers, message and status are gRPC's. */
+extern const struct rpc_protocol grpc_web_protocol;
+/* Connect's unary calls (connectrpc.com/docs/protocol): a POST whose body is the message and
+ * nothing else, over HTTP/1.1 and HTTP/2. Errors are JSON with an HTTP status. Messages are
+ * protocol buffers (application/proto); there is neither JSON nor GET. */
+extern const struct rpc_protocol connect_protocol;
 
 /* The grpc-status of an error: google.rpc.Code. */
 int grpc_status_of(enum error_code code);

@@ -1,4 +1,3 @@
-#include "grpc/connect.h"
 
 #include "base/strings.h"
 #include "grpc/call.h"

@@ -1,4 +1,3 @@
-#include "grpc/web.h"
 
 #include "grpc/call.h"
 

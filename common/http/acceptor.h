@@ -1,10 +1,17 @@
-/* Accepts connections and looks at their first bytes: HTTP/2 begins with "PRI" (RFC 9113, 3.4), and
- * no method of HTTP/1.1 does. Who has sent fewer bytes than tell costs a socket, and no thread.
- * Each is in `connections` from the accept on: it counts against the limit, and the reaper and
- * evictions may end it. */
+/* Listens, accepts connections and looks at their first bytes: HTTP/2 begins with "PRI" (RFC
+ * 9113, 3.4), and no method of HTTP/1.1 does. Who has sent fewer bytes than tell costs a socket,
+ * and no thread. Each is in `connections` from the accept on: it counts against the limit, and the
+ * reaper and evictions may end it. */
 #pragma once
 
 #include "http/connections.h"
+
+/* A non-blocking socket listening on host and port (0: any free one), or -1: ERROR_CONFIG. */
+int listener_open(const char *host, int port, struct error *err) NODISCARD;
+/* The port a socket is bound to; 0 when that cannot be told. */
+int listener_port(int fd);
+/* Raise RLIMIT_NOFILE as far as so many connections need. ERROR_CONFIG. */
+bool listener_raise_fd_limit(int64_t max_connections, struct error *err) NODISCARD;
 
 struct acceptor;
 

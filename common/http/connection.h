@@ -8,7 +8,6 @@
  * Lock order: the list's mutex before a connection's own. */
 #pragma once
 
-#include "base/byte_budget.h"
 #include "base/bytes.h"
 #include "base/context.h"
 #include "http/connections.h"

@@ -10,8 +10,8 @@
  * Thread-safe: each connection is used by its own thread, by the reaper, and by evictions. */
 #pragma once
 
-#include "base/byte_budget.h"
 #include "base/bytes.h"
+#include "base/context.h"
 #include "http/refusal.h"
 
 struct connections;

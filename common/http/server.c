@@ -7,7 +7,6 @@
 #include "http/connections.h"
 #include "http/exchange.h"
 #include "http/h2.h"
-#include "http/listener.h"
 #include "http/refusal.h"
 
 #include <microhttpd.h>

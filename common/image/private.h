@@ -75,9 +75,6 @@ struct heif_item {
 };
 struct heif_item heif_item_read(struct bytes data);
 
-/* A PNG's cICP chunk; all zero without one. */
-struct cicp png_cicp_read(struct bytes data);
-
 struct heif_header {
     double pixels; /* of the largest item; 0 when none says */
     bool deep;     /* more than 8 bits */

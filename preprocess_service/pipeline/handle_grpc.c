@@ -2,7 +2,7 @@
  */
 #include "../transform.h"
 #include "base/clock.h"
-#include "base/utf8.h"
+#include "base/strings.h"
 #include "base/xmalloc.h"
 #include "grpc/message.h"
 #include "handle.h"
@@ -27,7 +27,7 @@ static struct buffer take_picture(ProtobufCBinaryData *in)
 /* protobuf-c does not look. */
 static bool check_name(const char *name, struct error *err)
 {
-    return utf8_is_valid((const uint8_t *)name, strlen(name)) ||
+    return string_is_utf8(bytes_from_str(name)) ||
            error_set(err, ERROR_BAD_REQUEST, "file_name: not UTF-8");
 }
 

@@ -2,8 +2,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/strings.h"
 #include "base/threads.h"
-#include "base/utf8.h"
 #include "base/xmalloc.h"
 #include "http/reply.h"
 #include "objects/result_key.h"

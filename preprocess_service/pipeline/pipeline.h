@@ -5,7 +5,7 @@
  * answered: done, or failed with a reason. */
 #pragma once
 
-#include "plot.h"
+#include "timeline.h"
 
 struct pipeline;
 

@@ -1,4 +1,4 @@
-#include "plot.h"
+#include "timeline.h"
 
 #include <cairo-svg.h>
 #include <cairo.h>

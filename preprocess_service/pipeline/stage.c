@@ -2,7 +2,7 @@
 
 #include "../transform.h"
 #include "base/json.h"
-#include "base/utf8.h"
+#include "base/strings.h"
 #include "client/http_client.h"
 #include "grpc/remote.h"
 #include "http/image_data.h"

@@ -1,7 +1,7 @@
 #include "task.h"
 
 #include "base/json.h"
-#include "base/utf8.h"
+#include "base/strings.h"
 #include "objects/result_key.h"
 
 #include <string.h>

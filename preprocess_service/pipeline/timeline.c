@@ -1,6 +1,6 @@
 #include "timeline.h"
 
-#include "base/utf8.h"
+#include "base/strings.h"
 
 #include <string.h>
 

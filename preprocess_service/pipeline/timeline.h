@@ -30,3 +30,11 @@ void timeline_add(struct timeline *timeline, const struct task *task);
 /* What there is since the last pause of ten minutes, which would make all bars lines; with `task`,
  * which may be NULL, in it: of an earlier process, or of one that is no more among the last. */
 void timeline_look(struct timeline *timeline, const struct task *task, struct timeline_view *ret);
+
+/* The timeline as a picture, drawn by cairo, which is loaded when it is first needed: linked, it
+ * would bring 19 libraries to every start. Thread-safe. CPU work: for a worker. */
+enum plot_format { PLOT_PNG, PLOT_SVG };
+
+/* Appended to out. ERROR_INTERNAL: there is no cairo; ERROR_TOO_LARGE, ERROR_OVERLOADED. */
+bool plot_draw(const struct timeline_view *view, enum plot_format format, struct buffer *out,
+               struct error *err) NODISCARD;

@@ -7,7 +7,7 @@
  *     floor model|mask THREADS SECONDS MANIFEST
  *     floor jpeg+both THREADS SECONDS FOLDER BYTES LIKE photo...
  *     floor tensor+model THREADS SECONDS MANIFEST LIKE photo... */
-#include "floor_steps.h"
+#include "floor.h"
 #include "program.h"
 
 #include <string.h>

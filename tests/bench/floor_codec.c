@@ -1,5 +1,5 @@
+#include "floor.h"
 #include "floor_decode.h"
-#include "floor_steps.h"
 #include "image/image.h"
 #include "program.h"
 

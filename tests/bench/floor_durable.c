@@ -1,6 +1,6 @@
 #include "base/clock.h"
 #include "events/outbox/outbox.h"
-#include "floor_steps.h"
+#include "floor.h"
 #include "program.h"
 #include "store/store.h"
 

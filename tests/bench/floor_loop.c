@@ -1,4 +1,4 @@
-#include "floor_loop.h"
+#include "floor.h"
 
 #include "program.h"
 

@@ -1,4 +1,4 @@
-#include "floor_steps.h"
+#include "floor.h"
 #include "model/manifest.h"
 #include "program.h"
 

@@ -1,6 +1,6 @@
 /* Floor (d): vips_thumbnail_buffer and vips_jpegsave_buffer, as one would use libvips for a
  * thumbnail service. floor-vips THREADS SECONDS QUALITY 444|420 photo... */
-#include "floor_loop.h"
+#include "floor.h"
 #include "program.h"
 
 #include <stdbool.h>

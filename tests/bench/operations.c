@@ -1,7 +1,7 @@
 /* The operations of common/image/ops on a drawn picture of 2 MP, on one thread.
  * operations NAME VALUE SECONDS, e.g. operations median 5 0.5 */
 #include "image/ops/operations.h"
-#include "floor_loop.h"
+#include "floor.h"
 #include "program.h"
 
 #include <string.h>

@@ -8,7 +8,7 @@ import pytest
 from processes import ROOT, run
 
 sys.path.append(str(ROOT / "tests/integration"))
-from foreign import foreign_python  # noqa: E402
+from tools import foreign_python  # noqa: E402
 
 REQUIREMENT = "opencv-python-headless==5.0.0.93"
 # our operation, its value, and OpenCV's function

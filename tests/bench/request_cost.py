@@ -19,7 +19,7 @@ from figures import Bound, median
 from processes import ROOT
 
 sys.path.append(str(ROOT / "tests/integration"))
-from foreign import environment, foreign_python  # noqa: E402
+from tools import environment, foreign_python  # noqa: E402
 
 SIZES = {"100 B": 100, "200 KB": 200_000}
 UPLOAD, PIECES, PIECE = "1 MiB by stream", 16, 65536

@@ -5,9 +5,7 @@
 #include "base/log.h"
 #include "fuzz.h"
 #include "grpc/call.h"
-#include "grpc/connect.h"
 #include "grpc/stream.h"
-#include "grpc/web.h"
 #include "health.pb-c.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* What object storage may answer: the first byte says which store and call, the rest is replies
  * (replies.h). */
 #include "base/clock.h"
-#include "client/bearer.h"
+#include "client/http_client.h"
 #include "replies.h"
 #include "store/driver.h"
 #include "store/store.h"

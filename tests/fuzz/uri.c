@@ -1,5 +1,5 @@
 /* Object URIs, keys and URLs: all readings of one text. */
-#include "base/url.h"
+#include "base/strings.h"
 #include "base/xmalloc.h"
 #include "fuzz.h"
 #include "store/driver.h"

@@ -1,11 +1,9 @@
 /* Calls in their three encodings: a byte says which, then come a line, the timeout, and the body.
  * What is opened can be closed again, and then is what it was; an error's message breaks no
  * framing. */
-#include "grpc/web.h"
 
 #include "fuzz.h"
 #include "grpc/call.h"
-#include "grpc/connect.h"
 
 #include <string.h>
 

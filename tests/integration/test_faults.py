@@ -1,4 +1,4 @@
-"""Nothing is lost: storage and outbox read-only, full or gone."""
+"""Nothing is lost: storage and outbox read-only, full or gone; and everything dying at random."""
 import contextlib
 import itertools
 import os
@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+import fault_world
 import store_servers
 from conftest import Service, Stack, wait_for
 from fault_world import s3_server
@@ -248,3 +249,11 @@ def test_store_directory_goes_and_comes_back(tmp_path, services):
     ledger.upload(stack.preprocess, numbered_jpeg(2, PICTURE))
     drain(stack.preprocess)
     ledger.check()
+
+
+@pytest.mark.threads
+@pytest.mark.parametrize("kind, number", fault_world.rounds())
+def test_round(tmp_path, services, kind, number):
+    """Services, storage and the network between them die at random moments during 300 uploads: nothing that was
+    acknowledged is lost or doubled. `make faults` plays 50 rounds of 1,000."""
+    fault_world.play(kind, number, tmp_path, services)

@@ -14,9 +14,9 @@ import requests
 import h2_client as h2
 from calls import CODE, code_of, raw
 from conftest import MODEL, PROTO, SLOW, wait_for
-from foreign import foreign_python
 from images import encode, gradient, numbered_jpeg
 from servers import Unavailable, built_binary
+from tools import foreign_python
 
 pytestmark = [pytest.mark.memory, pytest.mark.threads]
 

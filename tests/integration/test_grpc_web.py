@@ -11,9 +11,9 @@ import subprocess
 import pytest
 
 from conftest import PROTO, ROOT, SLOW, wait_for
-from foreign import foreign_node
 from images import encode, gradient
 from raw_clients import curl
+from tools import foreign_node
 
 pytestmark = [pytest.mark.memory, pytest.mark.threads]
 

@@ -13,10 +13,10 @@ import pytest
 
 import h2_client as h2
 from conftest import SLOW, wait_for
-from foreign import foreign_python
 from images import encode, gradient
 from raw_clients import curl
 from servers import Unavailable, built_binary
+from tools import foreign_python
 
 pytestmark = [pytest.mark.memory, pytest.mark.threads]
 

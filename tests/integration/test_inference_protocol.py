@@ -14,9 +14,9 @@ import numpy
 import pytest
 
 from conftest import MODEL, SLOW, Service
-from foreign import foreign_python
 from images import encode, gradient, numbered_jpeg
 from test_http import connect, receive, responses
+from tools import foreign_python
 
 pytestmark = pytest.mark.memory
 

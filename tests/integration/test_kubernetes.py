@@ -7,8 +7,7 @@ import pytest
 import yaml
 
 from conftest import BUILD, ROOT
-from foreign import foreign_python
-from tools import go_tool
+from tools import foreign_python, go_tool
 
 FOLDER = ROOT / "infra/kubernetes"
 OVERLAYS = sorted(path.name for path in (FOLDER / "overlays").iterdir())

@@ -8,9 +8,9 @@ import pytest
 
 from accounts import PASSWORD, USERS, bearer, call, join
 from conftest import BUILD, MODEL, ROOT, wait_for
-from foreign import foreign_python
 from images import encode, gradient
 from test_pubsub import envelope
+from tools import foreign_python
 
 FOLDERS = {"preprocess": "preprocess_service", "classify": "classify_service"}
 METHODS = {"get", "post", "put", "patch", "delete"}

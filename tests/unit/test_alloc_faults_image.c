@@ -8,7 +8,7 @@
 #include "http/server.h"
 #include "image/resample/resample.h"
 #include "image/test_image_samples.h"
-#include "model/labels.h"
+#include "model/outputs.h"
 #include "workers/worker_pool.h"
 
 #include <sys/stat.h>

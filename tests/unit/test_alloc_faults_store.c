@@ -5,7 +5,6 @@
 #include "base/clock.h"
 #include "base/strings.h"
 #include "base/xmalloc.h"
-#include "client/bearer.h"
 #include "client/http_client.h"
 #include "store/bucket/xml.h"
 #include "store/store.h"

@@ -1,10 +1,7 @@
 /* CloudEvents 1.0, HTTP protocol binding (binary and structured mode), JSON event format; the two
  * types of Google's that are about objects. */
-#include "events/notification/cloudevent.h"
-
 #include "base/strings.h"
-#include "events/notification/parts.h"
-#include "events/notification/pubsub_message.h"
+#include "events/notification/formats.h"
 
 #include <string.h>
 #include <strings.h>

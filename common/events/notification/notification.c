@@ -1,8 +1,96 @@
 #include "events/notification/notification.h"
 
-#include "events/notification/cloudevent.h"
-#include "events/notification/pubsub_message.h"
-#include "events/notification/s3_notification.h"
+#include "base/strings.h"
+#include "base/xmalloc.h"
+#include "events/notification/formats.h"
+
+#include <string.h>
+
+static void announcement_done(struct announcement *event)
+{
+    free(event->uri);
+    free(event->source);
+    free(event->id);
+    free(event->origin);
+    free(event->traceparent);
+    *event = (struct announcement){0};
+}
+
+void notification_done(struct notification *notification)
+{
+    for (size_t i = 0; i < notification->count; i++)
+        announcement_done(&notification->events[i]);
+    free(notification->events);
+    *notification = (struct notification){0};
+}
+
+static bool copy(const char *text, char **ret, struct error *err)
+{
+    if (text == NULL)
+        text = "";
+    if (!string_is_utf8(bytes_from_str(text)))
+        return error_set(err, ERROR_BAD_REQUEST, "the event's text is not UTF-8");
+    *ret = strdup(text);
+    return *ret != NULL || error_oom(err);
+}
+
+bool notification_add(struct notification *notification, const struct announced *event,
+                      struct error *err)
+{
+    size_t count = notification->count;
+
+    notification->events =
+        xreallocarray(notification->events, count + 1, sizeof(*notification->events));
+    struct announcement *added = &notification->events[count];
+    *added = (struct announcement){.flaw = event->flaw};
+    if ((event->uri == NULL || copy(event->uri, &added->uri, err)) &&
+        copy(event->source, &added->source, err) && copy(event->id, &added->id, err) &&
+        copy(event->origin, &added->origin, err) &&
+        copy(event->traceparent, &added->traceparent, err)) {
+        notification->count++;
+        return true;
+    }
+    announcement_done(added);
+    return false;
+}
+
+json_t *notification_parse(struct bytes text, const char *what, struct error *err)
+{
+    struct error why = {0};
+
+    if (json_cost(text) > NOTIFICATION_COST_MAX) {
+        error_set(err, ERROR_TOO_LARGE, "%s has too many JSON values", what);
+        return NULL;
+    }
+    json_t *ret = json_read(text, JSON_REJECT_DUPLICATES, &why);
+
+    if (json_is_object(ret))
+        return ret;
+    error_set(err, ERROR_BAD_REQUEST, "%s is not a JSON object%s%.80s", what,
+              ret == NULL ? ": " : "", why.message);
+    json_decref(ret);
+    return NULL;
+}
+
+bool notification_text(const json_t *object, const char *name, const char **ret, struct error *err)
+{
+    const json_t *value = json_object_get(object, name);
+
+    *ret = value == NULL ? "" : json_string_value(value);
+    return *ret != NULL || error_set(err, ERROR_BAD_REQUEST, "%s is not a string", name);
+}
+
+bool notification_resource(const json_t *resource, const char **bucket, const char **name)
+{
+    const char *in = json_string_value(json_object_get(resource, "bucket"));
+    const char *called = json_string_value(json_object_get(resource, "name"));
+
+    if (in == NULL || *in == '\0' || called == NULL || *called == '\0')
+        return false;
+    *bucket = in;
+    *name = called;
+    return true;
+}
 
 /* The formats that no header tells apart. */
 static bool read_body(const struct request *req, struct notification *ret, struct error *err)

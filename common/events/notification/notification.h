@@ -8,9 +8,7 @@
  * Pure functions: no I/O. */
 #pragma once
 
-#include "events/notification/announcement.h"
-#include "events/notification/parts.h"
-#include "http/request.h"
+#include "events/notification/formats.h"
 
 /* Read a request. ERROR_BAD_REQUEST when it is none of these, malformed, or has more than
  * NOTIFICATION_RECORDS_MAX records; ERROR_UNSUPPORTED_MEDIA for CloudEvents that are batched or not

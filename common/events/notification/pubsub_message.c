@@ -1,10 +1,8 @@
 /* Pub/Sub pushes. Sources of the formats, Google's documentation: Pub/Sub, "Push subscriptions"
  * (wrapped) and "Payload unwrapping" (unwrapped, with metadata); Cloud Storage, "Pub/Sub
  * notifications for Cloud Storage". */
-#include "events/notification/pubsub_message.h"
-
 #include "base/strings.h"
-#include "events/notification/parts.h"
+#include "events/notification/formats.h"
 
 #include <string.h>
 

@@ -1,9 +1,7 @@
 /* S3 event notifications. Sources of the format: Amazon S3 User Guide, "Event message structure";
  * MinIO sends the same, with EventName and Key beside the Records and "s3:" before the names. */
-#include "events/notification/s3_notification.h"
-
 #include "base/strings.h"
-#include "events/notification/parts.h"
+#include "events/notification/formats.h"
 
 #include <string.h>
 

@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "base/threads.h"
 #include "base/xmalloc.h"
-#include "events/outbox/outbox_file.h"
 #include "events/outbox/outbox_internal.h"
 
 #include <string.h>

@@ -1,7 +1,5 @@
 #include "events/outbox/outbox_db.h"
 
-#include "events/outbox/outbox_file.h"
-
 #include <string.h>
 
 enum {

@@ -1,4 +1,4 @@
-#include "events/outbox/outbox_file.h"
+#include "events/outbox/outbox_db.h"
 
 #include "base/clock.h"
 #include "base/directory.h"

@@ -1,6 +1,5 @@
 #include "base/clock.h"
 #include "events/outbox/outbox_db.h"
-#include "events/outbox/outbox_file.h"
 
 #include <errno.h>
 #include <string.h>

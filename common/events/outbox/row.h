@@ -1,7 +1,7 @@
 /* An event as the outbox keeps it. */
 #pragma once
 
-#include "events/event.h"
+#include "events/publisher.h"
 
 struct outbox_row {
     int64_t seq;

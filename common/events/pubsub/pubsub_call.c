@@ -3,7 +3,6 @@
 #include "base/json.h"
 #include "base/strings.h"
 #include "base/xmalloc.h"
-#include "client/bearer.h"
 #include "client/http_client.h"
 
 #include <jansson.h>
@@ -16,11 +15,6 @@ enum {
 };
 
 static const char google[] = "https://pubsub.googleapis.com";
-
-static void cleanup_json(json_t **json)
-{
-    json_decref(*json);
-}
 
 char *pubsub_url(const struct pubsub_options *options, struct error *err)
 {
@@ -39,7 +33,7 @@ char *pubsub_url(const struct pubsub_options *options, struct error *err)
 static bool read_ids(const struct http_reply *reply, struct pubsub_call *call)
 {
     struct error malformed;
-    CLEANUP(cleanup_json) json_t *json = json_read(buffer_view(&reply->body), 0, &malformed);
+    CLEANUP_JSON json_t *json = json_read(buffer_view(&reply->body), 0, &malformed);
     const json_t *ids = json_object_get(json, "messageIds");
 
     if (json_array_size(ids) != call->count)

@@ -4,6 +4,7 @@
 
 #include <lcms2.h>
 #include <math.h>
+#include <string.h>
 
 enum { PRIMARIES_SRGB = 1, PRIMARIES_UNSPECIFIED = 2 };
 enum { LINEAR = 8, LOG_100 = 9, LOG_316 = 10, PQ = 16, DCI = 17, HLG = 18 };
@@ -152,4 +153,21 @@ bool cicp_profile(const struct cicp *c, bool grey, struct buffer *ret, struct er
     if (curve != NULL)
         cmsFreeToneCurve(curve);
     return ok || error_oom(err);
+}
+
+/* Before the pixels, as the PNG specification demands; other readers ignore one behind. */
+struct cicp png_cicp_read(struct bytes data)
+{
+    for (size_t at = 8; at + 12 <= data.len;) {
+        const uint8_t *chunk = data.data + at;
+        size_t len =
+            (size_t)chunk[0] << 24 | (size_t)chunk[1] << 16 | (size_t)chunk[2] << 8 | chunk[3];
+
+        if (len > data.len - at - 12 || memcmp(chunk + 4, "IDAT", 4) == 0)
+            break;
+        if (memcmp(chunk + 4, "cICP", 4) == 0 && len == 4)
+            return (struct cicp){chunk[8], chunk[9], .narrow = chunk[11] == 0};
+        at += len + 12;
+    }
+    return (struct cicp){0};
 }

@@ -8,6 +8,9 @@ struct cicp {
     bool narrow;             /* black is 16, white 235 of 255 */
 };
 
+/* A PNG's cICP chunk; all zero without one. */
+struct cicp png_cicp_read(struct bytes data);
+
 /* Whether such pixels differ from sRGB. Those of unknown or unspecified colours do not. */
 bool cicp_differs(const struct cicp *c);
 

@@ -2,7 +2,7 @@
  * https://cloud.google.com/storage/docs/xml-api/overview */
 #include "base/strings.h"
 #include "base/xmalloc.h"
-#include "client/bearer.h"
+#include "client/http_client.h"
 #include "store/bucket/bucket.h"
 
 #include <openssl/evp.h>

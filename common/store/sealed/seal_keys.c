@@ -1,4 +1,4 @@
-#include "store/sealed/seal_keys.h"
+#include "store/sealed/seal.h"
 
 #include "base/strings.h"
 #include "base/xmalloc.h"

@@ -1,5 +1,5 @@
 #include "../test_cases.h"
-#include "catalogue/dimensions.h"
+#include "catalogue/catalogue_internal.h"
 
 #define HEAD(text)                                                                                 \
     {                                                                                              \

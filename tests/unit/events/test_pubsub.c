@@ -3,7 +3,6 @@
 #include "../test_http_server.h"
 #include "base/clock.h"
 #include "base/xmalloc.h"
-#include "client/bearer.h"
 #include "client/http_client.h"
 #include "events/pubsub/pubsub.h"
 #include "events/pubsub/pubsub_call.h"

@@ -1,7 +1,6 @@
-#include "grpc/web.h"
+#include "grpc/call.h"
 
 #include "../test_cases.h"
-#include "grpc/connect.h"
 
 static const struct rpc_protocol *protocol(const char *method, const char *type)
 {

@@ -1,6 +1,5 @@
 #include "../test_cases.h"
 #include "http/acceptor.h"
-#include "http/listener.h"
 
 #include <arpa/inet.h>
 #include <poll.h>

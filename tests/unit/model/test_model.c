@@ -1,7 +1,7 @@
 #include "../test_cases.h"
 #include "base/xmalloc.h"
-#include "model/labels.h"
 #include "model/model.h"
+#include "model/outputs.h"
 
 #include <math.h>
 #include <pthread.h>

@@ -1,8 +1,7 @@
 /* A task's record in a store, and the timeline that is drawn of tasks. */
-#include "../../../preprocess_service/pipeline/plot.h"
+#include "../../../preprocess_service/pipeline/timeline.h"
 #include "base/clock.h"
 #include "base/strings.h"
-#include "base/utf8.h"
 #include "base/xmalloc.h"
 
 #include "../test_cases.h"
