@@ -103,7 +103,7 @@ def test_work_goes_on_during_the_notice(tmp_path, services, name):
     service.process = None
 
 
-def test_readiness_and_new_work_after_sigterm(tmp_path, services, slow_picture, measurement):
+def test_readiness_and_new_work_after_sigterm(tmp_path, services, slow_picture):
     """While the last requests are finished: not ready, alive, new work refused with Retry-After."""
     stack = Stack(tmp_path, {"SHUTDOWN_GRACE_MS": int(60000 * SLOW)})  # a busy machine finishes some, too
     services.append(stack.start())
@@ -114,7 +114,6 @@ def test_readiness_and_new_work_after_sigterm(tmp_path, services, slow_picture, 
         thread.start()
     wait_for(lambda: service.metric("worker_queue_depth") >= 4, "a queue")
     service.process.terminate()
-    began = time.monotonic()
     ready = wait_for(lambda: (r := service.get("/readyz")).status == 503 and r, "readyz 503")
     assert ready.json()["failing"] == "shutting down"
     assert service.get("/healthz").status == 200
@@ -122,7 +121,6 @@ def test_readiness_and_new_work_after_sigterm(tmp_path, services, slow_picture, 
     assert refused.status == 503 and refused.headers["Retry-After"]
     assert refused.headers["Connection"] == "close"
     assert service.process.wait(90 * SLOW) == 0
-    took = time.monotonic() - began
     service.process = None
     for thread in threads:
         thread.join(60 * SLOW)
@@ -135,7 +133,6 @@ def test_readiness_and_new_work_after_sigterm(tmp_path, services, slow_picture, 
     stack.preprocess.start()
     drain(stack.preprocess)
     ledger.check()
-    measurement.must(took < 9 * SLOW, f"ended after {took:.1f} s")
 
 
 def test_pending_events_go_to_the_next_instance(stack):
