@@ -184,14 +184,15 @@ class Service:
     def memory_kb(self, field="Pss", pids=None):
         """PSS of the process and of those that decode for it (or of `pids`), from /proc/PID/smaps_rollup; of
         processes that only a full root may look into, RSS, which grows by as much. Beside other tests what grew is
-        told by "Pss_Anon": pages of files are shared with services that come and go."""
+        told by "Pss_Anon": pages of files are shared with services that come and go. Sandbox processes that begin
+        meanwhile are growth, too: wait for `sandboxes`."""
         total = 0
         for pid in pids or self.processes():
             with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has just ended
                 try:
                     total += kilobytes(f"/proc/{pid}/smaps_rollup", field)
                 except PermissionError:
-                    total += kilobytes(f"/proc/{pid}/status", "VmRSS")
+                    total += kilobytes(f"/proc/{pid}/status", "RssAnon" if field == "Pss_Anon" else "VmRSS")
         return total
 
     def processes(self):

@@ -25,6 +25,9 @@ def id_of(n):
 
 def stock(service):
     """2,000 pictures of the year 2020, number 0 the oldest: three of five are alice's, the others bob's."""
+    with contextlib.closing(sqlite3.connect(service.folder / "catalogue.db", timeout=30)) as db:
+        wait_for(lambda: db.execute("SELECT value FROM catalogue_meta WHERE name = 'rebuild'").fetchone() == (0,),
+                 "the new catalogue to be filled: its filler would find files without a row")
     bob = token_of(service, "bob")
     sample = call(service, "POST", "/preprocess", encode(gradient(64, 48)), bob, Content_Type="image/jpeg").json()
     folder = pathlib.Path(sample["gcs_path"].removeprefix("file://")).parent

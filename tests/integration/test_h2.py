@@ -300,6 +300,7 @@ def test_pings_between_requests_are_welcome(start):
 def test_a_header_bomb_is_answered(start):
     """4 KB that are remembered once and referred to 4,000 times: 16 MB, of which 16 KiB are kept."""
     service = start()
+    service.sandboxes()
     with h2.Client(service) as client:
         before = service.memory_kb("Pss_Anon")
         remembered = b"\x40" + h2.text("x-bomb") + h2.text("b" * 3900)  # becomes the table's first, 62
@@ -444,6 +445,7 @@ def test_max_inflight_counts_streams(start):
 
 def test_an_idle_connection_costs_40_kb(start, measurement):
     service = start()
+    service.sandboxes()
     count = 400
     with contextlib.ExitStack() as stack:
         def connect():

@@ -284,22 +284,24 @@ def test_stages_are_still_measured(preprocess):
 
 
 def test_workers_have_nothing(preprocess):
-    """No environment, no file, one socket. (Only root may look: they cannot be traced.)"""
+    """No environment, no file, one socket, which only a full root may see: they cannot be traced."""
     preprocess.upload(PICTURE)
-    looked = 0
+    hidden = 0
     wait_for(lambda: all("\nSeccomp:\t2\n" in pathlib.Path(f"/proc/{pid}/status").read_text()
                          for pid in workers(preprocess)), "the other worker, too, to shut itself in")
     for pid in workers(preprocess):
         folder = pathlib.Path(f"/proc/{pid}")
-        with contextlib.suppress(PermissionError):
+        status = (folder / "status").read_text()
+        assert "\nSeccomp:\t2\n" in status and "\nNoNewPrivs:\t1\n" in status
+        assert "\nUid:\t0\t" not in status and "CapEff:\t0000000000000000\n" in status
+        try:
             assert not (folder / "environ").read_bytes().strip(b"\0")
             links = [os.readlink(fd) for fd in (folder / "fd").iterdir()]
             assert [link for link in links if not link.startswith("socket:") and not SANITIZED] == []
-            status = (folder / "status").read_text()
-            assert "\nSeccomp:\t2\n" in status and "\nNoNewPrivs:\t1\n" in status
-            assert "\nUid:\t0\t" not in status and "CapEff:\t0000000000000000\n" in status
-            looked += 1
-    assert looked or os.getuid() != 0
+        except PermissionError:
+            hidden += 1
+    if hidden:
+        pytest.skip("no right to look into sandbox processes (CAP_SYS_PTRACE)")
 
 
 # --- where there is no sandbox ---
