@@ -119,7 +119,7 @@ run_pytest() {
 
 run_integration() {
     # more workers than processors: most tests wait for a service most of the time
-    local as=() workers=$(($(nproc) * 2))
+    local as=() workers=$(($(nproc) * 3))
     local together=(-n $((workers < 8 ? workers : 8)) --dist loadgroup --without measures_time)
     local user_namespace=(unshare --user --map-root-user --mount)
     if [ "$EUID" -ne 0 ] && "${user_namespace[@]}" true 2>/dev/null; then

@@ -362,6 +362,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "threads: much at a time, for ThreadSanitizer")
     config.addinivalue_line("markers", "once: what a sanitizer build would only repeat")
     config.addinivalue_line("markers", "faults: part of `make faults`")
+    config.addinivalue_line("markers", "long: begins first")
     config.addinivalue_line("markers", "measures_time: what runs beside it would be measured, too")
     config.addinivalue_line("markers", "namespaces: mounts or networks of its own, which need root or a user namespace")
     config.pluginmanager.register(Notes())
@@ -403,7 +404,7 @@ def pytest_collection_modifyitems(config, items):
     if getattr(config.option, "loadgroup", False):  # a worker of pytest-xdist
         groups = {item: group_of(item) for item in items}
         # the long ones first, then whole modules, so that no worker is last by far
-        items.sort(key=lambda item: ("faults" not in marks[item] and "kind" not in item.fixturenames, not groups[item]))
+        items.sort(key=lambda item: (not marks[item] & {"long", "faults"} and "kind" not in item.fixturenames, not groups[item]))
         for item, group in groups.items():
             if group:
                 item.add_marker(pytest.mark.xdist_group(group))

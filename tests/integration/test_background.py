@@ -220,6 +220,7 @@ def test_subjects(u2netp, name):
 
 @needs_u2netp
 @pytest.mark.skipif(bool(os.environ.get("DARKROOM_UNDER")) or SLOW > 1, reason="figures of another program")
+@pytest.mark.long
 def test_memory(u2netp):
     """The budget: 400 MB over all processes while it is in use; when it is not, nearly all is given back."""
     noise = np.random.default_rng(3).integers(0, 256, (600, 800, 3), dtype=np.uint8)

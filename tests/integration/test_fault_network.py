@@ -262,6 +262,7 @@ RESOLV_CONF = 'mount --bind "$1" /etc/resolv.conf && shift && exec "$@"'
 
 
 @pytest.mark.namespaces
+@pytest.mark.long
 @pytest.mark.parametrize("mood", ["nxdomain", "servfail", "refused", "silent"])
 def test_names_do_not_resolve(private_mounts, apart, tmp_path, mood):
     network, server, stack, ledger = apart

@@ -346,11 +346,11 @@ def test_cancelled_calls_end(start, gated, pb):
 def test_a_client_without_a_deadline_waits(start, stages, pb):
     """A picture may take longer than other requests."""
     large = encode(Image.fromarray(np.random.default_rng(5).integers(0, 256, (2200, 3000, 3), np.uint8)), "JPEG", quality=50)
-    service = start(REQUEST_TIMEOUT_MS=1000, **stages().env("BACKGROUND_ADDR", "CLASSIFIER_ADDR"))
+    service = start(REQUEST_TIMEOUT_MS=250, **stages().env("BACKGROUND_ADDR", "CLASSIFIER_ADDR"))
     assert code_of(stage, service, pb, "NoiseReducer/Reduce", large)[0] == CODE.DEADLINE_EXCEEDED
     reply = process(service, pb, large, timeout=None)
     assert "RESOURCE_EXHAUSTED" in reply.message  # the next stage takes no such picture
-    assert reply.response_time_ms > 1000
+    assert reply.response_time_ms > 250
 
 
 def test_shutdown_says_why(start, gated, pb):

@@ -107,6 +107,7 @@ def narrow(tmp_path, services):
 
 @pytest.mark.namespaces
 @pytest.mark.once
+@pytest.mark.long
 def test_a_reply_that_is_not_read_ends(narrow, protocol):  # noqa: F811
     """30 s, and longer only by what the reply's length takes at 16 KiB/s. Some 40 s of waiting, for all
     three readers at once; nobody else waits."""

@@ -181,11 +181,10 @@ def test_a_queue_of_another_kind_is_named(broker, upload_to):
     assert "PRECONDITION_FAILED" in preprocess.log() and "use another vhost" in preprocess.log()
 
 
-@pytest.mark.measures_time
-def test_an_alarm_of_the_broker_is_503_in_time(broker, upload_to):
-    preprocess = upload_to(broker.url)
+def test_an_alarm_of_the_broker_is_503_in_time(mortal_broker, upload_to):
+    preprocess = upload_to(mortal_broker.url)
     taken = [upload_until_taken(preprocess, 0)]
-    broker.alarm()
+    mortal_broker.alarm()
 
     def refused():  # the broker takes what comes first, and then says so
         reply = upload(preprocess, len(taken))
@@ -199,12 +198,12 @@ def test_an_alarm_of_the_broker_is_503_in_time(broker, upload_to):
     for reply in replies:
         assert reply.status == 503 and reply.headers["Retry-After"], reply
     assert "low on memory" in preprocess.log()
-    broker.alarm(False)
+    mortal_broker.alarm(False)
     taken += [upload_until_taken(preprocess, number) for number in (100, 101)]
-    announced = {json.loads(body)["gcs_path"] for _, body in take_all(broker, IMAGES, len(taken))}
+    announced = {json.loads(body)["gcs_path"] for _, body in take_all(mortal_broker, IMAGES, len(taken))}
     assert {reply["gcs_path"] for reply in taken} <= announced
     assert preprocess.metric('broker_messages_total{outcome="connected"}') == 1
-    broker.alarm()
+    mortal_broker.alarm()
     wait_for(refused, "the second alarm to be noticed")
     preprocess.stop(timeout=9)
 
@@ -456,16 +455,16 @@ def test_a_reply_does_not_tell_what_failed_inside(broker, label_from, tmp_path):
     assert [line for line in classify.log_lines() if line.get("message_id") == "m" and "damaged" in line.get("detail", "")]
 
 
-@pytest.mark.measures_time
-def test_an_alarm_of_the_broker_holds_answers_back(broker, upload_to, label_from):
-    replies = upload_many(upload_to(broker.url), 6)
-    take_all(broker, IMAGES, 6)
-    with channel(broker) as ch:
+@pytest.mark.long
+def test_an_alarm_of_the_broker_holds_answers_back(mortal_broker, upload_to, label_from):
+    replies = upload_many(upload_to(mortal_broker.url), 6)
+    take_all(mortal_broker, IMAGES, 6)
+    with channel(mortal_broker) as ch:
         ch.queue_declare("answers", durable=True)
     for reply in replies:
-        send(broker, IMAGES, json.dumps({"gcs_path": reply["gcs_path"]}).encode(), reply_to="answers", correlation_id=reply["id"])
-    broker.alarm()
-    classify = label_from(broker.url, WORKERS=2)
+        send(mortal_broker, IMAGES, json.dumps({"gcs_path": reply["gcs_path"]}).encode(), reply_to="answers", correlation_id=reply["id"])
+    mortal_broker.alarm()
+    classify = label_from(mortal_broker.url, WORKERS=2)
     noticed = "low on memory"
     wait_for(lambda: noticed in classify.log(), "the alarm to be noticed")
     classify.stop(timeout=9)
@@ -476,13 +475,13 @@ def test_an_alarm_of_the_broker_holds_answers_back(broker, upload_to, label_from
     alarmed = time.monotonic()
     wait_for(lambda: time.monotonic() > alarmed + 9, "a call to give up")
     assert classify.get("/healthz").status == 200
-    broker.alarm(False)
-    answered = {properties.correlation_id for properties, _ in take_all(broker, "answers", 6)}
+    mortal_broker.alarm(False)
+    answered = {properties.correlation_id for properties, _ in take_all(mortal_broker, "answers", 6)}
     assert answered <= {reply["id"] for reply in replies}
-    wait_for(lambda: len(labelled(replies)) == 6 and is_empty(broker), "nothing to wait")
+    wait_for(lambda: len(labelled(replies)) == 6 and is_empty(mortal_broker), "nothing to wait")
     assert classify.metric('broker_messages_total{outcome="connected"}') == 1
     classify.stop()
-    assert is_empty(broker) and is_empty(broker, DEAD)
+    assert is_empty(mortal_broker) and is_empty(mortal_broker, DEAD)
 
 
 def test_the_lengths_of_the_queues(broker, label_from):
