@@ -17,7 +17,7 @@ from conftest import BUILD, MODEL, PHOTOS, SLOW, Service, Stack, needs_photos, w
 from disk import CHANGE, DIE, ENOSPC, SYNC, WRITE, Disk
 from endpoint import Endpoint
 from images import encode, gradient, numbered_jpeg
-from postgres import Postgres, fixture_postgres  # noqa: F401 - a fixture
+from postgres import PSQL, Postgres, fixture_postgres  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.threads]
 
@@ -268,7 +268,7 @@ def change_rows(url, sql):
         with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:"), timeout=30)) as db, db:
             db.execute(sql)
     else:
-        subprocess.run(["psql", "-q", url, "-c", sql], check=True)
+        subprocess.run([PSQL, "-q", url, "-c", sql], check=True)
 
 
 def lateness_ms(url, id_):
@@ -277,7 +277,7 @@ def lateness_ms(url, id_):
     if url.startswith("sqlite:"):
         with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:"), timeout=30)) as db:
             return db.execute(query).fetchone()[0]
-    return int(subprocess.run(["psql", "-qAt", url, "-c", query], check=True, capture_output=True).stdout)
+    return int(subprocess.run([PSQL, "-qAt", url, "-c", query], check=True, capture_output=True).stdout)
 
 
 @pytest.mark.measures_time
@@ -504,7 +504,7 @@ def test_a_deletion_is_finished_after_kill(tmp_path, start, url):
         subprocess.run(["/usr/bin/python3", "-c", "import sqlite3, sys; d = sqlite3.connect(sys.argv[1]); "
                         f"d.execute('{mark}'); d.commit()", url.removeprefix("sqlite:")], check=True)
     else:
-        subprocess.run(["psql", "-q", url, "-c", mark], check=True)
+        subprocess.run([PSQL, "-q", url, "-c", mark], check=True)
     service.restart()
     assert ids(service) == []
     wait_for(lambda: not path.exists(), "the object to go")
@@ -548,7 +548,7 @@ def test_a_rebuild_waits_for_an_upload_whose_row_nobody_sees_yet(postgres, start
     service = start(CATALOGUE_URL=url)
     id_ = upload(service, 1)["id"]
     service.stop()
-    with subprocess.Popen(["psql", "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as uploader:
+    with subprocess.Popen([PSQL, "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as uploader:
         uploader.stdin.write("UPDATE image SET owner = 'alice';\nCREATE TABLE theirs AS TABLE image;\nDELETE FROM image;\n"
                              "BEGIN;\nINSERT INTO image TABLE theirs;\nSELECT 'inserted';\n")
         uploader.stdin.flush()
