@@ -63,8 +63,9 @@ async function listMore() {
     }
 }
 
-const end = new IntersectionObserver(([{isIntersecting}]) => {
-    if (isIntersecting && !asked && next && $("gallery-problem").hidden)
+// Of a busy browser several looks come together; the last one counts.
+const end = new IntersectionObserver(looks => {
+    if (looks.at(-1).isIntersecting && !asked && next && $("gallery-problem").hidden)
         listMore();
 }, {rootMargin: "1200px"});
 

@@ -133,6 +133,20 @@ def test_two_thousand_pictures_by_scrolling(open_gallery):
     assert shown < PICTURES, "pictures are fetched when they come near"
 
 
+def test_scrolling_in_a_busy_browser(open_gallery):
+    """Looks at the end of the list come together: that it was not in sight, and that it is."""
+    page = open_gallery()
+    page.call("Page.addScriptToEvaluateOnNewDocument", source="""window.IntersectionObserver = class extends IntersectionObserver {
+        constructor(tell, options) {
+            super(looks => tell([{isIntersecting: false, target: looks[0].target}, ...looks]), options);
+        }
+    };""")
+    page.reload()
+    listed(page)
+    to_the_end(page, 400)
+    assert ids(page)[:400] == expected()[:400]
+
+
 def test_search(open_gallery):
     page = open_gallery()
     look_for(page, "teapot", "label")
