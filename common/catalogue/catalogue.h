@@ -92,11 +92,8 @@ bool catalogue_delete(struct catalogue *catalogue, const char *id, const char *o
 bool catalogue_forget(struct catalogue *catalogue, const char *id, int64_t deadline_ms,
                       struct error *err) NODISCARD;
 
-/* Read the stored result of an image, if there is one, into its rows. */
-bool catalogue_learn(struct catalogue *catalogue, const struct object_name *name,
-                     int64_t deadline_ms, struct error *err) NODISCARD;
-
-/* A result was stored: its labels are read at once, by the catalogue's own thread. */
+/* A result was stored: its labels are read within a moment, by the catalogue's own thread, together
+ * with those of others. */
 void catalogue_result_stored(struct catalogue *catalogue, const struct object_name *name);
 
 /* One more view, by `viewer` ("": who knows), whose own pictures do not count it; written with

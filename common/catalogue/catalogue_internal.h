@@ -47,7 +47,8 @@ struct catalogue {
     size_t view_count, view_room;
     struct object_name *stored; /* whose results are to be read */
     size_t stored_count, stored_room;
-    pthread_t filler; /* fills a new catalogue from the store */
+    int64_t stored_due_ms; /* when */
+    pthread_t filler;      /* fills a new catalogue from the store */
 
     bool late_found; /* labels.c's; of the one thread that looks */
 };
@@ -75,9 +76,10 @@ bool catalogue_look_for_results(struct catalogue *c, bool *more, struct error *e
 /* Those that a push's reply would have announced to a process that was killed are due now. */
 bool catalogue_look_soon(struct catalogue *c, struct error *err) NODISCARD;
 
-/* Its result was announced, but is not there: look for it. */
-bool catalogue_look_again(struct catalogue *c, const struct object_name *name,
-                          struct error *err) NODISCARD;
+/* Read the announced results of these images into their rows, many in one transaction. What cannot
+ * be read is looked for again. */
+bool catalogue_learn(struct catalogue *c, const struct object_name *names, size_t count,
+                     struct error *err) NODISCARD;
 
 /* ---- tags.c */
 /* Make the searchable tags of a row those of `labels` and `tags` (the texts of its columns). */

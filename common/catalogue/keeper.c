@@ -14,6 +14,7 @@ enum {
     FLUSH_MS = 1000,
     VIEWS_MAX = 65536, /* so many in a second are written at once */
     STORED_MAX = 65536,
+    GATHER_MS = 50, /* a transaction of many costs little more than that of one */
     ONCE_MS = 1000, /* start-up is not disturbed */
     RETRY_MS = 30000,
 };
@@ -144,13 +145,15 @@ void catalogue_result_stored(struct catalogue *c, const struct object_name *name
         c->stored_room = c->stored_room > 0 ? 2 * c->stored_room : 64;
         c->stored = xreallocarray(c->stored, c->stored_room, sizeof(*c->stored));
     }
+    if (c->stored_count == 0) {
+        c->stored_due_ms = clock_monotonic_ms() + GATHER_MS;
+        pthread_cond_broadcast(&c->wake);
+    }
     if (c->stored_count < c->stored_room)
         c->stored[c->stored_count++] = *name;
-    pthread_cond_broadcast(&c->wake);
     pthread_mutex_unlock(&c->lock);
 }
 
-/* What cannot be read is looked for again. */
 static bool learn_stored(struct catalogue *c, struct error *err)
 {
     pthread_mutex_lock(&c->lock);
@@ -158,10 +161,7 @@ static bool learn_stored(struct catalogue *c, struct error *err)
     size_t count = c->stored_count;
     c->stored_count = c->stored_room = 0;
     pthread_mutex_unlock(&c->lock);
-    bool ok = true;
-    for (size_t i = 0; i < count && ok; i++)
-        ok = catalogue_learn(c, &stored[i], clock_monotonic_ms() + CATALOGUE_CALL_MS, err) ||
-             catalogue_look_again(c, &stored[i], err);
+    bool ok = count == 0 || catalogue_learn(c, stored, count, err);
     free(stored);
     return ok;
 }
@@ -280,7 +280,8 @@ static int64_t due_ms(const struct catalogue *c, const struct turn *t)
     int64_t due = t->flush_ms < t->look_ms ? t->flush_ms : t->look_ms;
 
     due = t->rest_ms < due ? t->rest_ms : due;
-    return c->stored_count > 0 || c->view_count == VIEWS_MAX ? 0 : due;
+    due = c->stored_count > 0 && c->stored_due_ms < due ? c->stored_due_ms : due;
+    return c->view_count == VIEWS_MAX ? 0 : due;
 }
 
 static void *keeper_main(void *arg)

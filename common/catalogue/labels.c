@@ -1,6 +1,7 @@
 /* What is on a picture, from the result that classify_service stored beside it: read when a push's
  * reply says that it is there, and looked for when nothing does. */
 #include "base/clock.h"
+#include "base/xmalloc.h"
 #include "catalogue/catalogue.h"
 #include "catalogue/catalogue_internal.h"
 #include "objects/object_name.h"
@@ -23,10 +24,16 @@ enum {
 
 struct labels {
     const char *id;
-    const char *label; /* "": there is none, and will be none */
+    char *label; /* "": there is none, and will be none */
     double confidence;
     char *labels; /* the column's text */
 };
+
+static void labels_done(struct labels *l)
+{
+    free(l->label);
+    free(l->labels);
+}
 
 static bool apply_to(struct db_session *s, const struct labels *l, const struct db_rows *row,
                      struct error *err)
@@ -102,8 +109,9 @@ static bool read_result(struct catalogue *c, const char *key, int64_t deadline_m
     return *ret != NULL;
 }
 
-bool catalogue_learn(struct catalogue *c, const struct object_name *name, int64_t deadline_ms,
-                     struct error *err)
+/* Of one image; *ret is labels_done by the caller. */
+static bool read_labels(struct catalogue *c, const struct object_name *name, int64_t deadline_ms,
+                        struct labels *ret, struct error *err)
 {
     char object[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1];
     json_t *result = NULL;
@@ -112,16 +120,23 @@ bool catalogue_learn(struct catalogue *c, const struct object_name *name, int64_
         !read_result(c, key, deadline_ms, &result, err))
         return false;
     const char *label = json_string_value(json_object_get(result, "label"));
-    struct labels l = {
+    *ret = (struct labels){
         .id = name->id,
-        .label = label != NULL ? label : "", /* rejected */
+        .label = xstrdup(label != NULL ? label : ""), /* rejected */
         .confidence = json_number_value(json_object_get(result, "confidence")),
         .labels = labels_text(result),
     };
-    bool ok = db_write(c->db, apply, &l, deadline_ms, err) || error_wrap(err, "catalogue");
-    free(l.labels);
     json_decref(result);
-    return ok;
+    return true;
+}
+
+static bool learn(struct catalogue *c, const struct object_name *name, int64_t deadline_ms,
+                  struct error *err)
+{
+    CLEANUP(labels_done) struct labels l = {0};
+
+    return read_labels(c, name, deadline_ms, &l, err) &&
+           (db_write(c->db, apply, &l, deadline_ms, err) || error_wrap(err, "catalogue"));
 }
 
 /* ---- looking ----
@@ -208,13 +223,50 @@ static bool postpone(void *ctx, struct db_session *s, struct error *err)
     return ok;
 }
 
-bool catalogue_look_again(struct catalogue *c, const struct object_name *name, struct error *err)
-{
-    struct due due = {.now_ms = clock_wall_ms(), .count = 1};
+struct announced {
+    struct labels found[BATCH];
+    size_t count;
+    struct due missing;
+};
 
-    due.rows[0].name = *name;
-    due.rows[0].again_ms = LOOK_AGAIN_MS;
-    return db_write(c->db, postpone, &due, clock_monotonic_ms() + CATALOGUE_CALL_MS, err);
+static bool settle(void *ctx, struct db_session *s, struct error *err)
+{
+    struct announced *a = ctx;
+    bool ok = true;
+
+    for (size_t i = 0; i < a->count && ok; i++)
+        ok = apply(&a->found[i], s, err);
+    return ok && postpone(&a->missing, s, err);
+}
+
+static bool learn_batch(struct catalogue *c, const struct object_name *names, size_t count,
+                        struct error *err)
+{
+    struct announced a = {.missing.now_ms = clock_wall_ms()};
+    struct error ignored = {0}; /* it is looked for again */
+
+    for (size_t i = 0; i < count; i++) {
+        int64_t deadline_ms = clock_monotonic_ms() + CATALOGUE_CALL_MS;
+        if (read_labels(c, &names[i], deadline_ms, &a.found[a.count], &ignored)) {
+            a.count++;
+        } else {
+            a.missing.rows[a.missing.count].name = names[i];
+            a.missing.rows[a.missing.count++].again_ms = LOOK_AGAIN_MS;
+        }
+    }
+    bool ok = db_write(c->db, settle, &a, clock_monotonic_ms() + CATALOGUE_CALL_MS, err);
+    for (size_t i = 0; i < a.count; i++)
+        labels_done(&a.found[i]);
+    return ok;
+}
+
+bool catalogue_learn(struct catalogue *c, const struct object_name *names, size_t count,
+                     struct error *err)
+{
+    for (size_t i = 0; i < count; i += BATCH)
+        if (!learn_batch(c, &names[i], count - i < BATCH ? count - i : BATCH, err))
+            return false;
+    return true;
 }
 
 static int64_t again_ms(int64_t age_ms, int64_t waiting)
@@ -238,7 +290,7 @@ static bool look(struct catalogue *c, struct due *due, size_t i, bool *found, st
     int64_t deadline_ms = clock_monotonic_ms() + CATALOGUE_CALL_MS, age_ms = due->rows[i].age_ms;
     struct error why = {0};
 
-    *found = catalogue_learn(c, name, deadline_ms, &why);
+    *found = learn(c, name, deadline_ms, &why);
     if (*found)
         return true;
     due->rows[i].again_ms = again_ms(age_ms, due->waiting);
