@@ -171,8 +171,10 @@ class Service:
         return self.post_image("/preprocess" + query, data, content_type)
 
     def metric(self, sample):
-        """The value of one sample, e.g. 'events_total{outcome="delivered"}'; 0 when absent."""
-        for line in self.get("/metrics").body.decode().splitlines():
+        """The value of one sample, e.g. 'events_total{outcome="delivered"}'; 0 when it has none yet."""
+        text, name = self.get("/metrics").body.decode(), sample.partition("{")[0]
+        assert any(f"# TYPE {n} " in text for n in (name, name.rpartition("_")[0])), f"{self.name} has no metric {name}"
+        for line in text.splitlines():
             if line.startswith(sample + " "):
                 return float(line.rsplit(" ", 1)[1])
         return 0.0
