@@ -61,9 +61,8 @@ run_unit_binary() {
 export -f verdict run_unit_binary
 export build reports
 
-# One more at a time than there are processors: some wait for a clock, a child or a thread.
-run_unit() {
-    local name names ran without=()
+name_unit() {
+    local name without=()
     # Pictures are computed in one thread: what starts none has nothing for ThreadSanitizer, and takes minutes there.
     if [[ $build == */tsan && -z ${EVERYTHING:-} ]]; then
         mapfile -t without < <(grep -L pthread tests/unit/image/test_*.c | xargs -n 1 basename -s .c)
@@ -75,8 +74,15 @@ run_unit() {
         [[ " ${slow[*]} " == *" $name "* ]] || names+=("$name")
     done
     mapfile -t names < <(printf '%s\n' "${names[@]}" | grep -vxFf <(printf '%s\n' "${without[@]+"${without[@]}"}" | grep .))
+}
+
+# One more at a time than there are processors: some wait for a clock, a child or a thread.
+start_unit() {
     printf '%s\n' "${names[@]}" | xargs -P $(($(nproc) + 1)) -I{} bash -c 'run_unit_binary {}'
-    ran=()
+}
+
+count_unit() {
+    local name ran=()
     for name in "${names[@]}"; do
         # a crash leaves no report, and a leak found at exit none that says so
         if [ -s "$reports/$name.xml" ]; then
@@ -86,6 +92,12 @@ run_unit() {
         fi
     done
     count "${ran[@]}" || failed=$((failed + 1))
+}
+
+run_unit() {
+    name_unit
+    start_unit
+    count_unit
 }
 
 # one_more NAME COMMAND…: a test without a report
@@ -117,7 +129,7 @@ run_pytest() {
     [ $status -eq 0 ] || [ $status -eq 5 ] || failures+=("integration, $1") # 5: TESTS has none of these
 }
 
-run_integration() {
+run_together() {
     # more workers than processors: most tests wait for a service most of the time
     local as=() workers=$(($(nproc) * 3))
     local together=(-n $((workers < 8 ? workers : 8)) --dist loadgroup --without measures_time)
@@ -129,6 +141,10 @@ run_integration() {
         together+=(--without namespaces)
     fi
     run_pytest together "${together[@]}"
+}
+
+run_alone() {
+    local as=()
     # only their files: to collect all takes longer than some of these tests
     TESTS=${TESTS:-$(grep -l measures_time tests/integration/test_*.py)} run_pytest alone --only measures_time
     count "$reports"/integration-*.xml || failed=$((failed + 1))
@@ -137,11 +153,20 @@ run_integration() {
 case $what in
 check) run_check && run_unit ;;
 unit) run_unit ;;
-integration) run_integration ;;
+integration)
+    run_together
+    run_alone
+    ;;
 all)
     one_more include_rules /usr/bin/python3 tests/include_rules.py
-    run_unit
-    run_integration
+    name_unit
+    start_unit >"$reports/unit.log" & # beside tests that wait for a service most of the time
+    trap 'kill $! 2>/dev/null; exit 130' INT
+    run_together
+    wait $!
+    cat "$reports/unit.log"
+    count_unit
+    run_alone
     ;;
 *)
     echo "tests/run.sh: '$what' is none of check, unit, integration" >&2

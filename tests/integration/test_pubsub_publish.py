@@ -414,7 +414,7 @@ def test_sigterm_while_publishing(google, scripted):
     google.delay_s = 0.5
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         replies = [pool.submit(scripted.upload, picture(n)) for n in range(8)]
-        wait_for(lambda: google.calls or scripted.metric("http_inflight") or
+        wait_for(lambda: google.calls or
                  scripted.metric('stage_duration_seconds_count{stage="store"}') >= 4, "uploads to be stored")
         scripted.stop()
         statuses = [r.result().status for r in replies]
