@@ -27,6 +27,13 @@ struct catalogue_view {
     char *viewer; /* NULL: nobody */
 };
 
+/* An image whose result was announced. */
+struct catalogue_stored {
+    struct object_name name;
+    int64_t until_ms; /* its row is waited for: the event may be delivered before the row is made */
+    bool seen;        /* the row is there */
+};
+
 struct catalogue {
     char *url;
     struct store *store;
@@ -45,7 +52,7 @@ struct catalogue {
     size_t record_count, record_room;
     struct catalogue_view *views;
     size_t view_count, view_room;
-    struct object_name *stored; /* whose results are to be read */
+    struct catalogue_stored *stored; /* whose results are to be read */
     size_t stored_count, stored_room;
     int64_t stored_due_ms; /* when */
     pthread_t filler;      /* fills a new catalogue from the store */
@@ -76,9 +83,9 @@ bool catalogue_look_for_results(struct catalogue *c, bool *more, struct error *e
 /* Those that a push's reply would have announced to a process that was killed are due now. */
 bool catalogue_look_soon(struct catalogue *c, struct error *err) NODISCARD;
 
-/* Read the announced results of these images into their rows, many in one transaction. What cannot
- * be read is looked for again. */
-bool catalogue_learn(struct catalogue *c, const struct object_name *names, size_t count,
+/* Read the announced results of these images into their rows, many in one transaction, and note
+ * whose rows were there. What cannot be read is looked for again. */
+bool catalogue_learn(struct catalogue *c, struct catalogue_stored *stored, size_t count,
                      struct error *err) NODISCARD;
 
 /* ---- tags.c */

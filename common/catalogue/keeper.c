@@ -15,6 +15,7 @@ enum {
     VIEWS_MAX = 65536, /* so many in a second are written at once */
     STORED_MAX = 65536,
     GATHER_MS = 50, /* a transaction of many costs little more than that of one */
+    ROW_MS = 5000,  /* a row may come so much later than its result */
     ONCE_MS = 1000, /* start-up is not disturbed */
     RETRY_MS = 30000,
 };
@@ -138,7 +139,7 @@ bool catalogue_flush(struct catalogue *c, struct error *err)
 /* ---- results ---- */
 
 /* Beyond the maximum they are found by looking. */
-void catalogue_result_stored(struct catalogue *c, const struct object_name *name)
+static void note_stored(struct catalogue *c, const struct catalogue_stored *stored)
 {
     pthread_mutex_lock(&c->lock);
     if (c->stored_count == c->stored_room && c->stored_room < STORED_MAX) {
@@ -150,18 +151,28 @@ void catalogue_result_stored(struct catalogue *c, const struct object_name *name
         pthread_cond_broadcast(&c->wake);
     }
     if (c->stored_count < c->stored_room)
-        c->stored[c->stored_count++] = *name;
+        c->stored[c->stored_count++] = *stored;
     pthread_mutex_unlock(&c->lock);
+}
+
+void catalogue_result_stored(struct catalogue *c, const struct object_name *name)
+{
+    note_stored(
+        c, &(struct catalogue_stored){.name = *name, .until_ms = clock_monotonic_ms() + ROW_MS});
 }
 
 static bool learn_stored(struct catalogue *c, struct error *err)
 {
     pthread_mutex_lock(&c->lock);
-    struct object_name *stored = TAKE_PTR(c->stored);
+    struct catalogue_stored *stored = TAKE_PTR(c->stored);
     size_t count = c->stored_count;
     c->stored_count = c->stored_room = 0;
     pthread_mutex_unlock(&c->lock);
     bool ok = count == 0 || catalogue_learn(c, stored, count, err);
+    int64_t now_ms = clock_monotonic_ms();
+    for (size_t i = 0; ok && i < count; i++)
+        if (!stored[i].seen && now_ms < stored[i].until_ms)
+            note_stored(c, &stored[i]);
     free(stored);
     return ok;
 }

@@ -27,6 +27,7 @@ struct labels {
     char *label; /* "": there is none, and will be none */
     double confidence;
     char *labels; /* the column's text */
+    bool seen;    /* a row */
 };
 
 static void labels_done(struct labels *l)
@@ -68,6 +69,7 @@ static bool apply(void *ctx, struct db_session *s, struct error *err)
         enum db_step step = db_step(&rows, err);
         if (step != DB_ROW)
             return step == DB_DONE;
+        l->seen = true;
         above = db_column_int(&rows, 0);
         if (!apply_to(s, l, &rows, err))
             return false;
@@ -151,6 +153,7 @@ struct due {
         struct object_name name;
         int64_t age_ms;
         int64_t again_ms; /* from now on; 0: not, -1: never */
+        bool seen;        /* a row that waits for a result */
     } rows[BATCH];
     size_t count;
     int64_t waiting; /* with those that are not due */
@@ -207,18 +210,19 @@ bool catalogue_look_soon(struct catalogue *c, struct error *err)
 
 static bool postpone(void *ctx, struct db_session *s, struct error *err)
 {
-    const struct due *d = ctx;
+    struct due *d = ctx;
     bool ok = true;
 
     for (size_t i = 0; ok && i < d->count; i++) {
-        int64_t again_ms = d->rows[i].again_ms;
+        int64_t again_ms = d->rows[i].again_ms, changed = 0;
         ok = again_ms == 0 ||
              db_run(s,
                     "UPDATE image SET label_due_ms = ?2"
                     " WHERE id = ?1 AND label_due_ms IS NOT NULL",
                     DB_ARGS(db_text(d->rows[i].name.id),
                             again_ms > 0 ? db_int(d->now_ms + again_ms) : db_text(NULL)),
-                    NULL, err);
+                    &changed, err);
+        d->rows[i].seen = changed > 0;
     }
     return ok;
 }
@@ -239,32 +243,38 @@ static bool settle(void *ctx, struct db_session *s, struct error *err)
     return ok && postpone(&a->missing, s, err);
 }
 
-static bool learn_batch(struct catalogue *c, const struct object_name *names, size_t count,
+static bool learn_batch(struct catalogue *c, struct catalogue_stored *stored, size_t count,
                         struct error *err)
 {
     struct announced a = {.missing.now_ms = clock_wall_ms()};
     struct error ignored = {0}; /* it is looked for again */
+    const bool *seen[BATCH];
 
     for (size_t i = 0; i < count; i++) {
         int64_t deadline_ms = clock_monotonic_ms() + CATALOGUE_CALL_MS;
-        if (read_labels(c, &names[i], deadline_ms, &a.found[a.count], &ignored)) {
+        struct labels *found = &a.found[a.count];
+        if (read_labels(c, &stored[i].name, deadline_ms, found, &ignored)) {
+            seen[i] = &found->seen;
             a.count++;
         } else {
-            a.missing.rows[a.missing.count].name = names[i];
+            seen[i] = &a.missing.rows[a.missing.count].seen;
+            a.missing.rows[a.missing.count].name = stored[i].name;
             a.missing.rows[a.missing.count++].again_ms = LOOK_AGAIN_MS;
         }
     }
     bool ok = db_write(c->db, settle, &a, clock_monotonic_ms() + CATALOGUE_CALL_MS, err);
+    for (size_t i = 0; i < count; i++)
+        stored[i].seen = *seen[i];
     for (size_t i = 0; i < a.count; i++)
         labels_done(&a.found[i]);
     return ok;
 }
 
-bool catalogue_learn(struct catalogue *c, const struct object_name *names, size_t count,
+bool catalogue_learn(struct catalogue *c, struct catalogue_stored *stored, size_t count,
                      struct error *err)
 {
     for (size_t i = 0; i < count; i += BATCH)
-        if (!learn_batch(c, &names[i], count - i < BATCH ? count - i : BATCH, err))
+        if (!learn_batch(c, &stored[i], count - i < BATCH ? count - i : BATCH, err))
             return false;
     return true;
 }

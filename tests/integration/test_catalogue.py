@@ -346,6 +346,32 @@ def test_labels_of_many_pushes(tmp_path, services, endpoint, url):
     assert {reply["id"] for reply in added} == set(ids(service, "?limit=100&tag=goldfish"))
 
 
+def test_a_label_that_comes_before_its_row(tmp_path, services, endpoint, postgres):
+    """The event is delivered as soon as it is committed; the row may have to wait."""
+    url = postgres.new_database()
+    service = Service("preprocess-service", tmp_path, EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub",
+                      CATALOGUE_URL=url)
+    services.append(service)
+
+    def stores_it(envelope):
+        store_result(json.loads(base64.b64decode(envelope["message"]["data"])))
+        return 204
+    endpoint.answer = stores_it
+    service.start()
+    with subprocess.Popen([PSQL, "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other, \
+            concurrent.futures.ThreadPoolExecutor(1) as pool:
+        other.stdin.write("BEGIN;\nLOCK TABLE image IN SHARE ROW EXCLUSIVE MODE;\nSELECT 'locked';\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == "locked\n"
+        reply = pool.submit(upload, service, 1)
+        service.settles('events_total{outcome="delivered"}', 1)
+        delivered = time.monotonic()
+        wait_for(lambda: time.monotonic() > delivered + 0.3, "the label to be learned without a row")
+        other.communicate("COMMIT;\n", timeout=30)
+        id_ = reply.result()["id"]
+    wait_for(lambda: ids(service, "?label=tench") == [id_], "the label", timeout=30)  # looked for, it comes after a minute
+
+
 @needs_photos
 @pytest.mark.measures_time
 @pytest.mark.skipif(not MODEL.exists(), reason="no model at hand")
