@@ -309,9 +309,9 @@ def stack(tmp_path, services):
 
 @pytest.fixture(name="start")
 def fixture_start(tmp_path, services):
-    """start(SETTING=…): preprocess-service alone, its events dropped."""
+    """start(SETTING=…): preprocess-service alone, its events dropped unless they have a URL."""
     def start(**env):
-        services.append(Service("preprocess-service", tmp_path, EVENTS_URL="none:", **env))
+        services.append(Service("preprocess-service", tmp_path, **{"EVENTS_URL": "none:"} | env))
         return services[-1].start()
     return start
 

@@ -312,12 +312,21 @@ def test_a_backlog_of_late_labels_is_read_at_once(service, url, measurement):
     measurement.must(seconds < 30 * SLOW, f"the labels came after {seconds:.1f} s")
 
 
-def test_labels_that_were_announced_too_early_are_looked_for(tmp_path, services, endpoint, url, measurement):
+@pytest.fixture(name="pushing")
+def fixture_pushing(start, endpoint):
+    """pushing(CATALOGUE_URL): a service whose events go to the endpoint."""
+    return lambda url: start(EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub", CATALOGUE_URL=url)
+
+
+def stores_it(envelope):
+    """An endpoint's answer: as a classifier does."""
+    store_result(json.loads(base64.b64decode(envelope["message"]["data"])))
+    return 204
+
+
+def test_labels_that_were_announced_too_early_are_looked_for(pushing, url, measurement):
     """The event's taker answers before it stores the result, and for more pictures than are learned about at once."""
-    service = Service("preprocess-service", tmp_path, EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub",
-                      CATALOGUE_URL=url)
-    services.append(service)
-    service.start()
+    service = pushing(url)
     added = [upload(service, n) for n in range(70)]
     service.settles("outbox_pending", 0)
     for reply in added:
@@ -328,17 +337,10 @@ def test_labels_that_were_announced_too_early_are_looked_for(tmp_path, services,
     measurement.must(seconds < 10 * SLOW, f"the labels came after {seconds:.1f} s")
 
 
-def test_labels_of_many_pushes(tmp_path, services, endpoint, url):
+def test_labels_of_many_pushes(pushing, endpoint, url):
     """They are learned together."""
-    service = Service("preprocess-service", tmp_path, EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub",
-                      CATALOGUE_URL=url)
-    services.append(service)
-
-    def stores_it(envelope):
-        store_result(json.loads(base64.b64decode(envelope["message"]["data"])))
-        return 204
     endpoint.answer = stores_it
-    service.start()
+    service = pushing(url)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         added = list(pool.map(lambda n: upload(service, n), range(100)))
     wait_for(lambda: len(ids(service, "?limit=100&label=tench")) == 100, "the labels",
@@ -346,18 +348,11 @@ def test_labels_of_many_pushes(tmp_path, services, endpoint, url):
     assert {reply["id"] for reply in added} == set(ids(service, "?limit=100&tag=goldfish"))
 
 
-def test_a_label_that_comes_before_its_row(tmp_path, services, endpoint, postgres):
+def test_a_label_that_comes_before_its_row(pushing, endpoint, postgres):
     """The event is delivered as soon as it is committed; the row may have to wait."""
     url = postgres.new_database()
-    service = Service("preprocess-service", tmp_path, EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub",
-                      CATALOGUE_URL=url)
-    services.append(service)
-
-    def stores_it(envelope):
-        store_result(json.loads(base64.b64decode(envelope["message"]["data"])))
-        return 204
     endpoint.answer = stores_it
-    service.start()
+    service = pushing(url)
     with subprocess.Popen([PSQL, "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other, \
             concurrent.futures.ThreadPoolExecutor(1) as pool:
         other.stdin.write("BEGIN;\nLOCK TABLE image IN SHARE ROW EXCLUSIVE MODE;\nSELECT 'locked';\n")
