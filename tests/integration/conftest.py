@@ -352,7 +352,7 @@ def messages(tmp_path_factory):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--only", metavar="MARK", help="the tests with this mark; other than -m, beside a -m of your own")
+    parser.addoption("--only", metavar="MARK", action="append", default=[], help="the tests with this mark; other than -m, beside a -m of your own")
     parser.addoption("--without", metavar="MARK", action="append", default=[], help="not the tests with this mark")
 
 
@@ -367,6 +367,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "faults: part of `make faults`")
     config.addinivalue_line("markers", "long: begins first")
     config.addinivalue_line("markers", "measures_time: what runs beside it would be measured, too")
+    config.addinivalue_line("markers", "idle: measures_time, too, but itself hardly computes: some may run side by side")
     config.addinivalue_line("markers", "namespaces: mounts or networks of its own, which need root or a user namespace")
     config.pluginmanager.register(Notes())
     os.environ["SEED"] = os.environ.get("SEED") or str(random.SystemRandom().randrange(10**6))  # the workers', too
@@ -395,7 +396,7 @@ class Notes:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config, items):
-    wanted, without = {config.getoption("--only")} - {None}, set(config.getoption("--without"))
+    wanted, without = set(config.getoption("--only")), set(config.getoption("--without"))
     if BUILD.name in SANITIZED:
         without.add("once")
         if not os.environ.get("EVERYTHING"):

@@ -127,6 +127,7 @@ def slow_port():
         thread.join()
 
 
+@pytest.mark.idle
 @pytest.mark.measures_time
 def test_an_open_loop_does_not_wait_for_replies(slow_port, pictures, measurement):
     """40 a second for a second, though each takes 0.3 s on any of its connections."""

@@ -281,6 +281,7 @@ def lateness_ms(url, id_):
     return int(subprocess.run([PSQL, "-qAt", url, "-c", query], check=True, capture_output=True).stdout)
 
 
+@pytest.mark.idle
 @pytest.mark.measures_time
 @pytest.mark.parametrize("hours", [1, 100])
 def test_late_labels_that_nobody_announces_arrive_within_a_second(service, url, hours, measurement):
@@ -368,6 +369,7 @@ def test_a_label_that_comes_before_its_row(pushing, endpoint, postgres):
 
 
 @needs_photos
+@pytest.mark.idle
 @pytest.mark.measures_time
 @pytest.mark.skipif(not MODEL.exists(), reason="no model at hand")
 def test_labels_come_with_the_pushs_reply(tmp_path, services, url, measurement):

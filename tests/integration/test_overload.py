@@ -629,6 +629,7 @@ def test_sigterm_drains(start, protocol, hold):
     end.exits_within(8)
 
 
+@pytest.mark.idle
 @pytest.mark.measures_time
 def test_sigterm_cuts_a_body_that_does_not_end(start, hold):
     """With idle, stalled, slow and slowly reading clients it still ends in time, and bodies that are on

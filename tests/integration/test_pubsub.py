@@ -5,9 +5,11 @@ import gzip
 import hashlib
 import json
 import os
+import pathlib
 import re
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -377,7 +379,7 @@ class Unprivileged(Service):
         shutil.copytree(MODEL.parent, models, dirs_exist_ok=True)
         self.env["MODEL"] = str(models / MODEL.name)
         for parent in self.folder.parents:
-            if parent.stat().st_uid == os.geteuid() and str(parent).startswith("/tmp/pytest"):
+            if parent.stat().st_uid == os.geteuid() and pathlib.Path(tempfile.gettempdir()) in parent.parents:
                 parent.chmod(0o755)
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([binary], env=self.env, cwd=self.folder, stdout=log, stderr=log,
