@@ -80,7 +80,7 @@ static bool open_outbox(struct app *app, struct error *err)
         },
         err);
     if (app->outbox == NULL)
-        return error_wrap(err, "OUTBOX_PATH");
+        return false;
     metric_gauge_source(METRIC_OUTBOX_PENDING, pending, app->outbox);
     metric_gauge_source(METRIC_OUTBOX_DEAD, dead, app->outbox);
     return true;
