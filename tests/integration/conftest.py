@@ -408,7 +408,8 @@ def pytest_collection_modifyitems(config, items):
     if getattr(config.option, "loadgroup", False):  # a worker of pytest-xdist
         groups = {item: group_of(item) for item in items}
         # the long ones first, then whole modules, so that no worker is last by far
-        items.sort(key=lambda item: (not marks[item] & {"long", "faults"} and "kind" not in item.fixturenames, not groups[item]))
+        items.sort(key=lambda item: ("long" not in marks[item],
+                                     "faults" not in marks[item] and "kind" not in item.fixturenames, not groups[item]))
         for item, group in groups.items():
             if group:
                 item.add_marker(pytest.mark.xdist_group(group))

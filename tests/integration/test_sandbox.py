@@ -125,7 +125,7 @@ def assert_gone(pids):
 
 @each
 def test_hostile_images(tmp_path, services, name):
-    service = hostile(name, tmp_path, REQUEST_TIMEOUT_MS=int(8000 * SLOW))
+    service = hostile(name, tmp_path, REQUEST_TIMEOUT_MS=int(4000 * SLOW))
     services.append(service.start())
     seen = {}
     with Traffic(service) as traffic:
