@@ -25,23 +25,25 @@ export TSAN_OPTIONS="ignore_noninstrumented_modules=1:${TSAN_OPTIONS:-}"
 # The tests' folders are in memory where there is much: thousands of files that are written once and synced
 if [[ -z ${TMPDIR:-} && $(df --output=avail -m /dev/shm 2>/dev/null | tail -n 1) -ge 4096 &&
     $(awk '/^MemAvailable/ {print $2}' /proc/meminfo) -ge 4194304 ]]; then
-    TMPDIR=$(mktemp -d /dev/shm/darkroom-tests-XXXXXX)
-    export TMPDIR
-    chmod a+x "$TMPDIR" # some servers run as nobody
-    trap 'rm -rf "$TMPDIR"' EXIT
+    TMPDIR=/dev/shm
 fi
+TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/darkroom-tests-XXXXXX")
+export TMPDIR
+chmod a+x "$TMPDIR" # some servers run as nobody
+trap 'rm -rf "$TMPDIR"' EXIT
 passed=0 failed=0 skipped=0
 failures=()
 notes=()
+counted=() # JUnit reports
 
 # seconds of work each: `check` does without them, and the others start with them
 slow=(test_alloc_faults_outbox test_image_paths test_image_damage)
 
-# count FILE…: add up JUnit reports
+# Add up the JUnit reports.
 count() {
     local p f s
     # not <(…): a bare root without /proc has no /dev/fd
-    /usr/bin/python3 tests/count.py "$@" >"$reports/counts" || return 1
+    /usr/bin/python3 tests/count.py "${counted[@]}" >"$reports/counts" || return 1
     { read -r p f s && mapfile -t -O "${#notes[@]}" notes; } <"$reports/counts" || return 1
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
@@ -90,16 +92,15 @@ start_unit() {
 }
 
 count_unit() {
-    local name ran=()
+    local name
     for name in "${names[@]}"; do
         # a crash leaves no report, and a leak found at exit none that says so
         if [ -s "$reports/$name.xml" ]; then
-            ran+=("$reports/$name.xml")
+            counted+=("$reports/$name.xml")
         else
             failed=$((failed + 1))
         fi
     done
-    count "${ran[@]}" || failed=$((failed + 1))
 }
 
 run_unit() {
@@ -157,7 +158,7 @@ run_alone() {
     local TESTS=${TESTS:-$(grep -l measures_time tests/integration/test_*.py)}
     run_pytest idle -n 4 --dist loadgroup --only=measures_time --only=idle
     run_pytest alone --only=measures_time --without=idle
-    count "$reports"/integration-*.xml || failed=$((failed + 1))
+    counted+=("$reports"/integration-*.xml)
 }
 
 case $what in
@@ -183,6 +184,7 @@ all)
     exit 2
     ;;
 esac
+count || failed=$((failed + 1))
 echo
 for mark in "$reports"/*.failed; do
     [ -e "$mark" ] || continue

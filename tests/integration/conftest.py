@@ -352,7 +352,8 @@ def messages(tmp_path_factory):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--only", metavar="MARK", action="append", default=[], help="the tests with this mark; other than -m, beside a -m of your own")
+    parser.addoption("--only", metavar="MARK", action="append", default=[],
+                     help="the tests with this mark; other than -m, beside a -m of your own")
     parser.addoption("--without", metavar="MARK", action="append", default=[], help="not the tests with this mark")
 
 

@@ -223,7 +223,7 @@ class NameServer:
         with contextlib.suppress(OSError):
             while True:
                 query, peer = self.socket.recvfrom(512)
-                reply = self.answer(query)
+                reply = len(query) > 16 and self.answer(query)  # else it is no question
                 if reply:
                     self.socket.sendto(reply, peer)
 

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sqlite3.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -492,8 +493,9 @@ static void *killed_adder(void *arg)
 static void child_adds_until_killed(int fd, int from)
 {
     pthread_t thread;
-    struct outbox *outbox = open_default();
 
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that is killed leaves nothing that goes on */
+    struct outbox *outbox = open_default();
     kill_pipe = fd;
     kill_next = from;
     for (int i = 0; i < KILL_THREADS; i++)
