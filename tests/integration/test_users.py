@@ -186,6 +186,7 @@ def test_a_rebuild_beside_an_upload(tmp_path, services, url, google):  # noqa: F
                             PUBSUB_ENDPOINT=f"http://{google.host}", GCE_METADATA_HOST=google.host))
     service = services[0].start()
     alice, kept = join(service, "alice"), []
+    assert catalogue(service, "rebuild").stdout == "0 added, 0 removed\n"  # else the new one is filled in between
     sender = threading.Thread(target=lambda: kept.append(upload(service, alice)))
     with google.held:
         sender.start()
