@@ -240,6 +240,7 @@ def is_empty(broker, queue=IMAGES):
     return count(broker, queue) == 0
 
 
+@pytest.mark.idle
 @pytest.mark.measures_time
 def test_a_result_is_stored_and_its_message_acknowledged(broker, upload_to, label_from, certificate, measurement):
     preprocess = upload_to(broker.url)

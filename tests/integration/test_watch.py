@@ -105,6 +105,7 @@ def test_every_metric_that_is_named_exists():
     assert not unseen, f"neither on the dashboard nor in a rule: {unseen}"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_every_query_answers_on_a_real_scrape(tmp_path, services):
     tool("haproxy"), tool("prometheus")
