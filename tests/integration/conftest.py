@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 
 import pytest
 
@@ -408,9 +409,10 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if item not in set(unwanted)]
     if getattr(config.option, "loadgroup", False):  # a worker of pytest-xdist
         groups = {item: group_of(item) for item in items}
-        # the long ones first, then whole modules, so that no worker is last by far
-        items.sort(key=lambda item: ("long" not in marks[item],
-                                     "faults" not in marks[item] and "kind" not in item.fixturenames, not groups[item]))
+        # The long ones first, then whole modules, so that no worker is last by far; the faults' among these first.
+        # Then those of all files mixed, since those of one all wait, or all compute.
+        items.sort(key=lambda item: ("long" not in marks[item], not groups[item],
+                                     "faults" not in marks[item] if groups[item] else zlib.crc32(item.nodeid.encode())))
         for item, group in groups.items():
             if group:
                 item.add_marker(pytest.mark.xdist_group(group))

@@ -386,6 +386,7 @@ def test_a_full_budget_ends_the_slowest_body(start):
     assert_unharmed(service)
 
 
+@pytest.mark.long
 def test_preface_settings_and_headers_have_a_clock(start):
     """10 s: to acknowledge our SETTINGS, and from the beginning of headers to their end."""
     service = start()

@@ -392,6 +392,7 @@ def test_slow_clients_are_cut_off(start, protocol):
     assert_back_to(service, base)
 
 
+@pytest.mark.long
 def test_slow_headers_are_cut_off(start):
     """They have 10 s. test_h2.py has the twin: prefaces, settings and header blocks."""
     service = start()

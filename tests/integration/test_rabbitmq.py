@@ -113,6 +113,7 @@ def test_an_event_is_on_the_broker_before_the_reply(broker, upload_to):
     assert broker.password not in preprocess.log()
 
 
+@pytest.mark.long
 def test_a_broker_that_is_away_is_503_until_it_is_back(mortal_broker, upload_to):
     preprocess = upload_to(mortal_broker.url)
     assert upload(preprocess, 1).status == 200
@@ -125,6 +126,7 @@ def test_a_broker_that_is_away_is_503_until_it_is_back(mortal_broker, upload_to)
     assert len({p.message_id for p, _ in take_all(mortal_broker, IMAGES, 2)}) >= 2
 
 
+@pytest.mark.long
 def test_kill_9_of_the_broker_while_uploading_loses_nothing(mortal_broker, upload_to):
     preprocess = upload_to(mortal_broker.url)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -181,6 +183,7 @@ def test_a_queue_of_another_kind_is_named(broker, upload_to):
     assert "PRECONDITION_FAILED" in preprocess.log() and "use another vhost" in preprocess.log()
 
 
+@pytest.mark.long
 def test_an_alarm_of_the_broker_is_503_in_time(mortal_broker, upload_to):
     preprocess = upload_to(mortal_broker.url)
     taken = [upload_until_taken(preprocess, 0)]
@@ -277,6 +280,7 @@ def test_kill_9_in_the_middle_of_the_work(broker, upload_to, label_from):
     assert is_empty(broker) and is_empty(broker, DEAD)
 
 
+@pytest.mark.long
 def test_kill_9_of_the_broker_while_labelling(mortal_broker, upload_to, label_from):
     preprocess, classify = upload_to(mortal_broker.url), label_from(mortal_broker.url)
     wait_for(lambda: is_empty(mortal_broker), "the queue")

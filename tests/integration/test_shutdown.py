@@ -103,6 +103,7 @@ def test_work_goes_on_during_the_notice(tmp_path, services, name):
     service.process = None
 
 
+@pytest.mark.long
 def test_readiness_and_new_work_after_sigterm(tmp_path, services, slow_picture):
     """While the last requests are finished: not ready, alive, new work refused with Retry-After."""
     stack = Stack(tmp_path, {"SHUTDOWN_GRACE_MS": int(60000 * SLOW)})  # a busy machine finishes some, too
