@@ -329,8 +329,8 @@ def test_command(service):
 
 
 def test_a_database_that_is_away(tmp_path, services, postgres):
-    services.append(Service("preprocess-service", tmp_path, EVENTS_URL="none:", REQUEST_TIMEOUT_MS=2000,
-                            USERS_URL=postgres.new_database(), **USERS))
+    services.append(Service("preprocess-service", tmp_path, EVENTS_URL="none:", USERS_URL=postgres.new_database(),
+                            **USERS))
     service = services[-1].start()
     alice = join(service, "alice")
     id_ = upload(service, alice)
