@@ -156,7 +156,7 @@ run_alone() {
     local as=()
     # only their files: to collect all takes longer than some of these tests
     local TESTS=${TESTS:-$(grep -l measures_time tests/integration/test_*.py)}
-    run_pytest idle -n 4 --dist loadgroup --only=measures_time --only=idle
+    run_pytest idle -n 4 --dist loadgroup --only=idle
     run_pytest alone --only=measures_time --without=idle
     counted+=("$reports"/integration-*.xml)
 }

@@ -353,8 +353,7 @@ def messages(tmp_path_factory):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--only", metavar="MARK", action="append", default=[],
-                     help="the tests with this mark; other than -m, beside a -m of your own")
+    parser.addoption("--only", metavar="MARK", help="the tests with this mark; other than -m, beside a -m of your own")
     parser.addoption("--without", metavar="MARK", action="append", default=[], help="not the tests with this mark")
 
 
@@ -398,7 +397,7 @@ class Notes:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config, items):
-    wanted, without = set(config.getoption("--only")), set(config.getoption("--without"))
+    wanted, without = {config.getoption("--only")} - {None}, set(config.getoption("--without"))
     if BUILD.name in SANITIZED:
         without.add("once")
         if not os.environ.get("EVERYTHING"):

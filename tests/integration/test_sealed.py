@@ -106,7 +106,7 @@ def test_a_sealed_upload_is_served_labelled_and_listed(sealing):
     assert image["sealed"] is True and image["gcs_path"] == reply["gcs_path"] and image["label"] == result["label"]
     assert service.get("/v1/images/" + plain["id"]).json()["sealed"] is False
     assert service.upload(PICTURE, "?seal=1").json()["id"] == reply["id"]
-    wait_for(lambda: service.metric("outbox_pending") == 0, "the announcements")  # of what is gone a label would say so
+    service.settles("outbox_pending", 0)  # or it would be labelled beside its deletion
 
     assert service.request("DELETE", "/v1/images/" + reply["id"]).status == 204
     assert not stored(reply).exists() and not pathlib.Path(f"{stored(reply)}.json").exists()
