@@ -269,7 +269,8 @@ def change_rows(url, sql):
         with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:"), timeout=30)) as db, db:
             db.execute(sql)
     else:
-        subprocess.run([PSQL, "-q", url, "-c", sql], check=True)
+        # locked before: the keeper changes rows in another order, and one of the two would be a deadlock's victim
+        subprocess.run([PSQL, "-q", "--single-transaction", url, "-c", "LOCK TABLE image", "-c", sql], check=True)
 
 
 def lateness_ms(url, id_):
