@@ -5,7 +5,11 @@
 #include <string.h>
 
 enum {
-    ROWS = 2,         /* decoded at a time: few, so that the resize finds them in the L1 cache */
+    /* Decoded at a time: few, so that the resize finds them in the L1 cache, and enough that the
+     * clock, which is read twice, costs nothing. */
+    ROWS_MIN = 2,
+    ROWS_MAX = 16,
+    ROWS_BYTES = 16384,
     SKIP_IMCUS = 64,  /* skipped at a time, between two looks at `cancelled` */
     EDGE_COLUMNS = 4, /* beside what is wanted: smooth upsampling looks one sample beyond */
     PIXEL = 4,
@@ -216,13 +220,25 @@ static uint8_t *row_at(const struct jpeg_decoder *d, size_t i)
     return d->rows->data + aligned + PIXEL + i * row_bytes(d);
 }
 
-static JDIMENSION read_rows(struct jpeg_decoder *d)
+static JDIMENSION rows_max(const struct jpeg_decoder *d)
 {
-    JSAMPROW rows[ROWS];
+    size_t count = ROWS_BYTES / row_bytes(d);
 
-    for (size_t i = 0; i < ROWS; i++)
+    return (JDIMENSION)(count < ROWS_MIN ? ROWS_MIN : count > ROWS_MAX ? ROWS_MAX : count);
+}
+
+/* Up to rows_max of those before `end`; their number. */
+static JDIMENSION read_rows(struct jpeg_decoder *d, JDIMENSION end)
+{
+    JSAMPROW rows[ROWS_MAX];
+    JDIMENSION left = end - d->codec.output_scanline, count = 0;
+
+    left = left < rows_max(d) ? left : rows_max(d);
+    for (size_t i = 0; i < left; i++)
         rows[i] = row_at(d, i);
-    return jpeg_read_scanlines(&d->codec, rows, ROWS);
+    while (count < left) /* libjpeg has one or two at a time */
+        count += jpeg_read_scanlines(&d->codec, rows + count, left - count);
+    return count;
 }
 
 /* Feed what the resampler wants. */
@@ -233,11 +249,11 @@ static void feed_rows(struct jpeg_decoder *d, JDIMENSION left)
     size_t column = ((size_t)d->resample->first_col - (size_t)left) * PIXEL;
 
     while (d->codec.output_scanline < last) {
-        JDIMENSION top = d->codec.output_scanline, count = read_rows(d);
+        JDIMENSION top = d->codec.output_scanline, count = read_rows(d, last);
         double start = clock_monotonic_s();
 
         for (JDIMENSION i = 0; i < count; i++) {
-            if (top + i >= first && top + i < last)
+            if (top + i >= first)
                 resample_row(d->resample, row_at(d, i) + column);
         }
         d->resample_s += clock_monotonic_s() - start;
@@ -264,7 +280,7 @@ static void rows_step(void *arg)
 
         if (codec->output_scanline % imcu == 0)
             skip_to(d, tail, imcu);
-        read_rows(d);
+        read_rows(d, codec->output_height);
     }
 }
 
@@ -278,7 +294,7 @@ bool jpeg_decoder_read(struct jpeg_decoder *d, int denominator, struct resample 
     d->codec.out_color_space = JCS_EXT_RGBX;
     if (!jpeg_guard_run(&d->guard, start_step, d))
         return failed(d, err);
-    return scratch_buffer_need(rows, ROW_ALIGN + PIXEL + ROWS * row_bytes(d), err) &&
+    return scratch_buffer_need(rows, ROW_ALIGN + PIXEL + rows_max(d) * row_bytes(d), err) &&
            (jpeg_guard_run(&d->guard, rows_step, d) || failed(d, err)) && check_whole(d, err);
 }
 
