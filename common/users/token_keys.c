@@ -242,19 +242,13 @@ static EVP_PKEY *find_key(struct token_keys *k, const char *kid, char found[KID_
     EVP_PKEY *pair = NULL;
 
     pthread_mutex_lock(&k->lock);
-    if (kid == NULL)
-        refresh(k);
-    for (int attempt = 0; attempt < 2 && pair == NULL; attempt++) {
-        for (size_t i = k->set.count; i > 0 && pair == NULL; i--)
-            if (kid == NULL || strcmp(k->set.keys[i - 1].kid, kid) == 0) {
-                pair = k->set.keys[i - 1].pair;
-                memcpy(found, k->set.keys[i - 1].kid, KID_LEN + 1);
-            }
-        if (pair == NULL)
-            refresh(k);
-    }
-    if (pair != NULL)
-        EVP_PKEY_up_ref(pair);
+    refresh(k);
+    for (size_t i = k->set.count; i > 0 && pair == NULL; i--)
+        if (kid == NULL || strcmp(k->set.keys[i - 1].kid, kid) == 0) {
+            pair = k->set.keys[i - 1].pair;
+            EVP_PKEY_up_ref(pair);
+            memcpy(found, k->set.keys[i - 1].kid, KID_LEN + 1);
+        }
     pthread_mutex_unlock(&k->lock);
     return pair;
 }

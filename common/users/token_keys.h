@@ -1,7 +1,7 @@
 /* The keys that sign our users' tokens (Ed25519), and the tokens: JSON Web Tokens that are good for
  * an hour. The file has a key a line, 32 bytes in base64, oldest first: the last one signs, all of
- * them verify. A token names its key by the key's own hash. A changed file is read again when a
- * token is signed, or names a key that is not known. Thread-safe. */
+ * them verify. A token names its key by the key's own hash. The file is looked at with every
+ * token, and read again when it has changed. Thread-safe. */
 #pragma once
 
 #include "base/bytes.h"
