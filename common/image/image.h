@@ -69,7 +69,7 @@ bool image_options_set(struct image_options *options, const char *name, const ch
  * ERROR_BAD_REQUEST. */
 bool image_options_check(const struct image_options *options, struct error *err) NODISCARD;
 
-enum { IMAGE_OPTIONS_TEXT_MAX = 160 };
+enum { IMAGE_OPTIONS_TEXT_MAX = 128 + 48 * IMAGE_OPERATIONS_MAX };
 /* The canonical text that goes into the content id, all options with defaults filled in:
  * "darkroom-4\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\nquality=94\nbackground=ffffff\n". */
 void image_options_text(const struct image_options *options, char out[IMAGE_OPTIONS_TEXT_MAX]);

@@ -73,6 +73,8 @@ void operations_text(const struct image_options *options, char *out, size_t size
         if (options->operations[i] != 0)
             len += (size_t)snprintf(out + len, size - len, "%s=%d\n", operations[i]->name,
                                     options->operations[i]);
+    if (len >= size) /* two pictures would have one content id */
+        abort();
 }
 
 struct image_size operations_size(const struct image_options *options, struct image_size in)
