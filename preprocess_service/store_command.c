@@ -68,23 +68,22 @@ struct rotation {
     struct error err;
 };
 
-/* An object that was deleted while it was written again is deleted again. */
-static bool stays_deleted(struct world *w, const char *key, struct error *err)
+/* What is deleted while it is written again is deleted again. What has no row stays: the upload may
+ * not be listed yet, or the catalogue is another one. */
+static bool reseal(struct world *w, const char *key, bool *changed, struct error *err)
 {
+    const int64_t deadline_ms = clock_monotonic_ms() + CALL_MS;
+    enum catalogue_state before = CATALOGUE_NO_ROW;
     struct object_name name;
-    json_t *image = NULL;
-    int64_t deadline_ms = clock_monotonic_ms() + CALL_MS;
-    struct error why = {0};
+    const bool named = object_name_parse(key + strlen(store_prefix(w->store)), &name);
 
-    if (w->catalogue == NULL || !object_name_parse(key + strlen(store_prefix(w->store)), &name) ||
-        catalogue_find(w->catalogue, name.id, NULL, &image, deadline_ms, &why)) {
-        json_decref(image);
-        return true;
-    }
-    if (why.code == ERROR_NOT_FOUND)
-        return store_delete(w->store, key, deadline_ms, err);
-    *err = why;
-    return false;
+    if (w->catalogue != NULL && named &&
+        !catalogue_state(w->catalogue, name.id, &before, deadline_ms, err))
+        return false;
+    return before == CATALOGUE_BEING_DELETED ||
+           (store_reseal(w->store, key, deadline_ms, changed, err) &&
+            (!*changed || before != CATALOGUE_LISTED ||
+             catalogue_delete_unlisted(w->catalogue, &name, deadline_ms, err)));
 }
 
 static bool rotate_one(void *ctx, const char *key, uint64_t size)
@@ -93,12 +92,11 @@ static bool rotate_one(void *ctx, const char *key, uint64_t size)
     bool changed = false;
 
     (void)size;
-    r->ok = store_reseal(r->world->store, key, clock_monotonic_ms() + CALL_MS, &changed, &r->err);
+    r->ok = reseal(r->world, key, &changed, &r->err);
     if (!r->ok && r->err.code == ERROR_NOT_FOUND)
         return r->ok = true;
-    r->ok = r->ok && (!changed || stays_deleted(r->world, key, &r->err));
-    r->changed += changed;
-    r->kept += !changed;
+    r->changed += r->ok && changed;
+    r->kept += r->ok && !changed;
     return r->ok || error_wrap(&r->err, "%s", key);
 }
 

@@ -30,14 +30,22 @@ bool catalogue_keys(const struct catalogue *c, const struct object_name *name,
 
 /* ---- rows ---- */
 
+bool catalogue_exclude_uploads(const struct catalogue *c, struct db_session *s, struct error *err)
+{
+    return db_is_sqlite(c->db) ||
+           db_run(s, "LOCK TABLE image IN SHARE ROW EXCLUSIVE MODE", DB_NO_ARGS, NULL, err);
+}
+
 static bool insert(struct db_session *s, const struct catalogue_upload *upload, int64_t seq,
                    int64_t label_due_ms, int64_t *changed, struct error *err)
 {
-    /* Nothing changes in a row that is there: it is only counted, unless it is being deleted. */
+    /* Nothing changes in a row that is there: it is only counted. None is made, or counted, while
+     * the picture is being deleted: its object goes. */
     return db_run(s,
                   "INSERT INTO image (seq, id, owner, format, width, height, bytes, label_due_ms,"
-                  " sealed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id, owner)"
-                  " DO UPDATE SET format = excluded.format WHERE image.deleted_ms = 0",
+                  " sealed) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE NOT EXISTS"
+                  " (SELECT 1 FROM image WHERE id = ?2 AND deleted_ms > 0)"
+                  " ON CONFLICT (id, owner) DO UPDATE SET format = excluded.format",
                   DB_ARGS(db_int(seq), db_text(upload->name.id), db_text(upload->owner),
                           db_text(image_format_name(upload->name.format)), db_int(upload->width),
                           db_int(upload->height), db_int((int64_t)upload->bytes),
@@ -71,7 +79,8 @@ static bool adopt(struct db_session *s, const struct catalogue_upload *upload, s
 {
     return (!upload->created && !upload->name.sealed) || *upload->owner == '\0' ||
            db_run(s,
-                  "UPDATE image SET owner = ?2 WHERE id = ?1 AND owner = '' AND NOT EXISTS"
+                  "UPDATE image SET owner = ?2 WHERE id = ?1 AND owner = '' AND deleted_ms = 0"
+                  " AND NOT EXISTS"
                   " (SELECT 1 FROM image WHERE id = ?1 AND owner = ?2)",
                   DB_ARGS(db_text(upload->name.id), db_text(upload->owner)), NULL, err);
 }

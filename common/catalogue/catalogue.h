@@ -88,6 +88,13 @@ bool catalogue_change(struct catalogue *catalogue, const char *id, const char *o
  * ERROR_NOT_FOUND. Once it was begun it is finished, at the latest after the next start. */
 bool catalogue_delete(struct catalogue *catalogue, const char *id, const char *owner,
                       int64_t deadline_ms, struct error *err) NODISCARD;
+enum catalogue_state { CATALOGUE_NO_ROW, CATALOGUE_LISTED, CATALOGUE_BEING_DELETED };
+bool catalogue_state(struct catalogue *catalogue, const char *id, enum catalogue_state *ret,
+                     int64_t deadline_ms, struct error *err) NODISCARD;
+/* For who writes the object of a listed picture again: if it was deleted meanwhile, object and
+ * result are deleted once more. */
+bool catalogue_delete_unlisted(struct catalogue *catalogue, const struct object_name *name,
+                               int64_t deadline_ms, struct error *err) NODISCARD;
 /* The object is gone: so are its rows. */
 bool catalogue_forget(struct catalogue *catalogue, const char *id, int64_t deadline_ms,
                       struct error *err) NODISCARD;

@@ -61,6 +61,10 @@ struct catalogue {
 };
 
 /* ---- catalogue.c */
+/* At the beginning of a transaction that looks for other rows of a picture: two that are made at
+ * the same time would not see each other. SQLite has one writer; PostgreSQL's wait here. */
+bool catalogue_exclude_uploads(const struct catalogue *c, struct db_session *s,
+                               struct error *err) NODISCARD;
 /* Of the columns id, format and sealed. */
 struct object_name catalogue_name(const struct db_rows *rows, int id, int format, int sealed);
 /* IMAGE_UNKNOWN: no such format. */

@@ -1,5 +1,6 @@
 /* Deletion in three steps: the row is marked, and hidden; object and result go; the row goes. What
- * was marked is finished after a kill; an upload of the same picture waits until then. */
+ * was marked is finished after a kill; an upload of the same picture, by whomever, waits until
+ * then. Of several owners that delete it at the same time the last one deletes the object. */
 #include "base/clock.h"
 #include "base/xmalloc.h"
 #include "catalogue/catalogue.h"
@@ -14,9 +15,10 @@ enum {
 };
 
 struct marked {
+    struct catalogue *catalogue;
     const char *id, *owner; /* in */
     int64_t now_ms;
-    bool found, shared; /* out; shared: another owner has it, too */
+    bool found, shared; /* out; shared: another owner has it, too, and keeps it */
     struct object_name name;
 };
 
@@ -27,13 +29,14 @@ static bool mark(void *ctx, struct db_session *s, struct error *err)
     enum db_step step;
 
     m->found = m->shared = false;
-    if (!db_query(s, "SELECT owner, id, format, sealed FROM image WHERE id = ?1",
+    if (!catalogue_exclude_uploads(m->catalogue, s, err) ||
+        !db_query(s, "SELECT owner, id, format, sealed, deleted_ms FROM image WHERE id = ?1",
                   DB_ARGS(db_text(m->id)), &rows, err))
         return false;
     while ((step = db_step(&rows, err)) == DB_ROW) {
         bool own = strcmp(db_column_text(&rows, 0), m->owner) == 0;
         m->found |= own;
-        m->shared |= !own;
+        m->shared |= !own && db_column_int(&rows, 4) == 0;
         m->name = catalogue_name(&rows, 1, 2, 3);
     }
     return step == DB_DONE &&
@@ -58,10 +61,9 @@ static bool drop_row(struct db_session *s, const struct dropped *row, struct err
            db_run(s, "DELETE FROM image WHERE seq = ?1", DB_ARGS(db_int(row->seq)), NULL, err);
 }
 
-static bool drop(void *ctx, struct db_session *s, struct error *err)
+static bool drop_batch(struct db_session *s, const struct drop *d, bool *more, struct error *err)
 {
     CLEANUP(db_rows_done) struct db_rows rows = {0};
-    struct drop *d = ctx;
     struct dropped found[BATCH];
     size_t count = 0;
     enum db_step step = DB_DONE;
@@ -81,12 +83,23 @@ static bool drop(void *ctx, struct db_session *s, struct error *err)
         free(found[i].labels);
         free(found[i].tags);
     }
+    *more = count == BATCH;
     return ok;
 }
 
-static bool delete_objects(struct catalogue *c, const struct marked *m, int64_t deadline_ms,
-                           struct error *err)
+static bool drop(void *ctx, struct db_session *s, struct error *err)
 {
+    bool more = true;
+
+    while (more)
+        if (!drop_batch(s, ctx, &more, err))
+            return false;
+    return true;
+}
+
+static bool delete_objects(const struct marked *m, int64_t deadline_ms, struct error *err)
+{
+    const struct catalogue *c = m->catalogue;
     char object[STORE_KEY_MAX + 1], result[STORE_KEY_MAX + 1];
 
     return catalogue_keys(c, &m->name, object, result, err) &&
@@ -95,26 +108,86 @@ static bool delete_objects(struct catalogue *c, const struct marked *m, int64_t 
 }
 
 /* What is marked: the other two steps. */
-static bool finish(struct catalogue *c, const struct marked *m, int64_t deadline_ms,
-                   struct error *err)
+static bool finish(const struct marked *m, int64_t deadline_ms, struct error *err)
 {
     struct drop d = {.id = m->id, .owner = m->owner};
 
-    return (m->shared || delete_objects(c, m, deadline_ms, err)) &&
-           db_write(c->db, drop, &d, deadline_ms, err);
+    return (m->shared || delete_objects(m, deadline_ms, err)) &&
+           db_write(m->catalogue->db, drop, &d, deadline_ms, err);
 }
 
 bool catalogue_delete(struct catalogue *c, const char *id, const char *owner, int64_t deadline_ms,
                       struct error *err)
 {
-    struct marked m = {.id = id, .owner = owner, .now_ms = clock_wall_ms()};
+    struct marked m = {.catalogue = c, .id = id, .owner = owner, .now_ms = clock_wall_ms()};
 
     if (!db_write(c->db, mark, &m, deadline_ms, err))
         return error_wrap(err, "catalogue");
     if (!m.found)
         return error_set(err, ERROR_NOT_FOUND, "no such image");
     /* The mark outlasts a power cut, and no record of the outbox brings the row back. */
-    return catalogue_flush(c, err) && finish(c, &m, deadline_ms, err);
+    return catalogue_flush(c, err) && finish(&m, deadline_ms, err);
+}
+
+/* ---- beside a write ---- */
+
+struct state {
+    const char *id;
+    enum catalogue_state state;
+};
+
+static bool read_state(void *ctx, struct db_session *s, struct error *err)
+{
+    CLEANUP(db_rows_done) struct db_rows rows = {0};
+    struct state *st = ctx;
+
+    st->state = CATALOGUE_NO_ROW;
+    if (!db_query(s, "SELECT deleted_ms FROM image WHERE id = ?1 ORDER BY deleted_ms LIMIT 1",
+                  DB_ARGS(db_text(st->id)), &rows, err))
+        return false;
+    enum db_step step = db_step(&rows, err);
+    if (step == DB_ROW)
+        st->state = db_column_int(&rows, 0) == 0 ? CATALOGUE_LISTED : CATALOGUE_BEING_DELETED;
+    return step != DB_FAILED;
+}
+
+bool catalogue_state(struct catalogue *c, const char *id, enum catalogue_state *ret,
+                     int64_t deadline_ms, struct error *err)
+{
+    struct state st = {.id = id};
+    bool ok = db_read(c->db, read_state, &st, deadline_ms, err) || error_wrap(err, "catalogue");
+
+    *ret = st.state;
+    return ok;
+}
+
+/* A marked row of nobody's, so that no upload comes between; m->found: no other is there. */
+static bool mark_unlisted(void *ctx, struct db_session *s, struct error *err)
+{
+    struct marked *m = ctx;
+    struct state st = {.id = m->id};
+
+    if (!catalogue_exclude_uploads(m->catalogue, s, err) || !read_state(&st, s, err))
+        return false;
+    m->found = st.state != CATALOGUE_LISTED;
+    return !m->found ||
+           db_run(s,
+                  "INSERT INTO image (seq, id, owner, format, width, height, bytes, sealed,"
+                  " deleted_ms) VALUES (?1, ?2, '', ?3, 0, 0, 0, ?4, ?5) ON CONFLICT DO NOTHING",
+                  DB_ARGS(db_int(m->now_ms * 1000), db_text(m->id),
+                          db_text(image_format_name(m->name.format)), db_int(m->name.sealed),
+                          db_int(m->now_ms)),
+                  NULL, err);
+}
+
+bool catalogue_delete_unlisted(struct catalogue *c, const struct object_name *name,
+                               int64_t deadline_ms, struct error *err)
+{
+    struct marked m = {
+        .catalogue = c, .id = name->id, .owner = "", .now_ms = clock_wall_ms(), .name = *name};
+
+    return (db_write(c->db, mark_unlisted, &m, deadline_ms, err) || error_wrap(err, "catalogue")) &&
+           (!m.found || finish(&m, deadline_ms, err));
 }
 
 bool catalogue_forget(struct catalogue *c, const char *id, int64_t deadline_ms, struct error *err)
@@ -160,9 +233,11 @@ bool catalogue_finish_deletions(struct catalogue *c, struct error *err)
     bool ok = db_read(c->db, find_left_behind, &left, deadline_ms, err);
 
     for (size_t i = 0; i < left.count; i++) {
-        struct marked m = {
-            .id = left.rows[i].id, .owner = left.rows[i].owner, .now_ms = clock_wall_ms()};
-        ok = ok && db_write(c->db, mark, &m, deadline_ms, err) && finish(c, &m, deadline_ms, err);
+        struct marked m = {.catalogue = c,
+                           .id = left.rows[i].id,
+                           .owner = left.rows[i].owner,
+                           .now_ms = clock_wall_ms()};
+        ok = ok && db_write(c->db, mark, &m, deadline_ms, err) && finish(&m, deadline_ms, err);
         free(left.rows[i].owner);
     }
     return ok;

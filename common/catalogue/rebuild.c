@@ -101,21 +101,13 @@ static bool examine(struct catalogue *c, struct candidate *object, struct error 
     return true;
 }
 
-/* An upload's row and one of nobody's, made at the same time, would not see each other. SQLite has
- * one writer; PostgreSQL's others wait for each other here, for the time of a batch. */
-static bool exclude_uploads(struct catalogue *c, struct db_session *s, struct error *err)
-{
-    return db_is_sqlite(c->db) ||
-           db_run(s, "LOCK TABLE image IN SHARE ROW EXCLUSIVE MODE", DB_NO_ARGS, NULL, err);
-}
-
 static bool insert_batch(void *ctx, struct db_session *s, struct error *err)
 {
     struct rebuild *r = ctx;
     int64_t now_ms = clock_wall_ms();
 
     r->inserted = 0; /* it may run again */
-    if (!exclude_uploads(r->catalogue, s, err))
+    if (!catalogue_exclude_uploads(r->catalogue, s, err))
         return false;
     for (size_t i = 0; i < r->count; i++) {
         const struct candidate *object = &r->batch[i];

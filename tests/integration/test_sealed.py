@@ -12,7 +12,7 @@ import store_servers
 from accounts import PASSWORD, USERS, call, join, token_of
 from conftest import BUILD, MODEL, Service, Stack, wait_for
 from images import encode, gradient, numbered_jpeg
-from postgres import fixture_postgres  # noqa: F401 - a fixture
+from postgres import PSQL, fixture_postgres  # noqa: F401 - a fixture
 from store_client import Store, StoreError
 
 pytestmark = [pytest.mark.memory, pytest.mark.threads]
@@ -313,8 +313,8 @@ def test_a_catalogue_is_rebuilt(start, keys, tmp_path):
 
 # ---- keys
 
-def rotate(service):
-    return subprocess.run([BUILD / "preprocess-service", "--seal", "rotate"], env=service.env, cwd=service.folder,
+def rotate(service, **env):
+    return subprocess.run([BUILD / "preprocess-service", "--seal", "rotate"], env=service.env | env, cwd=service.folder,
                           capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -337,6 +337,41 @@ def test_keys_are_replaced_while_the_service_runs(start, keys):
     keys.write_text(new_key())
     done = rotate(service)
     assert done.returncode == 1 and "SEAL_KEYS_FILE does not have the key" in done.stderr
+
+
+def test_keys_are_replaced_beside_another_catalogue(start, keys, tmp_path):
+    """What has no row in it was not deleted."""
+    service = start(SEAL_KEYS_FILE=keys)
+    reply = service.upload(PICTURE, "?seal=1").json()
+    keys.write_text(keys.read_text() + new_key())
+    assert rotate(service, CATALOGUE_URL=f"sqlite:{tmp_path}/another.db").stdout == "1 for the newest key now, 0 were already\n"
+    service.stop()
+    service.restart()
+    assert service.get("/images/" + reply["id"]).status == 200
+
+
+def test_keys_are_replaced_beside_deletions(start, keys, postgres):
+    """A picture that is deleted while it is written again stays deleted. One whose deletion has begun is left to it."""
+    url = postgres.new_database()
+    service = start(SEAL_KEYS_FILE=keys, CATALOGUE_URL=url)
+    begun, gone = (service.upload(numbered_jpeg(n, PICTURE), "?seal=1").json() for n in range(2))
+    service.stop()
+    before = {reply["id"]: stored(reply).read_bytes() for reply in (begun, gone)}
+    keys.write_text(keys.read_text() + new_key())
+    with subprocess.Popen([PSQL, "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as deleter:
+        deleter.stdin.write(f"UPDATE image SET deleted_ms = 9999999999999 WHERE id = '{begun['id']}';\n"
+                            "BEGIN;\nLOCK TABLE image IN SHARE MODE;\nSELECT 'locked';\n")
+        deleter.stdin.flush()
+        assert deleter.stdout.readline() == "locked\n"
+        with subprocess.Popen([BUILD / "preprocess-service", "--seal", "rotate"], text=True, env=service.env,
+                              cwd=service.folder, stdout=subprocess.PIPE) as rotation:
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            wait_for(lambda: postgres.sql(waiting, url.rpartition("/")[2]).stdout == "1\n", "it to wait for the deletion")
+            assert stored(gone).read_bytes() != before[gone["id"]]
+            deleter.communicate(f"DELETE FROM image WHERE id = '{gone['id']}';\nCOMMIT;\n", timeout=30)
+            assert rotation.communicate(timeout=60)[0] == "1 for the newest key now, 1 were already\n"
+    assert not stored(gone).exists() and stored(begun).read_bytes() == before[begun["id"]]
+    assert postgres.sql("SELECT id FROM image", url.rpartition("/")[2]).stdout == begun["id"] + "\n"
 
 
 def test_no_core_dump_and_no_key_in_a_log(start, keys):

@@ -9,7 +9,7 @@ import pytest
 from accounts import PASSWORD, USERS, bearer, call, join, sign_in, sign_up, token_of
 from conftest import BUILD, Service, wait_for
 from images import encode, gradient, numbered_jpeg
-from test_catalogue import command as catalogue, fixture_postgres, url  # noqa: F401 - fixtures
+from test_catalogue import change_rows, command as catalogue, fixture_postgres, url  # noqa: F401 - fixtures
 from test_preprocess import assert_problem
 from test_pubsub_publish import fixture_google  # noqa: F401 - a fixture
 
@@ -165,6 +165,29 @@ def test_two_owners_of_one_picture(service):
     assert call(service, "GET", f"/v1/images/{id_}", token=bob).json()["note"] == "bob"
     assert call(service, "DELETE", f"/v1/images/{id_}", token=bob).status == 204
     assert service.get(f"/images/{id_}").status == 404
+
+
+BEGUN = "UPDATE image SET deleted_ms = 9999999999999 WHERE owner = 'alice'"  # and never left behind
+
+
+def test_of_two_owners_that_delete_at_once_the_last_takes_the_object(service, url):  # noqa: F811
+    alice, bob = join(service, "alice"), join(service, "bob")
+    id_ = upload(service, alice)
+    assert upload(service, bob) == id_
+    change_rows(url, BEGUN)
+    assert call(service, "DELETE", f"/v1/images/{id_}", token=bob).status == 204
+    assert service.get(f"/images/{id_}").status == 404
+
+
+def test_an_upload_waits_for_another_owners_deletion(service, url):  # noqa: F811
+    """It would be listed, and its object deleted."""
+    alice, bob = join(service, "alice"), join(service, "bob")
+    id_ = upload(service, alice)
+    change_rows(url, BEGUN)
+    assert_problem(service.post_image("/preprocess", numbered_jpeg(1, PICTURE), **bearer(bob)), 503)
+    assert ids(service, bob) == []
+    change_rows(url, "DELETE FROM image")  # it is finished
+    assert upload(service, bob) == id_ and ids(service, bob) == [id_]
 
 
 def test_pictures_of_nobody_are_the_admins(start, url):  # noqa: F811
