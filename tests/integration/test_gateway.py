@@ -68,7 +68,8 @@ def test_the_configuration_has_no_warnings(tmp_path):
 
 @pytest.mark.parametrize("method, path, pool, status", [
     ("POST", "/preprocess", "preprocess", 200), ("POST", "/transform?width=8", "preprocess", 200),
-    ("GET", "/openapi.json", "preprocess", 200), ("GET", "/images/" + "0" * 64, "preprocess", 404),
+    ("GET", "/openapi.json", "preprocess", 200), ("GET", "/page.gallery.js", "preprocess", 200),
+    ("GET", "/images/" + "0" * 64, "preprocess", 404),
     ("POST", "/classify", "classify", 200), ("GET", "/results?gcs_path=file:///x", "classify", 403),
     ("GET", "/results/" + "0" * 64, "preprocess", 404), ("POST", "/v1/tokens", "preprocess", 404),
     ("GET", "/v2", "classify", 200), ("GET", "/v2/health/ready", "classify", 200), ("POST", "/pubsub", "classify", 400),
