@@ -2,6 +2,7 @@
 
 #include "accounts.h"
 #include "app/outgoing.h"
+#include "base/log.h"
 #include "catalogue/catalogue.h"
 
 #include <string.h>
@@ -148,6 +149,7 @@ int store_command(int argc, char **argv)
     const struct command *command = &commands[command_of(argc, argv)];
     struct error err = {0};
 
+    log_init_command("preprocess-service");
     if (!settings_load(SERVICE_PREPROCESS, &world.settings, &mistakes)) {
         fprintf(stderr, "%.*s", (int)mistakes.len, (const char *)mistakes.data);
         return 2;

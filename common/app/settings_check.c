@@ -86,7 +86,7 @@ static void check_buckets(const struct settings *s, struct buffer *mistakes)
 
     if (*allowed != '\0' && is_file)
         allowed_mistake(mistakes, "a file store has no buckets");
-    else if (string_starts_with(url, "s3://") || string_starts_with(url, "gs://"))
+    else
         (void)!store_set_check(url, allowed, allowed_mistake, mistakes);
     if (s->retention_days > 0 && !is_file)
         config_mistake(mistakes, "RETENTION_DAYS: for a file store only; give the bucket a "

@@ -12,7 +12,8 @@ static struct {
     const char *service;
     enum log_level level;
     enum log_format format;
-} state = {.service = "darkroom", .level = LOG_INFO, .format = LOG_JSON};
+    int fd;
+} state = {.service = "darkroom", .level = LOG_INFO, .format = LOG_JSON, .fd = STDOUT_FILENO};
 
 enum { LINE_MAX_BYTES = 32768 };
 
@@ -180,10 +181,16 @@ void log_init(const char *service, enum log_level level, enum log_format format)
     state.format = format;
 }
 
+void log_init_command(const char *service)
+{
+    log_init(service, LOG_INFO, LOG_TEXT);
+    state.fd = STDERR_FILENO;
+}
+
 static void write_all(const char *text, size_t len)
 {
     for (size_t done = 0; done < len;) {
-        ssize_t n = write(STDOUT_FILENO, text + done, len - done);
+        ssize_t n = write(state.fd, text + done, len - done);
         if (n < 0 && errno != EINTR)
             return;
         done += n > 0 ? (size_t)n : 0;

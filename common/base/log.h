@@ -1,6 +1,6 @@
 /* Structured log on standard output: one JSON object a line with Cloud Logging's field names
- * (severity, message, time, …), or plain text. Only handlers, dispatchers and main log; libraries
- * return errors. Thread-safe; lines are never interleaved. Messages and values that are longer than
+ * (severity, message, time, …), or plain text. What has a caller returns errors; handlers and
+ * threads log. Thread-safe; lines are never interleaved. Messages and values that are longer than
  * LOG_VALUE_MAX are cut, fields that no longer fit a line of 32 KiB are left out; whatever the
  * values hold, a line stays one line of valid JSON.
  *
@@ -61,6 +61,8 @@ static inline struct log_field log_field_raw(const char *key, const char *json)
 
 /* Set once at start, before threads. */
 void log_init(const char *service, enum log_level level, enum log_format format);
+/* Of a command, whose standard output is its answer: plain text on standard error. */
+void log_init_command(const char *service);
 
 /* Whether lines of this level are written: ask before work that only the log needs. */
 bool log_is_written(enum log_level level);

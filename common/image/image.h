@@ -26,7 +26,7 @@ enum {
     IMAGE_OUTPUT_PIXELS_MAX_AVIF = 4000000,
     IMAGE_DIMENSION_MAX = 65535, /* of an option; WebP output is further limited to 16383 */
     IMAGE_JPEG_SCANS_MAX = 100,
-    IMAGE_OPERATIONS_MAX = 8, /* of rows in ops/operations.c */
+    IMAGE_OPERATIONS_MAX = 8, /* of OPERATIONS in ops/operations.h */
 };
 
 /* What one request may cost; checked on the header, before decoding. */
@@ -47,7 +47,7 @@ struct image_options {
     enum image_format format; /* IMAGE_JPEG, _PNG, _WEBP or _AVIF */
     int quality;              /* 1..100, the encoder's own number; 0: the format's default */
     uint32_t background;      /* 0xRRGGBB, under transparency and padding */
-    /* Of each row of the table in ops/operations.c, in its order, the value; 0: not asked for.
+    /* Of each of OPERATIONS (ops/operations.h), in its order, the value; 0: not asked for.
      * Those asked for end the canonical text: "median=5\nmean=3\nrotate=90\n". */
     int operations[IMAGE_OPERATIONS_MAX];
     /* Transparency stays (not in JPEG), and in PNG grey stays grey; with IMAGE_NONE and without
@@ -60,9 +60,8 @@ struct image_options image_options_default(void);
 /* The quality, with the default (JPEG 94, others 90) filled in. */
 int image_options_quality(const struct image_options *options);
 
-/* Set one option from its text (name as in the HTTP API: width, height, fit, format, quality,
- * background, median, mean, rotate, remove_background). ERROR_BAD_REQUEST names the option and what
- * it may be; ERROR_NOT_FOUND for a name that is no option. */
+/* Set one option from its text; names are the HTTP API's. ERROR_BAD_REQUEST names the option and
+ * what it may be; ERROR_NOT_FOUND for a name that is no option. */
 bool image_options_set(struct image_options *options, const char *name, const char *value,
                        struct error *err) NODISCARD;
 /* Checks that need all options together (output pixels; format limits; a size with IMAGE_NONE).

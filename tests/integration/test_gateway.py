@@ -3,6 +3,7 @@ import collections
 import contextlib
 import http.server
 import json
+import re
 import signal
 import socket
 import ssl
@@ -12,8 +13,9 @@ import time
 
 import grpc
 import pytest
+import yaml
 
-from conftest import SLOW, free_port, wait_for
+from conftest import ROOT, SLOW, free_port, wait_for
 from gateway_world import CONFIGURATION, Gateway, World
 from images import encode, gradient
 from ledger import Ledger, Load
@@ -57,6 +59,23 @@ def requests_to(service):
 
 # ---- one port
 
+def test_compose_has_it_under_two_names():
+    services = yaml.safe_load((ROOT / "minio-compose.yml").read_text())["services"]
+    found = {profile: {name for name, service in services.items() if profile in service.get("profiles", ())}
+             for profile in ("scale", "gateway")}
+    assert found["gateway"] == found["scale"] >= {"gateway", "preprocess-service", "classify-service"}
+
+
+def test_every_route_goes_to_a_service_that_has_it():
+    """What both have goes to preprocess."""
+    rules = re.findall(r"^ +acl to_classify (path|path_beg) (.*)", CONFIGURATION.read_text(), re.M)
+    exact, begins = (tuple(" ".join(words for kind, words in rules if kind == which).split()) for which in ("path", "path_beg"))
+    preprocess, classify = (set(re.findall(r'"(/[^"]*)"', (ROOT / f"{name}_service/routes.c").read_text()))
+                            for name in ("preprocess", "classify"))
+    to_classify = {route for route in preprocess | classify if route in exact or route.startswith(begins)}
+    assert to_classify == classify - preprocess and exact and begins
+
+
 def test_the_configuration_has_no_warnings(tmp_path):
     program, environment = tool("haproxy")
     make_certificate(tmp_path)
@@ -68,7 +87,8 @@ def test_the_configuration_has_no_warnings(tmp_path):
 
 @pytest.mark.parametrize("method, path, pool, status", [
     ("POST", "/preprocess", "preprocess", 200), ("POST", "/transform?width=8", "preprocess", 200),
-    ("GET", "/openapi.json", "preprocess", 200), ("GET", "/images/" + "0" * 64, "preprocess", 404),
+    ("GET", "/openapi.json", "preprocess", 200), ("GET", "/page.gallery.js", "preprocess", 200),
+    ("GET", "/images/" + "0" * 64, "preprocess", 404),
     ("POST", "/classify", "classify", 200), ("GET", "/results?gcs_path=file:///x", "classify", 403),
     ("GET", "/results/" + "0" * 64, "preprocess", 404), ("POST", "/v1/tokens", "preprocess", 404),
     ("GET", "/v2", "classify", 200), ("GET", "/v2/health/ready", "classify", 200), ("POST", "/pubsub", "classify", 400),
@@ -148,6 +168,7 @@ def test_tls_limits_and_a_list_of_instances(world, tmp_path):
         replies = [gateway.get("/openapi.json") for _ in range(25)]
         assert replies[0].status == 200 and replies[-1].status == 429
         assert replies[-1].headers["Retry-After"] == "10" and replies[-1].json()["status"] == 429
+        assert replies[-1].json()["type"] == "urn:darkroom:problem:too-many"  # as the services say
         assert gateway.get("/healthz").status == 200  # whatever the limits
     finally:
         gateway.stop()

@@ -202,6 +202,11 @@ def rows(service, token):
     return {i["id"]: i["owner"] for i in call(service, "GET", "/v1/images", token=token).json()["images"]}
 
 
+def rebuild(service):
+    return subprocess.run([BUILD / "preprocess-service", "--catalogue", "rebuild"], env=service.env, cwd=service.folder,
+                          capture_output=True, text=True, timeout=60, check=False)
+
+
 @pytest.mark.parametrize("by_command", [False, True])
 def test_owners_are_known_after_the_catalogue_was_lost(start, keys, lose, by_command):
     url, lose = lose
@@ -214,8 +219,7 @@ def test_owners_are_known_after_the_catalogue_was_lost(start, keys, lose, by_com
     service.stop()
     lose()
     if by_command:
-        done = subprocess.run([BUILD / "preprocess-service", "--catalogue", "rebuild"], env=service.env, cwd=service.folder,
-                              capture_output=True, text=True, timeout=60, check=False)
+        done = rebuild(service)
         assert done.stdout == "3 added, 0 removed\n", done
     service.restart()
     wait_for(lambda: len(rows(service, alice)) == 2, "the catalogue to be filled")
@@ -255,6 +259,9 @@ def test_a_damaged_object_does_not_stop_a_rebuild(start, keys, lose):
     wait_for(lambda: list(rows(service, None)) == [good["id"]], "the other to be listed")
     wait_for(lambda: "filled from the store" in service.log(), "the catalogue to be filled")
     assert f"sealed/{bad['id']}.jpg" in service.log() and "the sealed object is damaged" in service.log()
+    done = rebuild(service)
+    assert (done.returncode, done.stdout) == (0, "0 added, 0 removed\n"), done
+    assert bad["id"] in done.stderr, "what is wrong is beside the answer, not in it"
 
 
 def test_all_uploads_are_sealed(start, keys):

@@ -6,12 +6,10 @@
 
 enum { RGB = 3, RGBA = 4 };
 
-/* In the order of application. */
 static const struct operation *const operations[] = {
-    &operation_median,
-    &operation_mean,
-    &operation_rotate,
-    &operation_remove_background,
+#define X(name) &operation_##name,
+    OPERATIONS(X)
+#undef X
 };
 _Static_assert(ARRAY_SIZE(operations) <= IMAGE_OPERATIONS_MAX, "a place in struct image_options");
 

@@ -1,6 +1,6 @@
 /* Operations: what is done to a whole picture, at full resolution, after it is upright and before
- * it is fitted. The table in operations.c lists them in the order in which they are applied; a new
- * one is a file and a row.
+ * it is fitted. OPERATIONS lists them in the order in which they are applied; a new one is a file
+ * and a name there.
  *
  * Pixels are 8 bit, interleaved, row behind row, 1 to 4 bytes each. Every byte of a pixel is worked
  * on for itself, an alpha channel, too. In most requests there is none: transparency is laid on the
@@ -36,8 +36,12 @@ struct operation {
     bool (*apply)(const struct operation_run *run, struct error *err);
 };
 
-extern const struct operation operation_median, operation_mean, operation_rotate,
-    operation_remove_background; /* the last: what follows it would have to know of alpha */
+/* remove_background is the last: what follows it would have to know of alpha. */
+#define OPERATIONS(X) X(median) X(mean) X(rotate) X(remove_background)
+
+#define X(name) extern const struct operation operation_##name;
+OPERATIONS(X)
+#undef X
 
 /* ROWS: between two looks at `cancelled`. */
 enum { OPERATION_ROWS = 64 };
