@@ -294,7 +294,10 @@ bool jpeg_decoder_read(struct jpeg_decoder *d, int denominator, struct resample 
     d->codec.out_color_space = JCS_EXT_RGBX;
     if (!jpeg_guard_run(&d->guard, start_step, d))
         return failed(d, err);
-    return scratch_buffer_need(rows, ROW_ALIGN + PIXEL + rows_max(d) * row_bytes(d), err) &&
+    /* of the whole width; a crop makes rows shorter, and more of them */
+    size_t room = ROWS_MIN * row_bytes(d);
+    return scratch_buffer_need(rows, ROW_ALIGN + PIXEL + (room > ROWS_BYTES ? room : ROWS_BYTES),
+                               err) &&
            (jpeg_guard_run(&d->guard, rows_step, d) || failed(d, err)) && check_whole(d, err);
 }
 

@@ -9,7 +9,10 @@ TEST(test_sizes)
         enum image_fit fit;
         int result_width, result_height;
     } cases[] = {
+        /* first, with no buffer of others: more rows at a time when it is cropped, 3 for 2 */
+        {1632, 1224, 1000, 1000, IMAGE_COVER, 1000, 1000},
         {300, 500, 0, 0, IMAGE_COVER, 256, 256},
+        {300, 500, 0, 0, IMAGE_COVER, 256, 256}, /* as PNG */
         {300, 500, 0, 0, IMAGE_INSIDE, 154, 256},
         {300, 500, 100, 70, IMAGE_COVER, 100, 70},
         {300, 500, 100, 70, IMAGE_CONTAIN, 100, 70},
