@@ -32,7 +32,7 @@ static bool fill_input(struct classify_job *job, struct classifier *classifier, 
         size_t count = manifest_input_count(manifest);
         memcpy(tensor.values, job->tensor, count * sizeof(float));
         return all_finite(job->tensor, count) ||
-               error_set(err, ERROR_BAD_REQUEST, "the tensor has a value that is no number");
+               error_set(err, ERROR_BAD_REQUEST, "the tensor has a NaN or infinite value");
     }
     if (!image_worker_to_tensor(classifier->images, &job->image, &manifest->input, &tensor, err))
         return false;
@@ -51,7 +51,7 @@ static bool take_scores(struct classify_job *job, const float *scores, struct er
     }
     memcpy(job->scores, scores, manifest->label_count * sizeof(float));
     return all_finite(scores, manifest->label_count) ||
-           error_set(err, ERROR_BAD_REQUEST, "the tensor gives scores that are no numbers");
+           error_set(err, ERROR_BAD_REQUEST, "the tensor gives NaN or infinite scores");
 }
 
 static bool run(void *state, void *arg, const atomic_bool *cancelled, struct error *err)

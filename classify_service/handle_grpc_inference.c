@@ -138,7 +138,8 @@ static bool read_typed(const struct manifest *manifest,
             bytes_of(contents->fp32_contents, contents->n_fp32_contents * sizeof(float)),
             manifest_input_count(manifest), ret, err);
     if (contents->n_bytes_contents != ret->items)
-        return error_set(err, ERROR_BAD_REQUEST, "bytes_contents is not one image for each item");
+        return error_set(err, ERROR_BAD_REQUEST,
+                         "bytes_contents must have one image for each item");
     for (size_t i = 0; i < ret->items; i++)
         ret->binary[i] =
             bytes_of(contents->bytes_contents[i].data, contents->bytes_contents[i].len);
@@ -149,7 +150,7 @@ static bool read_input(const struct manifest *manifest, const infer_message *in,
                        struct inference_request *ret, struct error *err)
 {
     if (in->n_inputs != 1)
-        return error_set(err, ERROR_BAD_REQUEST, "inputs is not one input");
+        return error_set(err, ERROR_BAD_REQUEST, "inputs must have exactly one input");
     const Inference__ModelInferRequest__InferInputTensor *input = in->inputs[0];
     if (!inference_set_kind(input->name, input->datatype, ret, err) ||
         !inference_set_shape(manifest, input->shape, input->n_shape, ret, err))
@@ -168,7 +169,7 @@ static bool read_output(const struct manifest *manifest, const infer_message *in
     const int64_t most = inference_classes_max(manifest);
 
     if (in->n_outputs > 1)
-        return error_set(err, ERROR_BAD_REQUEST, "outputs is not one output");
+        return error_set(err, ERROR_BAD_REQUEST, "outputs must have at most one output");
     if (in->n_outputs == 0)
         return true;
     const Inference__ModelInferRequest__InferRequestedOutputTensor *output = in->outputs[0];
@@ -183,7 +184,7 @@ static bool read_output(const struct manifest *manifest, const infer_message *in
                                  INFERENCE__INFER_PARAMETER__PARAMETER_CHOICE_INT64_PARAM;
         if (!is_number || value->int64_param < 0 || value->int64_param > most)
             return error_set(err, ERROR_BAD_REQUEST,
-                             "the parameter classification is not a whole number from 0 to %lld",
+                             "the parameter classification must be a whole number from 0 to %lld",
                              (long long)most);
         ret->classes = (size_t)value->int64_param;
     }

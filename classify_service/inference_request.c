@@ -54,7 +54,7 @@ static bool flag(const json_t *object, const char *name, bool *ret, struct error
         return true;
     *ret = json_is_true(value);
     return json_is_boolean(value) ||
-           error_set(err, ERROR_BAD_REQUEST, "the parameter %s is not true or false", name);
+           error_set(err, ERROR_BAD_REQUEST, "the parameter %s must be true or false", name);
 }
 
 /* -1 when it is absent. */
@@ -66,7 +66,7 @@ static bool number(const json_t *object, const char *name, json_int_t min, json_
     *ret = value == NULL ? -1 : json_integer_value(value);
     return value == NULL || (json_is_integer(value) && *ret >= min && *ret <= max) ||
            error_set(err, ERROR_BAD_REQUEST,
-                     "the parameter %s is not a whole number from %lld to %lld", name,
+                     "the parameter %s must be a whole number from %lld to %lld", name,
                      (long long)min, (long long)max);
 }
 
@@ -84,11 +84,11 @@ bool inference_set_kind(const char *name, const char *datatype, struct inference
 {
     ret->is_tensor = strcmp(name, inference_tensor_name) == 0;
     if (!ret->is_tensor && strcmp(name, inference_image_name) != 0)
-        return error_set(err, ERROR_BAD_REQUEST, "the input's name is not %s or %s",
+        return error_set(err, ERROR_BAD_REQUEST, "the input's name must be %s or %s",
                          inference_image_name, inference_tensor_name);
     const char *expected = ret->is_tensor ? "FP32" : "BYTES";
     return strcmp(datatype, expected) == 0 ||
-           error_set(err, ERROR_BAD_REQUEST, "the input's datatype is not %s", expected);
+           error_set(err, ERROR_BAD_REQUEST, "the input's datatype must be %s", expected);
 }
 
 bool inference_set_shape(const struct manifest *manifest, const int64_t *shape, size_t dimensions,
@@ -103,9 +103,9 @@ bool inference_set_shape(const struct manifest *manifest, const int64_t *shape, 
     for (size_t i = 0; ok && i < dimensions; i++)
         ok = shape[i] == expected[i];
     if (!ok)
-        return bad(err, "the input's shape is not the metadata's");
+        return bad(err, "the input's shape must match the metadata's");
     if (items < 1 || items > INFERENCE_ITEMS_MAX)
-        return error_set(err, ERROR_BAD_REQUEST, "not 1 to %d items", INFERENCE_ITEMS_MAX);
+        return error_set(err, ERROR_BAD_REQUEST, "send 1 to %d items", INFERENCE_ITEMS_MAX);
     ret->items = (size_t)items;
     return true;
 }
@@ -148,7 +148,7 @@ bool inference_split_tensors(struct bytes binary, size_t count, struct inference
     size_t size = count * sizeof(float);
 
     if (binary.len != ret->items * size)
-        return bad(err, "the binary data is not as long as the shape says");
+        return bad(err, "the binary data must be as long as the shape says");
     for (size_t i = 0; i < ret->items; i++)
         ret->binary[i] = bytes_of(binary.data + i * size, size);
     return true;
@@ -168,7 +168,7 @@ static bool read_data(const struct manifest *manifest, const json_t *input, stru
         return error_set(err, ERROR_BAD_REQUEST, "%zu bytes follow the JSON, not %lld", binary.len,
                          size < 0 ? 0LL : (long long)size);
     if (ret->data != NULL)
-        return json_is_array(ret->data) || bad(err, "the input's data is no array");
+        return json_is_array(ret->data) || bad(err, "the input's data must be an array");
     return ret->is_tensor
                ? inference_split_tensors(binary, manifest_input_count(manifest), ret, err)
                : inference_split_images(binary, ret, err);
@@ -181,7 +181,7 @@ static bool read_input(const struct manifest *manifest, struct bytes binary,
     const json_t *input = json_array_get(inputs, 0);
 
     if (json_array_size(inputs) != 1 || !json_is_object(input))
-        return bad(err, "inputs is not an array of one input");
+        return bad(err, "inputs must have exactly one input");
     return inference_set_kind(text_of(input, "name"), text_of(input, "datatype"), ret, err) &&
            read_shape(manifest, input, ret, err) && read_data(manifest, input, binary, ret, err);
 }
@@ -191,7 +191,7 @@ static bool read_input(const struct manifest *manifest, struct bytes binary,
 bool inference_check_output(const char *name, struct error *err)
 {
     return strcmp(name, inference_output_name) == 0 ||
-           error_set(err, ERROR_BAD_REQUEST, "the output's name is not %s", inference_output_name);
+           error_set(err, ERROR_BAD_REQUEST, "the output's name must be %s", inference_output_name);
 }
 
 int64_t inference_classes_max(const struct manifest *manifest)
@@ -209,7 +209,7 @@ static bool read_output(const struct manifest *manifest, struct inference_reques
     if (!flag(ret->json, "binary_data_output", &ret->binary_output, err))
         return false;
     if (outputs != NULL && (!json_is_array(outputs) || json_array_size(outputs) > 1))
-        return bad(err, "outputs is not an array of one output");
+        return bad(err, "outputs must be an array of at most one output");
     if (output == NULL)
         return true;
     if (!inference_check_output(text_of(output, "name"), err))
@@ -226,7 +226,7 @@ static bool read_id(struct inference_request *ret, struct error *err)
     const json_t *id = json_object_get(ret->json, "id");
 
     ret->id = json_string_value(id);
-    return id == NULL || ret->id != NULL || bad(err, "id is not a string");
+    return id == NULL || ret->id != NULL || bad(err, "id must be a string");
 }
 
 bool inference_request_read(const struct manifest *manifest, const struct request *req,
@@ -240,7 +240,7 @@ bool inference_request_read(const struct manifest *manifest, const struct reques
         return false;
     found.json = json_read(text, JSON_REJECT_DUPLICATES, &why);
     if (!json_is_object(found.json))
-        return error_set(err, ERROR_BAD_REQUEST, "not a JSON object%s%.80s",
+        return error_set(err, ERROR_BAD_REQUEST, "the request is not a JSON object%s%.80s",
                          found.json == NULL ? ": " : "", why.message);
     if (!read_id(&found, err) || !read_input(manifest, binary, &found, err) ||
         !read_output(manifest, &found, err))
@@ -272,7 +272,7 @@ bool inference_request_image(const struct inference_request *request, size_t i,
     if (json_array_size(item) == 1)
         item = json_array_get(item, 0);
     if (json_array_size(request->data) != request->items || !json_is_string(item))
-        return bad(err, "the input's data is not one string of base64 for each item");
+        return bad(err, "the input's data must have one string of base64 for each item");
     scratch->len = 0;
     scratch->max = json_string_length(item);
     if (!string_base64_decode(json_string_value(item), scratch, err))
@@ -316,5 +316,5 @@ bool inference_request_tensor(const struct inference_request *request, size_t i,
                  flatten(json_array_get(request->data, i * count + n), out, &at, count);
     }
     return (ok && at == count) ||
-           bad(err, "the input's data is not as many numbers as its shape says");
+           bad(err, "the input's data must have as many numbers as its shape says");
 }

@@ -120,7 +120,7 @@ start_minio() {
 
     minio=$(infra/minio/get.sh) || status=$?
     if [ $status -ne 0 ]; then
-        echo "STORE=minio: no MinIO server to be had on this machine. In containers:" >&2
+        echo "STORE=minio: MinIO cannot be built on this machine. Use containers:" >&2
         echo "  docker compose -f minio-compose.yml up --build" >&2
         exit 1
     fi

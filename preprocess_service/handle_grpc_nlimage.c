@@ -44,7 +44,7 @@ struct reply handle_grpc_rotate_image(const struct app *app, const struct reques
     const NLImageRotateRequest *in = (const NLImageRotateRequest *)m.message;
     const int64_t rotation = in->rotation; /* another number may come */
     if (rotation < 0 || rotation >= (int64_t)ARRAY_SIZE(degrees)) {
-        error_set(&err, ERROR_BAD_REQUEST, "rotation: %lld is none of 0, 1, 2 and 3",
+        error_set(&err, ERROR_BAD_REQUEST, "rotation: must be 0, 1, 2 or 3, not %lld",
                   (long long)rotation);
         return reply_error(&err);
     }

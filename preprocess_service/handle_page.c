@@ -47,7 +47,7 @@ static void make_forms(void)
         struct error why;
         if (!string_sha256_hex(&text, 1, forms[i].etag, &why) ||
             !body_pack(text, CODING_GZIP, &forms[i].packed, &why))
-            log_warning("a file of the page is served as it is",
+            log_warning("a file of the page is served without gzip",
                         F("error", (const char *)why.message));
     }
 }
@@ -100,6 +100,6 @@ struct reply handle_page_file(const struct app *app, const struct request *req)
             reply_add_header(&reply, "Vary", "Accept-Encoding");
             return reply;
         }
-    error_set(&err, ERROR_NOT_FOUND, "no such path; GET / lists what there is");
+    error_set(&err, ERROR_NOT_FOUND, "no such path; /openapi.json lists the paths");
     return reply_error(&err);
 }

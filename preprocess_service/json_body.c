@@ -7,13 +7,14 @@ bool json_body_read(const struct request *req, size_t max_bytes, struct json_bod
 
     *ret = (struct json_body){.budget = req->context.budget};
     if (req->body.len > max_bytes)
-        return error_set(err, ERROR_TOO_LARGE, "over %zu bytes", max_bytes);
+        return error_set(err, ERROR_TOO_LARGE, "the body is over %zu bytes", max_bytes);
     if (!byte_budget_take(ret->budget, cost))
         return error_set(err, ERROR_OVERLOADED, "no room to read JSON");
     ret->charged = cost;
     ret->object = json_read(req->body, 0, err);
     return ret->object != NULL &&
-           (json_is_object(ret->object) || error_set(err, ERROR_BAD_REQUEST, "not a JSON object"));
+           (json_is_object(ret->object) ||
+            error_set(err, ERROR_BAD_REQUEST, "the body is not a JSON object"));
 }
 
 void json_body_done(struct json_body *body)

@@ -120,7 +120,7 @@ bool nlimage_operate(const struct app *app, const struct context *ctx, const str
         return true;
     if (!file && !is_base64(in->data))
         error_set(err, ERROR_BAD_REQUEST,
-                  "data is no picture file, no base64 of one, and not width x height pixels of "
+                  "data must be a picture file, base64 of one, or width x height pixels of "
                   "%d byte%s",
                   in->color ? 3 : 1, in->color ? "s" : "");
     /* pixels may begin as a file does */

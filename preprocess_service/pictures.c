@@ -24,9 +24,10 @@ static bool check_filter(const struct catalogue_filter *filter, struct error *er
         !check_text("owner", filter->owner, err))
         return false;
     if (filter->before < 0)
-        return error_set(err, ERROR_BAD_REQUEST, "before: not a cursor that next held");
+        return error_set(err, ERROR_BAD_REQUEST,
+                         "before: must be the value of next in an earlier page");
     return (filter->limit >= 0 && filter->limit <= CATALOGUE_LIMIT_MAX) ||
-           error_set(err, ERROR_BAD_REQUEST, "limit: not a number from 1 to %d",
+           error_set(err, ERROR_BAD_REQUEST, "limit: must be a number from 1 to %d",
                      CATALOGUE_LIMIT_MAX);
 }
 

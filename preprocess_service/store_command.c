@@ -123,7 +123,8 @@ static const struct command {
     const char *option, *verb, *help;
     bool (*run)(struct world *world, struct error *err);
 } commands[] = {
-    {"--catalogue", "rebuild", "list what the store has, and nothing that it has not", rebuild},
+    {"--catalogue", "rebuild",
+     "make the list match the store: add what is missing, remove what is gone", rebuild},
     {"--seal", "rotate", "encrypt the keys of sealed objects for the newest key", rotate},
 };
 

@@ -119,8 +119,8 @@ bool transform_pixels(const struct app *app, const struct context *ctx,
     if (size->width > IMAGE_DIMENSION_MAX || size->height > IMAGE_DIMENSION_MAX ||
         count > app->service.images.limits.max_pixels)
         return error_set(err, ERROR_TOO_LARGE,
-                         "%d x %d pixels are more than %d a side, or than %lld", size->width,
-                         size->height, IMAGE_DIMENSION_MAX,
+                         "the picture has %d x %d pixels: send at most %d a side, %lld in all",
+                         size->width, size->height, IMAGE_DIMENSION_MAX,
                          (long long)app->service.images.limits.max_pixels);
     return worker_pool_run(app->service.pool, &job, ctx->deadline_ms, err);
 }

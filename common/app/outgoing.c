@@ -121,7 +121,7 @@ static bool ask_project(const struct settings *s, struct http_client *client,
         return false;
     if (reply.status != 200 ||
         !http_reply_header(&reply, "metadata-flavor", flavor, sizeof(flavor)))
-        return error_set(err, ERROR_CONFIG, "%s answers %ld and is no metadata server", host,
+        return error_set(err, ERROR_CONFIG, "%s is not a metadata server: it returned %ld", host,
                          reply.status);
     const struct bytes id = buffer_view(&reply.body);
     for (size_t i = 0; i < id.len; i++)
@@ -148,8 +148,8 @@ static bool resolve_name(const struct settings *s, const char *name, struct topi
     } else if (!ask_project(s, topic->options.client, &project, err)) {
         err->code = ERROR_CONFIG;
         return error_wrap(err,
-                          "the project of topic %.100s is not known: GOOGLE_CLOUD_PROJECT is "
-                          "not set, and the metadata server does not tell",
+                          "the project of topic %.100s is not known: set GOOGLE_CLOUD_PROJECT; "
+                          "the metadata server gave none",
                           name);
     }
     topic->name =

@@ -102,8 +102,8 @@ static bool check_sandbox(const struct service *service, struct error *err)
 
     return service->sandbox == NULL || sandbox_check(service->sandbox, &why) ||
            error_set(err, ERROR_CONFIG,
-                     "SANDBOX: this system cannot shut image decoding in (%s); SANDBOX=off does "
-                     "without",
+                     "SANDBOX: this system cannot isolate image decoding (%s): mend that, or set "
+                     "SANDBOX=off",
                      why.message);
 }
 
@@ -291,7 +291,7 @@ int service_serve(struct service *service, const struct route *routes, size_t co
 
     int signal_number = wait_for_end(service);
     if (signal_number == SIGCHLD)
-        log_error("the sandbox's zygote is gone: to be started again");
+        log_error("the sandbox's zygote is gone: the service ends; start it again");
     /* so that the gateway's next look at /readyz comes before the first refusal */
     atomic_store(&service->leaving, true);
     if (service->leave != NULL)

@@ -230,9 +230,9 @@ static void check_urls(const struct settings *s, struct buffer *mistakes)
         !(string_starts_with(events, "push+") && is_http_url(events + strlen("push+"))) &&
         !(string_starts_with(events, "pubsub://") && topic_id(events + strlen("pubsub://"))) &&
         !amqp_url_is(events))
-        config_mistake(mistakes, "EVENTS_URL: none of push+http://host:port/pubsub, "
+        config_mistake(mistakes, "EVENTS_URL: must be push+http://host:port/pubsub, "
                                  "push+https://..., pubsub://projects/P/topics/T, "
-                                 "amqp(s)://host/vhost, none:");
+                                 "amqp(s)://host/vhost or none:");
     if (amqp_url_is(events))
         check_broker("EVENTS_URL", events, mistakes);
     if (*text(s->source_url) != '\0')
@@ -329,8 +329,8 @@ static void check_image_manager(const struct settings *s, struct buffer *mistake
     /* RFC 7518, 3.2; the older manager's own defaults are shorter, but for its AES key */
     if (*secret != '\0' && (strlen(secret) < SHA256_SIZE || strcmp(secret, known_secret) == 0))
         config_mistake(mistakes,
-                       "IMAGE_MANAGER_SECRET: a random one of %d bytes or more, which is "
-                       "none of the older manager's defaults; try openssl rand -hex 32",
+                       "IMAGE_MANAGER_SECRET: must be random, of %d bytes or more, and not a "
+                       "default of the older manager: try openssl rand -hex 32",
                        SHA256_SIZE);
     if (!s->image_manager_api)
         return;
@@ -430,8 +430,8 @@ static void check_issuer(const struct settings *s, struct buffer *mistakes)
         config_mistake(mistakes, "OIDC_JWKS_URL: not an https:// URL (http:// on loopback only)");
     if (!is_set("PUSH_AUDIENCE") && !is_set("AUTH_AUDIENCE") &&
         (is_set("OIDC_ISSUER") || is_set("OIDC_JWKS_URL")))
-        config_mistake(mistakes, "OIDC_ISSUER, OIDC_JWKS_URL: authenticate nobody without "
-                                 "PUSH_AUDIENCE or AUTH_AUDIENCE");
+        config_mistake(mistakes, "OIDC_ISSUER, OIDC_JWKS_URL: unused without PUSH_AUDIENCE or "
+                                 "AUTH_AUDIENCE: set one");
 }
 
 static void check_auth(const struct settings *s, struct buffer *mistakes)

@@ -225,7 +225,7 @@ static struct evp_pkey_st *find_locked(struct jwks *j, const char *kid, int64_t 
     if (key == NULL && j->error.code != ERROR_NONE)
         *err = j->error;
     else if (key == NULL)
-        error_set(err, ERROR_UNAUTHORIZED, "the token's key is none of the issuer's");
+        error_set(err, ERROR_UNAUTHORIZED, "the token's key is not one of the issuer's keys");
     return key;
 }
 

@@ -20,7 +20,7 @@ struct jwks_options {
 };
 
 struct jwks *jwks_new(const struct jwks_options *options) NODISCARD;
-/* Nobody may be using it. */
+/* No other thread may be using it. */
 void jwks_free(struct jwks *jwks);
 
 /* A reference to the key of that id (EVP_PKEY_free); blocks until the deadline, for at most 5 s.

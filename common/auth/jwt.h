@@ -26,7 +26,7 @@ struct jwt {
 };
 
 /* Take the token apart and read its header: that algorithm, a named key (but HS256,
- * which has one), and no extensions that must be understood. What it claims is nobody's word yet.
+ * which has one), and no extensions that must be understood. What it claims is not verified yet.
  * `ret` is the caller's (jwt_done) either way. */
 bool jwt_read(const char *text, enum jwt_algorithm algorithm, struct jwt *ret,
               struct error *err) NODISCARD;

@@ -26,7 +26,7 @@ struct oidc_guests {
 };
 
 struct oidc *oidc_new(const struct oidc_options *options) NODISCARD;
-/* Nobody may be using it. */
+/* No other thread may be using it. */
 void oidc_free(struct oidc *oidc);
 
 /* Whether the token is the issuer's, for the audience, valid now (with 60 s of leeway), and of one

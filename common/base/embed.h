@@ -8,7 +8,7 @@
     __asm__(".section .rodata\n" #symbol ":\n.incbin \"" path "\"\n.byte 0\n.previous\n");         \
     extern const char symbol[]
 
-/* The same for bytes that are no text: there are `symbol`_size of them. */
+/* The same for bytes that are not text: there are `symbol`_size of them. */
 #define EMBED_BYTES(symbol, path)                                                                  \
     __asm__(".section .rodata\n" #symbol ":\n.incbin \"" path "\"\n" #symbol                       \
             "_end:\n.balign 8\n" #symbol "_size:\n.quad " #symbol "_end - " #symbol                \

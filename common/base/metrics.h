@@ -18,7 +18,7 @@
     X(METRIC_CONNECTIONS, "connections", GAUGE, "Open client connections")                         \
     X(METRIC_OUTBOX_PENDING, "outbox_pending", GAUGE, "Events not yet delivered")                  \
     X(METRIC_OUTBOX_DEAD, "outbox_dead", GAUGE, "Dead letters")                                    \
-    X(METRIC_SANDBOX_LOSSES, "sandbox_losses_total", COUNTER, "Sandboxed workers lost, by reason") \
+    X(METRIC_SANDBOX_LOSSES, "sandbox_losses_total", COUNTER, "Sandbox processes lost, by reason") \
     X(METRIC_EVENTS, "events_total", COUNTER, "Events by outcome")                                 \
     X(METRIC_BROKER, "broker_messages_total", COUNTER,                                             \
       "RabbitMQ, by outcome: connected; out: confirmed, refused, returned, answered; in: "         \

@@ -39,13 +39,13 @@ static bool apply(void *ctx, struct db_session *s, struct error *err)
 static bool check_tags(const json_t *tags, struct error *err)
 {
     if (!json_is_array(tags) || json_array_size(tags) > CATALOGUE_TAGS_MAX)
-        return error_set(err, ERROR_BAD_REQUEST, "tags: not an array of at most %d strings",
+        return error_set(err, ERROR_BAD_REQUEST, "tags: must be an array of at most %d strings",
                          CATALOGUE_TAGS_MAX);
     for (size_t i = 0; i < json_array_size(tags); i++) {
         const json_t *tag = json_array_get(tags, i);
         size_t len = json_string_length(tag);
         if (len == 0 || len > CATALOGUE_TAG_MAX || strlen(json_string_value(tag)) != len)
-            return error_set(err, ERROR_BAD_REQUEST, "tags: each is a text of 1 to %d bytes",
+            return error_set(err, ERROR_BAD_REQUEST, "tags: each must be a text of 1 to %d bytes",
                              CATALOGUE_TAG_MAX);
     }
     return true;
@@ -57,7 +57,8 @@ bool catalogue_change(struct catalogue *c, const char *id, const char *owner,
     struct change work = {.id = id, .owner = owner, .note = change->note};
 
     if (change->note != NULL && strlen(change->note) > CATALOGUE_NOTE_MAX)
-        return error_set(err, ERROR_BAD_REQUEST, "note: over %d bytes", CATALOGUE_NOTE_MAX);
+        return error_set(err, ERROR_BAD_REQUEST, "note: must be at most %d bytes",
+                         CATALOGUE_NOTE_MAX);
     if (change->tags != NULL && !check_tags(change->tags, err))
         return false;
     if (change->tags != NULL)

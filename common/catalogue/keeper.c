@@ -319,8 +319,9 @@ static void *keeper_main(void *arg)
     }
     pthread_mutex_unlock(&c->lock);
     if (!learn_stored(c, &err) || !catalogue_flush(c, &err))
-        log_warning("the catalogue's last changes are lost or late",
-                    F("error", (const char *)err.message));
+        log_warning(
+            "the catalogue's last views may be lost; its rows and labels come at the next start",
+            F("error", (const char *)err.message));
     return NULL;
 }
 

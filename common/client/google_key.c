@@ -52,13 +52,13 @@ static bool fill(struct google_key *key, const json_t *json, struct error *err)
 
     if (email == NULL || pem == NULL || uri == NULL)
         return error_set(err, ERROR_CONFIG,
-                         "no service account's key: client_email, private_key or token_uri is "
+                         "not a service account's key: client_email, private_key or token_uri is "
                          "missing");
     if (!url_is_safe(uri))
         return error_set(err, ERROR_CONFIG, "its token_uri is not https");
     key->private_key = parse_private_key(pem);
     if (key->private_key == NULL)
-        return error_set(err, ERROR_CONFIG, "its private_key is no RSA key in PEM");
+        return error_set(err, ERROR_CONFIG, "its private_key must be an RSA key in PEM");
     key->email = xstrdup(email);
     key->key_id = xstrdup(id != NULL ? id : "");
     key->token_uri = xstrdup(uri);

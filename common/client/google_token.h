@@ -19,7 +19,8 @@ struct google_token_options {
     const char *credentials_file; /* of a service account; "": the metadata server is asked */
 };
 
-/* Reads and checks the key file, asks nobody yet. NULL: ERROR_CONFIG, never with key material. */
+/* Reads and checks the key file, sends no request yet. NULL: ERROR_CONFIG, never with key material.
+ */
 struct bearer *google_token_new(const struct google_token_options *options,
                                 struct error *err) NODISCARD;
 void google_token_free(struct bearer *bearer);

@@ -24,7 +24,7 @@ bool db_url_check(const char *url, struct error *err)
     if (string_starts_with(url, "postgresql://") || string_starts_with(url, "postgres://"))
         return true;
     if (!db_url_is_sqlite(url) || url[strlen(sqlite_scheme)] == '\0')
-        return error_set(err, ERROR_BAD_REQUEST, "neither sqlite:PATH nor postgresql://...");
+        return error_set(err, ERROR_BAD_REQUEST, "must be sqlite:PATH or postgresql://...");
     return true;
 }
 

@@ -31,7 +31,7 @@ bool db_url_is_sqlite(const char *url);
 struct db *db_open(const struct db_options *options, struct error *err) NODISCARD;
 void db_close(struct db *db);
 bool db_is_sqlite(const struct db *db);
-/* SQLite found its file damaged, or it is no database. */
+/* SQLite found its file damaged, or not a database. */
 bool db_is_damaged(const struct db *db);
 
 /* ---- migrations: forward only, each in a transaction of its own, one process at a time ---- */
@@ -65,7 +65,7 @@ bool db_read(struct db *db, db_work work, void *ctx, int64_t deadline_ms,
 
 /* What was committed so far survives power loss. */
 bool db_sync(struct db *db, struct error *err) NODISCARD;
-/* SQLite: copy the -wal into the file if it has grown. For a thread that nobody waits for. */
+/* SQLite: copy the -wal into the file if it has grown. For a thread that no request waits for. */
 void db_tidy(struct db *db);
 
 /* ---- statements ---- */

@@ -87,7 +87,7 @@ bool grpc_timeout_parse(const char *text, int64_t *ret_ms, struct error *err)
 
     if (len == 0 || len >= sizeof(digits) || unit == NULL || text[len + 1] != '\0')
         return error_set(err, ERROR_BAD_REQUEST,
-                         "grpc-timeout is not at most 8 digits and one of H, M, S, m, u, n");
+                         "grpc-timeout must be 1 to 8 digits, then H, M, S, m, u or n");
     memcpy(digits, text, len);
     digits[len] = '\0';
     if (!string_to_int64(digits, 0, 99999999, &number))
@@ -115,7 +115,7 @@ static bool unpack(const struct request *req, struct bytes packed, size_t max,
     if (encoding == NULL || strcmp(encoding, "identity") == 0)
         return error_set(err, ERROR_INTERNAL, "a compressed message without a grpc-encoding");
     if (strcmp(encoding, "gzip") != 0)
-        return error_set(err, ERROR_NOT_IMPLEMENTED, "grpc-encoding: gzip is understood, no other");
+        return error_set(err, ERROR_NOT_IMPLEMENTED, "grpc-encoding must be gzip or identity");
     return body_unpack(packed, CODING_GZIP, req->context.budget, max, ret, err);
 }
 

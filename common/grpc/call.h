@@ -38,7 +38,7 @@ bool grpc_pack(const struct request *req, struct buffer *message) NODISCARD;
 
 /* What every reply's head has. */
 void grpc_head(struct reply *reply);
-/* A handler's own trailer, of a reply that is no error; `name` is static. A "grpc-status" among
+/* A handler's own trailer, of a reply that is not an error; `name` is static. A "grpc-status" among
  * them is the call's. */
 void grpc_add_trailer(struct reply *reply, const char *name, const char *value);
 

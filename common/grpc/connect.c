@@ -13,13 +13,13 @@ static bool timeout_ms(const struct request *req, int64_t *ret, struct error *er
 
     *ret = INT64_MAX;
     if (version != NULL && strcmp(version, "1") != 0)
-        return error_set(err, ERROR_BAD_REQUEST, "Connect-Protocol-Version is not 1");
+        return error_set(err, ERROR_BAD_REQUEST, "Connect-Protocol-Version must be 1");
     if (text == NULL)
         return true;
     if (strspn(text, "0123456789") > TIMEOUT_DIGITS_MAX ||
         !string_to_int64(text, 0, INT64_MAX, ret))
         return error_set(err, ERROR_BAD_REQUEST,
-                         "Connect-Timeout-Ms is not a number of at most %d digits",
+                         "Connect-Timeout-Ms must be a number of at most %d digits",
                          TIMEOUT_DIGITS_MAX);
     return true;
 }

@@ -29,5 +29,5 @@ struct acceptor *acceptor_start(const struct acceptor_options *options,
                                 struct error *err) NODISCARD;
 /* Accept no more. Returns when the last one is in `connections`. */
 void acceptor_quiesce(struct acceptor *a);
-/* Quiesce, close those that nobody has taken over, free. */
+/* Quiesce, close those that were not taken over, free. */
 void acceptor_stop(struct acceptor *a);

@@ -32,7 +32,7 @@ void connections_free(struct connections *all);
 
 int connections_count(struct connections *all);
 bool connections_over_limit(struct connections *all);
-/* Somebody needs the place of a request in flight: end the slowest body (503), if there is one that
+/* A new request needs the place of one in flight: end the slowest body (503), if there is one that
  * has averaged less than 16 KiB/s for 5 s. Such a body may stay only while there is room. */
 bool connections_end_slow_body(struct connections *all);
 /* Take that many bytes, at most CONNECTION_CHARGE_STEP, from the budget, if need be at the cost of
@@ -56,7 +56,7 @@ struct connection *connections_find(struct connections *all, int fd);
 /* The address at its other end, without a port; "" where unknown, as for a stream. */
 enum { CONNECTION_PEER_MAX = 46 }; /* INET6_ADDRSTRLEN */
 void connection_peer(const struct connection *c, char out[CONNECTION_PEER_MAX]);
-/* The connection is about to be closed; nobody uses it any more. */
+/* The connection is about to be closed; it is not used any more. */
 void connections_remove(struct connection *connection);
 
 /* How an answer on the socket to the request that begins looks. Its lines are borrowed until

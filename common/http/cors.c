@@ -55,7 +55,7 @@ struct reply cors_preflight(const char *origins, const char *allow)
     struct error err;
 
     if (*allow == '\0') {
-        error_set(&err, ERROR_NOT_FOUND, "no such path; GET / lists what there is");
+        error_set(&err, ERROR_NOT_FOUND, "no such path; /openapi.json lists the paths");
         return reply_error(&err);
     }
     struct reply reply = reply_empty(204);

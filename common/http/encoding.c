@@ -84,7 +84,7 @@ enum coding encoding_accepted(const struct request *req)
 static bool not_whole(struct error *err)
 {
     return error_set(err, ERROR_BAD_REQUEST,
-                     "the body is not what its Content-Encoding says, or not whole");
+                     "the body does not match its Content-Encoding (grpc-encoding), or is cut off");
 }
 
 /* One step of what is unpacked, at most one byte more than `max`. */
@@ -139,7 +139,7 @@ bool body_decode(const struct request *req, size_t max, struct decoded_body *ret
     *ret = (struct decoded_body){.bytes = req->body};
     if (!body_coding(req, &coding))
         return error_set(err, ERROR_UNSUPPORTED_MEDIA,
-                         "Content-Encoding: gzip and deflate are understood, one at a time");
+                         "Content-Encoding must be gzip or deflate, only one of them");
     return coding == CODING_IDENTITY ||
            body_unpack(req->body, coding, req->context.budget, max, ret, err);
 }

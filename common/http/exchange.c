@@ -107,10 +107,12 @@ int64_t exchange_deadline(const struct exchange *x)
 static bool check_headers(struct exchange *x, bool http_1_0, struct error *err)
 {
     if (x->headers_too_large)
-        return error_set(err, ERROR_HEADERS_TOO_LARGE,
-                         "too many header fields or cookies; at most %d fields, and %d bytes with "
-                         "what each field and cookie costs",
-                         EXCHANGE_FIELDS_MAX, EXCHANGE_HEADERS_MAX);
+        return error_set(
+            err, ERROR_HEADERS_TOO_LARGE,
+            "too many header fields or cookies: send at most %d fields, and %d bytes with "
+            "the URL and what each field and cookie costs",
+            EXCHANGE_FIELDS_MAX,
+            x->multiplexed ? H2_FIELDS_BYTES_MAX : EXCHANGE_HEADERS_MAX - EXCHANGE_REPLY_BYTES);
     if (x->fields_bad)
         return error_set(err, ERROR_BAD_REQUEST,
                          "more than %d parameters, or a blank or NUL in the URL",

@@ -9,6 +9,8 @@
 enum {
     EXCHANGE_FIELDS_MAX = 64,
     EXCHANGE_HEADERS_MAX = 32768, /* libmicrohttpd's pool of a connection */
+    EXCHANGE_REPLY_BYTES = 2048,  /* of the pool, for the head of a reply */
+    H2_FIELDS_BYTES_MAX = 16384,  /* names and values, and 32 for each (RFC 9113, 10.5.1) */
 };
 
 struct exchange_fields {

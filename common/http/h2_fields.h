@@ -4,7 +4,6 @@
 #include "http/exchange.h"
 
 enum {
-    H2_FIELDS_BYTES_MAX = 16384, /* names and values, and 32 for each (RFC 9113, 10.5.1) */
     H2_FIELDS_MAX = EXCHANGE_FIELDS_MAX + 5, /* with the pseudo-header fields */
 };
 

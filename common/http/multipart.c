@@ -92,7 +92,7 @@ static bool read_headers(struct bytes text, struct multipart_part *ret, struct e
             strcasecmp(skip_blanks(line + 26), "8bit") != 0 &&
             strcasecmp(skip_blanks(line + 26), "7bit") != 0)
             return error_set(err, ERROR_BAD_REQUEST,
-                             "multipart: Content-Transfer-Encoding is not understood");
+                             "multipart: Content-Transfer-Encoding must be binary, 8bit or 7bit");
     }
     const char *parameters = disposition + strcspn(disposition, "; \t");
     if (strncasecmp(disposition, "form-data", 9) != 0 || parameters != disposition + 9 ||

@@ -103,8 +103,7 @@ bool request_framing_check(const struct request *req, bool http_1_0, int64_t *co
     if (http_1_0)
         return error_set(err, ERROR_BAD_REQUEST, "Transfer-Encoding in an HTTP/1.0 request");
     if (strcasecmp(encoding, "chunked") != 0)
-        return error_set(err, ERROR_BAD_REQUEST,
-                         "the only Transfer-Encoding understood is chunked");
+        return error_set(err, ERROR_BAD_REQUEST, "Transfer-Encoding must be chunked");
     if (length != NULL)
         return error_set(err, ERROR_BAD_REQUEST,
                          "Content-Length and Transfer-Encoding in one request");

@@ -44,7 +44,7 @@ const struct route *router_find(const struct route *routes, size_t count, const 
         error_set(err, ERROR_METHOD_NOT_ALLOWED, "%.16s is not one of the methods in Allow",
                   method);
     else
-        error_set(err, ERROR_NOT_FOUND, "no such path; GET / lists what there is");
+        error_set(err, ERROR_NOT_FOUND, "no such path; /openapi.json lists the paths");
     return NULL;
 }
 

@@ -24,7 +24,7 @@ struct rpc_protocol {
     void (*close)(const struct request *req, struct reply *reply);
 };
 
-/* The protocol of a request, among `all` (NULL-terminated; or NULL); NULL: it is no call.
+/* The protocol of a request, among `all` (NULL-terminated; or NULL); NULL: not a call.
  * `trailers`: whether they can be sent. */
 const struct rpc_protocol *rpc_find(const struct rpc_protocol *const *all,
                                     const struct request *req, bool trailers);

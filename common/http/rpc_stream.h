@@ -10,7 +10,7 @@
  * for 30 s, and at the end of a shutdown's grace. After a failure all calls fail in the same way.
  *
  * ERROR_DEADLINE, ERROR_TOO_SLOW, ERROR_OVERLOADED (the budget), ERROR_SHUTTING_DOWN,
- * ERROR_UNAVAILABLE (the client has gone: nobody sees it). */
+ * ERROR_UNAVAILABLE (the client has gone and does not see it). */
 #pragma once
 
 #include "http/reply.h"

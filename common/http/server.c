@@ -16,9 +16,8 @@
 /* MHD_Result came with 0.9.71; both Debian versions have it. */
 
 enum {
-    FIELD_BYTES = 64,   /* a header, cookie or parameter in the pool, beside its text */
-    REPLY_BYTES = 2048, /* of the pool, for the head of a reply */
-    SILENCE_S = 120,    /* libmicrohttpd's own timeout, behind connections.h's */
+    FIELD_BYTES = 64, /* a header, cookie or parameter in the pool, beside its text */
+    SILENCE_S = 120,  /* libmicrohttpd's own timeout, behind connections.h's */
 };
 
 struct server {
@@ -77,7 +76,7 @@ static bool has_room(struct MHD_Connection *mhd)
         mhd, MHD_HEADER_KIND | MHD_COOKIE_KIND | MHD_GET_ARGUMENT_KIND, NULL, NULL);
     size_t used = (info != NULL ? info->header_size : 0) + (cookies != NULL ? strlen(cookies) : 0);
 
-    return used + (size_t)fields * FIELD_BYTES + REPLY_BYTES <= EXCHANGE_HEADERS_MAX;
+    return used + (size_t)fields * FIELD_BYTES + EXCHANGE_REPLY_BYTES <= EXCHANGE_HEADERS_MAX;
 }
 
 /* The reply as libmicrohttpd's, which then owns its body; NULL when out of memory. */

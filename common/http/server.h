@@ -1,4 +1,4 @@
-/* The HTTP server: libmicrohttpd (nobody else includes it), one thread per connection. Connection
+/* The HTTP server: libmicrohttpd (no other file includes it), one thread per connection. Connection
  * threads do I/O only; handlers put CPU work on the worker pool.
  *
  * What is refused at the headers, before a byte of the body is read: ambiguous framing, unknown

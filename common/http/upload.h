@@ -22,10 +22,9 @@ struct upload {
  * a field's value over UPLOAD_VALUE_MAX. */
 bool upload_read(const struct request *req, struct upload *ret, struct error *err) NODISCARD;
 
-/* Call `set` for every option in the query and the form; a blank form field is none, since browsers
- * send every field of a form. An option that stands twice is
- * ERROR_BAD_REQUEST, named; errors of `set` end the walk, and its ERROR_NOT_FOUND (no such option)
- * becomes ERROR_BAD_REQUEST. */
+/* Call `set` for every option in the query and the form; a blank form field is left out, since
+ * browsers send every field of a form. An option that stands twice is ERROR_BAD_REQUEST, named.
+ * Errors of `set` end the walk; its ERROR_NOT_FOUND (no such option) becomes ERROR_BAD_REQUEST. */
 typedef bool (*upload_option_fn)(void *ctx, const char *name, const char *value, struct error *err);
 bool upload_options(const struct request *req, const struct upload *upload, upload_option_fn set,
                     void *ctx, struct error *err) NODISCARD;

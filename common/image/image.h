@@ -61,7 +61,7 @@ struct image_options image_options_default(void);
 int image_options_quality(const struct image_options *options);
 
 /* Set one option from its text; names are the HTTP API's. ERROR_BAD_REQUEST names the option and
- * what it may be; ERROR_NOT_FOUND for a name that is no option. */
+ * what it may be; ERROR_NOT_FOUND for an unknown name. */
 bool image_options_set(struct image_options *options, const char *name, const char *value,
                        struct error *err) NODISCARD;
 /* Checks that need all options together (output pixels; format limits; a size with IMAGE_NONE).

@@ -20,7 +20,7 @@ struct manifest {
     char *input_tensor, *output_tensor; /* heap */
     struct image_tensor_spec input;
     bool softmax;   /* the output is logits */
-    int drop_first; /* leading outputs that are no classes (background) */
+    int drop_first; /* leading outputs that are not classes (background) */
     char **labels;  /* of a classifier: one line each, without the dropped ones; heap */
     size_t label_count;
 };

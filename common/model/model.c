@@ -90,8 +90,10 @@ static bool verify(const struct manifest *manifest, struct bytes data, struct er
 
     return string_sha256_hex(&data, 1, hex, err) &&
            (strcmp(hex, manifest->sha256) == 0 ||
-            error_set(err, ERROR_CONFIG, "%s: its sha256 is %s, not the manifest's", manifest->file,
-                      hex));
+            error_set(
+                err, ERROR_CONFIG,
+                "%s: its sha256 is %s, not the manifest's (`make model` gets the usual one again)",
+                manifest->file, hex));
 }
 
 /* The model's bytes, read and hashed while ONNX Runtime starts, which takes longer. Not the other

@@ -1,5 +1,5 @@
-/* A classifier, or a model that finds a picture's foreground: one ONNX Runtime session (nobody else
- * includes ONNX Runtime), shared by all workers; each runs it on tensors of its own.
+/* A classifier, or a model that finds a picture's foreground: one ONNX Runtime session (no other
+ * file includes ONNX Runtime), shared by all workers; each runs it on tensors of its own.
  *
  * ONNX Runtime is loaded by the first model_open: programs are not linked to it. */
 #pragma once

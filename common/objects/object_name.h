@@ -23,7 +23,7 @@ struct object_name {
 enum { OBJECT_FORMATS = 4 };
 extern const enum image_format object_formats[OBJECT_FORMATS];
 
-/* Parse "<id>" or "<id>.<ext>", or either behind "sealed/". False when it is none. */
+/* Parse "<id>" or "<id>.<ext>", or either behind "sealed/". False for another text. */
 bool object_name_parse(const char *text, struct object_name *ret) NODISCARD;
 /* What a client's "<id>" or "<id>.<ext>" may stand for: *ret is number `i` of it, from 0, of which
  * the sealed ones come last. False behind the last. */

@@ -1,4 +1,4 @@
-/* Users with a name and a password: sign up, sign in, tokens. Unlike the catalogue this is no
+/* Users with a name and a password: sign up, sign in, tokens. Unlike the catalogue this is not
  * derived data: it has a database of its own, or its own tables in the catalogue's PostgreSQL.
  *
  * Who signs in gets no hint whether it was the name that was wrong, in words or in time; how often
@@ -23,7 +23,7 @@ struct users_options {
     void *compute_ctx;
 };
 
-/* ERROR_CONFIG: the keys are none, or the database is a newer version's. */
+/* ERROR_CONFIG: the file has no valid keys, or the database is a newer version's. */
 struct users *users_open(const struct users_options *options, struct error *err) NODISCARD;
 void users_close(struct users *users);
 

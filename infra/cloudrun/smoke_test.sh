@@ -45,5 +45,5 @@ do
     ((SECONDS < deadline)) || die "no result of $uri: $result"
     sleep 1
 done
-[[ $label == "$direct" ]] || die "the stored label is $label, /classify says $direct"
+[[ $label == "$direct" ]] || die "the stored label is $label, /classify returns $direct"
 printf 'smoke test: %s is labelled %s\n' "$uri" "$label"

@@ -6,7 +6,7 @@
 bool manager_is_on(const struct app *app, struct error *err)
 {
     return app->service.settings.image_manager_api ||
-           error_set(err, ERROR_NOT_FOUND, "no such path; GET / lists what there is");
+           error_set(err, ERROR_NOT_FOUND, "no such path; /openapi.json lists the paths");
 }
 
 /* The word behind the scheme's, whichever scheme; NULL: none, or two headers. */

@@ -1,5 +1,5 @@
 /* What the handlers of the older image manager's routes share. Without IMAGE_MANAGER_API they
- * answer 404, like a path that is none. Errors are ERROR_FORM_OLDER. */
+ * answer 404, like an unknown path. Errors are ERROR_FORM_OLDER. */
 #pragma once
 
 #include "../accounts.h"

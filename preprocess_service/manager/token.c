@@ -40,7 +40,7 @@ static bool read_claims(const json_t *claims, struct token_subject *ret, struct 
 
     if (name == NULL || strlen(name) > TOKEN_NAME_MAX || !json_is_integer(generation) ||
         !json_is_integer(expires))
-        return error_set(err, ERROR_UNAUTHORIZED, "the token is none of a user");
+        return error_set(err, ERROR_UNAUTHORIZED, "the token is not a user's");
     if (json_integer_value(expires) <= clock_wall_ms() / 1000)
         return error_set(err, ERROR_UNAUTHORIZED, "the token has expired");
     snprintf(ret->name, sizeof(ret->name), "%s", name);

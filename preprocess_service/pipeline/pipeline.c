@@ -196,7 +196,7 @@ static void save(struct pipeline *p, struct job *job, bool with_picture)
             !pause_ms(p, wait_ms < SAVE_PAUSE_MAX_MS ? wait_ms : SAVE_PAUSE_MAX_MS))
             break;
     }
-    log_error("the end of a task cannot be stored; it is answered as lost",
+    log_error("a task's result cannot be stored; /status will report a failure",
               F("task", (const char *)job->task.id), F("error", (const char *)why.message));
 }
 

@@ -38,7 +38,7 @@ bool pipeline_run(struct pipeline *pipeline, const struct context *ctx,
                   const struct pipeline_upload *upload, struct task *ret, struct buffer *picture,
                   struct error *err) NODISCARD;
 
-/* How a task stands. ERROR_NOT_FOUND: nobody got this id. Errors of store_get. */
+/* How a task stands. ERROR_NOT_FOUND: this id was never given out. Errors of store_get. */
 bool pipeline_look(struct pipeline *pipeline, const struct context *ctx, const char *id,
                    struct task *ret, struct error *err) NODISCARD;
 

@@ -28,7 +28,7 @@ struct timeline {
 /* Add a picture that is done; the oldest goes when there are too many. */
 void timeline_add(struct timeline *timeline, const struct task *task);
 /* What there is since the last pause of ten minutes, which would make all bars lines; with `task`,
- * which may be NULL, in it: of an earlier process, or of one that is no more among the last. */
+ * which may be NULL, in it: of an earlier process, or one that is not among the last any more. */
 void timeline_look(struct timeline *timeline, const struct task *task, struct timeline_view *ret);
 
 /* The timeline as a picture, drawn by cairo, which is loaded when it is first needed: linked, it

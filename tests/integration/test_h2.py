@@ -93,7 +93,9 @@ def test_early_refusals_reach_curl(start, picture, tmp_path):
                                    "--http2-prior-knowledge", service.url + options[0], *options[1:]],
                                   stdin=stdin, capture_output=True, text=True, timeout=60 * SLOW, check=False)
         assert done.stdout == str(expected), done
-        assert json.loads((tmp_path / "reply").read_text())["status"] == expected
+        problem = json.loads((tmp_path / "reply").read_text())
+        assert problem["status"] == expected
+    assert "at most 64 fields, and 16384 bytes" in problem["detail"]  # of the last
     service.settles("body_bytes_in_flight", 0)
 
 

@@ -382,4 +382,4 @@ def test_mistakes_are_told_at_start(tmp_path):
     for secret in ("my amazing secret", "my strong Sect", "1234", "x" * 31,
                    "a8b0ac7df167b74f3d51e8e5ea9f668d09a8b33c2373426b9043bc28e95ee857"):
         told = mistakes(tmp_path, IMAGE_MANAGER_SECRET=secret)
-        assert "IMAGE_MANAGER_SECRET: a random one of 32 bytes or more" in told and secret not in told
+        assert "IMAGE_MANAGER_SECRET: must be random, of 32 bytes or more" in told and secret not in told

@@ -222,7 +222,7 @@ def test_catalogue_on_cloud_run(tmp_path, services):
 
 @pytest.mark.parametrize("url", ["catalogue.db", "sqlite:", "mysql://host/db", "postgres"])
 def test_catalogue_urls_that_are_none(tmp_path, url):
-    assert_refused(run("preprocess-service", tmp_path, CATALOGUE_URL=url), "CATALOGUE_URL: neither")
+    assert_refused(run("preprocess-service", tmp_path, CATALOGUE_URL=url), "CATALOGUE_URL: must be sqlite:PATH or postgresql://..., or none:")
 
 
 def test_a_catalogue_that_cannot_be_opened(tmp_path):

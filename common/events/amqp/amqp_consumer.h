@@ -33,7 +33,7 @@ struct amqp_consumer_options {
     void *ctx;
 };
 
-/* ERROR_CONFIG: the URL. A broker that is away is no error here. */
+/* ERROR_CONFIG: the URL. A broker that is away is not an error here. */
 struct amqp_consumer *amqp_consumer_start(const struct amqp_consumer_options *options,
                                           struct error *err) NODISCARD;
 /* Take nothing more. Returns at once. */

@@ -12,6 +12,6 @@
 
 enum { AMQP_AWAY_MS = 3000 };
 
-/* The options are borrowed. ERROR_CONFIG: the URL. A broker that is away is no error here. */
+/* The options are borrowed. ERROR_CONFIG: the URL. A broker that is away is not an error here. */
 struct publisher *amqp_publisher_new(const struct amqp_options *options,
                                      struct error *err) NODISCARD;

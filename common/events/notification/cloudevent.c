@@ -141,7 +141,7 @@ static bool read_structured(const struct request *req, struct cloudevent *ret, s
 
     if (strncasecmp(format, "+json", 5) != 0 || strchr("; \t", format[5]) == NULL)
         return error_set(err, ERROR_UNSUPPORTED_MEDIA,
-                         "of CloudEvents only single ones as JSON are understood");
+                         "a CloudEvent must be a single one, as JSON");
     CLEANUP_JSON json_t *event = notification_parse(req->body, "the body", err);
     return event != NULL && read_member(event, "specversion", &ret->specversion, err) &&
            read_member(event, "id", &ret->id, err) &&

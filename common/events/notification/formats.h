@@ -42,11 +42,11 @@ bool notification_add(struct notification *notification, const struct announced 
  * when parsing would take too much memory. */
 json_t *notification_parse(struct bytes text, const char *what, struct error *err) NODISCARD;
 
-/* The text of a member: "" when it is absent. ERROR_BAD_REQUEST when it is no string. */
+/* The text of a member: "" when it is absent. ERROR_BAD_REQUEST when it is not a string. */
 bool notification_text(const json_t *object, const char *name, const char **ret,
                        struct error *err) NODISCARD;
 
-/* Where the resource of a Cloud Storage object says it is. False when `resource` is none. */
+/* The bucket and name in the resource of a Cloud Storage object. False when one is missing. */
 bool notification_resource(const json_t *resource, const char **bucket, const char **name);
 
 /* CloudEvents 1.0, binary and structured. */

@@ -91,7 +91,8 @@ bool s3_notification_read(const json_t *body, struct notification *ret, struct e
     if (!json_is_array(records)) /* what AWS sends when notifications are switched on */
         return notification_add(ret, &(struct announced){0}, err);
     if (count == 0 || count > NOTIFICATION_RECORDS_MAX)
-        return error_set(err, ERROR_BAD_REQUEST, "not 1 to %d Records", NOTIFICATION_RECORDS_MAX);
+        return error_set(err, ERROR_BAD_REQUEST, "Records must have 1 to %d items",
+                         NOTIFICATION_RECORDS_MAX);
     for (size_t i = 0; i < count; i++)
         if (!read_record(json_array_get(records, i), ret, err))
             return error_wrap(err, "Records[%zu]", i);

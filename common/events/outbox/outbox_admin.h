@@ -13,7 +13,7 @@
 bool outbox_admin_list(const char *path, FILE *out, struct error *err) NODISCARD;
 
 /* Make a dead letter (event_id), or all of them (NULL), pending again with no refusals counted.
- * *count: how many. ERROR_NOT_FOUND for an event_id that is no dead letter. */
+ * *count: how many. ERROR_NOT_FOUND for an event_id without a dead letter. */
 bool outbox_admin_requeue(const char *path, const char *event_id, int64_t *count,
                           struct error *err) NODISCARD;
 /* Delete a dead letter, or all of them. Pending rows stay. */

@@ -180,7 +180,7 @@ static bool check_version(struct outbox_db *db, const char *path, struct error *
     if (version > OUTBOX_SCHEMA_VERSION)
         return error_set(err, ERROR_CONFIG,
                          "%s was written by a newer version of this program (schema %lld, known is "
-                         "%d)",
+                         "%d): use that version",
                          path, (long long)version, OUTBOX_SCHEMA_VERSION);
     if (version == 1 && !outbox_db_exec(db, upgrade, err))
         return false;
@@ -189,7 +189,8 @@ static bool check_version(struct outbox_db *db, const char *path, struct error *
     if (!outbox_db_read(db, "SELECT count(*) FROM sqlite_schema", NULL, &tables, err))
         return false;
     if (tables > 0)
-        return error_set(err, ERROR_CONFIG, "%s is an SQLite database, but not an outbox", path);
+        return error_set(err, ERROR_CONFIG,
+                         "%s is not an outbox but another SQLite database: set another path", path);
     return outbox_db_exec(db, outbox_db_schema, err) && outbox_file_sync_directory(path, err);
 }
 

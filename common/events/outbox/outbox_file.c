@@ -66,7 +66,9 @@ int outbox_file_lock(const char *path, int64_t wait_ms, bool *used_before, struc
         errno = number;
     }
     if (fd < 0 && errno == EWOULDBLOCK)
-        error_set(err, ERROR_CONFIG, "another process has it: one outbox serves one service");
+        error_set(err, ERROR_CONFIG,
+                  "another process has it: stop that one or set another path; one outbox serves "
+                  "one service");
     else if (fd < 0)
         error_set(err, ERROR_CONFIG, "cannot lock %s: %s", name, strerror(errno));
     return fd;

@@ -5,8 +5,8 @@
  *
  * A call returns when its message is Pub/Sub's, or is not: nothing is left to do in the background,
  * where a Cloud Run instance has no CPU. Whoever comes while CALLS_MAX calls are in progress waits,
- * and the first of those who wait then sends for all of them in one call; a lone message waits for
- * nobody. Passing faults (no connection, no answer within attempt_ms, 408, 409, 429, 499, 5xx) are
+ * and the first of those who wait then sends for all of them in one call; a lone message is sent
+ * at once. Passing faults (no connection, no answer within attempt_ms, 408, 409, 429, 499, 5xx) are
  * tried again after a jittered pause, each message by its own deadline and for at most 6 attempts;
  * a 401 once with a new token. A message of which the answer was lost is sent again: receivers see
  * it twice, with the same attributes.

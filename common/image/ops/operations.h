@@ -66,7 +66,7 @@ bool operation_apply(const struct operation *operation, const struct operation_r
 bool operations_asked(const struct image_options *options);
 /* Whether operations_apply has anything to do. */
 bool operations_apply_any(const struct image_options *options);
-/* As image_options_set: ERROR_NOT_FOUND for a name that is no operation. */
+/* As image_options_set: ERROR_NOT_FOUND for an unknown name. */
 bool operations_set(struct image_options *options, const char *name, const char *value,
                     struct error *err) NODISCARD;
 /* Append "median=5\nrotate=90\n" to the text in out, which has `size` bytes; nothing without. */

@@ -44,7 +44,7 @@ struct resample {
     int rows_out;
 };
 
-/* Check the plan and get ready. Fails with ERROR_INTERNAL (a plan that is none: a defect of the
+/* Check the plan and get ready. Fails with ERROR_INTERNAL (an impossible plan: a defect of the
  * caller) or ERROR_OVERLOADED (no memory); *r can be used again after either. Beginning again in
  * the middle of an image is fine. */
 bool resample_begin(struct resample *r, const struct resample_plan *plan,

@@ -19,7 +19,7 @@ static bool add_md5(struct bucket_attempt *attempt, struct error *err)
     CLEANUP(buffer_done) struct buffer text = BUFFER_MAX(64);
 
     if (EVP_Digest(body.data, body.len, digest, &len, EVP_md5(), NULL) != 1)
-        return error_set(err, ERROR_INTERNAL, "MD5 is not to be had");
+        return error_set(err, ERROR_INTERNAL, "MD5 is not available");
     if (!string_base64_encode(bytes_of(digest, len), &text, err))
         return false;
     bucket_attempt_header(attempt,

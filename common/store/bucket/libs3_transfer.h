@@ -26,7 +26,7 @@ struct libs3_transfer {
     struct http_reply reply; /* the caller's (http_reply_done) */
 };
 
-/* What libs3 does on this thread belongs to `t`; NULL: to nobody. */
+/* What libs3 does on this thread belongs to `t`; NULL: to no transfer. */
 void libs3_transfer_enter(struct libs3_transfer *t);
 /* When libs3 has completed the request, or is about to drop it. */
 void libs3_transfer_done(struct libs3_transfer *t);

@@ -8,6 +8,6 @@
  * directly in it, at most 8 KiB. False stops the reading (with *err set, or not an error). */
 typedef bool (*xml_element_fn)(void *ctx, const char *path, const char *text, struct error *err);
 
-/* True if the whole document was read. ERROR_UNAVAILABLE for what is no XML of moderate depth;
+/* True if the whole document was read. ERROR_UNAVAILABLE: it is not XML of moderate depth;
  * *err is untouched when `fn` stopped without an error. */
 bool xml_read(struct bytes document, xml_element_fn fn, void *ctx, struct error *err) NODISCARD;

@@ -77,7 +77,7 @@ static bool publish(struct temporary *t, int parent, const char *leaf, bool if_a
         return file_error(err, "linking");
     *existed = true;
     return is_object(parent, leaf) ||
-           error_set(err, ERROR_BAD_REQUEST, "the key's place is taken by what is no object");
+           error_set(err, ERROR_BAD_REQUEST, "a directory or special file has this key's name");
 }
 
 /* Also when the object existed: whoever put it may still be syncing. */

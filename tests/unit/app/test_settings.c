@@ -359,7 +359,7 @@ TEST_WITH(test_auth_pairs, clear, NULL)
     assert_told(SERVICE_PREPROCESS, NULL);
     unsetenv("PUSH_AUDIENCE");
     assert_told(SERVICE_CLASSIFY, "PUSH_AUDIENCE, PUSH_SERVICE_ACCOUNT: set both");
-    assert_told(SERVICE_PREPROCESS, "OIDC_ISSUER, OIDC_JWKS_URL: authenticate nobody");
+    assert_told(SERVICE_PREPROCESS, "OIDC_ISSUER, OIDC_JWKS_URL: unused without");
     setenv("AUTH_AUDIENCE", "https://x", 1);
     assert_told(SERVICE_PREPROCESS, "AUTH_AUDIENCE, AUTH_EMAILS: set both");
 }
