@@ -4,7 +4,9 @@
 
 #include "base/strings.h"
 
-/* What is announced: an object was stored. The wire form is in events/outbox/envelope.h. */
+/* What is announced: an object was stored. On every wire it has the data of event_data, and the
+ * attributes origin (EVENT_ORIGIN), event_id, content_type and, if there is one, traceparent. */
+#define EVENT_ORIGIN "preprocess-service"
 enum { EVENT_TRACEPARENT_MAX = 56, MESSAGE_ID_MAX = 128 };
 
 struct event {
@@ -17,6 +19,10 @@ struct event {
     const char *record;
     int64_t *record_seq;
 };
+
+/* {"gcs_path": uri, "id": id}, appended to out. ERROR_BAD_REQUEST: not UTF-8; ERROR_TOO_LARGE. */
+bool event_data(const char *gcs_path, const char *id, struct buffer *out,
+                struct error *err) NODISCARD;
 
 struct publisher {
     /* True when the event is durable; message_id then holds its id ("" if there is none).

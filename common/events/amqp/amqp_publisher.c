@@ -1,7 +1,6 @@
 #include "events/amqp/amqp_publisher.h"
 
 #include "base/clock.h"
-#include "base/json.h"
 #include "base/metrics.h"
 #include "base/strings.h"
 #include "base/threads.h"
@@ -161,7 +160,7 @@ static bool send_job(struct amqp_publisher *p, const struct job *job, struct err
                                  .persistent = true,
                                  .content_type = "application/json",
                                  .message_id = job->event_id,
-                                 .headers = {{"origin", "preprocess-service"},
+                                 .headers = {{"origin", EVENT_ORIGIN},
                                              {"event_id", job->event_id},
                                              {"content_type", job->content_type},
                                              {"traceparent", job->traceparent}},
@@ -326,8 +325,7 @@ static struct job *job_new(const struct event *event, struct error *err)
         string_is_utf8(bytes_from_str(event->gcs_path))
             ? string_uuid(job->event_id) || error_set(err, ERROR_UNAVAILABLE, "no random numbers")
             : error_set(err, ERROR_UNAVAILABLE, "the object's URI is not UTF-8");
-    if (ok && json_append(json_pack("{s:s, s:s}", "gcs_path", event->gcs_path, "id", event->id),
-                          &job->data, err))
+    if (ok && event_data(event->gcs_path, event->id, &job->data, err))
         return job;
     job_free(job);
     return NULL;

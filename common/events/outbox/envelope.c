@@ -10,15 +10,14 @@ bool envelope_write(const struct outbox_row *row, struct buffer *out, struct err
     const char *trace = row->traceparent[0] != '\0' ? row->traceparent : NULL;
     char time[CLOCK_RFC3339_LEN];
 
-    if (!json_append(json_pack("{s:s, s:s}", "gcs_path", row->gcs_path, "id", row->id), &data,
-                     err) ||
+    if (!event_data(row->gcs_path, row->id, &data, err) ||
         !string_base64_encode(buffer_view(&data), &base64, err))
         return false;
     clock_rfc3339(row->created_ms, time);
     /* NULL: left out by "s*" and "o*"; what is not UTF-8, by any other letter, is a NULL again */
     json_t *attributes =
-        json_pack("{s:s, s:s, s:s, s:s*}", "origin", "preprocess-service", "event_id",
-                  row->event_id, "content_type", row->content_type, "traceparent", trace);
+        json_pack("{s:s, s:s, s:s, s:s*}", "origin", EVENT_ORIGIN, "event_id", row->event_id,
+                  "content_type", row->content_type, "traceparent", trace);
     json_t *message =
         json_pack("{s:s%, s:o, s:s, s:s, s:s, s:s}", "data", (const char *)base64.data, base64.len,
                   "attributes", attributes, "messageId", row->event_id, "message_id", row->event_id,

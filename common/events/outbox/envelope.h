@@ -2,8 +2,7 @@
  * Source of the format: Google Cloud Pub/Sub documentation, "Push subscriptions", wrapped messages:
  *   {"message":{"data":"<base64>","attributes":{},"messageId":"","message_id":"","publishTime":"",
  *    "publish_time":""},"subscription":"projects/P/subscriptions/S"}
- * Our data is {"gcs_path": uri, "id": id}; attributes origin, event_id, content_type, traceparent.
- * Pure functions. */
+ * Data and attributes are in events/publisher.h. Pure functions. */
 #pragma once
 
 #include "base/bytes.h"

@@ -334,12 +334,11 @@ static bool event_publish(struct publisher *self, const struct event *event, int
         return error_set(err, ERROR_UNAVAILABLE, "the object's URI is not UTF-8");
     if (!string_uuid(event_id))
         return error_set(err, ERROR_UNAVAILABLE, "no random numbers");
-    if (!json_append(json_pack("{s:s, s:s}", "gcs_path", event->gcs_path, "id", event->id), &data,
-                     err) ||
+    if (!event_data(event->gcs_path, event->id, &data, err) ||
         !pubsub_publish((struct pubsub *)self,
                         &(struct pubsub_message){
                             .data = buffer_view(&data),
-                            .attributes = {{"origin", "preprocess-service"},
+                            .attributes = {{"origin", EVENT_ORIGIN},
                                            {"event_id", event_id},
                                            {"content_type", event->content_type},
                                            {"traceparent", event->traceparent}},

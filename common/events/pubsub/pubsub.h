@@ -48,7 +48,6 @@ void pubsub_stop(struct pubsub *pubsub, int64_t deadline_ms);
 /* When no call is in progress any more. NULL is fine. */
 void pubsub_free(struct pubsub *pubsub);
 
-/* The publisher of EVENTS_URL=pubsub://…: data {"gcs_path", "id"}, attributes origin,
- * event_id, content_type, traceparent. */
+/* The publisher of EVENTS_URL=pubsub://… */
 struct publisher *pubsub_publisher_new(const struct pubsub_options *options,
                                        struct error *err) NODISCARD;

@@ -1,6 +1,12 @@
 #include "events/publisher.h"
 
+#include "base/json.h"
 #include "base/xmalloc.h"
+
+bool event_data(const char *gcs_path, const char *id, struct buffer *out, struct error *err)
+{
+    return json_append(json_pack("{s:s, s:s}", "gcs_path", gcs_path, "id", id), out, err);
+}
 
 static bool none_publish(struct publisher *self, const struct event *event, int64_t deadline_ms,
                          char message_id[MESSAGE_ID_MAX], struct error *err)
