@@ -14,6 +14,15 @@ bool directory_sync(int at, const char *path)
     return fd >= 0 && fsync(fd) == 0;
 }
 
+char *directory_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    if (slash == NULL)
+        return xstrdup(".");
+    return xasprintf("%.*s", slash == path ? 1 : (int)(slash - path), path);
+}
+
 bool directory_make(const char *path)
 {
     const int flags = O_PATH | O_DIRECTORY | O_CLOEXEC; /* those above need not be readable */
@@ -32,4 +41,12 @@ bool directory_make(const char *path)
             errno = why;
     }
     return fd >= 0;
+}
+
+bool directory_make_parents(const char *path, struct error *err)
+{
+    CLEANUP_FREE char *dir = directory_of(path);
+
+    return directory_make(dir) ||
+           error_set(err, ERROR_UNAVAILABLE, "cannot make directory %s: %s", dir, strerror(errno));
 }

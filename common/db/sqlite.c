@@ -36,17 +36,6 @@ static void disconnect(struct db_session *s)
     s->handle = NULL;
 }
 
-static bool make_parents(const char *path, struct error *err)
-{
-    const char *slash = strrchr(path, '/');
-    CLEANUP_FREE char *dir = slash == NULL || slash == path
-                                 ? xstrdup(slash == NULL ? "." : "/")
-                                 : xasprintf("%.*s", (int)(slash - path), path);
-
-    return directory_make(dir) ||
-           error_set(err, ERROR_UNAVAILABLE, "cannot make directory %s: %s", dir, strerror(errno));
-}
-
 static int on_commit(void *session, sqlite3 *handle, const char *name, int frames)
 {
     (void)handle;
@@ -61,7 +50,7 @@ static bool connect_file(struct db_session *s, bool writer, struct error *err)
     int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READWRITE | (writer ? SQLITE_OPEN_CREATE : 0);
     sqlite3 *handle = NULL;
 
-    if (writer && !make_parents(path, err))
+    if (writer && !directory_make_parents(path, err))
         return false;
     int code = sqlite3_open_v2(path, &handle, flags, NULL);
     s->handle = handle;

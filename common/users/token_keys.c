@@ -145,21 +145,16 @@ static bool append_key(char text[FILE_MAX + 1], struct error *err)
 static bool write_text(const char *path, const char *text, bool replace, struct error *err)
 {
     CLEANUP_FREE char *partial = xasprintf("%s.XXXXXX", path);
-    CLEANUP_FREE char *folder = xstrdup(path);
-    char *slash = strrchr(folder, '/');
+    CLEANUP_FREE char *folder = directory_of(path);
     size_t len = strlen(text);
 
-    if (slash != NULL)
-        *slash = '\0';
-    if (slash != NULL && slash != folder && !directory_make(folder))
+    if (!directory_make(folder))
         return error_set(err, ERROR_UNAVAILABLE, "cannot make %s: %s", folder, strerror(errno));
     CLEANUP_CLOSE int fd = mkostemp(partial, O_CLOEXEC); /* 0600 */
     bool ok =
         fd >= 0 && write(fd, text, len) == (ssize_t)len && fsync(fd) == 0 &&
         (replace ? rename(partial, path) == 0 : link(partial, path) == 0 || errno == EEXIST) &&
-        directory_sync(AT_FDCWD, slash == NULL     ? "."
-                                 : slash == folder ? "/"
-                                                   : folder);
+        directory_sync(AT_FDCWD, folder);
     int why = errno;
     if (fd >= 0 && (!replace || !ok))
         unlink(partial);

@@ -1,6 +1,7 @@
 #include "events/outbox/outbox.h"
 
 #include "base/clock.h"
+#include "base/directory.h"
 #include "base/threads.h"
 #include "base/xmalloc.h"
 #include "events/outbox/outbox_internal.h"
@@ -35,7 +36,7 @@ static bool begin(struct outbox *o, int64_t lock_wait_ms, struct error *err)
 
     if (strlen(o->path) > OUTBOX_PATH_MAX)
         return error_set(err, ERROR_CONFIG, "the path of the outbox is too long");
-    if (!outbox_file_make_parents(o->path, err) ||
+    if (!directory_make_parents(o->path, err) ||
         (o->lock_fd = outbox_file_lock(o->path, lock_wait_ms, &used_before, err)) < 0)
         return false;
     /* a lock file without a database: somebody deleted the events that were waiting in it */

@@ -2,7 +2,6 @@
 
 #include "base/clock.h"
 #include "base/directory.h"
-#include "base/xmalloc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,30 +20,12 @@ int64_t outbox_file_size(const char *path, const char *suffix)
     return stat(name, &st) == 0 ? st.st_size : -1;
 }
 
-/* "a/b" of "a/b/outbox.db"; the caller frees. */
-static char *directory_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    if (slash == NULL)
-        return xstrdup(".");
-    return xasprintf("%.*s", slash == path ? 1 : (int)(slash - path), path);
-}
-
 bool outbox_file_sync_directory(const char *path, struct error *err)
 {
     CLEANUP_FREE char *dir = directory_of(path);
 
     return directory_sync(AT_FDCWD, dir) ||
            error_set(err, ERROR_UNAVAILABLE, "cannot sync directory %s: %s", dir, strerror(errno));
-}
-
-bool outbox_file_make_parents(const char *path, struct error *err)
-{
-    CLEANUP_FREE char *dir = directory_of(path);
-
-    return directory_make(dir) ||
-           error_set(err, ERROR_UNAVAILABLE, "cannot make directory %s: %s", dir, strerror(errno));
 }
 
 int outbox_file_lock(const char *path, int64_t wait_ms, bool *used_before, struct error *err)

@@ -1,4 +1,5 @@
 #include "base/clock.h"
+#include "base/directory.h"
 #include "events/outbox/outbox_db.h"
 
 #include <errno.h>
@@ -118,7 +119,7 @@ bool outbox_salvage(const char *path, struct outbox_db *db, struct error *err)
     aside_name(path, aside);
     /* Killed in the middle of the renaming, the next start finds no database beside a lock file,
      * and asks for reconciling. */
-    if (!outbox_file_make_parents(path, err) || !build(fresh, path, db, err) ||
+    if (!directory_make_parents(path, err) || !build(fresh, path, db, err) ||
         !move(path, aside, "", err) || !move(path, aside, "-wal", err) ||
         !move(path, aside, "-shm", err) || !move(fresh, path, "", err) ||
         !outbox_file_sync_directory(path, err)) {

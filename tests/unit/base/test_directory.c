@@ -17,6 +17,17 @@ static int remove_root(void **state)
     return unlink("file") | rmdir("a/b/c") | rmdir("a/b") | rmdir("a") | chdir("/") | rmdir(root);
 }
 
+TEST(of_a_file)
+{
+    static const char *const paths[][2] = {{"a/b/c", "a/b"}, {"/a/b", "/a"}, {"/a", "/"},
+                                           {"a/", "a"},      {"a", "."},     {"", "."}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+        CLEANUP_FREE char *dir = directory_of(paths[i][0]);
+        assert_string_equal(dir, paths[i][1]);
+    }
+}
+
 TEST(made)
 {
     struct stat st;
