@@ -28,17 +28,20 @@ bool db_url_check(const char *url, struct error *err)
     return true;
 }
 
+static void forget_statements(struct db_session *s)
+{
+    for (size_t i = 0; i < s->statement_count; i++)
+        free(s->statements[i].sql);
+    s->statement_count = 0;
+}
+
 static void session_free(struct db_session *s)
 {
     if (s == NULL)
         return;
     if (s->handle != NULL)
         s->db->driver->disconnect(s);
-    for (size_t i = 0; i < s->statement_count; i++) {
-        free(s->statements[i].sql);
-        if (s->db->driver == &db_postgresql)
-            free(s->statements[i].prepared);
-    }
+    forget_statements(s);
     free(s);
 }
 
@@ -57,12 +60,7 @@ static bool session_connect(struct db_session *s, bool writer, struct error *err
         s->db->driver->disconnect(s);
     if (s->handle != NULL)
         return true;
-    for (size_t i = 0; i < s->statement_count; i++) {
-        free(s->statements[i].sql);
-        if (s->db->driver == &db_postgresql)
-            free(s->statements[i].prepared);
-    }
-    s->statement_count = 0;
+    forget_statements(s);
     s->lost = false;
     return s->db->driver->connect(s, writer, err);
 }

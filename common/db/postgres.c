@@ -142,6 +142,8 @@ static void ignore_notice(void *ctx, const PGresult *result)
 
 static void disconnect(struct db_session *s)
 {
+    for (size_t i = 0; i < s->statement_count; i++)
+        free(s->statements[i].prepared);
     pq.PQfinish_(s->handle);
     s->handle = NULL;
 }
