@@ -2,7 +2,6 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
-#include "http/connections.h"
 #include "users/password.h"
 
 #include <string.h>
@@ -147,15 +146,15 @@ bool accounts_identify(const struct app *app, const struct token_subject *subjec
 
 /* ---- sign up, sign in ---- */
 
-bool accounts_may_take(const struct app *app, const struct request *req, const char *name,
+bool accounts_may_take(const struct app *app, const struct context *ctx, const char *name,
                        struct error *err)
 {
-    return req->context.admin || !accounts_is_admin(&app->service.settings, name) ||
+    return ctx->admin || !accounts_is_admin(&app->service.settings, name) ||
            error_set(err, ERROR_CONFLICT, "name: %.64s is taken, choose another", name);
 }
 
 /* The name is not logged: it may be the password, in the wrong field. */
-static void note(const struct request *req, const char *address, enum error_code code)
+static void note(const struct context *ctx, const char *address, enum error_code code)
 {
     const char *outcome = code == ERROR_NONE           ? "ok"
                           : code == ERROR_UNAUTHORIZED ? "refused"
@@ -167,44 +166,14 @@ static void note(const struct request *req, const char *address, enum error_code
     metric_add(METRIC_SIGN_INS, labels, 1);
     if (code == ERROR_UNAUTHORIZED || code == ERROR_TOO_MANY)
         log_info("sign-in refused", F("outcome", outcome), F("address", address),
-                 F("request_id", req->context.id));
+                 F("request_id", ctx->id));
 }
 
-bool accounts_sign_in(const struct app *app, const struct request *req, struct sign_in *attempt,
+bool accounts_sign_in(const struct app *app, const struct context *ctx, struct sign_in *attempt,
                       struct error *err)
 {
-    char address[CONNECTION_PEER_MAX];
+    bool ok = users_sign_in(app->users, attempt, ctx->deadline_ms, err);
 
-    accounts_address(&app->service.settings, req, address, sizeof(address));
-    attempt->address = address;
-    bool ok = users_sign_in(app->users, attempt, req->context.deadline_ms, err);
-    attempt->address = NULL;
-    note(req, address, ok ? ERROR_NONE : err->code);
+    note(ctx, attempt->address, ok ? ERROR_NONE : err->code);
     return ok;
-}
-
-/* ---- where they come from ---- */
-
-/* Each proxy adds the address of who asked it at the end: the PROXIES-th from there is the
- * client's. What stands before it the client may have made up. */
-void accounts_address(const struct settings *s, const struct request *req, char *out, size_t size)
-{
-    int64_t left = s->proxies;
-
-    snprintf(out, size, "%s", req->peer);
-    for (size_t i = req->header_count; i > 0 && left > 0; i--) {
-        if (strcasecmp(req->headers[i - 1].name, "X-Forwarded-For") != 0)
-            continue;
-        const char *value = req->headers[i - 1].value;
-        for (size_t end = strlen(value); end > 0 && left > 0;) {
-            size_t begin = end;
-            while (begin > 0 && value[begin - 1] != ',')
-                begin--;
-            size_t blanks = strspn(value + begin, " ");
-            if (--left == 0 && begin + blanks < end)
-                snprintf(out, size, "%.*s", (int)strcspn(value + begin + blanks, ", "),
-                         value + begin + blanks);
-            end = begin > 0 ? begin - 1 : 0;
-        }
-    }
 }

@@ -20,14 +20,11 @@ void accounts_require(struct app *app);
 /* Whether ADMINS has this name. Its account is made by an admin, or by the command. */
 bool accounts_is_admin(const struct settings *settings, const char *name);
 /* A stranger does not become an admin by being the first to take the name. ERROR_CONFLICT. */
-bool accounts_may_take(const struct app *app, const struct request *req, const char *name,
+bool accounts_may_take(const struct app *app, const struct context *ctx, const char *name,
                        struct error *err) NODISCARD;
-/* users_sign_in from the request's address, which is filled in, with its metric and log line. */
-bool accounts_sign_in(const struct app *app, const struct request *req, struct sign_in *attempt,
+/* users_sign_in with its metric and log line. */
+bool accounts_sign_in(const struct app *app, const struct context *ctx, struct sign_in *attempt,
                       struct error *err) NODISCARD;
 /* Who a token's subject is, with the account still there; `app` has users. ERROR_UNAUTHORIZED. */
 bool accounts_identify(const struct app *app, const struct token_subject *subject,
                        int64_t deadline_ms, struct caller *ret, struct error *err) NODISCARD;
-/* The address that a request comes from, at the other end of PROXIES proxies. */
-void accounts_address(const struct settings *settings, const struct request *req, char *out,
-                      size_t size);

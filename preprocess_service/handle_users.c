@@ -73,7 +73,7 @@ struct reply handle_sign_up(const struct app *app, const struct request *req)
     struct user user;
 
     if (!has_users(app, req, &err) || !read_credentials(req, &body, true, &given, &err) ||
-        !accounts_may_take(app, req, given.name, &err) ||
+        !accounts_may_take(app, &req->context, given.name, &err) ||
         !users_add(app->users, given.name, given.password, req->context.deadline_ms, &user, &err))
         return reply_error(&err);
     return reply_private(201,
@@ -85,12 +85,14 @@ struct reply handle_sign_in(const struct app *app, const struct request *req)
 {
     CLEANUP(json_body_done) struct json_body body = {0};
     struct credentials given;
+    char address[PEER_MAX];
     struct error err = {0};
 
     if (!has_users(app, req, &err) || !read_credentials(req, &body, true, &given, &err))
         return reply_error(&err);
-    struct sign_in attempt = {.name = given.name, .password = given.password};
-    if (!accounts_sign_in(app, req, &attempt, &err)) {
+    request_client_address(req, app->service.settings.proxies, address);
+    struct sign_in attempt = {.name = given.name, .password = given.password, .address = address};
+    if (!accounts_sign_in(app, &req->context, &attempt, &err)) {
         struct reply reply = reply_error(&err);
         if (err.code == ERROR_TOO_MANY)
             reply_add_header(&reply, "Retry-After", "%lld",

@@ -38,7 +38,7 @@ struct connection {
     struct connections *all;
     struct connection *previous, *next;
     int fd; /* a stream's: -1 */
-    char peer[CONNECTION_PEER_MAX];
+    char peer[PEER_MAX];
     /* of a stream: something was done to it from outside; may be called with locks held */
     void (*wake)(void *ctx);
     void *wake_ctx;

@@ -152,9 +152,9 @@ static void read_peer(struct connection *c)
         memmove(c->peer, c->peer + strlen(mapped), strlen(c->peer + strlen(mapped)) + 1);
 }
 
-void connection_peer(const struct connection *c, char out[CONNECTION_PEER_MAX])
+void connection_peer(const struct connection *c, char out[PEER_MAX])
 {
-    memcpy(out, c->peer, CONNECTION_PEER_MAX);
+    memcpy(out, c->peer, PEER_MAX);
 }
 
 static struct connection *make(struct connections *all, int fd)

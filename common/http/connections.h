@@ -54,8 +54,7 @@ struct connection *connections_add_stream(struct connections *all, void (*wake)(
 /* The one with this socket; NULL when there is none. */
 struct connection *connections_find(struct connections *all, int fd);
 /* The address at its other end, without a port; "" where unknown, as for a stream. */
-enum { CONNECTION_PEER_MAX = 46 }; /* INET6_ADDRSTRLEN */
-void connection_peer(const struct connection *c, char out[CONNECTION_PEER_MAX]);
+void connection_peer(const struct connection *c, char out[PEER_MAX]);
 /* The connection is about to be closed; it is not used any more. */
 void connections_remove(struct connection *connection);
 

@@ -26,7 +26,7 @@ struct exchange {
     bool fields_bad;                 /* too many parameters, a NUL in one, or in the URL */
     bool headers_too_large;          /* too many of them, or no room for a reply beside them */
     enum error_form form;            /* of its errors */
-    char peer[CONNECTION_PEER_MAX];  /* connection_peer */
+    char peer[PEER_MAX];             /* connection_peer */
     bool multiplexed;                /* HTTP/2: a reply may have trailers */
     const atomic_bool *gone;         /* see context.h */
     const struct rpc_protocol *call; /* its protocol; NULL: REST */

@@ -25,6 +25,28 @@ const char *request_query(const struct request *req, const char *name)
     return find(req->query, req->query_count, name, strcmp);
 }
 
+/* Each proxy adds the address of who asked it at the end: the one that many from there is the
+ * client's. What stands before it the client may have made up. */
+void request_client_address(const struct request *req, int64_t proxies, char out[PEER_MAX])
+{
+    snprintf(out, PEER_MAX, "%s", req->peer);
+    for (size_t i = req->header_count; i > 0 && proxies > 0; i--) {
+        if (strcasecmp(req->headers[i - 1].name, "X-Forwarded-For") != 0)
+            continue;
+        const char *value = req->headers[i - 1].value;
+        for (size_t end = strlen(value); end > 0 && proxies > 0;) {
+            size_t begin = end;
+            while (begin > 0 && value[begin - 1] != ',')
+                begin--;
+            size_t blanks = strspn(value + begin, " ");
+            if (--proxies == 0 && begin + blanks < end)
+                snprintf(out, PEER_MAX, "%.*s", (int)strcspn(value + begin + blanks, ", "),
+                         value + begin + blanks);
+            end = begin > 0 ? begin - 1 : 0;
+        }
+    }
+}
+
 bool request_has_no_query(const struct request *req, struct error *err)
 {
     return req->query_count == 0 ||

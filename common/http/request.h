@@ -21,6 +21,8 @@ enum route_flags {
     ROUTE_OLDER = 8,  /* errors as ERROR_FORM_OLDER */
 };
 
+enum { PEER_MAX = 46 }; /* INET6_ADDRSTRLEN */
+
 struct request {
     const char *method;   /* "HEAD" stays "HEAD" though a GET route handles it */
     const char *path;     /* percent-decoded */
@@ -40,6 +42,9 @@ struct request {
 /* The first value of a header (name case-insensitive) or of a query parameter; NULL when absent. */
 const char *request_header(const struct request *req, const char *name);
 const char *request_query(const struct request *req, const char *name);
+/* Where the client is, at the other end of `proxies` proxies, each of which adds to
+ * X-Forwarded-For: the peer where that is too short. */
+void request_client_address(const struct request *req, int64_t proxies, char out[PEER_MAX]);
 /* For a route that takes no query parameters. ERROR_BAD_REQUEST: there is one. */
 bool request_has_no_query(const struct request *req, struct error *err) NODISCARD;
 

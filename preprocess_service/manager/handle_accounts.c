@@ -98,19 +98,23 @@ bool manager_user_id(const char *name, char out[MANAGER_ID_LEN + 1], struct erro
 struct reply handle_manager_sign_in(const struct app *app, const struct request *req)
 {
     CLEANUP(json_body_done) struct json_body body = {0};
+    char address[PEER_MAX];
     struct error err = {0};
 
     if (!manager_is_on(app, &err) || !json_body_read(req, BODY_BYTES_MAX, &body, &err))
         return reply_error(&err);
+    request_client_address(req, app->service.settings.proxies, address);
     struct sign_in attempt = {
         .name = json_string_value(json_object_get(body.object, "user_name")),
         .password = json_string_value(json_object_get(body.object, "password")),
+        .address = address,
     };
     if (attempt.name == NULL || attempt.password == NULL) {
         error_set(&err, ERROR_NOT_FOUND, "Not Found");
         return reply_error(&err);
     }
-    if (accounts_sign_in(app, req, &attempt, &err) && manager_token(app, attempt.token, &err))
+    if (accounts_sign_in(app, &req->context, &attempt, &err) &&
+        manager_token(app, attempt.token, &err))
         return manager_private(
             json_pack("{s:s, s:s, s:b}", "token", attempt.token, "message", "success", "ok", true));
     if (err.code == ERROR_UNAUTHORIZED) {
@@ -147,7 +151,7 @@ struct reply handle_manager_sign_up(const struct app *app, const struct request 
     /* two commits: between them the user is called by the user_name, and PUT mends it */
     if (!json_body_read(req, BODY_BYTES_MAX, &body, &err) ||
         !read_fields(body.object, true, &given, &err) ||
-        !accounts_may_take(app, &call.req, given.user_name, &err) ||
+        !accounts_may_take(app, &call.req.context, given.user_name, &err) ||
         !users_add(app->users, given.user_name, given.password, deadline_ms, &user, &err) ||
         !users_set_full_name(app->users, user.name, given.name, deadline_ms, &err) ||
         !manager_user_id(user.name, id, &err))

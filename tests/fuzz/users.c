@@ -166,7 +166,7 @@ static void check_address(struct bytes in)
     struct http_field headers[8];
     char *lines[8];
     size_t n = 0;
-    char address[CONNECTION_PEER_MAX];
+    char address[PEER_MAX];
 
     while (in.len > 0 && n < ARRAY_SIZE(lines)) {
         lines[n] = fuzz_line(&in);
@@ -176,7 +176,7 @@ static void check_address(struct bytes in)
     struct request req = request_of("", bytes_of(NULL, 0));
     req.headers = headers;
     req.header_count = n;
-    accounts_address(&app.service.settings, &req, address, sizeof(address));
+    request_client_address(&req, app.service.settings.proxies, address);
     FUZZ_CHECK(*address != '\0' && strpbrk(address, ", ") == NULL);
     while (n > 0)
         free(lines[--n]);
