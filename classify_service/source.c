@@ -46,7 +46,7 @@ void source_refuse(const struct amqp_incoming *incoming, const struct error *why
     log_warning("a message becomes a dead letter",
                 F("message_id", (const char *)incoming->message_id),
                 F("detail", (const char *)why->message));
-    conclude(json_pack("{s:s, s:s}", "status", "rejected", "detail", reply_public_detail(why)),
+    conclude(json_pack("{s:s, s:s}", "status", "rejected", "detail", error_public_detail(why)),
              verdict);
     snprintf(verdict->reason, sizeof(verdict->reason), "%s", why->message);
 }

@@ -97,3 +97,38 @@ bool error_is_passing(enum error_code code)
 {
     return table[code].status == 503;
 }
+
+const char *error_public_detail(const struct error *err)
+{
+    switch (err->code) {
+    case ERROR_INTERNAL:
+    case ERROR_CONFIG:
+        return "An unexpected failure; the service's log has the details under this request_id.";
+    case ERROR_OVERLOADED:
+        return "The service is busy. Nothing was done; repeat the request later.";
+    case ERROR_DEADLINE:
+        return "The request took too long. Nothing was promised; repeating it is safe.";
+    case ERROR_UNAVAILABLE:
+        return "Storage, events or a database are not available now. Repeat the request; that is "
+               "safe.";
+    case ERROR_SHUTTING_DOWN:
+        return "This instance is shutting down. Repeat the request.";
+    case ERROR_NONE:
+    case ERROR_BAD_REQUEST:
+    case ERROR_UNAUTHORIZED:
+    case ERROR_FORBIDDEN:
+    case ERROR_NOT_FOUND:
+    case ERROR_METHOD_NOT_ALLOWED:
+    case ERROR_CONFLICT:
+    case ERROR_TOO_SLOW:
+    case ERROR_TOO_LARGE:
+    case ERROR_UNSUPPORTED_MEDIA:
+    case ERROR_RANGE:
+    case ERROR_BAD_IMAGE:
+    case ERROR_NOT_IMPLEMENTED:
+    case ERROR_TOO_MANY:
+    case ERROR_HEADERS_TOO_LARGE:
+        break;
+    }
+    return err->message;
+}

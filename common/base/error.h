@@ -58,3 +58,7 @@ int error_http_status(enum error_code code);
 
 /* Whether the same call may succeed later (every 503): senders should retry. */
 bool error_is_passing(enum error_code code);
+
+/* What a client may read: the message, but of a 500 and a 503 only what kind of failure it is.
+ * Borrowed from `err`, or static. */
+const char *error_public_detail(const struct error *err);

@@ -267,7 +267,7 @@ static void close_reply(const struct request *req, struct reply *reply)
             reply_add_header(reply, "grpc-encoding", "gzip");
         grpc_prefix_write(packed, reply->body.len, call->prefix);
     } else {
-        grpc_message_encode(reply_public_detail(&reply->error), message, sizeof(message));
+        grpc_message_encode(error_public_detail(&reply->error), message, sizeof(message));
         grpc_add_trailer(reply, "grpc-message", message);
         buffer_done(&reply->body);
     }

@@ -68,7 +68,7 @@ static void close_reply(const struct request *req, struct reply *reply)
         return;
     struct reply error =
         reply_json(statuses[status].http, json_pack("{s:s, s:s}", "code", statuses[status].code,
-                                                    "message", reply_public_detail(&reply->error)));
+                                                    "message", error_public_detail(&reply->error)));
     buffer_done(&reply->body);
     reply->body = error.body;
     reply->status = statuses[status].http;

@@ -10,40 +10,6 @@ enum {
     RETRY_AFTER_S = 1,
 };
 
-const char *reply_public_detail(const struct error *err)
-{
-    switch (err->code) {
-    case ERROR_INTERNAL:
-    case ERROR_CONFIG:
-        return "An unexpected failure; the service's log has the details under this request_id.";
-    case ERROR_OVERLOADED:
-        return "The service is busy. Nothing was done; repeat the request after Retry-After.";
-    case ERROR_DEADLINE:
-        return "The request took too long. Nothing was promised; repeating it is safe.";
-    case ERROR_UNAVAILABLE:
-        return "Storage or events are not available just now. Repeating the request is safe.";
-    case ERROR_SHUTTING_DOWN:
-        return "This instance is shutting down. Repeat the request.";
-    case ERROR_NONE:
-    case ERROR_BAD_REQUEST:
-    case ERROR_UNAUTHORIZED:
-    case ERROR_FORBIDDEN:
-    case ERROR_NOT_FOUND:
-    case ERROR_METHOD_NOT_ALLOWED:
-    case ERROR_CONFLICT:
-    case ERROR_TOO_SLOW:
-    case ERROR_TOO_LARGE:
-    case ERROR_UNSUPPORTED_MEDIA:
-    case ERROR_RANGE:
-    case ERROR_BAD_IMAGE:
-    case ERROR_NOT_IMPLEMENTED:
-    case ERROR_TOO_MANY:
-    case ERROR_HEADERS_TOO_LARGE:
-        break;
-    }
-    return err->message;
-}
-
 struct reply reply_empty(int status)
 {
     return (struct reply){.status = status, .body = BUFFER_MAX(REPLY_BODY_MAX)};
@@ -125,7 +91,7 @@ const char *error_form_content_type(enum error_form form)
 bool reply_error_body(enum error_form form, const struct error *err, const char *request_id,
                       struct buffer *out, struct error *oom)
 {
-    const char *detail = reply_public_detail(err);
+    const char *detail = error_public_detail(err);
     json_t *json;
 
     if (form == ERROR_FORM_PLAIN)

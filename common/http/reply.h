@@ -46,11 +46,9 @@ struct reply reply_json(int status, json_t *json);
 struct reply reply_buffer(int status, const char *content_type, struct buffer *body);
 struct reply reply_text(int status, const char *content_type, const char *text);
 struct reply reply_empty(int status);
-/* application/problem+json (RFC 9457). The message of a 4xx is shown; that of a 5xx is logged by
- * the server under the request's id, and the client is told only what kind of failure it was. */
+/* application/problem+json (RFC 9457) with error_public_detail. The message of a 5xx is logged by
+ * the server under the request's id. */
 struct reply reply_error(const struct error *err);
-/* What reply_error tells the client: borrowed from `err`, or static. */
-const char *reply_public_detail(const struct error *err);
 
 void reply_add_header(struct reply *reply, const char *name, const char *fmt, ...)
     PRINTF_LIKE(3, 4);

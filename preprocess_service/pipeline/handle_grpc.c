@@ -144,7 +144,7 @@ struct reply handle_grpc_process(const struct app *app, const struct request *re
     const double took_ms = (clock_monotonic_s() - began_s) * 1e3;
     CLEANUP_FREE char *message =
         out.success ? xasprintf("Image processed successfully! total=%.2fms", took_ms)
-                    : xstrdup(reply_public_detail(&err));
+                    : xstrdup(error_public_detail(&err));
     out.message = message;
     out.response_time_ms = (float)took_ms;
     if (out.success) {

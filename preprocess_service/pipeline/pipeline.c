@@ -5,7 +5,6 @@
 #include "base/strings.h"
 #include "base/threads.h"
 #include "base/xmalloc.h"
-#include "http/reply.h"
 #include "objects/result_key.h"
 
 #include <string.h>
@@ -112,7 +111,7 @@ static void set_reason(struct pipeline *p, struct job *job, const char *where, i
         error_set(&text, why->code,
                   "The service was stopped while it worked on this picture. Send it again.");
     else if (where == NULL)
-        error_set(&text, why->code, "%s", reply_public_detail(why));
+        error_set(&text, why->code, "%s", error_public_detail(why));
     else
         error_set(&text, why->code, "Request to %.*s failed after %d attempt%s: %s",
                   (int)strcspn(where, "?#"), where, attempts, attempts == 1 ? "" : "s",
