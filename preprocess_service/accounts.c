@@ -2,10 +2,10 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/strings.h"
 #include "users/password.h"
 
 #include <string.h>
-#include <strings.h>
 
 enum { CALL_MS = 30000 };
 
@@ -13,15 +13,7 @@ enum { CALL_MS = 30000 };
 
 bool accounts_is_admin(const struct settings *s, const char *name)
 {
-    size_t len = strlen(name);
-
-    for (const char *p = s->admins; *p != '\0'; p += strspn(p, ", ")) {
-        size_t n = strcspn(p, ", ");
-        if (n == len && n > 0 && strncasecmp(p, name, n) == 0)
-            return true;
-        p += n;
-    }
-    return false;
+    return string_list_has(s->admins, name, true);
 }
 
 /* ---- passwords, by the worker pool ---- */

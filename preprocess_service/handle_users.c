@@ -55,14 +55,6 @@ static json_t *user_json(const char *name, bool admin, int64_t created_ms)
     return json_pack("{s:s, s:b, s:s}", "name", name, "admin", admin, "created_at", created);
 }
 
-static struct reply reply_private(int status, json_t *json)
-{
-    struct reply reply = reply_json(status, json);
-
-    reply_add_header(&reply, "Cache-Control", "no-store");
-    return reply;
-}
-
 /* ---- sign up, sign in ---- */
 
 struct reply handle_sign_up(const struct app *app, const struct request *req)
@@ -92,13 +84,8 @@ struct reply handle_sign_in(const struct app *app, const struct request *req)
         return reply_error(&err);
     request_client_address(req, app->service.settings.proxies, address);
     struct sign_in attempt = {.name = given.name, .password = given.password, .address = address};
-    if (!accounts_sign_in(app, &req->context, &attempt, &err)) {
-        struct reply reply = reply_error(&err);
-        if (err.code == ERROR_TOO_MANY)
-            reply_add_header(&reply, "Retry-After", "%lld",
-                             (long long)(attempt.wait_ms + 999) / 1000);
-        return reply;
-    }
+    if (!accounts_sign_in(app, &req->context, &attempt, &err))
+        return reply_error_until(&err, attempt.wait_ms);
     return reply_private(
         200, json_pack("{s:s, s:i}", "token", attempt.token, "expires_in", TOKEN_LIFE_S));
 }

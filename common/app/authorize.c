@@ -78,15 +78,8 @@ void authorizer_free(struct authorizer *a)
 static const char *bearer(const struct request *req)
 {
     static const char scheme[] = "Bearer ";
-    const char *given = NULL;
+    const char *given = request_only_header(req, "Authorization");
 
-    for (size_t i = 0; i < req->header_count; i++) {
-        if (strcasecmp(req->headers[i].name, "Authorization") != 0)
-            continue;
-        if (given != NULL)
-            return NULL;
-        given = req->headers[i].value;
-    }
     if (given == NULL || strncasecmp(given, scheme, strlen(scheme)) != 0)
         return NULL;
     given += strlen(scheme);

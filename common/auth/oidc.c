@@ -3,6 +3,7 @@
 #include "auth/jwks_cache.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/strings.h"
 #include "base/xmalloc.h"
 
 #include <openssl/evp.h>
@@ -84,19 +85,6 @@ static bool check_times(const json_t *claims, int64_t now_s, struct error *err)
     return true;
 }
 
-static bool is_listed(const char *emails, const char *email)
-{
-    size_t len = strlen(email);
-
-    for (const char *p = emails; *p != '\0'; p += strspn(p, ", ")) {
-        size_t n = strcspn(p, ", ");
-        if (n == len && n > 0 && strncmp(p, email, n) == 0)
-            return true;
-        p += n;
-    }
-    return false;
-}
-
 /* The boolean true: what Google documents for tokens. (Its tokeninfo endpoint says "true", but does
  * so of every value.) */
 static bool check_account(const json_t *claims, const char *emails, struct error *err)
@@ -105,7 +93,8 @@ static bool check_account(const json_t *claims, const char *emails, struct error
 
     if (!json_is_true(json_object_get(claims, "email_verified")))
         return error_set(err, ERROR_FORBIDDEN, "the token's e-mail address is not verified");
-    return (email != NULL && strlen(email) <= OIDC_EMAIL_MAX && is_listed(emails, email)) ||
+    return (email != NULL && strlen(email) <= OIDC_EMAIL_MAX &&
+            string_list_has(emails, email, false)) ||
            error_set(err, ERROR_FORBIDDEN, "the token is of an account that may not do this");
 }
 

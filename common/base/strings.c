@@ -220,6 +220,19 @@ bool string_ends_with(const char *s, const char *suffix)
     return len >= suffix_len && strcmp(s + len - suffix_len, suffix) == 0;
 }
 
+bool string_list_has(const char *list, const char *text, bool ignore_case)
+{
+    size_t len = strlen(text);
+
+    for (const char *p = list; *p != '\0'; p += strspn(p, ", ")) {
+        size_t n = strcspn(p, ", ");
+        if (n == len && n > 0 && (ignore_case ? strncasecmp : strncmp)(p, text, n) == 0)
+            return true;
+        p += n;
+    }
+    return false;
+}
+
 bool string_equal_constant_time(const char *a, const char *b)
 {
     size_t len = strlen(a);

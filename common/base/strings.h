@@ -39,6 +39,8 @@ bool string_is_utf8(struct bytes text);
 void utf8_copy(char *out, size_t size, const char *text);
 bool string_starts_with(const char *s, const char *prefix);
 bool string_ends_with(const char *s, const char *suffix);
+/* Whether a list, whose items are between commas and blanks, has `text`, which is not "". */
+bool string_list_has(const char *list, const char *text, bool ignore_case);
 
 /* strcmp() == 0 in time that depends only on the lengths: for secrets. */
 bool string_equal_constant_time(const char *a, const char *b);

@@ -1,21 +1,12 @@
 #include "http/cors.h"
 
+#include "base/strings.h"
+
 #include <string.h>
-#include <strings.h>
 
 static bool origin_is_allowed(const char *origins, const char *origin)
 {
-    size_t len = strlen(origin);
-
-    if (strcmp(origins, "*") == 0)
-        return true;
-    for (const char *p = origins; *p != '\0'; p += strspn(p, ", ")) {
-        size_t n = strcspn(p, ", ");
-        if (n == len && strncasecmp(p, origin, n) == 0)
-            return true;
-        p += n;
-    }
-    return false;
+    return strcmp(origins, "*") == 0 || string_list_has(origins, origin, true);
 }
 
 void cors_add(const char *origins, const struct request *req, struct reply *reply)

@@ -52,6 +52,14 @@ struct reply reply_json(int status, json_t *json)
     return reply_buffer(status, "application/json", &body);
 }
 
+struct reply reply_private(int status, json_t *json)
+{
+    struct reply reply = reply_json(status, json);
+
+    reply_add_header(&reply, "Cache-Control", "no-store");
+    return reply;
+}
+
 struct reply reply_error(const struct error *err)
 {
     struct reply reply = reply_empty(error_http_status(err->code));
@@ -60,6 +68,15 @@ struct reply reply_error(const struct error *err)
     reply.error = *err;
     if (reply.status == 503)
         reply_add_header(&reply, "Retry-After", "%d", RETRY_AFTER_S);
+    return reply;
+}
+
+struct reply reply_error_until(const struct error *err, int64_t wait_ms)
+{
+    struct reply reply = reply_error(err);
+
+    if (err->code == ERROR_TOO_MANY)
+        reply_add_header(&reply, "Retry-After", "%lld", (long long)(wait_ms + 999) / 1000);
     return reply;
 }
 

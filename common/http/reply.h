@@ -42,6 +42,8 @@ struct reply {
 
 /* Takes the reference to `json` (NULL: out of memory). */
 struct reply reply_json(int status, json_t *json);
+/* The same, and no cache keeps it. */
+struct reply reply_private(int status, json_t *json);
 /* Takes the buffer's contents. `content_type` is static. */
 struct reply reply_buffer(int status, const char *content_type, struct buffer *body);
 struct reply reply_text(int status, const char *content_type, const char *text);
@@ -49,6 +51,8 @@ struct reply reply_empty(int status);
 /* application/problem+json (RFC 9457) with error_public_detail. The message of a 5xx is logged by
  * the server under the request's id. */
 struct reply reply_error(const struct error *err);
+/* The same; of ERROR_TOO_MANY with Retry-After, wait_ms in whole seconds. */
+struct reply reply_error_until(const struct error *err, int64_t wait_ms);
 
 void reply_add_header(struct reply *reply, const char *name, const char *fmt, ...)
     PRINTF_LIKE(3, 4);

@@ -20,6 +20,20 @@ const char *request_header(const struct request *req, const char *name)
     return find(req->headers, req->header_count, name, strcasecmp);
 }
 
+static size_t count_of(const struct request *req, const char *name)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < req->header_count; i++)
+        n += strcasecmp(req->headers[i].name, name) == 0;
+    return n;
+}
+
+const char *request_only_header(const struct request *req, const char *name)
+{
+    return count_of(req, name) == 1 ? request_header(req, name) : NULL;
+}
+
 const char *request_query(const struct request *req, const char *name)
 {
     return find(req->query, req->query_count, name, strcmp);
@@ -92,15 +106,6 @@ static double accepted(const struct request *req, const char *type)
 bool request_prefers_html(const struct request *req)
 {
     return accepted(req, "text/html") > accepted(req, "application/json");
-}
-
-static size_t count_of(const struct request *req, const char *name)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < req->header_count; i++)
-        n += strcasecmp(req->headers[i].name, name) == 0;
-    return n;
 }
 
 bool request_framing_check(const struct request *req, bool http_1_0, int64_t *content_length,

@@ -42,6 +42,8 @@ struct request {
 /* The first value of a header (name case-insensitive) or of a query parameter; NULL when absent. */
 const char *request_header(const struct request *req, const char *name);
 const char *request_query(const struct request *req, const char *name);
+/* The value of a header that is there once; NULL when it is not, or more often. */
+const char *request_only_header(const struct request *req, const char *name);
 /* Where the client is, at the other end of `proxies` proxies, each of which adds to
  * X-Forwarded-For: the peer where that is too short. */
 void request_client_address(const struct request *req, int64_t proxies, char out[PEER_MAX]);

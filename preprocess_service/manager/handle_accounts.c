@@ -115,16 +115,13 @@ struct reply handle_manager_sign_in(const struct app *app, const struct request 
     }
     if (accounts_sign_in(app, &req->context, &attempt, &err) &&
         manager_token(app, attempt.token, &err))
-        return manager_private(
-            json_pack("{s:s, s:s, s:b}", "token", attempt.token, "message", "success", "ok", true));
+        return reply_private(200, json_pack("{s:s, s:s, s:b}", "token", attempt.token, "message",
+                                            "success", "ok", true));
     if (err.code == ERROR_UNAUTHORIZED) {
         error_set(&err, ERROR_FORBIDDEN, "Incorrect Username or password");
         return manager_fault(402, &err);
     }
-    struct reply reply = reply_error(&err);
-    if (err.code == ERROR_TOO_MANY)
-        reply_add_header(&reply, "Retry-After", "%lld", (long long)(attempt.wait_ms + 999) / 1000);
-    return reply;
+    return reply_error_until(&err, attempt.wait_ms);
 }
 
 /* AUTH_AUDIENCE guards the door to strangers here, too. */
@@ -156,7 +153,7 @@ struct reply handle_manager_sign_up(const struct app *app, const struct request 
         !users_set_full_name(app->users, user.name, given.name, deadline_ms, &err) ||
         !manager_user_id(user.name, id, &err))
         return manager_fault(500, &err);
-    return manager_private(json_pack("{s:b, s:s}", "ok", true, "user_id", id));
+    return reply_private(200, json_pack("{s:b, s:s}", "ok", true, "user_id", id));
 }
 
 /* ---- the caller's account ---- */
@@ -172,9 +169,10 @@ struct reply handle_manager_user(const struct app *app, const struct request *re
         !users_find(app->users, call.caller.name, req->context.deadline_ms, &user, &err) ||
         !manager_user_id(user.name, id, &err))
         return reply_error(&err);
-    return manager_private(json_pack("{s:b, s:{s:s, s:s, s:s}}", "ok", true, "data", "_id", id,
-                                     "name", *user.full_name != '\0' ? user.full_name : user.name,
-                                     "user_name", user.name));
+    return reply_private(200,
+                         json_pack("{s:b, s:{s:s, s:s, s:s}}", "ok", true, "data", "_id", id,
+                                   "name", *user.full_name != '\0' ? user.full_name : user.name,
+                                   "user_name", user.name));
 }
 
 /* A user_name owns pictures and is given once: it stays. */
@@ -209,7 +207,7 @@ struct reply handle_manager_user_change(const struct app *app, const struct requ
     json_t *json = json_pack("{s:b, s:s}", "ok", true, "message", "user updated");
     if (*token != '\0') /* a new password makes older tokens void */
         json_object_set_new(json, "token", json_string(token));
-    return manager_private(json);
+    return reply_private(200, json);
 }
 
 struct reply handle_manager_user_delete(const struct app *app, const struct request *req)
@@ -220,5 +218,5 @@ struct reply handle_manager_user_delete(const struct app *app, const struct requ
     if (!manager_begin(app, req, &call, &err) ||
         !users_remove(app->users, call.caller.name, req->context.deadline_ms, &err))
         return reply_error(&err);
-    return manager_private(json_pack("{s:b, s:s}", "ok", true, "message", "user deleted"));
+    return reply_private(200, json_pack("{s:b, s:s}", "ok", true, "message", "user deleted"));
 }

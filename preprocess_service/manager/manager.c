@@ -1,7 +1,6 @@
 #include "manager.h"
 
 #include <string.h>
-#include <strings.h>
 
 bool manager_is_on(const struct app *app, struct error *err)
 {
@@ -12,15 +11,8 @@ bool manager_is_on(const struct app *app, struct error *err)
 /* The word behind the scheme's, whichever scheme; NULL: none, or two headers. */
 static const char *second_word(const struct request *req)
 {
-    const char *given = NULL;
+    const char *given = request_only_header(req, "Authorization");
 
-    for (size_t i = 0; i < req->header_count; i++) {
-        if (strcasecmp(req->headers[i].name, "Authorization") != 0)
-            continue;
-        if (given != NULL)
-            return NULL;
-        given = req->headers[i].value;
-    }
     given = given != NULL ? strchr(given, ' ') : NULL;
     return given != NULL && given[1] != '\0' ? given + 1 : NULL;
 }
@@ -66,13 +58,5 @@ struct reply manager_fault(int status, const struct error *err)
 
     if (!error_is_passing(err->code))
         reply.status = status;
-    return reply;
-}
-
-struct reply manager_private(json_t *json)
-{
-    struct reply reply = reply_json(200, json);
-
-    reply_add_header(&reply, "Cache-Control", "no-store");
     return reply;
 }

@@ -30,7 +30,6 @@ bool manager_read_token(const struct app *app, const char *token, struct token_s
 
 /* An error with the status that the older clients know it by. */
 struct reply manager_fault(int status, const struct error *err);
-struct reply manager_private(json_t *json);
 
 /* preprocess of the form's one field `image`, as large as it is. ERROR_BAD_REQUEST without it. */
 bool manager_upload(const struct app *app, const struct manager_call *call, bool encrypt,

@@ -277,6 +277,16 @@ TEST(prefixes_and_suffixes)
     assert_false(string_ends_with("a.json.", ".json"));
 }
 
+TEST(lists)
+{
+    assert_true(string_list_has("one, two,three", "two", false));
+    assert_true(string_list_has(" ,one", "ONE", true));
+    assert_false(string_list_has("one", "ONE", false));
+    assert_false(string_list_has("one, two", "tw", false));
+    assert_false(string_list_has("one, two", "two, three", false));
+    assert_false(string_list_has(", one", "", true));
+}
+
 TEST(secrets)
 {
     static const struct {

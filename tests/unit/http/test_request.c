@@ -11,6 +11,9 @@ TEST(fields_are_looked_up)
     assert_string_equal(request_header(&req, "ACCEPT"), "a");
     assert_string_equal(request_header(&req, "X-TWICE"), "1");
     assert_null(request_header(&req, "Accep"));
+    assert_string_equal(request_only_header(&req, "accept"), "a");
+    assert_null(request_only_header(&req, "X-Twice"));
+    assert_null(request_only_header(&req, "X-None"));
     assert_string_equal(request_query(&req, "width"), "");
     assert_string_equal(request_query(&req, "Width"), "3");
     assert_null(request_query(&req, "WIDTH"));
