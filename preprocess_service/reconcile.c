@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/threads.h"
+#include "base/xmalloc.h"
 #include "objects/object_name.h"
 #include "objects/result_key.h"
 
@@ -120,12 +121,8 @@ static void *reconciler_main(void *arg)
 
 struct reconciler *reconciler_new(struct store *store, struct outbox *outbox, struct error *err)
 {
-    struct reconciler *r = calloc(1, sizeof(*r));
+    struct reconciler *r = xcalloc(1, sizeof(*r));
 
-    if (r == NULL) {
-        error_oom(err);
-        return NULL;
-    }
     r->store = store;
     r->outbox = outbox;
     pthread_mutex_init(&r->mutex, NULL);

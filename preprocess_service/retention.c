@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/threads.h"
+#include "base/xmalloc.h"
 #include "objects/object_name.h"
 #include "objects/result_key.h"
 
@@ -160,12 +161,8 @@ static void *retention_main(void *arg)
 struct retention *retention_new(struct store *store, struct catalogue *catalogue, int64_t days,
                                 struct error *err)
 {
-    struct retention *r = calloc(1, sizeof(*r));
+    struct retention *r = xcalloc(1, sizeof(*r));
 
-    if (r == NULL) {
-        error_oom(err);
-        return NULL;
-    }
     r->store = store;
     r->catalogue = catalogue;
     r->max_age_ms = days * DAY_MS;

@@ -2,6 +2,7 @@
  * is that of the uploads. Beside it pictures may be added and deleted. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/xmalloc.h"
 #include "catalogue/catalogue.h"
 #include "catalogue/catalogue_internal.h"
 #include "objects/object_name.h"
@@ -238,11 +239,9 @@ static bool done(void *ctx, struct db_session *s, struct error *err)
 
 bool catalogue_rebuild(struct catalogue *c, struct catalogue_rebuilt *ret, struct error *err)
 {
-    struct rebuild *r = calloc(1, sizeof(*r));
+    struct rebuild *r = xcalloc(1, sizeof(*r));
     bool ok = false;
 
-    if (r == NULL)
-        return error_oom(err);
     r->catalogue = c;
     r->began_ms = clock_wall_ms();
     if (!store_list(c->store, store_prefix(c->store), clock_monotonic_ms() + WALK_MS, visit, r,

@@ -171,12 +171,8 @@ static void wait_for_bytes(struct acceptor *a, struct connection *c, int fd)
 static void welcome(struct acceptor *a, int fd)
 {
     struct connection *c = connections_add(a->options.connections, fd);
-
-    if (c == NULL) {
-        close(fd);
-        return;
-    }
     int what = look(fd, false);
+
     if (what == HTTP1 || what == HTTP2)
         a->options.take(a->options.ctx, c, fd, what == HTTP2);
     else

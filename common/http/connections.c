@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/strings.h"
 #include "base/threads.h"
+#include "base/xmalloc.h"
 #include "http/connection.h"
 #include "http/reaper.h"
 
@@ -22,12 +23,8 @@ enum {
 
 struct connections *connections_new(const struct connections_options *options, struct error *err)
 {
-    struct connections *all = calloc(1, sizeof(*all));
+    struct connections *all = xcalloc(1, sizeof(*all));
 
-    if (all == NULL) {
-        error_oom(err);
-        return NULL;
-    }
     all->max_connections = options->max_connections;
     all->max_body_bytes = options->max_body_bytes;
     all->body_stall_ms = options->body_stall_ms;
@@ -159,10 +156,8 @@ void connection_peer(const struct connection *c, char out[PEER_MAX])
 
 static struct connection *make(struct connections *all, int fd)
 {
-    struct connection *c = calloc(1, sizeof(*c));
+    struct connection *c = xcalloc(1, sizeof(*c));
 
-    if (c == NULL)
-        return NULL;
     c->all = all;
     c->fd = fd;
     if (fd >= 0)
@@ -188,8 +183,6 @@ struct connection *connections_add(struct connections *all, int fd)
 {
     struct connection *c = make(all, fd);
 
-    if (c == NULL)
-        return NULL;
     pthread_mutex_lock(&all->mutex);
     int wait_ms = reaper_make_room(all);
     link_first(c);
@@ -205,8 +198,6 @@ struct connection *connections_add_stream(struct connections *all, void (*wake)(
 {
     struct connection *c = make(all, -1);
 
-    if (c == NULL)
-        return NULL;
     c->wake = wake;
     c->wake_ctx = ctx;
     pthread_mutex_lock(&all->mutex);

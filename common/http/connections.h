@@ -45,10 +45,10 @@ void connections_cut_bodies(struct connections *all, int64_t deadline_ms);
 bool connections_any_busy(struct connections *all);
 
 /* Register an accepted socket (borrowed). Above max_connections the longest-idle connection is shut
- * down to make room; call it where the next accept would be held back. NULL when out of memory. */
+ * down to make room; call it where the next accept would be held back. */
 struct connection *connections_add(struct connections *all, int fd);
 /* Register a stream of an HTTP/2 connection. `wake` is called when it has been refused or shut down
- * from outside, on any thread, with locks held: it only notes it. NULL when out of memory. */
+ * from outside, on any thread, with locks held: it only notes it. */
 struct connection *connections_add_stream(struct connections *all, void (*wake)(void *ctx),
                                           void *ctx);
 /* The one with this socket; NULL when there is none. */

@@ -133,8 +133,7 @@ void h2_session_send_reply(struct h2_stream *s);
 void h2_session_send_more(struct h2_stream *s);
 void h2_session_consume(struct h2_stream *s, size_t bytes);
 void h2_session_continue(struct h2_stream *s); /* 100 Continue */
-enum h2_reset { H2_RESET_CANCEL, H2_RESET_REFUSED };
-void h2_session_reset(struct h2_stream *s, enum h2_reset why);
+void h2_session_reset(struct h2_stream *s);
 
 /* ---- h2_stream.c ---- */
 

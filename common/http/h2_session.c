@@ -324,10 +324,9 @@ void h2_session_continue(struct h2_stream *s)
     nghttp2_submit_headers(s->session->nghttp2, NGHTTP2_FLAG_NONE, s->id, NULL, &status, 1, NULL);
 }
 
-void h2_session_reset(struct h2_stream *s, enum h2_reset why)
+void h2_session_reset(struct h2_stream *s)
 {
-    nghttp2_submit_rst_stream(s->session->nghttp2, NGHTTP2_FLAG_NONE, s->id,
-                              why == H2_RESET_CANCEL ? NGHTTP2_CANCEL : NGHTTP2_REFUSED_STREAM);
+    nghttp2_submit_rst_stream(s->session->nghttp2, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_CANCEL);
 }
 
 /* ---- the socket ---- */

@@ -178,13 +178,13 @@ static void handled(struct h2_stream *s)
     struct error err;
 
     if (s->stream != NULL && rpc_is_stuck(s->stream))
-        h2_session_reset(s, H2_RESET_CANCEL);
+        h2_session_reset(s);
     else if (s->has_reply)
         send_reply(s);
     else if (connection_fate(s->connection, &err) == CONNECTION_REFUSED)
         refuse_for(s, &err);
     else
-        h2_session_reset(s, H2_RESET_CANCEL);
+        h2_session_reset(s);
 }
 
 /* What waits for nothing runs here. */
@@ -241,11 +241,6 @@ void h2_stream_begin(struct h2_stream *s, bool ended)
 
     s->ended = ended;
     s->connection = connections_add_stream(s->h2->admission->connections, wake, s);
-    if (s->connection == NULL) {
-        s->state = H2_REPLYING;
-        h2_session_reset(s, H2_RESET_REFUSED);
-        return;
-    }
     s->x = xcalloc(1, sizeof(*s->x));
     s->x->admission = s->h2->admission;
     s->x->connection = s->connection;
@@ -318,7 +313,7 @@ void h2_stream_ready(struct h2_stream *s, bool has_been_handled)
         if (fate == CONNECTION_REFUSED && s->state == H2_RECEIVING)
             refuse_for(s, &err);
         else if (fate == CONNECTION_SHUT_DOWN)
-            h2_session_reset(s, H2_RESET_CANCEL);
+            h2_session_reset(s);
     }
     h2_session_touch(s->session);
 }

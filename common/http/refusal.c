@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/strings.h"
+#include "base/xmalloc.h"
 
 #include <errno.h>
 #include <linux/filter.h>
@@ -94,12 +95,12 @@ static int next_newcomer(int listen_fd)
 void refusal_of_backlog(int listen_fd, const struct error *err, int linger_ms)
 {
     int64_t deadline = clock_monotonic_ms() + linger_ms;
-    struct pollfd *clients = calloc(BACKLOG_MAX, sizeof(*clients));
+    struct pollfd *clients = xcalloc(BACKLOG_MAX, sizeof(*clients));
     nfds_t count = 0, open = 0;
     char id[UUID_LEN + 1];
 
     drop_newcomers(listen_fd);
-    while (clients != NULL && count < BACKLOG_MAX && clock_left_ms(deadline) > 0) {
+    while (count < BACKLOG_MAX && clock_left_ms(deadline) > 0) {
         int fd = next_newcomer(listen_fd);
         if (fd < 0 || !string_uuid(id))
             break;

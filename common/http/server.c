@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/threads.h"
+#include "base/xmalloc.h"
 #include "http/acceptor.h"
 #include "http/admission.h"
 #include "http/connections.h"
@@ -125,15 +126,13 @@ static enum MHD_Result on_headers(struct server *s, struct MHD_Connection *mhd, 
                                   const char *method, const char *http_version, void **state)
 {
     struct connection *connection = connection_of(mhd);
-    struct exchange *x = calloc(1, sizeof(*x));
     struct reply refusal;
     bool bad = *state == &bad_url;
 
     *state = NULL;
-    if (x == NULL || connection == NULL) {
-        free(x);
+    if (connection == NULL)
         return MHD_NO;
-    }
+    struct exchange *x = xcalloc(1, sizeof(*x));
     *state = x;
     x->admission = &s->admission;
     x->connection = connection;
@@ -288,12 +287,8 @@ static bool start_all(struct server *s, struct error *err)
 
 struct server *server_start(const struct server_options *options, struct error *err)
 {
-    struct server *s = calloc(1, sizeof(*s));
+    struct server *s = xcalloc(1, sizeof(*s));
 
-    if (s == NULL) {
-        error_oom(err);
-        return NULL;
-    }
     s->options = *options;
     s->admission.options = &s->options;
     atomic_store(&s->admission.cut_ms, INT64_MAX);

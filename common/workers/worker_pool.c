@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "base/threads.h"
+#include "base/xmalloc.h"
 
 #include <sys/queue.h>
 #include <sys/resource.h>
@@ -198,14 +199,9 @@ static void *worker_main(void *arg)
 
 struct worker_pool *worker_pool_new(const struct worker_pool_options *options, struct error *err)
 {
-    struct worker_pool *pool = calloc(1, sizeof(*pool));
+    struct worker_pool *pool = xcalloc(1, sizeof(*pool));
 
-    if (pool == NULL ||
-        (pool->thread = calloc((size_t)options->workers, sizeof(pthread_t))) == NULL) {
-        free(pool);
-        error_oom(err);
-        return NULL;
-    }
+    pool->thread = xcalloc((size_t)options->workers, sizeof(pthread_t));
     pool->options = *options;
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->work, NULL);

@@ -168,7 +168,7 @@ static char *duplicate_text(sqlite3_stmt *s, int column)
 {
     const char *text = (const char *)sqlite3_column_text(s, column);
 
-    return text == NULL ? NULL : strdup(text);
+    return text == NULL ? NULL : xstrdup(text);
 }
 
 static struct outbox_lease *lease_of(sqlite3_stmt *s)
