@@ -7,7 +7,6 @@
 #include "objects/object_name.h"
 #include "objects/result_key.h"
 
-#include <stdatomic.h>
 #include <string.h>
 
 enum {
@@ -23,7 +22,7 @@ struct reconciler {
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
-    atomic_bool stopping;
+    bool stopping;
 };
 
 struct walk {
@@ -32,6 +31,19 @@ struct walk {
     bool failed;
     struct error err;
 };
+
+/* False when it is time to stop. */
+static bool pause_ms(struct reconciler *r, int64_t ms)
+{
+    int64_t until_ms = clock_monotonic_ms() + ms;
+
+    pthread_mutex_lock(&r->mutex);
+    while (!r->stopping && thread_cond_wait(&r->wake, &r->mutex, until_ms))
+        ;
+    bool stopping = r->stopping;
+    pthread_mutex_unlock(&r->mutex);
+    return !stopping;
+}
 
 static bool has_result(struct store *store, const char *key, bool *ret, struct error *err)
 {
@@ -48,17 +60,18 @@ static bool announce(struct walk *walk, const char *key, const struct object_nam
     char uri[STORE_URI_MAX], event_id[UUID_LEN + 1];
     struct reconciler *r = walk->reconciler;
 
-    if (!store_uri(r->store, key, uri, &walk->err))
+    if (!store_uri(r->store, key, uri, &walk->err) ||
+        !outbox_add(r->outbox,
+                    &(struct event){
+                        .gcs_path = uri,
+                        .id = name->id,
+                        .content_type = image_format_content_type(name->format),
+                        .traceparent = "",
+                    },
+                    clock_monotonic_ms() + CALL_TIMEOUT_MS, event_id, &walk->err))
         return false;
     walk->announced++;
-    return outbox_add(r->outbox,
-                      &(struct event){
-                          .gcs_path = uri,
-                          .id = name->id,
-                          .content_type = image_format_content_type(name->format),
-                          .traceparent = "",
-                      },
-                      clock_monotonic_ms() + CALL_TIMEOUT_MS, event_id, &walk->err);
+    return true;
 }
 
 static bool visit(void *ctx, const char *key, uint64_t size)
@@ -70,7 +83,7 @@ static bool visit(void *ctx, const char *key, uint64_t size)
     bool done = false;
 
     (void)size;
-    if (atomic_load(&r->stopping))
+    if (!pause_ms(r, 0))
         return false;
     if (!string_starts_with(key, prefix) || !object_name_parse(key + strlen(prefix), &name) ||
         name.format == IMAGE_UNKNOWN)
@@ -89,7 +102,7 @@ static int64_t reconcile(struct reconciler *r)
     bool ok = store_list(r->store, store_prefix(r->store), clock_monotonic_ms() + WALK_TIMEOUT_MS,
                          visit, &walk, &walk.err) &&
               !walk.failed;
-    if (atomic_load(&r->stopping))
+    if (!pause_ms(r, 0))
         return 0;
     if (!ok || !outbox_reconcile_finished(r->outbox, &walk.err)) {
         log_error("reconciling failed; trying again", F("error", (const char *)walk.err.message));
@@ -103,19 +116,8 @@ static void *reconciler_main(void *arg)
 {
     struct reconciler *r = arg;
 
-    pthread_mutex_lock(&r->mutex);
-    while (!atomic_load(&r->stopping)) {
-        int64_t pause_ms = LOOK_EVERY_MS;
-        if (outbox_reconcile_needed(r->outbox)) {
-            pthread_mutex_unlock(&r->mutex);
-            pause_ms = reconcile(r);
-            pthread_mutex_lock(&r->mutex);
-        }
-        if (atomic_load(&r->stopping))
-            break;
-        thread_cond_wait(&r->wake, &r->mutex, clock_monotonic_ms() + pause_ms);
-    }
-    pthread_mutex_unlock(&r->mutex);
+    for (int64_t wait_ms = 0; pause_ms(r, wait_ms);)
+        wait_ms = outbox_reconcile_needed(r->outbox) ? reconcile(r) : LOOK_EVERY_MS;
     return NULL;
 }
 
@@ -128,6 +130,8 @@ struct reconciler *reconciler_new(struct store *store, struct outbox *outbox, st
     pthread_mutex_init(&r->mutex, NULL);
     pthread_cond_init(&r->wake, NULL);
     if (!thread_start(&r->thread, reconciler_main, r, err)) {
+        pthread_cond_destroy(&r->wake);
+        pthread_mutex_destroy(&r->mutex);
         free(r);
         return NULL;
     }
@@ -139,7 +143,7 @@ void reconciler_free(struct reconciler *r)
     if (r == NULL)
         return;
     pthread_mutex_lock(&r->mutex);
-    atomic_store(&r->stopping, true);
+    r->stopping = true;
     pthread_cond_signal(&r->wake);
     pthread_mutex_unlock(&r->mutex);
     pthread_join(r->thread, NULL);
