@@ -359,7 +359,7 @@ show-hardening:
 
 .PHONY: format
 format: ## clang-format all C files
-	clang-format -i $(wildcard common/*/*.[ch] common/*/*/*.[ch] *_service/*.[ch] tests/*/*.[ch] tests/unit/*/*.[ch])
+	clang-format -i $(wildcard common/*/*.[ch] common/*/*/*.[ch] *_service/*.[ch] *_service/*/*.[ch] tests/*/*.[ch] tests/unit/*/*.[ch])
 
 compile_commands.json: Makefile ## for clangd and its like: how each file is compiled
 	@$(MAKE) --no-print-directory -nB $(call object,$(ALL_SRC)) | grep -e ' -c -o ' | \
@@ -396,4 +396,4 @@ clean: ## remove build products (data/ stays)
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z -]+:.*## / {printf "%-14s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z_. -]+:.*## / {printf "%-21s %s\n", $$1, $$2}' Makefile

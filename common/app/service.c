@@ -40,7 +40,7 @@ static void print_help(const struct service *service)
            service->name, DARKROOM_VERSION, service->name,
            service->kind == SERVICE_PREPROCESS
                ? " | --outbox list|requeue|purge|reconcile [EVENT_ID] | --catalogue rebuild"
-                 " | --users list|add|password|delete|rotate-keys [NAME]"
+                 " | --seal rotate | --users list|add|password|delete|rotate-keys [NAME]"
                : "");
     settings_print_help(service->kind, stdout);
 }
