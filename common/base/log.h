@@ -72,7 +72,6 @@ void log_write(enum log_level level, const char *message, const struct log_field
 #define LOG_END ((struct log_field){0})
 #define LOG_(level, message, ...) log_write(level, message, (const struct log_field[]){__VA_ARGS__})
 
-#define log_debug(...) LOG_(LOG_DEBUG, __VA_ARGS__, LOG_END)
 #define log_info(...) LOG_(LOG_INFO, __VA_ARGS__, LOG_END)
 #define log_warning(...) LOG_(LOG_WARNING, __VA_ARGS__, LOG_END)
 #define log_error(...) LOG_(LOG_ERROR, __VA_ARGS__, LOG_END)

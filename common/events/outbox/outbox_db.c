@@ -24,7 +24,7 @@ const char outbox_db_schema[] =
     "  created_ms INTEGER NOT NULL,"
     "  attempts INTEGER NOT NULL DEFAULT 0,"
     "  not_before_ms INTEGER NOT NULL,"
-    "  state INTEGER NOT NULL DEFAULT 0 CHECK (state IN (0, 1))," /* enum outbox_state */
+    "  state INTEGER NOT NULL DEFAULT 0 CHECK (state IN (0, 1))," /* 1: a dead letter */
     "  last_error TEXT NOT NULL DEFAULT '',"
     "  died_ms INTEGER NOT NULL DEFAULT 0"
     ") STRICT;"

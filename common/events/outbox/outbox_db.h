@@ -8,7 +8,6 @@
 #include <stdint.h>
 
 enum { OUTBOX_SCHEMA_VERSION = 2 };
-enum outbox_state { OUTBOX_PENDING = 0, OUTBOX_DEAD = 1 };
 
 enum outbox_sql {
     SQL_BEGIN,

@@ -90,7 +90,7 @@ TEST(fields_are_typed)
                 F("big", UINT64_MAX), F("real", 0.5), F("yes", (bool)true),
                 F("none", (const char *)NULL), log_field_double("nan", 0.0 / 0.0),
                 log_field_raw("raw", "{\"a\":[1]}"), log_field_raw("null", NULL));
-    log_debug("not logged");
+    log_write(LOG_DEBUG, "not logged", &LOG_END);
     const char *text = capture_end(&c);
     json_t *line = next_line(&text);
     assert_string_equal(text, "");
@@ -117,7 +117,7 @@ TEST(levels)
 
     log_init("s", LOG_WARNING, LOG_JSON);
     capture_begin(&c);
-    log_debug("debug");
+    log_write(LOG_DEBUG, "debug", &LOG_END);
     log_info("info");
     log_warning("warning");
     log_error("error");
