@@ -11,8 +11,8 @@ struct classifier {
     struct image_worker *images;
 };
 
-/* Classify an image; the k best labels go to *ret. Errors of image_to_tensor and worker_pool_run.
- */
+/* Classify an image; the k best labels go to *ret. Errors of image_precheck, worker_pool_run and
+ * image_worker_to_tensor. */
 bool classify_image(const struct app *app, const struct context *ctx, struct bytes image, size_t k,
                     struct labels *ret, struct error *err) NODISCARD;
 

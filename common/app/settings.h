@@ -21,7 +21,7 @@ struct settings {
     int64_t body_budget_bytes;
     int64_t body_stall_ms;
     int64_t body_min_rate; /* bytes/s */
-    int64_t workers;       /* 0: CPUs available to the process */
+    int64_t workers;       /* never 0 after settings_load */
     int64_t queue_max;
     int64_t request_timeout_ms;
     int64_t shutdown_notice_ms;

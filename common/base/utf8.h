@@ -1,8 +1,8 @@
+/* string_is_utf8, for error.c, which is below strings. Pure. */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* string_is_utf8, for error.c, which is below strings. */
 bool utf8_is_valid(const uint8_t *text, size_t len);
