@@ -71,12 +71,15 @@ static bool publish(struct temporary *t, int parent, const char *leaf, bool if_a
             return error_set(err, ERROR_BAD_REQUEST, "other objects' keys go on below this key");
         return file_error(err, "renaming");
     }
-    if (linkat(t->dir, t->name, parent, leaf, 0) == 0)
-        return true;
-    if (errno != EEXIST)
-        return file_error(err, "linking");
-    *existed = true;
-    return is_object(parent, leaf) ||
+    struct stat st = {0};
+    do { /* again if it is deleted between the two */
+        if (linkat(t->dir, t->name, parent, leaf, 0) == 0)
+            return true;
+        if (errno != EEXIST)
+            return file_error(err, "linking");
+    } while (fstatat(parent, leaf, &st, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT);
+    *existed = S_ISREG(st.st_mode);
+    return *existed ||
            error_set(err, ERROR_BAD_REQUEST, "a directory or special file has this key's name");
 }
 
