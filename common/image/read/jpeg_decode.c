@@ -280,7 +280,8 @@ static void rows_step(void *arg)
 
         if (codec->output_scanline % imcu == 0)
             skip_to(d, tail, imcu);
-        read_rows(d, codec->output_height);
+        JDIMENSION next = (codec->output_scanline / imcu + 1) * imcu;
+        read_rows(d, next < codec->output_height ? next : codec->output_height);
     }
 }
 
