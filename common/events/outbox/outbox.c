@@ -80,6 +80,20 @@ void outbox_close(struct outbox *o)
 /* ---- writes that are waited for */
 
 /* Called locked. */
+static int64_t taken_seq(const struct outbox *o, const char *object_id)
+{
+    const struct outbox_lease *lease;
+    int64_t seq = 0;
+
+    TAILQ_FOREACH(lease, &o->leases, link)
+    {
+        if (lease->state == TAKEN && lease->row.seq > seq && strcmp(lease->row.id, object_id) == 0)
+            seq = lease->row.seq;
+    }
+    return seq;
+}
+
+/* Called locked. */
 static void enqueue(struct outbox *o, struct outbox_write *w, int64_t commit_at_ms)
 {
     TAILQ_INSERT_TAIL(&o->queue, w, link);
@@ -108,6 +122,7 @@ static bool run_write(struct outbox *o, struct outbox_write *w, int64_t deadline
 {
     pthread_cond_init(&w->changed, NULL);
     pthread_mutex_lock(&o->lock);
+    w->taken_seq = w->kind == WRITE_ADD ? taken_seq(o, w->event->id) : 0;
     enqueue(o, w, 0);
     /* a tick that is due comes first, so that callers do not keep it away for ever */
     if (!o->db_owned && clock_monotonic_ms() < o->tick_at_ms) {

@@ -50,7 +50,7 @@ static const char settings[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = 
 static const char *const statements[SQL_COUNT] = {
     [SQL_BEGIN] = "BEGIN IMMEDIATE",
     [SQL_COMMIT] = "COMMIT",
-    [SQL_FIND] = "SELECT event_id FROM event WHERE state = 0 AND id = ?1 LIMIT 1",
+    [SQL_FIND] = "SELECT event_id FROM event WHERE state = 0 AND id = ?1 AND seq > ?2 LIMIT 1",
     [SQL_INSERT] = "INSERT INTO event (event_id, id, gcs_path, content_type, traceparent,"
                    " created_ms, not_before_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
     [SQL_RECORD] = "INSERT INTO record VALUES (?1, ?2)",

@@ -12,13 +12,15 @@ static void bind_text(sqlite3_stmt *s, int at, const char *text)
     sqlite3_bind_text(s, at, text, -1, SQLITE_STATIC);
 }
 
-/* *found: there is a pending row for the same object, whose event_id is now the write's. */
+/* *found: there is a pending row for the same object, whose event_id is now the write's. One that
+ * is being delivered tells of the object as it was: it may have been deleted, and stored again. */
 static bool find_pending(struct outbox_db *db, struct outbox_write *w, bool *found,
                          struct error *err)
 {
     sqlite3_stmt *s = db->sql[SQL_FIND];
 
     bind_text(s, 1, w->event->id);
+    sqlite3_bind_int64(s, 2, w->taken_seq);
     int code = sqlite3_step(s);
     const char *id = code == SQLITE_ROW ? (const char *)sqlite3_column_text(s, 0) : NULL;
 

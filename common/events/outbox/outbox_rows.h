@@ -30,6 +30,7 @@ struct outbox_write {
     pthread_cond_t changed;
     const struct event *event;
     char event_id[UUID_LEN + 1]; /* in: for a new row; out: of the row */
+    int64_t taken_seq; /* of the last row for the same object that is being delivered, or 0 */
     int64_t reconcile;
     const int64_t *records; /* to be forgotten */
     size_t record_count;

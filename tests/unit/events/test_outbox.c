@@ -322,6 +322,29 @@ static void test_a_pending_row_is_reused(void **state)
     outbox_close(outbox);
 }
 
+/* Its receiver may have looked before the object was deleted, and then stored again. */
+static void test_a_row_that_is_being_delivered_is_not_reused(void **state)
+{
+    struct outbox *outbox = open_default();
+    char first[UUID_LEN + 1], second[UUID_LEN + 1], third[UUID_LEN + 1];
+    struct error err = {0};
+
+    (void)state;
+    assert_true(try_add(outbox, 1, first, &err));
+    CLEANUP(outbox_row_done) struct outbox_row row = take(outbox);
+    assert_true(try_add(outbox, 1, second, &err));
+    assert_string_not_equal(first, second);
+    assert_true(try_add(outbox, 1, third, &err)); /* but the one that waits is */
+    assert_string_equal(second, third);
+    assert_int_equal(outbox_pending(outbox), 2);
+    outbox_delivered(outbox, &row);
+    CLEANUP(outbox_row_done) struct outbox_row again = take(outbox);
+    assert_string_equal(again.event_id, second);
+    outbox_delivered(outbox, &again);
+    assert_int_equal(outbox_pending(outbox), 0);
+    outbox_close(outbox);
+}
+
 static void test_max_pending(void **state)
 {
     struct outbox *outbox = open_with(3, NULL);
@@ -1169,6 +1192,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(test_add_take_deliver),
         TEST(test_a_pending_row_is_reused),
+        TEST(test_a_row_that_is_being_delivered_is_not_reused),
         TEST(test_max_pending),
         TEST(test_put_back_refused_and_dead),
         TEST(test_clock_jumps_do_not_stall),
