@@ -58,19 +58,24 @@ static bool announce(const struct app *app, const struct context *ctx, struct pr
     return ok;
 }
 
-/* An object that was there may have been deleted since, before its new row was seen: then it is
- * stored again. */
-static bool store_again(const struct app *app, const struct context *ctx,
-                        const struct preprocessed *object, struct bytes data, struct error *err)
+/* Stored, announced and listed, and stored then: a DELETE may have come between, of another upload
+ * of the same picture. What is stored again is announced again. */
+static bool keep(const struct app *app, const struct context *ctx, struct preprocessed *object,
+                 struct bytes data, struct error *err)
 {
-    struct error why = {0};
-
-    if (store_head(app->service.store, object->key, ctx->deadline_ms, NULL, &why))
-        return true;
-    if (why.code == ERROR_NOT_FOUND)
-        return store_image(app, ctx, object, data, NULL, err);
-    *err = why;
-    return false;
+    for (;;) {
+        int64_t deletions = app->catalogue != NULL ? catalogue_deletions(app->catalogue) : 0;
+        bool existed = false;
+        if (!store_image(app, ctx, object, data, &existed, err) ||
+            !announce(app, ctx, object, !existed, err))
+            return false;
+        if (app->catalogue == NULL ||
+            (!existed && catalogue_deletions(app->catalogue) == deletions) ||
+            store_head(app->service.store, object->key, ctx->deadline_ms, NULL, err))
+            return true;
+        if (err->code != ERROR_NOT_FOUND)
+            return false;
+    }
 }
 
 static bool decide_seal(const struct app *app, bool asked, bool *ret, struct error *err)
@@ -88,7 +93,6 @@ bool preprocess(const struct app *app, const struct context *ctx, struct bytes f
 {
     CLEANUP(image_result_done) struct image_result image = {0};
     struct store *store = app->service.store;
-    bool existed = false;
 
     *ret = (struct preprocessed){.name.format = options->format};
     if (!decide_seal(app, seal, &ret->name.sealed, err) ||
@@ -100,8 +104,5 @@ bool preprocess(const struct app *app, const struct context *ctx, struct bytes f
     ret->width = image.width;
     ret->height = image.height;
     ret->bytes = image.len;
-    struct bytes data = bytes_of(image.data, image.len);
-    return store_image(app, ctx, ret, data, &existed, err) &&
-           announce(app, ctx, ret, !existed, err) &&
-           (!existed || app->catalogue == NULL || store_again(app, ctx, ret, data, err));
+    return keep(app, ctx, ret, bytes_of(image.data, image.len), err);
 }

@@ -60,14 +60,8 @@ static bool look(struct walk *walk, const char *key, bool *there, bool *old, str
     return *there || err->code == ERROR_NOT_FOUND;
 }
 
-static bool delete_old(struct walk *walk, const char *key, bool *deleted, struct error *err)
+static bool delete_file(struct walk *walk, const char *key, struct error *err)
 {
-    bool there;
-
-    if (!look(walk, key, &there, deleted, err))
-        return false;
-    if (!*deleted)
-        return true;
     if (!store_delete(walk->retention->store, key, clock_monotonic_ms() + CALL_TIMEOUT_MS, err))
         return false;
     walk->deleted++;
@@ -75,32 +69,41 @@ static bool delete_old(struct walk *walk, const char *key, bool *deleted, struct
     return true;
 }
 
+static bool delete_old(struct walk *walk, const char *key, struct error *err)
+{
+    bool there, old;
+
+    return look(walk, key, &there, &old, err) && (!old || delete_file(walk, key, err));
+}
+
 static bool delete_object(struct walk *walk, const char *key, struct error *err)
 {
-    char result[STORE_KEY_MAX + 1];
-    bool deleted;
-
+    const int64_t deadline_ms = clock_monotonic_ms() + 2 * CALL_TIMEOUT_MS;
     struct catalogue *catalogue = walk->retention->catalogue;
+    char result[STORE_KEY_MAX + 1];
     struct object_name name;
+    bool there, old;
+    const bool listed =
+        catalogue != NULL &&
+        object_name_parse(key + strlen(store_prefix(walk->retention->store)), &name);
 
-    if (!delete_old(walk, key, &deleted, err))
+    if (!look(walk, key, &there, &old, err))
         return false;
-    if (!deleted)
+    if (!old)
         return true;
-    if (catalogue != NULL &&
-        object_name_parse(key + strlen(store_prefix(walk->retention->store)), &name) &&
-        !catalogue_forget(catalogue, name.id, clock_monotonic_ms() + CALL_TIMEOUT_MS, err))
-        return false;
-    return result_key(key, result, sizeof(result), err) && delete_old(walk, result, &deleted, err);
+    return (!listed || catalogue_begin_deletion(catalogue, &name, deadline_ms, err)) &&
+           delete_file(walk, key, err) &&
+           (!listed || catalogue_forget(catalogue, name.id, deadline_ms, err)) &&
+           result_key(key, result, sizeof(result), err) && delete_old(walk, result, err);
 }
 
 static bool delete_result(struct walk *walk, const char *key, struct error *err)
 {
     char object[STORE_KEY_MAX + 1];
-    bool there, old, deleted;
+    bool there, old;
 
     snprintf(object, sizeof(object), "%.*s", (int)(strlen(key) - strlen(RESULT_SUFFIX)), key);
-    return look(walk, object, &there, &old, err) && (there || delete_old(walk, key, &deleted, err));
+    return look(walk, object, &there, &old, err) && (there || delete_old(walk, key, err));
 }
 
 /* One failure does not end the walk: the next file may well go. */
@@ -109,7 +112,7 @@ static bool visit(void *ctx, const char *key, uint64_t size)
     struct walk *walk = ctx;
     const char *prefix = store_prefix(walk->retention->store);
     struct error err = {0};
-    bool ok = true, deleted;
+    bool ok = true;
 
     (void)size;
     if (!string_starts_with(key, prefix))
@@ -123,7 +126,7 @@ static bool visit(void *ctx, const char *key, uint64_t size)
         break;
     case KEY_REJECTED:
     case KEY_TASK:
-        ok = delete_old(walk, key, &deleted, &err);
+        ok = delete_old(walk, key, &err);
         break;
     case KEY_FOREIGN:
         break;

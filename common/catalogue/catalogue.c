@@ -30,22 +30,26 @@ bool catalogue_keys(const struct catalogue *c, const struct object_name *name,
 
 /* ---- rows ---- */
 
-bool catalogue_exclude_uploads(const struct catalogue *c, struct db_session *s, struct error *err)
+bool catalogue_lock(const struct catalogue *c, struct db_session *s, const char *id,
+                    struct error *err)
 {
+    /* not the table: whoever waits for that keeps all others out, too, beside a VACUUM say */
     return db_is_sqlite(c->db) ||
-           db_run(s, "LOCK TABLE image IN SHARE ROW EXCLUSIVE MODE", DB_NO_ARGS, NULL, err);
+           db_run(s, "SELECT pg_advisory_xact_lock(1684107891, hashtext(?1))", DB_ARGS(db_text(id)),
+                  NULL, err);
 }
 
 static bool insert(struct db_session *s, const struct catalogue_upload *upload, int64_t seq,
                    int64_t label_due_ms, int64_t *changed, struct error *err)
 {
-    /* Nothing changes in a row that is there: it is only counted. None is made, or counted, while
-     * the picture is being deleted: its object goes. */
+    /* In a row that is there only a missing label is looked for again. None is made, or changed,
+     * while the picture is being deleted: its object goes. */
     return db_run(s,
                   "INSERT INTO image (seq, id, owner, format, width, height, bytes, label_due_ms,"
                   " sealed) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE NOT EXISTS"
                   " (SELECT 1 FROM image WHERE id = ?2 AND deleted_ms > 0)"
-                  " ON CONFLICT (id, owner) DO UPDATE SET format = excluded.format",
+                  " ON CONFLICT (id, owner) DO UPDATE SET label_due_ms = CASE WHEN image.label = ''"
+                  " THEN excluded.label_due_ms ELSE image.label_due_ms END",
                   DB_ARGS(db_int(seq), db_text(upload->name.id), db_text(upload->owner),
                           db_text(image_format_name(upload->name.format)), db_int(upload->width),
                           db_int(upload->height), db_int((int64_t)upload->bytes),
@@ -92,7 +96,8 @@ static bool add(void *ctx, struct db_session *s, struct error *err)
     int64_t seq = next_seq(c); /* here, so that SQLite's commits are in this order */
     int64_t due_ms = seq / 1000 + (c->pushed ? CATALOGUE_LOOK_PUSHED_MS : CATALOGUE_LOOK_MS);
 
-    return adopt(s, a->upload, err) && insert(s, a->upload, seq, due_ms, &a->changed, err);
+    return catalogue_lock(c, s, a->upload->name.id, err) && adopt(s, a->upload, err) &&
+           insert(s, a->upload, seq, due_ms, &a->changed, err);
 }
 
 bool catalogue_add(struct catalogue *c, const struct catalogue_upload *upload, int64_t record_seq,
@@ -100,11 +105,11 @@ bool catalogue_add(struct catalogue *c, const struct catalogue_upload *upload, i
 {
     struct add a = {.catalogue = c, .upload = upload};
 
-    if (!db_write(c->db, add, &a, deadline_ms, err))
-        return error_wrap(err, "catalogue");
+    bool ok = db_write(c->db, add, &a, deadline_ms, err) || error_wrap(err, "catalogue");
+    /* also of one that failed: no later start lists what may have been deleted since */
     catalogue_note_record(c, record_seq);
-    return a.changed > 0 ||
-           error_set(err, ERROR_UNAVAILABLE, "the picture is being deleted: try again");
+    return ok && (a.changed > 0 ||
+                  error_set(err, ERROR_UNAVAILABLE, "the picture is being deleted: try again"));
 }
 
 char *catalogue_record(const struct catalogue *c, const struct catalogue_upload *upload)
@@ -119,6 +124,11 @@ char *catalogue_record(const struct catalogue *c, const struct catalogue_upload 
 
     json_decref(json);
     return text;
+}
+
+int64_t catalogue_deletions(struct catalogue *c)
+{
+    return db_is_sqlite(c->db) ? atomic_load(&c->deletions) : atomic_fetch_add(&c->deletions, 1);
 }
 
 /* ---- open and close ---- */

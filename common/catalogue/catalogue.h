@@ -56,6 +56,10 @@ char *catalogue_record(const struct catalogue *catalogue, const struct catalogue
 bool catalogue_add(struct catalogue *catalogue, const struct catalogue_upload *upload,
                    int64_t record_seq, int64_t deadline_ms, struct error *err) NODISCARD;
 
+/* A number that is another one if an object may have been deleted since the last call: for who
+ * stores an object, and is to know whether it still is there once it is listed. */
+int64_t catalogue_deletions(struct catalogue *catalogue);
+
 struct catalogue_filter {
     const char *label, *tag, *owner; /* NULL: any */
     const char *viewer;              /* who sees his own sealed pictures, and nobody else's */
@@ -95,6 +99,10 @@ bool catalogue_state(struct catalogue *catalogue, const char *id, enum catalogue
  * result are deleted once more. */
 bool catalogue_delete_unlisted(struct catalogue *catalogue, const struct object_name *name,
                                int64_t deadline_ms, struct error *err) NODISCARD;
+/* Before a picture's object is deleted by someone else than catalogue_delete: its rows are hidden,
+ * durably, until catalogue_forget; if that never comes, the catalogue finishes the deletion. */
+bool catalogue_begin_deletion(struct catalogue *catalogue, const struct object_name *name,
+                              int64_t deadline_ms, struct error *err) NODISCARD;
 /* The object is gone: so are its rows. */
 bool catalogue_forget(struct catalogue *catalogue, const char *id, int64_t deadline_ms,
                       struct error *err) NODISCARD;

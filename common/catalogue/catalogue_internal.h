@@ -42,7 +42,9 @@ struct catalogue {
     void *had_account_ctx;
     bool pushed; /* results are announced by the push's reply */
     struct db *db;
-    _Atomic int64_t last_seq; /* of the rows made here */
+    _Atomic int64_t last_seq;  /* of the rows made here */
+    _Atomic int64_t deletions; /* of objects, each counted before its row goes */
+    _Atomic int64_t synced;    /* db_commits of what is on the disk for sure */
 
     pthread_mutex_t lock; /* all that follows */
     pthread_cond_t wake;
@@ -61,10 +63,10 @@ struct catalogue {
 };
 
 /* ---- catalogue.c */
-/* At the beginning of a transaction that looks for other rows of a picture: two that are made at
- * the same time would not see each other. SQLite has one writer; PostgreSQL's wait here. */
-bool catalogue_exclude_uploads(const struct catalogue *c, struct db_session *s,
-                               struct error *err) NODISCARD;
+/* At the beginning of a transaction that looks for other rows of a picture: what two do at the same
+ * time they would not see of each other. SQLite has one writer; PostgreSQL's wait here. */
+bool catalogue_lock(const struct catalogue *c, struct db_session *s, const char *id,
+                    struct error *err) NODISCARD;
 /* Of the columns id, format and sealed. */
 struct object_name catalogue_name(const struct db_rows *rows, int id, int format, int sealed);
 /* IMAGE_UNKNOWN: no such format. */
@@ -106,6 +108,6 @@ bool catalogue_finish_deletions(struct catalogue *c, struct error *err) NODISCAR
 /* ---- keeper.c */
 bool catalogue_keeper_start(struct catalogue *c, struct error *err) NODISCARD;
 void catalogue_keeper_stop(struct catalogue *c);
-/* Rows and views onto the disk; the outbox forgets its records of them. */
+/* All that was committed, and the views, onto the disk; the outbox forgets its records of rows. */
 bool catalogue_flush(struct catalogue *c, struct error *err) NODISCARD;
 void catalogue_note_record(struct catalogue *c, int64_t record_seq);

@@ -29,7 +29,7 @@ static bool mark(void *ctx, struct db_session *s, struct error *err)
     enum db_step step;
 
     m->found = m->shared = false;
-    if (!catalogue_exclude_uploads(m->catalogue, s, err) ||
+    if (!catalogue_lock(m->catalogue, s, m->id, err) ||
         !db_query(s, "SELECT owner, id, format, sealed, deleted_ms FROM image WHERE id = ?1",
                   DB_ARGS(db_text(m->id)), &rows, err))
         return false;
@@ -68,7 +68,10 @@ static bool drop_batch(struct db_session *s, const struct drop *d, bool *more, s
     size_t count = 0;
     enum db_step step = DB_DONE;
 
-    if (!db_query(s, "SELECT seq, labels, tags, owner FROM image WHERE id = ?1",
+    /* locked before they are read: a label may be on its way */
+    if (!db_run(s, "UPDATE image SET views = views WHERE id = ?1", DB_ARGS(db_text(d->id)), NULL,
+                err) ||
+        !db_query(s, "SELECT seq, labels, tags, owner FROM image WHERE id = ?1",
                   DB_ARGS(db_text(d->id)), &rows, err))
         return false;
     while (count < BATCH && (step = db_step(&rows, err)) == DB_ROW)
@@ -97,6 +100,12 @@ static bool drop(void *ctx, struct db_session *s, struct error *err)
     return true;
 }
 
+static bool drop_rows(struct catalogue *c, struct drop *d, int64_t deadline_ms, struct error *err)
+{
+    atomic_fetch_add(&c->deletions, 1);
+    return db_write(c->db, drop, d, deadline_ms, err);
+}
+
 static bool delete_objects(const struct marked *m, int64_t deadline_ms, struct error *err)
 {
     const struct catalogue *c = m->catalogue;
@@ -113,14 +122,17 @@ static bool finish(const struct marked *m, int64_t deadline_ms, struct error *er
     struct drop d = {.id = m->id, .owner = m->owner};
 
     return (m->shared || delete_objects(m, deadline_ms, err)) &&
-           db_write(m->catalogue->db, drop, &d, deadline_ms, err);
+           drop_rows(m->catalogue, &d, deadline_ms, err);
 }
 
 bool catalogue_delete(struct catalogue *c, const char *id, const char *owner, int64_t deadline_ms,
                       struct error *err)
 {
     struct marked m = {.catalogue = c, .id = id, .owner = owner, .now_ms = clock_wall_ms()};
+    const int64_t longest_ms = clock_monotonic_ms() + CATALOGUE_CALL_MS;
 
+    if (deadline_ms > longest_ms) /* else it counts as left behind, and is finished beside this */
+        deadline_ms = longest_ms;
     if (!db_write(c->db, mark, &m, deadline_ms, err))
         return error_wrap(err, "catalogue");
     if (!m.found)
@@ -161,23 +173,28 @@ bool catalogue_state(struct catalogue *c, const char *id, enum catalogue_state *
     return ok;
 }
 
-/* A marked row of nobody's, so that no upload comes between; m->found: no other is there. */
-static bool mark_unlisted(void *ctx, struct db_session *s, struct error *err)
+/* A marked row of nobody's: no upload comes between. */
+static bool insert_mark(const struct marked *m, struct db_session *s, struct error *err)
 {
-    struct marked *m = ctx;
-    struct state st = {.id = m->id};
-
-    if (!catalogue_exclude_uploads(m->catalogue, s, err) || !read_state(&st, s, err))
-        return false;
-    m->found = st.state != CATALOGUE_LISTED;
-    return !m->found ||
-           db_run(s,
+    return db_run(s,
                   "INSERT INTO image (seq, id, owner, format, width, height, bytes, sealed,"
                   " deleted_ms) VALUES (?1, ?2, '', ?3, 0, 0, 0, ?4, ?5) ON CONFLICT DO NOTHING",
                   DB_ARGS(db_int(m->now_ms * 1000), db_text(m->id),
                           db_text(image_format_name(m->name.format)), db_int(m->name.sealed),
                           db_int(m->now_ms)),
                   NULL, err);
+}
+
+/* m->found: no other row is there. */
+static bool mark_unlisted(void *ctx, struct db_session *s, struct error *err)
+{
+    struct marked *m = ctx;
+    struct state st = {.id = m->id};
+
+    if (!catalogue_lock(m->catalogue, s, m->id, err) || !read_state(&st, s, err))
+        return false;
+    m->found = st.state != CATALOGUE_LISTED;
+    return !m->found || insert_mark(m, s, err);
 }
 
 bool catalogue_delete_unlisted(struct catalogue *c, const struct object_name *name,
@@ -190,11 +207,31 @@ bool catalogue_delete_unlisted(struct catalogue *c, const struct object_name *na
            (!m.found || finish(&m, deadline_ms, err));
 }
 
+static bool mark_all(void *ctx, struct db_session *s, struct error *err)
+{
+    struct marked *m = ctx;
+    int64_t marked = 0;
+
+    return catalogue_lock(m->catalogue, s, m->id, err) &&
+           db_run(s, "UPDATE image SET deleted_ms = ?2 WHERE id = ?1",
+                  DB_ARGS(db_text(m->id), db_int(m->now_ms)), &marked, err) &&
+           (marked > 0 || insert_mark(m, s, err));
+}
+
+bool catalogue_begin_deletion(struct catalogue *c, const struct object_name *name,
+                              int64_t deadline_ms, struct error *err)
+{
+    struct marked m = {.catalogue = c, .id = name->id, .now_ms = clock_wall_ms(), .name = *name};
+
+    return (db_write(c->db, mark_all, &m, deadline_ms, err) && catalogue_flush(c, err)) ||
+           error_wrap(err, "catalogue");
+}
+
 bool catalogue_forget(struct catalogue *c, const char *id, int64_t deadline_ms, struct error *err)
 {
     struct drop d = {.id = id};
 
-    return db_write(c->db, drop, &d, deadline_ms, err) || error_wrap(err, "catalogue");
+    return drop_rows(c, &d, deadline_ms, err) || error_wrap(err, "catalogue");
 }
 
 /* ---- after a kill ---- */

@@ -51,7 +51,11 @@ static bool flush_records(struct catalogue *c, struct error *err)
     size_t count = c->record_count;
     c->record_count = c->record_room = 0;
     pthread_mutex_unlock(&c->lock);
-    bool ok = count == 0 || (db_sync(c->db, err) && outbox_forget(c->outbox, records, count, err));
+    int64_t commits = db_commits(c->db); /* with those of the records */
+    bool ok = commits == atomic_load(&c->synced) || db_sync(c->db, err);
+    if (ok)
+        atomic_store(&c->synced, commits);
+    ok = ok && (count == 0 || outbox_forget(c->outbox, records, count, err));
     for (size_t i = 0; !ok && i < count; i++)
         catalogue_note_record(c, records[i]);
     free(records);

@@ -121,6 +121,11 @@ static bool read_labels(struct catalogue *c, const struct object_name *name, int
     if (!catalogue_keys(c, name, object, key, err) ||
         !read_result(c, key, deadline_ms, &result, err))
         return false;
+    /* of an object that was not there, and now may be: it is labelled again */
+    if (json_is_text(json_object_get(result, "source_etag"), "")) {
+        json_decref(result);
+        return error_set(err, ERROR_NOT_FOUND, "no result of the object yet");
+    }
     const char *label = json_string_value(json_object_get(result, "label"));
     *ret = (struct labels){
         .id = name->id,

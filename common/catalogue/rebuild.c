@@ -108,10 +108,10 @@ static bool insert_batch(void *ctx, struct db_session *s, struct error *err)
     int64_t now_ms = clock_wall_ms();
 
     r->inserted = 0; /* it may run again */
-    if (!catalogue_exclude_uploads(r->catalogue, s, err))
-        return false;
     for (size_t i = 0; i < r->count; i++) {
         const struct candidate *object = &r->batch[i];
+        if (!object->known && !catalogue_lock(r->catalogue, s, object->name.id, err))
+            return false;
         int64_t seq = object->info.modified_ms * 1000 + object->name.id[0];
         int64_t changed = 0;
         for (int try = 0; !object->known && changed == 0 && try < SEQ_TRIES; try++)

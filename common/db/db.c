@@ -338,8 +338,10 @@ static void run_jobs(struct db_session *s, struct db_jobs *jobs)
         roll_back(s);
         ok = false;
     }
-    if (ok)
+    if (ok) {
+        atomic_fetch_add(&s->db->commits, 1);
         return;
+    }
     TAILQ_FOREACH(job, jobs, link)
     {
         if (job->ok || job->err.code == ERROR_NONE)
@@ -400,6 +402,11 @@ bool db_write(struct db *db, db_work work, void *ctx, int64_t deadline_ms, struc
 bool db_sync(struct db *db, struct error *err)
 {
     return db->driver != &db_sqlite || db_sqlite_sync(db, err);
+}
+
+int64_t db_commits(const struct db *db)
+{
+    return atomic_load(&db->commits);
 }
 
 void db_tidy(struct db *db)

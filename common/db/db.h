@@ -65,6 +65,8 @@ bool db_read(struct db *db, db_work work, void *ctx, int64_t deadline_ms,
 
 /* What was committed so far survives power loss. */
 bool db_sync(struct db *db, struct error *err) NODISCARD;
+/* SQLite: another number after each commit. */
+int64_t db_commits(const struct db *db);
 /* SQLite: copy the -wal into the file if it has grown. For a thread that no request waits for. */
 void db_tidy(struct db *db);
 

@@ -57,6 +57,7 @@ struct db {
     char *target; /* SQLite: the path; PostgreSQL: the URL */
     bool durable;
     _Atomic bool damaged;
+    _Atomic int64_t commits; /* SQLite's */
     size_t sessions_max;
     int64_t connect_ms;
 

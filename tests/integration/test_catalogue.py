@@ -19,6 +19,7 @@ from disk import CHANGE, DIE, ENOSPC, SYNC, WRITE, Disk
 from endpoint import Endpoint
 from images import encode, gradient, numbered_jpeg
 from postgres import PSQL, Postgres, fixture_postgres  # noqa: F401 - a fixture
+from test_pubsub_publish import fixture_google  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.threads]
 
@@ -216,6 +217,48 @@ def test_uploads_and_deletions_of_one_picture_leave_no_row_without_object(servic
     assert ids(service) == [id_] and service.get(f"/images/{id_}").status == 200
 
 
+def pictures(folder):
+    return list((folder / "objects").glob("*.jpg"))
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_deletion_beside_an_upload(tmp_path, services, url, google, existed):  # noqa: F811
+    """It was stored, and waits for its event: meanwhile a DELETE takes the picture, which another upload had listed.
+    A 200 promises picture and event all the same."""
+    services.append(Service("preprocess-service", tmp_path, CATALOGUE_URL=url, GCE_METADATA_HOST=google.host,
+                            EVENTS_URL="pubsub://projects/project/topics/topic", PUBSUB_ENDPOINT=f"http://{google.host}"))
+    service = services[0].start()
+    assert command(service, "rebuild").stdout == "0 added, 0 removed\n"  # else the new one is filled in between
+    stored = 'stage_duration_seconds_count{stage="store"}'
+    with concurrent.futures.ThreadPoolExecutor(1) as client, google.held:
+        if existed:
+            google.held.release()
+            upload(service, 1)
+            google.held.acquire()
+        reply = client.submit(upload, service, 1)
+        wait_for(lambda: service.metric(stored) == 1 + existed, "the object")
+        [path] = pictures(tmp_path)
+        if not existed:
+            change_rows(url, "INSERT INTO image (seq, id, owner, format, width, height, bytes)"
+                             f" VALUES (1, '{path.stem}', '', 'jpeg', 1, 1, 1)")
+        assert delete(service, path.stem).status == 204 and not path.exists()
+        google.held.release()
+        id_ = reply.result()["id"]
+        google.held.acquire()
+    assert ids(service) == [id_] and service.get(f"/images/{id_}").status == 200
+    assert len(google.messages) == 2 + existed  # again, when it was stored again
+
+
+def test_a_deletion_is_on_the_disk_before_the_object_goes(faulty, tmp_path):
+    service, disk = faulty
+    reply = upload(service, 1)
+    wait_for(lambda: service.metric("catalogue_pending") == 0, "the row on the disk")
+    disk.fail(SYNC, ENOSPC, f"{tmp_path}/list/*-wal")
+    assert delete(service, reply["id"]).status == 503 and len(pictures(tmp_path)) == 1
+    disk.mend()
+    assert delete(service, reply["id"]).status == 204 and not pictures(tmp_path)
+
+
 # ---- views
 
 def test_views_are_counted(service):
@@ -280,6 +323,19 @@ def lateness_ms(url, id_):
         with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:"), timeout=30)) as db:
             return db.execute(query).fetchone()[0]
     return int(subprocess.run([PSQL, "-qAt", url, "-c", query], check=True, capture_output=True).stdout)
+
+
+def test_a_result_of_an_absent_object_is_no_result(service, url):
+    """The event came after a DELETE; then the picture is uploaded again, and its result stays for a moment."""
+    id_ = upload(service, 1)["id"]
+    assert delete(service, id_).status == 204
+    path = pathlib.Path(service.env["STORAGE_URL"].removeprefix("file://"), f"{id_}.jpg.json")
+    path.write_text(json.dumps({"status": "rejected", "detail": "no such object", "source_etag": ""}))
+    reply = upload(service, 1)
+    first = lateness_ms(url, id_)
+    wait_for(lambda: lateness_ms(url, id_) != first, "a look")
+    store_result(reply)
+    wait_for(lambda: image(service, id_)["label"] == "tench", "the label")
 
 
 @pytest.mark.idle
@@ -601,9 +657,10 @@ def test_a_rebuild_waits_for_an_upload_whose_row_nobody_sees_yet(postgres, start
     service.stop()
     with subprocess.Popen([PSQL, "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as uploader:
         uploader.stdin.write("UPDATE image SET owner = 'alice';\nCREATE TABLE theirs AS TABLE image;\nDELETE FROM image;\n"
-                             "BEGIN;\nINSERT INTO image TABLE theirs;\nSELECT 'inserted';\n")
+                             "BEGIN;\nSELECT pg_advisory_xact_lock(1684107891, hashtext(id)) FROM theirs;\n"
+                             "INSERT INTO image TABLE theirs;\nSELECT 'inserted';\n")
         uploader.stdin.flush()
-        assert uploader.stdout.readline() == "inserted\n"
+        assert [uploader.stdout.readline() for _ in range(2)] == ["\n", "inserted\n"]
         with subprocess.Popen([BUILD / "preprocess-service", "--catalogue", "rebuild"], text=True, env=service.env,
                               cwd=service.folder, stdout=subprocess.PIPE) as rebuild:
             waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
@@ -654,6 +711,27 @@ def test_retention_takes_rows_too(tmp_path, start):
     service.restart(RETENTION_DAYS=1)
     wait_for(lambda: ids(service) == [new["id"]], "the old row to go")
     assert not path.exists()
+
+
+def test_retention_hides_a_row_before_the_object_goes(tmp_path, start, postgres):
+    """Killed between the two, a row without object would stay for ever."""
+    url = postgres.new_database()
+    service = start(CATALOGUE_URL=url)
+    id_ = upload(service, 1)["id"]
+    [path] = pictures(tmp_path)
+    os.utime(path, (1, 1))
+    service.stop()
+    change_rows(url, "UPDATE image SET label = 'tench', label_due_ms = NULL")  # nothing else changes the row
+    with subprocess.Popen([PSQL, "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        other.stdin.write(f"BEGIN;\nUPDATE image SET note = 'x' WHERE id = '{id_}';\nSELECT 'locked';\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == "locked\n"
+        service.restart(RETENTION_DAYS=1)
+        waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
+        wait_for(lambda: postgres.sql(waiting, url.rpartition("/")[2]).stdout == "t\n", "retention to wait")
+        assert path.exists()
+        other.communicate("COMMIT;\n", timeout=30)
+    wait_for(lambda: not path.exists() and ids(service) == [], "both to go")
 
 
 def test_two_instances_that_share_a_catalogue_refuse_nothing(tmp_path, services, postgres):

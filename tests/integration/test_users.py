@@ -1,6 +1,8 @@
 """Users (USERS=on): sign up, sign in, owners and admins, on SQLite and on PostgreSQL."""
+import contextlib
 import json
 import re
+import sqlite3
 import subprocess
 import threading
 
@@ -9,7 +11,8 @@ import pytest
 from accounts import PASSWORD, USERS, bearer, call, join, sign_in, sign_up, token_of
 from conftest import BUILD, Service, wait_for
 from images import encode, gradient, numbered_jpeg
-from test_catalogue import change_rows, command as catalogue, fixture_postgres, url  # noqa: F401 - fixtures
+from postgres import PSQL
+from test_catalogue import change_rows, command as catalogue, endpoint, fixture_postgres, url  # noqa: F401 - fixtures
 from test_preprocess import assert_problem
 from test_pubsub_publish import fixture_google  # noqa: F401 - a fixture
 
@@ -188,6 +191,37 @@ def test_an_upload_waits_for_another_owners_deletion(service, url):  # noqa: F81
     assert ids(service, bob) == []
     change_rows(url, "DELETE FROM image")  # it is finished
     assert upload(service, bob) == id_ and ids(service, bob) == [id_]
+
+
+def test_an_upload_that_failed_is_not_listed_by_the_next_start(tmp_path, start, endpoint):  # noqa: F811
+    """Nothing was promised, and she has deleted the picture since."""
+    url = f"sqlite:{tmp_path}/catalogue.db"
+    service = start(CATALOGUE_URL=url, REQUEST_TIMEOUT_MS=2000, **USERS,
+                    EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub")
+    alice, bob = join(service, "alice"), join(service, "bob")
+    id_ = upload(service, bob)
+    with contextlib.closing(sqlite3.connect(tmp_path / "catalogue.db")) as db:
+        db.execute("BEGIN IMMEDIATE")
+        assert_problem(service.post_image("/preprocess", numbered_jpeg(1, PICTURE), **bearer(alice)), 503)
+    assert upload(service, alice) == id_
+    assert call(service, "DELETE", f"/v1/images/{id_}", token=alice).status == 204
+    service.stop()
+    service.restart()
+    assert ids(service, alice) == [id_] and ids(service, alice, "?owner=me") == []
+
+
+def test_a_deletion_beside_a_vacuum_keeps_nobody_out(start, postgres):
+    url = postgres.new_database()
+    service = start(CATALOGUE_URL=url, **USERS)
+    alice = join(service, "alice")
+    id_ = upload(service, alice)
+    with subprocess.Popen([PSQL, "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as vacuum:
+        vacuum.stdin.write("BEGIN;\nLOCK TABLE image IN SHARE UPDATE EXCLUSIVE MODE;\nSELECT 'locked';\n")
+        vacuum.stdin.flush()
+        assert vacuum.stdout.readline() == "locked\n"
+        assert call(service, "DELETE", f"/v1/images/{id_}", token=alice).status == 204
+        assert upload(service, alice) == id_
+        vacuum.communicate("COMMIT;\n", timeout=30)
 
 
 def test_pictures_of_nobody_are_the_admins(start, url):  # noqa: F811
