@@ -32,8 +32,8 @@ struct outbox_options {
 struct outbox *outbox_open(const struct outbox_options *options, struct error *err) NODISCARD;
 void outbox_close(struct outbox *outbox);
 
-/* Add an event, durable when true is returned. A row with the same event->id that waits is reused: its
- * event_id is returned. ERROR_OVERLOADED at max_pending, ERROR_DEADLINE, ERROR_UNAVAILABLE. */
+/* Add an event, durable when true is returned. A row with the same event->id that waits is reused:
+ * its event_id is returned. ERROR_OVERLOADED at max_pending, ERROR_DEADLINE, ERROR_UNAVAILABLE. */
 bool outbox_add(struct outbox *outbox, const struct event *event, int64_t deadline_ms,
                 char event_id[UUID_LEN + 1], struct error *err) NODISCARD;
 
