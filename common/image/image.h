@@ -70,7 +70,7 @@ bool image_options_check(const struct image_options *options, struct error *err)
 
 enum { IMAGE_OPTIONS_TEXT_MAX = 128 + 48 * IMAGE_OPERATIONS_MAX };
 /* The canonical text that goes into the content id, all options with defaults filled in:
- * "darkroom-4\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\nquality=94\nbackground=ffffff\n". */
+ * "darkroom-5\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\nquality=94\nbackground=ffffff\n". */
 void image_options_text(const struct image_options *options, char out[IMAGE_OPTIONS_TEXT_MAX]);
 
 const char *image_format_name(enum image_format format);         /* "jpeg" */
