@@ -34,8 +34,9 @@ struct image_limits {
     int64_t max_pixels; /* width x height; of many pages or frames the first is decoded */
     /* The estimate, in bytes a pixel: JPEG two a component sample when the decoder keeps all
      * coefficients (progressive, or several scans), else only rows; CMYK 7 more; PNG as stored
-     * (palettes: 4); TIFF as stored, plus a strip or tile; GIF and WebP 8 (GIF 11 with a first
-     * frame smaller than its canvas); HEIC and AVIF 10 (20 over 8 bits). */
+     * (palettes: 4; a clear colour: a channel more); TIFF as stored, plus a strip or tile; GIF and
+     * WebP 8 (GIF 11 with a first frame smaller than its canvas); HEIC and AVIF 10 (20 over 8
+     * bits). */
     int64_t max_decode_bytes;
 };
 
@@ -95,6 +96,7 @@ struct image_header {
     int width, height; /* as stored, before orientation */
     int pages;
     int bands;
+    bool grey;          /* one band, of brightness */
     int64_t memory;     /* the estimate, bytes */
     bool progressive;   /* JPEG */
     bool ones;          /* JPEG: so many in a row that there may be a code that does not exist */

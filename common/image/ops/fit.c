@@ -126,7 +126,7 @@ bool image_fit(struct image_scratch *scratch, const struct fit_request *request,
     if (!ok)
         return false;
     ret->stages.decode += probed;
-    ret->grey = image_keeps_channels(request) && header.bands == 1;
+    ret->grey = image_keeps_channels(request) && header.grey && !ret->alpha;
     return true;
 }
 

@@ -240,6 +240,41 @@ TEST(test_png_memory)
     assert_int_equal(probe(&sixteen, &h), ERROR_TOO_LARGE);
 }
 
+static void build_chunk(struct builder *b, const char *type, const char *data, size_t len)
+{
+    put_number(b, len, 4, true);
+    put(b, type, 4);
+    put(b, data, len);
+    PUT(b, "\0\0\0\0");
+}
+
+/* A colour that stands for transparency becomes a channel; read only where it may be. */
+TEST(test_png_clear_colour)
+{
+    static const struct {
+        int depth, type;
+        const char *chunk, *after;
+        int bands;
+    } cases[] = {
+        {8, 0, "tRNS", "IDAT", 2}, {16, 0, "tRNS", "IDAT", 2}, {1, 0, "tRNS", "IDAT", 2},
+        {8, 2, "tRNS", "IDAT", 4}, {8, 3, "tRNS", "IDAT", 4},  {8, 4, "tRNS", "IDAT", 2},
+        {8, 6, "tRNS", "IDAT", 4}, {8, 0, "IDAT", "tRNS", 1},  {8, 0, "tEXt", "IDAT", 1},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct image_header h;
+        struct builder png = {0};
+
+        build_png(&png, 1000, 1000, cases[i].depth, cases[i].type);
+        build_chunk(&png, "gAMA", "\0\0\0\0", 4);
+        build_chunk(&png, cases[i].chunk, "\0\1\0\1\0\1", 6);
+        build_chunk(&png, cases[i].after, "\0\1\0\1\0\1", 6);
+        assert_int_equal(probe(&png, &h), ERROR_NONE);
+        assert_int_equal(h.bands, cases[i].bands);
+        assert_int_equal(h.memory, 1000000 * cases[i].bands * (cases[i].depth == 16 ? 2 : 1));
+    }
+}
+
 /* Every cut of real files: the parsers stay inside (asan) and never invent a larger picture. */
 TEST(test_cut_anywhere)
 {
