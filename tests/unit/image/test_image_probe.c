@@ -240,6 +240,37 @@ TEST(test_png_memory)
     assert_int_equal(probe(&sixteen, &h), ERROR_TOO_LARGE);
 }
 
+static int64_t cut_out_share(int width, int height, const struct image_options *asked)
+{
+    const struct image_limits limits = {110000000, 536870912};
+    struct image_options options = *asked;
+    struct image_cost alone, cost;
+    struct builder b = {0};
+    struct error err = {0};
+
+    build_jpeg(&b, 0xc0, width, height, 3, true);
+    build_jpeg_scans(&b, 3, 1);
+    assert_true(image_precheck(bytes_of(b.data, b.len), &options, &limits, &alone, &err));
+    assert_true(image_options_set(&options, "remove_background", "1", &err));
+    assert_true(image_precheck(bytes_of(b.data, b.len), &options, &limits, &cost, &err));
+    return cost.memory - alone.memory;
+}
+
+/* The picture, as small as serves, its mask, and the result. Cameras store pictures turned. */
+TEST(test_share_of_a_cut_out)
+{
+    const struct image_options small = options_of(256, 256, IMAGE_COVER, IMAGE_PNG);
+    const struct image_options tall = options_of(1480, 1480, IMAGE_COVER, IMAGE_PNG);
+    const struct image_options flat = options_of(1480, 20, IMAGE_COVER, IMAGE_PNG);
+    const struct image_options same = options_of(0, 0, IMAGE_NONE, IMAGE_WEBP);
+
+    assert_true(cut_out_share(60000, 1480, &tall) >= 6LL * 60000 * 1480);
+    assert_true(cut_out_share(60000, 1480, &flat) >= 6LL * 60000 * 1480);
+    assert_int_equal(cut_out_share(4000, 4000, &same), (6 + 4) * 4000 * 4000);
+    assert_true(cut_out_share(4000, 3000, &small) < 4 << 20);
+    assert_true(cut_out_share(8000, 6000, &small) < 4 << 20);
+}
+
 static void build_chunk(struct builder *b, const char *type, const char *data, size_t len)
 {
     put_number(b, len, 4, true);
