@@ -4,7 +4,14 @@
 
 #include <string.h>
 
-enum { BINARY_MAX = 4 * 1024 * 1024 };
+/* Of the binary data: all scores, or labels, of which there are few. */
+static size_t binary_max(const struct manifest *manifest, const struct inference_request *request)
+{
+    enum { LABELS_MAX = 4 * 1024 * 1024 };
+
+    return request->classes > 0 ? LABELS_MAX
+                                : request->items * manifest->label_count * sizeof(float);
+}
 
 /* Either JSON values or bytes, as the request wants them. */
 struct values {
@@ -72,7 +79,7 @@ bool inference_output_bytes(const struct manifest *manifest,
                             const struct inference_request *request, const float *scores,
                             struct buffer *out, struct error *err)
 {
-    struct values values = {.bytes = BUFFER_MAX(BINARY_MAX)};
+    struct values values = {.bytes = BUFFER_MAX(binary_max(manifest, request))};
 
     if (!add_all(manifest, request, scores, &values)) {
         buffer_done(&values.bytes);
@@ -122,7 +129,7 @@ struct reply inference_reply_infer(const struct manifest *manifest,
                                    const struct inference_request *request, const float *scores)
 {
     struct values values = {.json = request->binary_output ? NULL : json_array(),
-                            .bytes = BUFFER_MAX(BINARY_MAX)};
+                            .bytes = BUFFER_MAX(binary_max(manifest, request))};
     bool ok = (request->binary_output || values.json != NULL) &&
               add_all(manifest, request, scores, &values);
 

@@ -34,8 +34,9 @@ struct image_limits {
     int64_t max_pixels; /* width x height; of many pages or frames the first is decoded */
     /* The estimate, in bytes a pixel: JPEG two a component sample when the decoder keeps all
      * coefficients (progressive, or several scans), else only rows; CMYK 7 more; PNG as stored
-     * (palettes: 4); TIFF as stored, plus a strip or tile; GIF and WebP 8 (GIF 11 with a first
-     * frame smaller than its canvas); HEIC and AVIF 10 (20 over 8 bits). */
+     * (palettes: 4; a clear colour: a channel more); TIFF as stored, plus a strip or tile; GIF and
+     * WebP 8 (GIF 11 with a first frame smaller than its canvas); HEIC and AVIF 10 (20 over 8
+     * bits). */
     int64_t max_decode_bytes;
 };
 
@@ -70,7 +71,7 @@ bool image_options_check(const struct image_options *options, struct error *err)
 
 enum { IMAGE_OPTIONS_TEXT_MAX = 128 + 48 * IMAGE_OPERATIONS_MAX };
 /* The canonical text that goes into the content id, all options with defaults filled in:
- * "darkroom-4\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\nquality=94\nbackground=ffffff\n". */
+ * "darkroom-5\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\nquality=94\nbackground=ffffff\n". */
 void image_options_text(const struct image_options *options, char out[IMAGE_OPTIONS_TEXT_MAX]);
 
 const char *image_format_name(enum image_format format);         /* "jpeg" */
@@ -95,6 +96,7 @@ struct image_header {
     int width, height; /* as stored, before orientation */
     int pages;
     int bands;
+    bool grey;          /* one band, of brightness */
     int64_t memory;     /* the estimate, bytes */
     bool progressive;   /* JPEG */
     bool ones;          /* JPEG: so many in a row that there may be a code that does not exist */

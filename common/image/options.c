@@ -149,7 +149,7 @@ void image_options_text(const struct image_options *options, char out[IMAGE_OPTI
     bool unset = options->width == 0 && options->height == 0;
 
     snprintf(out, IMAGE_OPTIONS_TEXT_MAX,
-             "darkroom-4\nwidth=%d\nheight=%d\nfit=%s\nformat=%s\nquality=%d\nbackground=%06x\n",
+             "darkroom-5\nwidth=%d\nheight=%d\nfit=%s\nformat=%s\nquality=%d\nbackground=%06x\n",
              unset ? DEFAULT_SIZE : options->width, unset ? DEFAULT_SIZE : options->height,
              fit_names[options->fit], image_format_name(options->format),
              image_options_quality(options), (unsigned)(options->background & 0xffffff));

@@ -52,9 +52,13 @@ struct jpeg_header {
 /* Walks all markers up to the end of the image, so that a truncated file is noticed here. */
 bool jpeg_header_read(struct bytes data, struct jpeg_header *ret, struct error *err) NODISCARD;
 
+/* The data of a PNG's first chunk of that type before the pixels; empty without one. */
+struct bytes png_chunk(struct bytes data, const char *type);
+
 struct tiff_header {
     int width, height, pages, bits;
     int bands;
+    bool grey;     /* one band, and no palette */
     int colours;   /* the first of them; the rest is extra */
     int alpha;     /* the extra one that is transparency; -1: none */
     int64_t chunk; /* pixels of one strip or tile */

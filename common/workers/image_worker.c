@@ -66,8 +66,6 @@ static bool need_process(struct image_worker *worker, struct error *err)
 {
     const struct image_worker_options *options = worker->options;
 
-    if (worker->calls >= CALLS_MAX)
-        end_process(worker);
     if (worker->process == NULL)
         worker->process = sandbox_process_new(options->sandbox,
                                               &(struct sandbox_limits){
@@ -115,6 +113,8 @@ static bool call(struct image_worker *worker, const struct image_job *job,
     };
     struct error why = {0};
 
+    if (worker->calls >= CALLS_MAX && message->what != IMAGE_CUT_FINISH) /* which has the picture */
+        end_process(worker);
     for (int i = 0; i < ATTEMPTS; i++) {
         if (!need_process(worker, err))
             return false;

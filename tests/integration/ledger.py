@@ -34,7 +34,7 @@ def content_id(data, query=""):
     options = DEFAULTS | asked
     options["quality"] = options["quality"] or (94 if options["format"] == "jpeg" else 90)
     text = "".join(f"{name}={value}\n" for name, value in options.items())
-    return hashlib.sha256(b"darkroom-4\n" + text.encode() + data).hexdigest()
+    return hashlib.sha256(b"darkroom-5\n" + text.encode() + data).hexdigest()
 
 
 class Directory:

@@ -19,16 +19,17 @@ def _write(folder, graph, manifest):
     return path
 
 
-def tiny_model(folder, output="out", shape=(1, 3), to=onnx.TensorProto.FLOAT):
-    """Three classes, red, green and blue: the mean of each channel of a 4 x 4 picture, reshaped and cast."""
+def tiny_model(folder, output="out", shape=(1, 3), to=onnx.TensorProto.FLOAT, times=1):
+    """Three classes, red, green and blue, so many times: the mean of each channel of a 4 x 4 picture, reshaped and cast."""
     nodes = [helper.make_node("GlobalAveragePool", ["in"], ["pooled"]),
              helper.make_node("Reshape", ["pooled", "shape"], ["shaped"]),
-             helper.make_node("Cast", ["shaped"], [output], to=to)]
+             helper.make_node("Concat", ["shaped"] * times, ["repeated"], axis=-1),
+             helper.make_node("Cast", ["repeated"], [output], to=to)]
     graph = helper.make_graph(
         nodes, "tiny", [helper.make_tensor_value_info("in", onnx.TensorProto.FLOAT, ["N", 3, 4, 4])],
         [helper.make_tensor_value_info(output, to, None)],
         [numpy_helper.from_array(np.array(shape, np.int64), "shape")])
-    (folder / "tiny.txt").write_text("red, rouge\ngreen, vert\nblue, bleu\n")
+    (folder / "tiny.txt").write_text("red, rouge\ngreen, vert\nblue, bleu\n" * times)
     return _write(folder, graph, {
         "input": {"tensor": "in", "layout": "NCHW", "height": 4, "width": 4, "mean": [0, 0, 0],
                   "std": [255, 255, 255], "resize": {"short_side": 4, "crop": "center"}},

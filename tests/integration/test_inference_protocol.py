@@ -15,6 +15,7 @@ import pytest
 
 from conftest import MODEL, SLOW, Service
 from images import encode, gradient, numbered_jpeg
+from models import tiny_model
 from test_http import connect, receive, responses
 from tools import foreign_python
 
@@ -227,6 +228,18 @@ def test_most_items(shared):
     reply = infer(shared.classify, images(*files, outputs=top(1)))
     assert reply.status == 200 and len(set(reply.json()["outputs"][0]["data"])) == 1
     assert_error(infer(shared.classify, images(*files, PICTURE)), 400)
+
+
+def test_most_scores(tmp_path, services):
+    """4,224,000 bytes of them."""
+    services.append(Service("classify-service", tmp_path, MODEL=tiny_model(tmp_path, times=11000)).start())
+    request = images(*[PICTURE] * 32, parameters={"binary_data_output": True})
+    reply = infer(services[0], request, path="/v2/models/tiny/infer")
+    assert reply.status == 200, reply
+    size = int(reply.headers["Inference-Header-Content-Length"])
+    assert json.loads(reply.body[:size])["outputs"][0]["shape"] == [32, 33000]
+    scores = numpy.frombuffer(reply.body[size:], "<f4").reshape(32 * 11000, 3)
+    assert (scores == scores[0]).all() and scores[0].any()
 
 
 # --- tensors in -----------------------------------------------------------------------------------

@@ -145,6 +145,27 @@ def test_others_see_the_same(family, reader):
     assert judged > 0.3 * len(family)  # ImageMagick knows no transparency of HEIC
 
 
+def smooth(width, height):
+    """Waves of 80 to 100 pixels: shrunk well, they only lose resolution, and a shift shows."""
+    x, y = np.arange(width)[None, :], np.arange(height)[:, None]
+    waves = [np.sin(2 * np.pi * (x / a + y / b)) for a, b in ((80, 95), (100, 85), (90, -100))]
+    return np.rint(127.5 + 100 * np.dstack(waves)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ("JPEG", "PNG"))
+@pytest.mark.parametrize("size", ((1001, 1001), (1001, 701)), ids=str)
+def test_turned_pictures_are_not_shifted(reader, size, kind):
+    """Pixels are joined on the way from the stored corner on: the last ones, which mirrored come first, stand for fewer."""
+    rgb, options, found = smooth(*size), {"quality": 95} if kind == "JPEG" else {}, {}
+    for orientation, turn in drawn.TURNS.items():
+        image = Image.fromarray(np.ascontiguousarray(turn(rgb)))
+        status, data = reader(drawn.encode(image, kind, exif=drawn.exif_of(orientation), **options), 60, 60)
+        assert status == 200, data
+        found[orientation] = np.asarray(read(data), int)
+    off = {orientation: abs(pixels - found[1]).max() for orientation, pixels in found.items()}
+    assert max(off.values()) <= 3, off
+
+
 def cuts(data):
     """At 20 places, and the last bytes."""
     lengths = {len(data) * k // 21 for k in range(1, 21)} | {len(data) - n for n in (1, 2, 4, 12)}

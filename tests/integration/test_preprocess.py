@@ -27,7 +27,7 @@ def expected_id(data, operations="", **options):
     if o["width"] is None and o["height"] is None:
         o["width"] = o["height"] = 256
     quality = o["quality"] or (94 if o["format"] == "jpeg" else 90)
-    text = (f"darkroom-4\nwidth={o['width'] or 0}\nheight={o['height'] or 0}\nfit={o['fit']}\n"
+    text = (f"darkroom-5\nwidth={o['width'] or 0}\nheight={o['height'] or 0}\nfit={o['fit']}\n"
             f"format={o['format']}\nquality={quality}\nbackground={o['background'].lower()}\n")
     return hashlib.sha256((text + operations).encode() + data).hexdigest()
 

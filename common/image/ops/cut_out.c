@@ -60,13 +60,32 @@ struct reduce {
 
 /* The scale of the result, where the mask can be found in that: then the picture is resized once.
  * Else a factor is left for the second resize. */
-static double reduced_scale(const struct reduce *reduce, int width, int height,
+static double reduced_scale(struct image_size least, struct image_size whole,
                             const struct fit_plan *p)
 {
     double fit = fmax(p->width / p->window_width, p->height / p->window_height);
-    double mask = fmax((double)reduce->least.width / width, (double)reduce->least.height / height);
+    double mask = fmax((double)least.width / whole.width, (double)least.height / whole.height);
 
     return fmin(fit >= mask ? fit : fmax(mask, RESIZE_RESERVE * fit), 1);
+}
+
+static struct image_size reduced_size(struct image_size least, struct image_size whole,
+                                      const struct fit_plan *p)
+{
+    double scale = reduced_scale(least, whole, p);
+    struct image_size size = {VIPS_MAX((int)lround(whole.width * scale), 1),
+                              VIPS_MAX((int)lround(whole.height * scale), 1)};
+
+    if (p->window_width == whole.width && p->window_height == whole.height &&
+        abs(size.width - p->width) <= 1 && abs(size.height - p->height) <= 1)
+        size = (struct image_size){p->width, p->height};
+    return size;
+}
+
+/* The picture and its mask. */
+static int64_t reduced_bytes(struct image_size size)
+{
+    return 2 * RGB * (int64_t)size.width * size.height;
 }
 
 /* All of the picture, as small as serves: most that are cut out of a large photograph are fitted
@@ -80,17 +99,32 @@ static bool plan_reduced(const void *context, int width, int height, struct fit_
     if (!image_plan_fit(reduce->options, width, height, &p, err))
         return false;
     *reduce->original = (struct image_size){width, height};
-    double scale = reduced_scale(reduce, width, height, &p);
-    struct image_size size = {VIPS_MAX((int)lround(width * scale), 1),
-                              VIPS_MAX((int)lround(height * scale), 1)};
-    if (p.window_width == width && p.window_height == height && abs(size.width - p.width) <= 1 &&
-        abs(size.height - p.height) <= 1)
-        size = (struct image_size){p.width, p.height};
-    if (2 * RGB * (int64_t)size.width * size.height > reduce->max_bytes)
+    struct image_size size = reduced_size(reduce->least, *reduce->original, &p);
+    if (reduced_bytes(size) > reduce->max_bytes)
         return error_set(err, ERROR_TOO_LARGE,
                          "remove_background would take more than %lld bytes of memory",
                          (long long)reduce->max_bytes);
     return plan_stretched(&size, width, height, ret, err);
+}
+
+int64_t cut_out_memory(const struct image_options *options, struct image_size stored)
+{
+    enum { MODEL_SIDE = 320 };
+    const struct image_size least = {MODEL_SIDE, MODEL_SIDE};
+    const struct image_size upright[] = {stored, {stored.height, stored.width}};
+    int64_t most = 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(upright); i++) {
+        struct fit_plan p;
+        struct error refused; /* when it is known how the picture is turned */
+
+        if (!image_plan_fit(options, upright[i].width, upright[i].height, &p, &refused))
+            continue;
+        int64_t bytes = reduced_bytes(reduced_size(least, upright[i], &p)) +
+                        RGBA * (int64_t)p.canvas_width * p.canvas_height;
+        most = bytes > most ? bytes : most;
+    }
+    return most;
 }
 
 static bool decode(struct image_scratch *w, const struct image_input *input,

@@ -32,15 +32,26 @@ static bool feed(const struct turned *picture, const atomic_bool *cancelled,
     return true;
 }
 
-/* Whole pictures are turned before they are resized: the result then is the same, to the last bit,
- * however the picture was stored. */
+/* Whole pictures are turned before they are resized: where no pixels were joined, the result then
+ * is the same, to the last bit, however the picture was stored. */
 static struct turned turn_upright(struct geometry *g, const VipsImage *image)
 {
     struct image_size stored = {image->Xsize, image->Ysize};
     struct turned view = turned_view(image->data, image->Bands, stored, g->turn);
 
-    if (g->turn.swap)
+    if (g->turn.mirror_x)
+        g->lead_x = stored.width - (double)g->width / g->joined;
+    if (g->turn.mirror_y)
+        g->lead_y = stored.height - (double)g->height / g->joined;
+    if (g->turn.swap) {
+        const struct geometry was = *g;
+
+        g->width = was.height;
+        g->height = was.width;
         g->decoded = (struct image_size){stored.height, stored.width};
+        g->lead_x = was.lead_y;
+        g->lead_y = was.lead_x;
+    }
     g->turn = (struct turn){0};
     return view;
 }
@@ -115,7 +126,7 @@ bool image_fit(struct image_scratch *scratch, const struct fit_request *request,
     if (!ok)
         return false;
     ret->stages.decode += probed;
-    ret->grey = image_keeps_channels(request) && header.bands == 1;
+    ret->grey = image_keeps_channels(request) && header.grey && !ret->alpha;
     return true;
 }
 

@@ -44,11 +44,11 @@ bool geometry_is_whole(const struct geometry *g)
            p->canvas_width == g->width && p->canvas_height == g->height;
 }
 
-/* Along one upright axis of the decoded picture, which has `length` pixels: [from, from + size)
- * become `out` pixels. */
+/* Along one upright axis of the decoded picture, where the file's has `length` pixels: [from,
+ * from + size) become `out` pixels. */
 struct stretch {
-    double from, size;
-    int length, out;
+    double from, size, length;
+    int out;
 };
 
 /* What is not resized is not shifted by a fraction of a pixel either.
@@ -77,7 +77,8 @@ static double start_of(const struct stretch *s, bool mirror)
 static void make_resample(struct geometry *g)
 {
     const struct fit_plan *p = &g->plan;
-    struct stretch across = {.length = g->decoded.width}, down = {.length = g->decoded.height};
+    struct stretch across = {.length = (double)g->width / g->joined};
+    struct stretch down = {.length = (double)g->height / g->joined};
     struct stretch *x = g->turn.swap ? &down : &across, *y = g->turn.swap ? &across : &down;
 
     x->from = p->left / g->joined;
@@ -91,8 +92,8 @@ static void make_resample(struct geometry *g)
     g->resample = (struct resample_plan){
         .src_width = g->decoded.width,
         .src_height = g->decoded.height,
-        .left = start_of(&across, g->turn.mirror_x),
-        .top = start_of(&down, g->turn.mirror_y),
+        .left = g->lead_x + start_of(&across, g->turn.mirror_x),
+        .top = g->lead_y + start_of(&down, g->turn.mirror_y),
         .width = across.size,
         .height = down.size,
         .out_width = across.out,

@@ -23,6 +23,8 @@ struct geometry {
     int width, height; /* of the file's picture, as stored */
     int joined;        /* so many pixels a side become one on the way: decoders may set it, */
     struct image_size decoded; /* and what that leaves, the last pixels maybe for fewer */
+    /* what these lack, 0 to 1 of a pixel, when they have come to be the first */
+    double lead_x, lead_y;
     struct turn turn;
     struct fit_plan plan;
     struct resample_plan resample; /* of what the decoder gives, as stored */

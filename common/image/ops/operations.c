@@ -103,7 +103,7 @@ int64_t operations_memory(const struct image_options *options, struct image_size
     const int64_t first = (int64_t)size.width * size.height;
     int64_t largest = first;
 
-    if (!operations_apply_any(options)) /* plan_reduced (cut_out.c) looks at its own */
+    if (!operations_apply_any(options)) /* cut_out_memory */
         return 0;
     for (size_t i = 0; i < ARRAY_SIZE(operations); i++) {
         if (options->operations[i] == 0)

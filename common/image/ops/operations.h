@@ -80,6 +80,9 @@ double operations_cost_ns(const struct image_options *options, struct image_size
  * decoder.
  */
 int64_t operations_memory(const struct image_options *options, struct image_size size);
+/* What remove_background alone needs, whichever way a picture stored in that size is turned: an
+ * estimate for a model of usual size. */
+int64_t cut_out_memory(const struct image_options *options, struct image_size stored);
 
 /* Before anything is decoded: whether the pictures on the way stay within the limits (max_pixels
  * each; max_decode_bytes the decoder and operations_memory). ERROR_TOO_LARGE. */

@@ -2,6 +2,8 @@
  * a name are those of ITU-T H.273 (2021), tables 2 and 3. */
 #include "image/read/cicp.h"
 
+#include "image/private.h"
+
 #include <lcms2.h>
 #include <math.h>
 #include <string.h>
@@ -158,16 +160,9 @@ bool cicp_profile(const struct cicp *c, bool grey, struct buffer *ret, struct er
 /* Before the pixels, as the PNG specification demands; other readers ignore one behind. */
 struct cicp png_cicp_read(struct bytes data)
 {
-    for (size_t at = 8; at + 12 <= data.len;) {
-        const uint8_t *chunk = data.data + at;
-        size_t len =
-            (size_t)chunk[0] << 24 | (size_t)chunk[1] << 16 | (size_t)chunk[2] << 8 | chunk[3];
+    const struct bytes chunk = png_chunk(data, "cICP");
 
-        if (len > data.len - at - 12 || memcmp(chunk + 4, "IDAT", 4) == 0)
-            break;
-        if (memcmp(chunk + 4, "cICP", 4) == 0 && len == 4)
-            return (struct cicp){chunk[8], chunk[9], .narrow = chunk[11] == 0};
-        at += len + 12;
-    }
-    return (struct cicp){0};
+    if (chunk.len != 4)
+        return (struct cicp){0};
+    return (struct cicp){chunk.data[0], chunk.data[1], .narrow = chunk.data[3] == 0};
 }

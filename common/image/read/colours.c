@@ -40,6 +40,9 @@ static cmsHTRANSFORM to_srgb(cmsContext context, cmsHPROFILE in, struct colours_
     } spaces[] = {[1] = {cmsSigGrayData, COLORSPACE_SH(PT_GRAY) | CHANNELS_SH(1)},
                   [3] = {cmsSigRgbData, COLORSPACE_SH(PT_RGB) | CHANNELS_SH(3)},
                   [4] = {cmsSigCmykData, COLORSPACE_SH(PT_CMYK) | CHANNELS_SH(4)}};
+
+    if ((size_t)kind.bands >= ARRAY_SIZE(spaces))
+        return NULL;
     cmsUInt32Number pixel = spaces[kind.bands].pixel | BYTES_SH((cmsUInt32Number)kind.bits / 8);
     cmsHTRANSFORM transform = NULL;
     cmsHPROFILE out = cmsCreate_sRGBProfileTHR(context);

@@ -90,6 +90,8 @@ bool image_precheck(struct bytes data, const struct image_options *options,
             return false;
         cost += operations_cost(&h, options) + write_cost(operations_size(options, size), options);
         ret->memory += operations_memory(options, size);
+        if (image_options_cut_out(options) && !operations_apply_any(options))
+            ret->memory += cut_out_memory(options, size);
     }
     ret->large = ret->memory >= LARGE_BYTES || cost >= LARGE;
     return true;

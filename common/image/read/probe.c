@@ -59,6 +59,7 @@ static bool probe_jpeg(struct bytes data, struct probe *p, struct error *err)
     p->header.width = jpeg.width;
     p->header.height = jpeg.height;
     p->header.bands = jpeg.components;
+    p->header.grey = jpeg.components == 1;
     p->header.progressive = jpeg.progressive;
     p->header.ones = jpeg.ones;
     p->bytes_per_pixel = jpeg.components == 4 ? 7 : 0;
@@ -67,9 +68,26 @@ static bool probe_jpeg(struct bytes data, struct probe *p, struct error *err)
     return true;
 }
 
-/* Palette images become RGBA at most. Animated PNG: the default image is an ordinary PNG. */
+struct bytes png_chunk(struct bytes data, const char *type)
+{
+    for (size_t at = 8; at + 12 <= data.len;) {
+        const uint8_t *chunk = data.data + at;
+        size_t len = get32be(chunk);
+
+        if (len > data.len - at - 12 || memcmp(chunk + 4, "IDAT", 4) == 0)
+            break;
+        if (memcmp(chunk + 4, type, 4) == 0)
+            return bytes_of(chunk + 8, len);
+        at += len + 12;
+    }
+    return bytes_of(NULL, 0);
+}
+
+/* Palette images become RGBA at most. In others one colour may be clear: that is a channel then.
+ * Animated PNG: the default image is an ordinary PNG. */
 static bool probe_png(struct bytes data, struct probe *p, struct error *err)
 {
+    enum { GREY = 0, RGB = 2 };
     static const int bands_of_type[] = {1, 0, 3, 4, 2, 0, 4};
     const uint8_t *d = data.data;
     uint32_t width, height;
@@ -84,6 +102,9 @@ static bool probe_png(struct bytes data, struct probe *p, struct error *err)
     p->header.width = (int)width;
     p->header.height = (int)height;
     p->header.bands = bands_of_type[d[25]];
+    if ((d[25] == GREY || d[25] == RGB) && png_chunk(data, "tRNS").len > 0)
+        p->header.bands++;
+    p->header.grey = p->header.bands == 1;
     p->bytes_per_pixel = p->header.bands * (d[24] > 8 ? 2 : 1);
     return true;
 }
@@ -192,6 +213,7 @@ static bool probe_tiff(struct bytes data, struct probe *p, struct error *err)
     p->header.height = tiff.height;
     p->header.pages = tiff.pages;
     p->header.bands = tiff.bands;
+    p->header.grey = tiff.grey;
     p->header.colours = tiff.colours;
     p->header.alpha = tiff.alpha;
     p->bytes_per_pixel = (int64_t)tiff.bands * sample;

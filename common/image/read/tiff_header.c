@@ -350,7 +350,7 @@ static bool read_size(const struct tiff *t, struct tiff_header *ret, struct erro
 {
     uint64_t width = value(t, WIDTH, 0, 0), height = value(t, HEIGHT, 0, 0);
     uint64_t bits = value(t, BITS, 0, 1), bands = value(t, CHANNELS, 0, 1);
-    uint64_t rows = value(t, STRIP_ROWS, 0, 0);
+    uint64_t photometric = value(t, PHOTOMETRIC, 0, GREY), rows = value(t, STRIP_ROWS, 0, 0);
     uint64_t tile_width = value(t, TILE_WIDTH, 0, 0), tile_height = value(t, TILE_HEIGHT, 0, 0);
 
     if (width == 0 || width > INT32_MAX || height == 0 || height > INT32_MAX || bits == 0 ||
@@ -363,7 +363,8 @@ static bool read_size(const struct tiff *t, struct tiff_header *ret, struct erro
     ret->height = (int)height;
     ret->bits = (int)bits;
     ret->bands = (int)bands;
-    ret->colours = colours_of(value(t, PHOTOMETRIC, 0, GREY));
+    ret->grey = bands == 1 && photometric != PALETTE;
+    ret->colours = colours_of(photometric);
     ret->chunk = (int64_t)(tile_width * tile_height);
     if (ret->chunk == 0)
         ret->chunk = (int64_t)(width * rows);

@@ -276,6 +276,22 @@ static struct bytes profile_of(VipsImage *image)
     return bytes_of(data, len);
 }
 
+TEST(test_profiles_are_for_four_channels_at_most)
+{
+    VipsImage *srgb = with_profile(draw_plain(8, 8, RED), "srgb");
+    CLEANUP(colours_done) struct colours colours = {0};
+    struct error err = {0};
+
+    for (int bands = 1; bands <= 16; bands++) {
+        void *transform = NULL;
+
+        assert_true(colours_find(&colours, profile_of(srgb), (struct colours_kind){bands, 8},
+                                 &transform, &err));
+        assert_int_equal(transform != NULL, bands == 3);
+    }
+    g_object_unref(srgb);
+}
+
 TEST(test_srgb_profile_is_known)
 {
     VipsImage *srgb = with_profile(draw_plain(8, 8, RED), "srgb");

@@ -8,7 +8,7 @@ TEST(test_defaults_text)
     char text[IMAGE_OPTIONS_TEXT_MAX];
 
     image_options_text(&o, text);
-    assert_string_equal(text, "darkroom-4\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\n"
+    assert_string_equal(text, "darkroom-5\nwidth=256\nheight=256\nfit=cover\nformat=jpeg\n"
                               "quality=94\nbackground=ffffff\n");
 }
 
@@ -26,7 +26,7 @@ TEST(test_all_set)
     for (size_t i = 0; i < ARRAY_SIZE(pairs); i++)
         assert_true(image_options_set(&o, pairs[i][0], pairs[i][1], &err));
     image_options_text(&o, text);
-    assert_string_equal(text, "darkroom-4\nwidth=65535\nheight=0\nfit=inside\nformat=avif\n"
+    assert_string_equal(text, "darkroom-5\nwidth=65535\nheight=0\nfit=inside\nformat=avif\n"
                               "quality=1\nbackground=00ff0a\n");
     assert_true(image_options_set(&o, "height", "65535", &err));
     assert_true(image_options_set(&o, "fit", "contain", &err));

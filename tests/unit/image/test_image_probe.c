@@ -240,6 +240,72 @@ TEST(test_png_memory)
     assert_int_equal(probe(&sixteen, &h), ERROR_TOO_LARGE);
 }
 
+static int64_t cut_out_share(int width, int height, const struct image_options *asked)
+{
+    const struct image_limits limits = {110000000, 536870912};
+    struct image_options options = *asked;
+    struct image_cost alone, cost;
+    struct builder b = {0};
+    struct error err = {0};
+
+    build_jpeg(&b, 0xc0, width, height, 3, true);
+    build_jpeg_scans(&b, 3, 1);
+    assert_true(image_precheck(bytes_of(b.data, b.len), &options, &limits, &alone, &err));
+    assert_true(image_options_set(&options, "remove_background", "1", &err));
+    assert_true(image_precheck(bytes_of(b.data, b.len), &options, &limits, &cost, &err));
+    return cost.memory - alone.memory;
+}
+
+/* The picture, as small as serves, its mask, and the result. Cameras store pictures turned. */
+TEST(test_share_of_a_cut_out)
+{
+    const struct image_options small = options_of(256, 256, IMAGE_COVER, IMAGE_PNG);
+    const struct image_options tall = options_of(1480, 1480, IMAGE_COVER, IMAGE_PNG);
+    const struct image_options flat = options_of(1480, 20, IMAGE_COVER, IMAGE_PNG);
+    const struct image_options same = options_of(0, 0, IMAGE_NONE, IMAGE_WEBP);
+
+    assert_true(cut_out_share(60000, 1480, &tall) >= 6LL * 60000 * 1480);
+    assert_true(cut_out_share(60000, 1480, &flat) >= 6LL * 60000 * 1480);
+    assert_int_equal(cut_out_share(4000, 4000, &same), (6 + 4) * 4000 * 4000);
+    assert_true(cut_out_share(4000, 3000, &small) < 4 << 20);
+    assert_true(cut_out_share(8000, 6000, &small) < 4 << 20);
+}
+
+static void build_chunk(struct builder *b, const char *type, const char *data, size_t len)
+{
+    put_number(b, len, 4, true);
+    put(b, type, 4);
+    put(b, data, len);
+    PUT(b, "\0\0\0\0");
+}
+
+/* A colour that stands for transparency becomes a channel; read only where it may be. */
+TEST(test_png_clear_colour)
+{
+    static const struct {
+        int depth, type;
+        const char *chunk, *after;
+        int bands;
+    } cases[] = {
+        {8, 0, "tRNS", "IDAT", 2}, {16, 0, "tRNS", "IDAT", 2}, {1, 0, "tRNS", "IDAT", 2},
+        {8, 2, "tRNS", "IDAT", 4}, {8, 3, "tRNS", "IDAT", 4},  {8, 4, "tRNS", "IDAT", 2},
+        {8, 6, "tRNS", "IDAT", 4}, {8, 0, "IDAT", "tRNS", 1},  {8, 0, "tEXt", "IDAT", 1},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct image_header h;
+        struct builder png = {0};
+
+        build_png(&png, 1000, 1000, cases[i].depth, cases[i].type);
+        build_chunk(&png, "gAMA", "\0\0\0\0", 4);
+        build_chunk(&png, cases[i].chunk, "\0\1\0\1\0\1", 6);
+        build_chunk(&png, cases[i].after, "\0\1\0\1\0\1", 6);
+        assert_int_equal(probe(&png, &h), ERROR_NONE);
+        assert_int_equal(h.bands, cases[i].bands);
+        assert_int_equal(h.memory, 1000000 * cases[i].bands * (cases[i].depth == 16 ? 2 : 1));
+    }
+}
+
 /* Every cut of real files: the parsers stay inside (asan) and never invent a larger picture. */
 TEST(test_cut_anywhere)
 {

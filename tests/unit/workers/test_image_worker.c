@@ -7,7 +7,7 @@
 #include <math.h>
 #include <signal.h>
 
-enum { SIDE = 8, TENSOR = 3 * SIDE * SIDE };
+enum { SIDE = 16, TENSOR = 3 * SIDE * SIDE };
 
 static const struct image_tensor_spec spec = {
     .width = SIDE, .height = SIDE, .short_side = SIDE, .std = {1, 1, 1}};
@@ -216,6 +216,50 @@ TEST(a_process_serves_so_many_calls)
     }
     assert_int_equal(last, 1);
     assert_in_range(most, 9900, 10000); /* those of one that was lost before count, too */
+}
+
+/* The process is told by its input what to answer: here that is the mask. */
+static bool find_script(void *context, const uint8_t *rgb, uint8_t *alpha, struct error *err)
+{
+    (void)rgb;
+    (void)err;
+    memcpy(alpha, context, sizeof(struct script));
+    memcpy(alpha + sizeof(struct script), jpeg, sizeof(jpeg));
+    return true;
+}
+
+/* A picture waits for its mask in the process, which is not ended between the two, as it would be
+ * before another call. */
+TEST(a_cut_out_keeps_its_process)
+{
+    static uint8_t space[sizeof(struct script) + TENSOR], pixels[TENSOR];
+    struct image_worker *shared = worker;
+    struct image_options cut = image_options_default();
+    struct script begin = good_tensor(), counted = good_transform();
+    const struct mask_finder finder = {{SIDE, SIDE}, find_script, &counted};
+    struct image_result result = {0};
+    struct error err = {0};
+
+    counted.answer.width = -1;
+    assert_true(image_options_set(&cut, "remove_background", "1", &err));
+    worker = image_worker_new(&options, &err);
+    assert_non_null(worker);
+    for (int i = 0; i < 9999; i++) {
+        assert_true(transform(&counted, jpeg, &result, &err));
+        image_result_done(&result);
+    }
+    struct image_job job = job_of(&begin, space, pixels);
+    job.options = &cut;
+    job.mask_finder = &finder;
+    if (!image_worker_transform(worker, &job, &result, &err))
+        fail_msg("%s", err.message);
+    assert_int_equal(result.width, 10001);
+    image_result_done(&result);
+    assert_true(transform(&counted, jpeg, &result, &err));
+    assert_int_equal(result.width, 1);
+    image_result_done(&result);
+    image_worker_free(worker);
+    worker = shared;
 }
 
 int main(void)
