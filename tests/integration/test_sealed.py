@@ -346,6 +346,20 @@ def test_keys_are_replaced_while_the_service_runs(start, keys):
     assert done.returncode == 1 and "SEAL_KEYS_FILE does not have the key" in done.stderr
 
 
+def test_a_damaged_object_does_not_stop_the_others_keys_from_being_replaced(start, keys):
+    service = start(SEAL_KEYS_FILE=keys)
+    replies = sorted((service.upload(numbered_jpeg(n, PICTURE), "?seal=1").json() for n in range(6)), key=lambda r: r["id"])
+    for bad in replies[1], replies[3]:
+        whole = stored(bad).read_bytes()
+        stored(bad).write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
+    keys.write_text(keys.read_text() + new_key())
+    for changed, kept in (4, 0), (0, 4):
+        done = rotate(service)
+        assert (done.returncode, done.stdout) == (1, f"{changed} for the newest key now, {kept} were already\n"), done
+        assert "2 sealed objects are damaged" in done.stderr
+        assert [r["id"] in done.stderr for r in replies] == [False, True, False, True, False, False]
+
+
 def test_keys_are_replaced_beside_another_catalogue(start, keys, tmp_path):
     """What has no row in it was not deleted."""
     service = start(SEAL_KEYS_FILE=keys)
