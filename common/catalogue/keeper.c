@@ -248,7 +248,8 @@ struct turn {
 static bool work(struct catalogue *c, struct turn *t, struct error *err)
 {
     int64_t now = clock_monotonic_ms();
-    bool more = false;
+    struct error ignored = {0};
+    bool more = false, ok = true;
 
     if (!learn_stored(c, err))
         return false;
@@ -261,16 +262,15 @@ static bool work(struct catalogue *c, struct turn *t, struct error *err)
     if (now >= t->look_ms) {
         t->look_ms = now + CATALOGUE_LOOK_MS;
         t->looked = t->looked || catalogue_look_soon(c, err);
-        if (!t->looked || !catalogue_look_for_results(c, &more, err))
-            return false;
-        if (more)
+        ok = t->looked && catalogue_look_for_results(c, &more, err);
+        if (ok && more)
             t->look_ms = now;
     }
     if (now >= t->rest_ms) {
         t->rest_ms = now + RETRY_MS;
-        return catalogue_finish_deletions(c, err);
+        ok = catalogue_finish_deletions(c, ok ? err : &ignored) && ok;
     }
-    return true;
+    return ok;
 }
 
 /* One line when it begins to fail, one when it ends. */

@@ -395,6 +395,20 @@ def test_keys_are_replaced_beside_deletions(start, keys, postgres):
     assert postgres.sql("SELECT id FROM image", url.rpartition("/")[2]).stdout == begun["id"] + "\n"
 
 
+def test_a_deletion_is_finished_beside_results_that_cannot_be_read(start, keys, tmp_path):
+    service = start(SEAL_KEYS_FILE=keys)
+    for n in range(8):  # so that there is one at every turn
+        seal_upload(service, None, n)
+    begun = service.upload(PICTURE).json()
+    service.stop()
+    with contextlib.closing(sqlite3.connect(tmp_path / "catalogue.db")) as db, db:
+        db.execute("UPDATE image SET deleted_ms = 1 WHERE id = ?", (begun["id"],))
+    keys.write_text(new_key())
+    service.restart()
+    wait_for(lambda: not stored(begun).exists(), "the deletion to be finished")
+    assert "SEAL_KEYS_FILE does not have the key" in service.log()
+
+
 def test_no_core_dump_and_no_key_in_a_log(start, keys):
     service = start(SEAL_KEYS_FILE=keys, LOG_LEVEL="debug")
     service.upload(PICTURE, "?seal=1")
