@@ -93,6 +93,9 @@ bool catalogue_learn(struct catalogue *c, struct catalogue_stored *stored, size_
                      struct error *err) NODISCARD;
 
 /* ---- tags.c */
+/* At the beginning of a transaction that writes what it reads from a picture's rows: PostgreSQL's
+ * others wait, and do not write what they had read before. */
+bool catalogue_lock_rows(struct db_session *s, const char *id, struct error *err) NODISCARD;
 /* Make the searchable tags of a row those of `labels` and `tags` (the texts of its columns). */
 bool catalogue_tags_replace(struct db_session *s, int64_t seq, const char *const before[2],
                             const char *const after[2], struct error *err) NODISCARD;

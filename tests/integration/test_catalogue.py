@@ -555,6 +555,45 @@ def test_a_deletion_is_finished_after_kill(tmp_path, start, url):
     wait_for(lambda: service.upload(numbered_jpeg(1, PICTURE)).status == 200, "the row to go")
 
 
+@contextlib.contextmanager
+def beside(server, url, statements):
+    """A transaction that is open until something waits for it; what waits goes on behind it."""
+    with subprocess.Popen([PSQL, "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        other.stdin.write(f"BEGIN;\n{statements};\nSELECT 'open';\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == "open\n"
+        yield
+        waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
+        wait_for(lambda: server.sql(waiting, url.rpartition("/")[2]).stdout == "t\n", "something to wait for it")
+        other.communicate("COMMIT;\n", timeout=30)
+
+
+def test_two_changes_of_one_picture_are_both_kept(postgres, start):
+    url = postgres.new_database()
+    service = start(CATALOGUE_URL=url)
+    id_ = upload(service, 1)["id"]
+    with concurrent.futures.ThreadPoolExecutor(1) as client:
+        with beside(postgres, url, """UPDATE image SET tags = '["b"]'; INSERT INTO image_tag SELECT 'b', seq FROM image"""):
+            changed = client.submit(change, service, id_, note="x")
+        assert changed.result().status == 200
+    assert (image(service, id_)["note"], [t["tag"] for t in image(service, id_)["tags"]]) == ("x", ["b"])
+    assert change(service, id_, tags=[]).status == 200
+    assert ids(service, "?tag=b") == [] and postgres.sql("SELECT * FROM image_tag", url.rpartition("/")[2]).stdout == ""
+
+
+def test_a_label_beside_a_deletion_leaves_no_tags(postgres, start):
+    url = postgres.new_database()
+    service = start(CATALOGUE_URL=url)
+    reply = upload(service, 1)
+    service.stop()
+    change_rows(url, "UPDATE image SET label_due_ms = 1")
+    store_result(reply)
+    with beside(postgres, url, "DELETE FROM image"):
+        service.restart()
+    service.stop()
+    assert postgres.sql("SELECT * FROM image_tag", url.rpartition("/")[2]).stdout == ""
+
+
 # ---- rebuilding
 
 def test_rebuild(service, tmp_path):
