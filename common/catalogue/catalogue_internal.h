@@ -46,6 +46,8 @@ struct catalogue {
 
     pthread_mutex_t lock; /* all that follows */
     pthread_cond_t wake;
+    pthread_cond_t replaced; /* the damaged file */
+    int prepared;            /* which file has its tables, by db_replaced; the keeper's */
     bool stopping, running, filling;
     pthread_t keeper;
     int64_t *records; /* of rows that are in the database, not on the disk for sure */
@@ -55,12 +57,14 @@ struct catalogue {
     struct catalogue_stored *stored; /* whose results are to be read */
     size_t stored_count, stored_room;
     int64_t stored_due_ms; /* when */
-    pthread_t filler;      /* fills a new catalogue from the store */
+    pthread_t filler;      /* fills a new file from the store */
 
     bool late_found; /* labels.c's; of the one thread that looks */
 };
 
 /* ---- catalogue.c */
+/* A new database, or the one that was here: tables, and what the outbox kept. */
+bool catalogue_prepare(struct catalogue *c, struct error *err) NODISCARD;
 /* At the beginning of a transaction that looks for other rows of a picture: two that are made at
  * the same time would not see each other. SQLite has one writer; PostgreSQL's wait here. */
 bool catalogue_exclude_uploads(const struct catalogue *c, struct db_session *s,

@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from accounts import USERS, call, join
 from conftest import BUILD, MODEL, PHOTOS, SLOW, Service, Stack, needs_photos, wait_for
 from disk import CHANGE, DIE, ENOSPC, SYNC, WRITE, Disk
 from endpoint import Endpoint
@@ -653,18 +654,65 @@ def test_a_rebuild_waits_for_an_upload_whose_row_nobody_sees_yet(postgres, start
     assert [(i["id"], i["owner"]) for i in listed(service)["images"]] == [(id_, "alice")]
 
 
-@pytest.mark.parametrize("harm", ["gone", "damaged"])
-def test_a_lost_or_damaged_catalogue_fills_itself(tmp_path, start, harm):
-    service = start(CATALOGUE_URL=f"sqlite:{tmp_path}/catalogue.db")
+def damage_index(path):
+    """As a bad sector does: opening the file does not read it."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        page, size = db.execute("SELECT rootpage, page_size FROM sqlite_master, pragma_page_size"
+                                " WHERE name = 'image_of_id'").fetchone()
+    with open(path, "r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+
+
+@pytest.mark.parametrize("harm", ["gone", "damaged", "index"])
+def test_a_lost_or_damaged_catalogue_fills_itself(tmp_path, start, endpoint, harm):
+    service = start(CATALOGUE_URL=f"sqlite:{tmp_path}/catalogue.db",
+                    EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub")
     added = [upload(service, n)["id"] for n in range(70)]
-    service.stop()
-    if harm == "gone":
-        (tmp_path / "catalogue.db").unlink()
+    path = tmp_path / "catalogue.db"
+    if harm == "index":
+        added.append(upload(service, 70)["id"])
+        service.kill()  # the outbox has the last one's record
+        damage_index(path)
     else:
-        (tmp_path / "catalogue.db").write_bytes(b"junk" * 5000)
+        service.stop()
+        if harm == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(b"junk" * 5000)
     service.restart()
     wait_for(lambda: sorted(walk(service, 200)) == sorted(added), "the catalogue to fill itself")
-    assert len(list(tmp_path.glob("catalogue.db.corrupt-*"))) == (harm == "damaged")
+    assert len(list(tmp_path.glob("catalogue.db.corrupt-*Z"))) == (harm != "gone")
+
+
+def test_a_running_service_replaces_a_damaged_catalogue(tmp_path, start, endpoint):
+    service = start(CATALOGUE_URL=f"sqlite:{tmp_path}/catalogue.db", **USERS,
+                    EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub")
+    alice = join(service, "alice")
+
+    def send(n):
+        return call(service, "POST", "/preprocess", numbered_jpeg(n, PICTURE), alice, **{"Content_Type": "image/jpeg"})
+
+    def seen():
+        return {i["id"]: i["owner"] for i in call(service, "GET", "/v1/images?limit=200", token=alice).json()["images"]}
+    added = [send(n).json()["id"] for n in range(70)]
+    service.stop()
+    damage_index(tmp_path / "catalogue.db")
+    done = command(service, "rebuild")
+    assert done.returncode == 1 and "the service replaces it" in done.stderr, done
+    service.restart()
+    wait_for(lambda: send(70).status == 503 or list(tmp_path.glob("catalogue.db.corrupt-*")), "SQLite to find it")
+    last = wait_for(lambda: (r := send(71)).status == 200 and r.json()["id"], "an upload")
+    wait_for(lambda: set(seen()) >= {*added, last}, "the catalogue to fill itself")
+    first = [id_ for id_, owner in seen().items() if owner == "alice" and id_ != last]
+    assert len(first) == 1 and first[0] not in added, "the refused upload came from the outbox, with its owner"
+    assert call(service, "DELETE", f"/v1/images/{last}", token=alice).status == 204
+    assert "the catalogue's file was damaged" in service.log()
+    service.stop()
+    assert len(list(tmp_path.glob("catalogue.db.corrupt-*Z"))) == 1
+    service.restart()
+    assert len(seen()) == 71
 
 
 def test_arguments_of_the_command(preprocess):
