@@ -64,7 +64,7 @@ static bool rebuild(struct world *w, struct error *err)
 
 struct rotation {
     struct world *world;
-    size_t changed, kept;
+    size_t changed, kept, damaged;
     bool ok;
     struct error err;
 };
@@ -87,6 +87,7 @@ static bool reseal(struct world *w, const char *key, bool *changed, struct error
              catalogue_delete_unlisted(w->catalogue, &name, deadline_ms, err)));
 }
 
+/* A damaged object keeps no other from the new key. */
 static bool rotate_one(void *ctx, const char *key, uint64_t size)
 {
     struct rotation *r = ctx;
@@ -96,6 +97,12 @@ static bool rotate_one(void *ctx, const char *key, uint64_t size)
     r->ok = reseal(r->world, key, &changed, &r->err);
     if (!r->ok && r->err.code == ERROR_NOT_FOUND)
         return r->ok = true;
+    if (!r->ok && r->err.code == ERROR_INTERNAL) {
+        log_error("a sealed object keeps its key", F("key", key),
+                  F("error", (const char *)r->err.message));
+        r->damaged++;
+        return r->ok = true;
+    }
     r->changed += r->ok && changed;
     r->kept += r->ok && !changed;
     return r->ok || error_wrap(&r->err, "%s", key);
@@ -114,6 +121,9 @@ static bool rotate(struct world *w, struct error *err)
     printf("%zu for the newest key now, %zu were already\n", r.changed, r.kept);
     if (!r.ok)
         *err = r.err;
+    else if (r.damaged > 0)
+        r.ok =
+            error_set(err, ERROR_INTERNAL, "%zu sealed objects are damaged: see above", r.damaged);
     return r.ok;
 }
 

@@ -8,7 +8,6 @@
 #include "objects/object_name.h"
 #include "objects/result_key.h"
 
-#include <errno.h>
 #include <string.h>
 
 enum { SESSIONS = 8 };
@@ -186,61 +185,39 @@ static bool read_last_seq(void *ctx, struct db_session *s, struct error *err)
     if (!db_query(s, "SELECT max(seq) FROM image", DB_NO_ARGS, &rows, err) ||
         db_step(&rows, err) != DB_ROW)
         return false;
-    atomic_store(&c->last_seq, db_column_int(&rows, 0));
+    int64_t seq = db_column_int(&rows, 0);
+    if (seq > atomic_load(&c->last_seq)) /* a new file's are later than the old one's, too */
+        atomic_store(&c->last_seq, seq);
     return true;
 }
 
-static bool open_database(struct catalogue *c, bool *damaged, struct error *err)
+bool catalogue_prepare(struct catalogue *c, struct error *err)
 {
-    *damaged = false;
-    c->db = db_open(
-        &(struct db_options){.url = c->url, .durable = c->outbox == NULL, .sessions = SESSIONS},
-        err);
-    if (c->db == NULL) {
-        *damaged = db_url_is_sqlite(c->url) && string_starts_with(err->message, "damaged");
-        return false;
-    }
-    if (db_migrate(c->db, "schema_migration", migrations, ARRAY_SIZE(migrations), err) &&
-        /* by the writer: a reader would be one more connection to open at start */
-        db_write(c->db, read_last_seq, c, clock_monotonic_ms() + CATALOGUE_CALL_MS, err))
-        return true;
-    *damaged = db_is_damaged(c->db);
-    db_close(TAKE_PTR(c->db));
-    return false;
+    return db_migrate(c->db, "schema_migration", migrations, ARRAY_SIZE(migrations), err) &&
+           /* by the writer: a reader would be one more connection to open at start */
+           db_write(c->db, read_last_seq, c, clock_monotonic_ms() + CATALOGUE_CALL_MS, err) &&
+           (c->outbox == NULL || outbox_records(c->outbox, replay, c, err));
 }
 
-/* The new file is filled from the store. */
-static bool set_aside(const char *path, struct error *err)
-{
-    static const char *const suffixes[] = {"", "-wal", "-shm"};
-    char stamp[CLOCK_RFC3339_LEN];
-
-    clock_rfc3339(clock_wall_ms(), stamp);
-    for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
-        CLEANUP_FREE char *from = xasprintf("%s%s", path, suffixes[i]);
-        CLEANUP_FREE char *to = xasprintf("%s.corrupt-%s%s", path, stamp, suffixes[i]);
-
-        if (rename(from, to) != 0 && errno != ENOENT)
-            return error_set(err, ERROR_UNAVAILABLE, "cannot rename %s: %s", from, strerror(errno));
-    }
-    return true;
-}
-
+/* What opening does not read may be damaged, too. */
 static bool begin(struct catalogue *c, bool keep, struct error *err)
 {
     struct error why = {0};
-    bool damaged;
 
-    if (!open_database(c, &damaged, &why)) {
-        if (!damaged) {
-            *err = why;
-            return false;
-        }
-        if (!set_aside(c->url + strlen("sqlite:"), err) || !open_database(c, &damaged, err))
-            return false;
+    c->db = db_open(
+        &(struct db_options){
+            .url = c->url, .durable = c->outbox == NULL, .sessions = SESSIONS, .derived = true},
+        err);
+    if (c->db == NULL)
+        return false;
+    bool ok = catalogue_prepare(c, &why);
+    if (!ok && db_is_damaged(c->db)) {
+        why = (struct error){0};
+        ok = db_set_aside(c->db, &why) && catalogue_prepare(c, &why);
     }
-    return (c->outbox == NULL || !keep || outbox_records(c->outbox, replay, c, err)) &&
-           (!keep || catalogue_keeper_start(c, err));
+    if (!ok)
+        *err = why;
+    return ok && (!keep || catalogue_keeper_start(c, err));
 }
 
 struct catalogue *catalogue_open(const struct catalogue_options *options, struct error *err)
@@ -255,6 +232,7 @@ struct catalogue *catalogue_open(const struct catalogue_options *options, struct
     c->outbox = db_url_is_sqlite(options->url) ? options->outbox : NULL;
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->wake, NULL);
+    pthread_cond_init(&c->replaced, NULL);
     if (begin(c, options->keep, err))
         return c;
     if (err->code != ERROR_CONFIG)
@@ -270,6 +248,7 @@ void catalogue_close(struct catalogue *c)
     catalogue_keeper_stop(c);
     db_close(c->db);
     pthread_cond_destroy(&c->wake);
+    pthread_cond_destroy(&c->replaced);
     pthread_mutex_destroy(&c->lock);
     free(c->records);
     for (size_t i = 0; i < c->view_count; i++)

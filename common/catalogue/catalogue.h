@@ -33,8 +33,9 @@ struct catalogue_options {
     void *had_account_ctx;
 };
 
-/* Open or create, migrate, take over what the outbox kept. A damaged SQLite file is set aside as
- * <path>.corrupt-<time>, and a new one filled from the store. ERROR_CONFIG: a newer version's. */
+/* Open or create, migrate, take over what the outbox kept. A damaged SQLite file, also one that is
+ * found later, is set aside as <path>.corrupt-<time>, and a new one filled from the store.
+ * ERROR_CONFIG: a newer version's. */
 struct catalogue *catalogue_open(const struct catalogue_options *options,
                                  struct error *err) NODISCARD;
 void catalogue_close(struct catalogue *catalogue);

@@ -48,6 +48,8 @@ struct catalogue {
 
     pthread_mutex_t lock; /* all that follows */
     pthread_cond_t wake;
+    pthread_cond_t replaced; /* the damaged file */
+    int prepared;            /* which file has its tables, by db_replaced; the keeper's */
     bool stopping, running, filling;
     pthread_t keeper;
     int64_t *records; /* of rows that are in the database, not on the disk for sure */
@@ -57,12 +59,14 @@ struct catalogue {
     struct catalogue_stored *stored; /* whose results are to be read */
     size_t stored_count, stored_room;
     int64_t stored_due_ms; /* when */
-    pthread_t filler;      /* fills a new catalogue from the store */
+    pthread_t filler;      /* fills a new file from the store */
 
     bool late_found; /* labels.c's; of the one thread that looks */
 };
 
 /* ---- catalogue.c */
+/* A new database, or the one that was here: tables, and what the outbox kept. */
+bool catalogue_prepare(struct catalogue *c, struct error *err) NODISCARD;
 /* At the beginning of a transaction that looks for other rows of a picture: what two do at the same
  * time they would not see of each other. SQLite has one writer; PostgreSQL's wait here. */
 bool catalogue_lock(const struct catalogue *c, struct db_session *s, const char *id,
@@ -95,6 +99,9 @@ bool catalogue_learn(struct catalogue *c, struct catalogue_stored *stored, size_
                      struct error *err) NODISCARD;
 
 /* ---- tags.c */
+/* At the beginning of a transaction that writes what it reads from a picture's rows: PostgreSQL's
+ * others wait, and do not write what they had read before. */
+bool catalogue_lock_rows(struct db_session *s, const char *id, struct error *err) NODISCARD;
 /* Make the searchable tags of a row those of `labels` and `tags` (the texts of its columns). */
 bool catalogue_tags_replace(struct db_session *s, int64_t seq, const char *const before[2],
                             const char *const after[2], struct error *err) NODISCARD;

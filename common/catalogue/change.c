@@ -16,7 +16,8 @@ static bool apply(void *ctx, struct db_session *s, struct error *err)
     struct change *c = ctx;
 
     c->found = false;
-    if (!db_query(s,
+    if (!catalogue_lock_rows(s, c->id, err) ||
+        !db_query(s,
                   "SELECT seq, labels, tags, note FROM image"
                   " WHERE id = ?1 AND owner = ?2 AND deleted_ms = 0",
                   DB_ARGS(db_text(c->id), db_text(c->owner)), &rows, err))

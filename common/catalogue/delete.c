@@ -68,9 +68,7 @@ static bool drop_batch(struct db_session *s, const struct drop *d, bool *more, s
     size_t count = 0;
     enum db_step step = DB_DONE;
 
-    /* locked before they are read: a label may be on its way */
-    if (!db_run(s, "UPDATE image SET views = views WHERE id = ?1", DB_ARGS(db_text(d->id)), NULL,
-                err) ||
+    if (!catalogue_lock_rows(s, d->id, err) ||
         !db_query(s, "SELECT seq, labels, tags, owner FROM image WHERE id = ?1",
                   DB_ARGS(db_text(d->id)), &rows, err))
         return false;

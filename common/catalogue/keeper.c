@@ -212,31 +212,27 @@ static bool fill(struct catalogue *c, struct error *err)
     return true;
 }
 
-static void pause_until(struct catalogue *c, int64_t deadline_ms)
-{
-    while (!c->stopping && thread_cond_wait(&c->wake, &c->lock, deadline_ms))
-        ;
-}
-
 static void *filler_main(void *arg)
 {
     struct catalogue *c = arg;
-    int64_t wait_ms = ONCE_MS;
-    bool filled = false;
+    int64_t due_ms = clock_monotonic_ms() + ONCE_MS;
 
     pthread_mutex_lock(&c->lock);
-    while (!c->stopping && !filled) {
+    int file = c->prepared;
+    while (!c->stopping) {
         struct error err = {0};
-        pause_until(c, clock_monotonic_ms() + wait_ms);
-        if (c->stopping)
-            break;
+        if (file == c->prepared && due_ms > clock_monotonic_ms()) {
+            thread_cond_wait(&c->replaced, &c->lock, due_ms);
+            continue;
+        }
+        file = c->prepared;
         pthread_mutex_unlock(&c->lock);
-        filled = fill(c, &err);
-        if (!filled && err.code != ERROR_SHUTTING_DOWN)
+        bool ok = fill(c, &err);
+        if (!ok && err.code != ERROR_SHUTTING_DOWN)
             log_warning("the catalogue cannot be filled from the store; trying again",
                         F("error", (const char *)err.message));
         pthread_mutex_lock(&c->lock);
-        wait_ms = RETRY_MS;
+        due_ms = ok ? INT64_MAX : clock_monotonic_ms() + RETRY_MS;
     }
     pthread_mutex_unlock(&c->lock);
     return NULL;
@@ -249,12 +245,32 @@ struct turn {
     bool looked, failing;
 };
 
+/* Damage that was found since the start. The rows come from the outbox and the store. */
+static bool replace_damaged(struct catalogue *c, struct error *err)
+{
+    if (db_is_damaged(c->db)) {
+        if (!db_set_aside(c->db, err))
+            return false;
+        log_error("the catalogue's file was damaged: it is set aside, and a new one is filled");
+    }
+    if (c->prepared == db_replaced(c->db))
+        return true;
+    if (!catalogue_prepare(c, err))
+        return false;
+    pthread_mutex_lock(&c->lock);
+    c->prepared = db_replaced(c->db);
+    pthread_cond_signal(&c->replaced);
+    pthread_mutex_unlock(&c->lock);
+    return true;
+}
+
 static bool work(struct catalogue *c, struct turn *t, struct error *err)
 {
     int64_t now = clock_monotonic_ms();
-    bool more = false;
+    struct error ignored = {0};
+    bool more = false, ok = true;
 
-    if (!learn_stored(c, err))
+    if (!replace_damaged(c, err) || !learn_stored(c, err))
         return false;
     if (now >= t->flush_ms) {
         t->flush_ms = now + FLUSH_MS;
@@ -265,16 +281,15 @@ static bool work(struct catalogue *c, struct turn *t, struct error *err)
     if (now >= t->look_ms) {
         t->look_ms = now + CATALOGUE_LOOK_MS;
         t->looked = t->looked || catalogue_look_soon(c, err);
-        if (!t->looked || !catalogue_look_for_results(c, &more, err))
-            return false;
-        if (more)
+        ok = t->looked && catalogue_look_for_results(c, &more, err);
+        if (ok && more)
             t->look_ms = now;
     }
     if (now >= t->rest_ms) {
         t->rest_ms = now + RETRY_MS;
-        return catalogue_finish_deletions(c, err);
+        ok = catalogue_finish_deletions(c, ok ? err : &ignored) && ok;
     }
-    return true;
+    return ok;
 }
 
 /* One line when it begins to fail, one when it ends. */
@@ -331,6 +346,7 @@ static void *keeper_main(void *arg)
 
 bool catalogue_keeper_start(struct catalogue *c, struct error *err)
 {
+    c->prepared = db_replaced(c->db);
     if (!thread_start(&c->keeper, keeper_main, c, err))
         return false;
     c->running = true;
@@ -345,6 +361,7 @@ void catalogue_keeper_stop(struct catalogue *c)
     pthread_mutex_lock(&c->lock);
     c->stopping = true;
     pthread_cond_broadcast(&c->wake);
+    pthread_cond_signal(&c->replaced);
     pthread_mutex_unlock(&c->lock);
     pthread_join(c->keeper, NULL);
     if (c->filling)

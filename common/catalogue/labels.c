@@ -59,6 +59,8 @@ static bool apply(void *ctx, struct db_session *s, struct error *err)
     struct labels *l = ctx;
     int64_t above = 0;
 
+    if (!catalogue_lock_rows(s, l->id, err))
+        return false;
     for (;;) {
         CLEANUP(db_rows_done) struct db_rows rows = {0};
         if (!db_query(s,

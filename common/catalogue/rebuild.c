@@ -33,6 +33,7 @@ struct rebuild {
     int64_t inserted; /* of this batch */
     int64_t began_ms;
     int64_t below; /* rows, page by page */
+    int file;      /* by db_replaced */
     bool failed;
     struct error err;
 };
@@ -232,7 +233,10 @@ static bool remove_lost(struct rebuild *r, struct error *err)
 
 static bool done(void *ctx, struct db_session *s, struct error *err)
 {
-    (void)ctx;
+    const struct rebuild *r = ctx;
+
+    if (r->file != db_replaced(r->catalogue->db))
+        return error_set(err, ERROR_UNAVAILABLE, "the catalogue's file was replaced meanwhile");
     return db_run(s, "UPDATE catalogue_meta SET value = 0 WHERE name = 'rebuild'", DB_NO_ARGS, NULL,
                   err);
 }
@@ -243,6 +247,7 @@ bool catalogue_rebuild(struct catalogue *c, struct catalogue_rebuilt *ret, struc
     bool ok = false;
 
     r->catalogue = c;
+    r->file = db_replaced(c->db);
     r->began_ms = clock_wall_ms();
     if (!store_list(c->store, store_prefix(c->store), clock_monotonic_ms() + WALK_MS, visit, r,
                     &r->err) ||
@@ -250,11 +255,13 @@ bool catalogue_rebuild(struct catalogue *c, struct catalogue_rebuilt *ret, struc
         *err = r->err;
     else
         ok = take_batch(r, err) && remove_lost(r, err) &&
-             db_write(c->db, done, NULL, clock_monotonic_ms() + CATALOGUE_CALL_MS, err);
+             db_write(c->db, done, r, clock_monotonic_ms() + CATALOGUE_CALL_MS, err);
     bool more = !c->running; /* else the keeper reads the results */
     while (ok && more)
         ok = catalogue_look_for_results(c, &more, err);
     *ret = (struct catalogue_rebuilt){.added = r->added, .removed = r->removed};
     free(r);
+    if (!ok && !c->running && db_is_damaged(c->db)) /* who runs may have it open */
+        error_wrap(err, "the file is damaged: the service replaces it when it runs");
     return ok;
 }

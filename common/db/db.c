@@ -65,18 +65,27 @@ static bool session_connect(struct db_session *s, bool writer, struct error *err
     return s->db->driver->connect(s, writer, err);
 }
 
+static bool can_take(const struct db *db)
+{
+    return !db->replacing && (!SLIST_EMPTY(&db->idle) || db->sessions < db->sessions_max);
+}
+
 static struct db_session *take(struct db *db, int64_t deadline_ms, struct error *err)
 {
+    struct db_session *s = NULL;
+
     pthread_mutex_lock(&db->lock);
-    while (SLIST_EMPTY(&db->idle) && db->sessions >= db->sessions_max &&
-           clock_left_ms(deadline_ms) > 0)
+    while (!can_take(db) && clock_left_ms(deadline_ms) > 0)
         thread_cond_wait(&db->changed, &db->lock, deadline_ms);
-    struct db_session *s = SLIST_FIRST(&db->idle);
-    if (s != NULL) {
-        SLIST_REMOVE_HEAD(&db->idle, link);
-    } else if (db->sessions < db->sessions_max) {
-        db->sessions++;
-        s = session_new(db);
+    if (can_take(db)) {
+        s = SLIST_FIRST(&db->idle);
+        if (s != NULL) {
+            SLIST_REMOVE_HEAD(&db->idle, link);
+        } else {
+            db->sessions++;
+            s = session_new(db);
+        }
+        db->taken++;
     }
     pthread_mutex_unlock(&db->lock);
     if (s == NULL)
@@ -90,6 +99,7 @@ static void give(struct db *db, struct db_session *s)
 {
     pthread_mutex_lock(&db->lock);
     SLIST_INSERT_HEAD(&db->idle, s, link);
+    db->taken--;
     pthread_cond_broadcast(&db->changed);
     pthread_mutex_unlock(&db->lock);
 }
@@ -124,24 +134,32 @@ struct db *db_open(const struct db_options *options, struct error *err)
     pthread_cond_init(&db->changed, NULL);
     SLIST_INIT(&db->idle);
     TAILQ_INIT(&db->jobs);
-    if (open_first(db, err))
+    struct error why = {0};
+    if (open_first(db, &why) || (options->derived && db->damaged && db_set_aside(db, &why)))
         return db;
+    *err = why;
     if (db->damaged && err->code == ERROR_UNAVAILABLE)
         error_wrap(err, "damaged");
     db_close(db);
     return NULL;
 }
 
-void db_close(struct db *db)
+static void free_idle(struct db *db)
 {
     struct db_session *s;
 
-    if (db == NULL)
-        return;
     while ((s = SLIST_FIRST(&db->idle)) != NULL) {
         SLIST_REMOVE_HEAD(&db->idle, link);
         session_free(s);
+        db->sessions--;
     }
+}
+
+void db_close(struct db *db)
+{
+    if (db == NULL)
+        return;
+    free_idle(db);
     session_free(db->writer); /* the last: SQLite then copies the -wal and removes it */
     pthread_cond_destroy(&db->changed);
     pthread_mutex_destroy(&db->lock);
@@ -157,6 +175,43 @@ bool db_is_sqlite(const struct db *db)
 bool db_is_damaged(const struct db *db)
 {
     return db->damaged;
+}
+
+/* Called locked, while no session is in use: SQLite would take a new -wal for the old file's. */
+static bool replace(struct db *db, struct error *err)
+{
+    free_idle(db);
+    if (db->writer->handle != NULL)
+        db->driver->disconnect(db->writer);
+    if (!db_sqlite_set_aside(db, err))
+        return false;
+    db->damaged = false;
+    db->replaced++;
+    return session_connect(db->writer, true, err);
+}
+
+bool db_set_aside(struct db *db, struct error *err)
+{
+    bool ok = true;
+
+    pthread_mutex_lock(&db->lock);
+    while (db->writing)
+        pthread_cond_wait(&db->changed, &db->lock);
+    if (db->damaged) {
+        db->writing = db->replacing = true;
+        while (db->taken > 0)
+            pthread_cond_wait(&db->changed, &db->lock);
+        ok = replace(db, err);
+        db->writing = db->replacing = false;
+        pthread_cond_broadcast(&db->changed);
+    }
+    pthread_mutex_unlock(&db->lock);
+    return ok;
+}
+
+int db_replaced(const struct db *db)
+{
+    return db->replaced;
 }
 
 /* ---- statements ---- */

@@ -21,6 +21,7 @@ struct db_options {
     bool durable;
     size_t sessions;    /* at most, of PostgreSQL; SQLite's readers */
     int64_t connect_ms; /* how long db_open and db_migrate may take; 0: 10 s */
+    bool derived;       /* SQLite: what is in it can be made anew: db_open sets damage aside */
 };
 
 /* ERROR_BAD_REQUEST when the URL is neither; says why. Opens nothing. */
@@ -33,6 +34,11 @@ void db_close(struct db *db);
 bool db_is_sqlite(const struct db *db);
 /* SQLite found its file damaged, or not a database. */
 bool db_is_damaged(const struct db *db);
+/* A damaged file becomes <path>.corrupt-<time>, between two transactions. What comes next is in a
+ * new one, which has no tables before db_migrate. One that is not damaged stays. */
+bool db_set_aside(struct db *db, struct error *err) NODISCARD;
+/* How often that was; the same throughout a transaction. */
+int db_replaced(const struct db *db);
 
 /* ---- migrations: forward only, each in a transaction of its own, one process at a time ---- */
 

@@ -58,19 +58,22 @@ struct db {
     bool durable;
     _Atomic bool damaged;
     _Atomic int64_t commits; /* SQLite's */
+    _Atomic int replaced;    /* how often a damaged file was */
     size_t sessions_max;
     int64_t connect_ms;
 
     pthread_mutex_t lock; /* all that follows */
     pthread_cond_t changed;
     struct db_sessions idle; /* PostgreSQL: all; SQLite: readers */
-    size_t sessions;         /* made */
+    size_t sessions, taken;  /* made; in use */
+    bool replacing;          /* none is taken */
     /* SQLite's one writer: the caller who finds it free commits for all who wait */
     struct db_session *writer;
     bool writing;
     struct db_jobs jobs;
 };
 
-/* SQLite: the -wal onto the disk; the -wal into the file. */
+/* SQLite: the -wal onto the disk; the -wal into the file; the file, which nobody has open, away. */
 bool db_sqlite_sync(struct db *db, struct error *err);
 void db_sqlite_tidy(struct db_session *session);
+bool db_sqlite_set_aside(struct db *db, struct error *err);

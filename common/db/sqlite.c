@@ -1,4 +1,5 @@
 /* SQLite: WAL, so that readers and the writer do not wait for each other. */
+#include "base/clock.h"
 #include "base/directory.h"
 #include "base/xmalloc.h"
 #include "db/driver.h"
@@ -173,4 +174,20 @@ bool db_sqlite_sync(struct db *db, struct error *err)
 void db_sqlite_tidy(struct db_session *session)
 {
     sqlite3_wal_checkpoint_v2(session->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+}
+
+bool db_sqlite_set_aside(struct db *db, struct error *err)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm"};
+    char stamp[CLOCK_RFC3339_LEN];
+
+    clock_rfc3339(clock_wall_ms(), stamp);
+    for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+        CLEANUP_FREE char *from = xasprintf("%s%s", db->target, suffixes[i]);
+        CLEANUP_FREE char *to = xasprintf("%s.corrupt-%s%s", db->target, stamp, suffixes[i]);
+
+        if (rename(from, to) != 0 && errno != ENOENT)
+            return error_set(err, ERROR_UNAVAILABLE, "cannot rename %s: %s", from, strerror(errno));
+    }
+    return true;
 }

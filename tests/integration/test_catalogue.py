@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from accounts import USERS, call, join
 from conftest import BUILD, MODEL, PHOTOS, SLOW, Service, Stack, needs_photos, wait_for
 from disk import CHANGE, DIE, ENOSPC, SYNC, WRITE, Disk
 from endpoint import Endpoint
@@ -611,6 +612,45 @@ def test_a_deletion_is_finished_after_kill(tmp_path, start, url):
     wait_for(lambda: service.upload(numbered_jpeg(1, PICTURE)).status == 200, "the row to go")
 
 
+@contextlib.contextmanager
+def beside(server, url, statements):
+    """A transaction that is open until something waits for it; what waits goes on behind it."""
+    with subprocess.Popen([PSQL, "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        other.stdin.write(f"BEGIN;\n{statements};\nSELECT 'open';\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == "open\n"
+        yield
+        waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
+        wait_for(lambda: server.sql(waiting, url.rpartition("/")[2]).stdout == "t\n", "something to wait for it")
+        other.communicate("COMMIT;\n", timeout=30)
+
+
+def test_two_changes_of_one_picture_are_both_kept(postgres, start):
+    url = postgres.new_database()
+    service = start(CATALOGUE_URL=url)
+    id_ = upload(service, 1)["id"]
+    with concurrent.futures.ThreadPoolExecutor(1) as client:
+        with beside(postgres, url, """UPDATE image SET tags = '["b"]'; INSERT INTO image_tag SELECT 'b', seq FROM image"""):
+            changed = client.submit(change, service, id_, note="x")
+        assert changed.result().status == 200
+    assert (image(service, id_)["note"], [t["tag"] for t in image(service, id_)["tags"]]) == ("x", ["b"])
+    assert change(service, id_, tags=[]).status == 200
+    assert ids(service, "?tag=b") == [] and postgres.sql("SELECT * FROM image_tag", url.rpartition("/")[2]).stdout == ""
+
+
+def test_a_label_beside_a_deletion_leaves_no_tags(postgres, start):
+    url = postgres.new_database()
+    service = start(CATALOGUE_URL=url)
+    reply = upload(service, 1)
+    service.stop()
+    change_rows(url, "UPDATE image SET label_due_ms = 1")
+    store_result(reply)
+    with beside(postgres, url, "DELETE FROM image"):
+        service.restart()
+    service.stop()
+    assert postgres.sql("SELECT * FROM image_tag", url.rpartition("/")[2]).stdout == ""
+
+
 # ---- rebuilding
 
 def test_rebuild(service, tmp_path):
@@ -671,18 +711,65 @@ def test_a_rebuild_waits_for_an_upload_whose_row_nobody_sees_yet(postgres, start
     assert [(i["id"], i["owner"]) for i in listed(service)["images"]] == [(id_, "alice")]
 
 
-@pytest.mark.parametrize("harm", ["gone", "damaged"])
-def test_a_lost_or_damaged_catalogue_fills_itself(tmp_path, start, harm):
-    service = start(CATALOGUE_URL=f"sqlite:{tmp_path}/catalogue.db")
+def damage_index(path):
+    """As a bad sector does: opening the file does not read it."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        page, size = db.execute("SELECT rootpage, page_size FROM sqlite_master, pragma_page_size"
+                                " WHERE name = 'image_of_id'").fetchone()
+    with open(path, "r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+
+
+@pytest.mark.parametrize("harm", ["gone", "damaged", "index"])
+def test_a_lost_or_damaged_catalogue_fills_itself(tmp_path, start, endpoint, harm):
+    service = start(CATALOGUE_URL=f"sqlite:{tmp_path}/catalogue.db",
+                    EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub")
     added = [upload(service, n)["id"] for n in range(70)]
-    service.stop()
-    if harm == "gone":
-        (tmp_path / "catalogue.db").unlink()
+    path = tmp_path / "catalogue.db"
+    if harm == "index":
+        added.append(upload(service, 70)["id"])
+        service.kill()  # the outbox has the last one's record
+        damage_index(path)
     else:
-        (tmp_path / "catalogue.db").write_bytes(b"junk" * 5000)
+        service.stop()
+        if harm == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(b"junk" * 5000)
     service.restart()
     wait_for(lambda: sorted(walk(service, 200)) == sorted(added), "the catalogue to fill itself")
-    assert len(list(tmp_path.glob("catalogue.db.corrupt-*"))) == (harm == "damaged")
+    assert len(list(tmp_path.glob("catalogue.db.corrupt-*Z"))) == (harm != "gone")
+
+
+def test_a_running_service_replaces_a_damaged_catalogue(tmp_path, start, endpoint):
+    service = start(CATALOGUE_URL=f"sqlite:{tmp_path}/catalogue.db", **USERS,
+                    EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub")
+    alice = join(service, "alice")
+
+    def send(n):
+        return call(service, "POST", "/preprocess", numbered_jpeg(n, PICTURE), alice, **{"Content_Type": "image/jpeg"})
+
+    def seen():
+        return {i["id"]: i["owner"] for i in call(service, "GET", "/v1/images?limit=200", token=alice).json()["images"]}
+    added = [send(n).json()["id"] for n in range(70)]
+    service.stop()
+    damage_index(tmp_path / "catalogue.db")
+    done = command(service, "rebuild")
+    assert done.returncode == 1 and "the service replaces it" in done.stderr, done
+    service.restart()
+    wait_for(lambda: send(70).status == 503 or list(tmp_path.glob("catalogue.db.corrupt-*")), "SQLite to find it")
+    last = wait_for(lambda: (r := send(71)).status == 200 and r.json()["id"], "an upload")
+    wait_for(lambda: set(seen()) >= {*added, last}, "the catalogue to fill itself")
+    first = [id_ for id_, owner in seen().items() if owner == "alice" and id_ != last]
+    assert len(first) == 1 and first[0] not in added, "the refused upload came from the outbox, with its owner"
+    assert call(service, "DELETE", f"/v1/images/{last}", token=alice).status == 204
+    assert "the catalogue's file was damaged" in service.log()
+    service.stop()
+    assert len(list(tmp_path.glob("catalogue.db.corrupt-*Z"))) == 1
+    service.restart()
+    assert len(seen()) == 71
 
 
 def test_arguments_of_the_command(preprocess):

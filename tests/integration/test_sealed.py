@@ -346,6 +346,20 @@ def test_keys_are_replaced_while_the_service_runs(start, keys):
     assert done.returncode == 1 and "SEAL_KEYS_FILE does not have the key" in done.stderr
 
 
+def test_a_damaged_object_does_not_stop_the_others_keys_from_being_replaced(start, keys):
+    service = start(SEAL_KEYS_FILE=keys)
+    replies = sorted((service.upload(numbered_jpeg(n, PICTURE), "?seal=1").json() for n in range(6)), key=lambda r: r["id"])
+    for bad in replies[1], replies[3]:
+        whole = stored(bad).read_bytes()
+        stored(bad).write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
+    keys.write_text(keys.read_text() + new_key())
+    for changed, kept in (4, 0), (0, 4):
+        done = rotate(service)
+        assert (done.returncode, done.stdout) == (1, f"{changed} for the newest key now, {kept} were already\n"), done
+        assert "2 sealed objects are damaged" in done.stderr
+        assert [r["id"] in done.stderr for r in replies] == [False, True, False, True, False, False]
+
+
 def test_keys_are_replaced_beside_another_catalogue(start, keys, tmp_path):
     """What has no row in it was not deleted."""
     service = start(SEAL_KEYS_FILE=keys)
@@ -380,6 +394,20 @@ def test_keys_are_replaced_beside_deletions(start, keys, postgres):
             assert rotation.communicate(timeout=60)[0] == "1 for the newest key now, 1 were already\n"
     assert not stored(gone).exists() and stored(begun).read_bytes() == before[begun["id"]]
     assert postgres.sql("SELECT id FROM image", url.rpartition("/")[2]).stdout == begun["id"] + "\n"
+
+
+def test_a_deletion_is_finished_beside_results_that_cannot_be_read(start, keys, tmp_path):
+    service = start(SEAL_KEYS_FILE=keys)
+    for n in range(8):  # so that there is one at every turn
+        seal_upload(service, None, n)
+    begun = service.upload(PICTURE).json()
+    service.stop()
+    with contextlib.closing(sqlite3.connect(tmp_path / "catalogue.db")) as db, db:
+        db.execute("UPDATE image SET deleted_ms = 1 WHERE id = ?", (begun["id"],))
+    keys.write_text(new_key())
+    service.restart()
+    wait_for(lambda: not stored(begun).exists(), "the deletion to be finished")
+    assert "SEAL_KEYS_FILE does not have the key" in service.log()
 
 
 def test_no_core_dump_and_no_key_in_a_log(start, keys):

@@ -356,6 +356,85 @@ static void a_file_that_is_no_database_is_damaged(void **state)
     assert_non_null(strstr(err.message, "damaged"));
 }
 
+/* Its first page is whole: it can be opened. */
+static void damage_pages(const char *path)
+{
+    char page[4096];
+
+    memset(page, 0xff, sizeof(page));
+    FILE *f = fopen(path, "r+");
+    fseek(f, 0, SEEK_END);
+    long size = ftell(f);
+    for (long at = sizeof(page); at < size; at += (long)sizeof(page)) {
+        fseek(f, at, SEEK_SET);
+        fwrite(page, 1, sizeof(page), f);
+    }
+    fclose(f);
+}
+
+struct reader {
+    struct db *db;
+    atomic_bool stop;
+};
+
+static void *read_always(void *arg)
+{
+    struct reader *r = arg;
+    struct error ignored = {0};
+    int64_t n = 0;
+
+    while (!atomic_load(&r->stop))
+        (void)!db_read(r->db, count, &n, soon(), &ignored);
+    return NULL;
+}
+
+static void a_damaged_file_is_set_aside_while_it_is_read(void **state)
+{
+    struct error err = {0};
+    pthread_t thread;
+
+    (void)state;
+    db_close(open_migrated());
+    damage_pages(url + strlen("sqlite:"));
+    struct reader reader = {.db = open_it()};
+    assert_true(db_set_aside(reader.db, &err));
+    assert_int_equal(db_replaced(reader.db), 0); /* nothing is known of it */
+    pthread_create(&thread, NULL, read_always, &reader);
+    assert_false(db_write(reader.db, insert, NAME("a"), soon(), &err));
+    assert_true(db_is_damaged(reader.db));
+    assert_true(db_set_aside(reader.db, &err));
+    assert_false(db_is_damaged(reader.db));
+    assert_int_equal(db_replaced(reader.db), 1);
+    assert_int_equal(test_folder_count(dir, "a/b/test.db.corrupt-*Z"), 1);
+    migrate(reader.db, 2);
+    write_it(reader.db, insert, NAME("a"));
+    assert_int_equal(count_of(reader.db), 1);
+    atomic_store(&reader.stop, true);
+    pthread_join(thread, NULL);
+    db_close(reader.db);
+    struct db *db = open_it();
+    assert_int_equal(count_of(db), 1);
+    db_close(db);
+}
+
+static void a_derived_file_that_is_no_database_is_set_aside_at_once(void **state)
+{
+    struct error err = {0};
+
+    (void)state;
+    db_close(open_migrated());
+    FILE *f = fopen(url + strlen("sqlite:"), "w");
+    for (int i = 0; i < 5000; i++)
+        fputs("junk", f);
+    fclose(f);
+    struct db *db = db_open(&(struct db_options){.url = url, .derived = true}, &err);
+    assert_non_null(db);
+    migrate(db, 2);
+    assert_int_equal(count_of(db), 0);
+    assert_int_equal(test_folder_count(dir, "a/b/test.db.corrupt-*Z"), 1);
+    db_close(db);
+}
+
 static void a_killed_process_loses_no_commit(void **state)
 {
     (void)state;
@@ -518,6 +597,10 @@ int main(void)
         SUITE(setup_sqlite, teardown_sqlite),
         cmocka_unit_test_setup_teardown(a_file_that_is_no_database_is_damaged, setup_sqlite,
                                         teardown_sqlite),
+        cmocka_unit_test_setup_teardown(a_damaged_file_is_set_aside_while_it_is_read, setup_sqlite,
+                                        teardown_sqlite),
+        cmocka_unit_test_setup_teardown(a_derived_file_that_is_no_database_is_set_aside_at_once,
+                                        setup_sqlite, teardown_sqlite),
         cmocka_unit_test_setup_teardown(a_killed_process_loses_no_commit, setup_sqlite,
                                         teardown_sqlite),
         SUITE(setup_postgres, NULL),
