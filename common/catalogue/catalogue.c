@@ -29,11 +29,10 @@ bool catalogue_keys(const struct catalogue *c, const struct object_name *name,
 
 /* ---- rows ---- */
 
-bool catalogue_lock(const struct catalogue *c, struct db_session *s, const char *id,
-                    struct error *err)
+bool catalogue_lock(struct db_session *s, const char *id, struct error *err)
 {
     /* not the table: whoever waits for that keeps all others out, too, beside a VACUUM say */
-    return db_is_sqlite(c->db) ||
+    return db_is_sqlite(db_of(s)) ||
            db_run(s, "SELECT pg_advisory_xact_lock(1684107891, hashtext(?1))", DB_ARGS(db_text(id)),
                   NULL, err);
 }
@@ -95,7 +94,7 @@ static bool add(void *ctx, struct db_session *s, struct error *err)
     int64_t seq = next_seq(c); /* here, so that SQLite's commits are in this order */
     int64_t due_ms = seq / 1000 + (c->pushed ? CATALOGUE_LOOK_PUSHED_MS : CATALOGUE_LOOK_MS);
 
-    return catalogue_lock(c, s, a->upload->name.id, err) && adopt(s, a->upload, err) &&
+    return catalogue_lock(s, a->upload->name.id, err) && adopt(s, a->upload, err) &&
            insert(s, a->upload, seq, due_ms, &a->changed, err);
 }
 

@@ -69,8 +69,7 @@ struct catalogue {
 bool catalogue_prepare(struct catalogue *c, struct error *err) NODISCARD;
 /* At the beginning of a transaction that looks for other rows of a picture: what two do at the same
  * time they would not see of each other. SQLite has one writer; PostgreSQL's wait here. */
-bool catalogue_lock(const struct catalogue *c, struct db_session *s, const char *id,
-                    struct error *err) NODISCARD;
+bool catalogue_lock(struct db_session *s, const char *id, struct error *err) NODISCARD;
 /* Of the columns id, format and sealed. */
 struct object_name catalogue_name(const struct db_rows *rows, int id, int format, int sealed);
 /* IMAGE_UNKNOWN: no such format. */

@@ -29,7 +29,7 @@ static bool mark(void *ctx, struct db_session *s, struct error *err)
     enum db_step step;
 
     m->found = m->shared = false;
-    if (!catalogue_lock(m->catalogue, s, m->id, err) ||
+    if (!catalogue_lock(s, m->id, err) ||
         !db_query(s, "SELECT owner, id, format, sealed, deleted_ms FROM image WHERE id = ?1",
                   DB_ARGS(db_text(m->id)), &rows, err))
         return false;
@@ -189,7 +189,7 @@ static bool mark_unlisted(void *ctx, struct db_session *s, struct error *err)
     struct marked *m = ctx;
     struct state st = {.id = m->id};
 
-    if (!catalogue_lock(m->catalogue, s, m->id, err) || !read_state(&st, s, err))
+    if (!catalogue_lock(s, m->id, err) || !read_state(&st, s, err))
         return false;
     m->found = st.state != CATALOGUE_LISTED;
     return !m->found || insert_mark(m, s, err);
@@ -210,7 +210,7 @@ static bool mark_all(void *ctx, struct db_session *s, struct error *err)
     struct marked *m = ctx;
     int64_t marked = 0;
 
-    return catalogue_lock(m->catalogue, s, m->id, err) &&
+    return catalogue_lock(s, m->id, err) &&
            db_run(s, "UPDATE image SET deleted_ms = ?2 WHERE id = ?1",
                   DB_ARGS(db_text(m->id), db_int(m->now_ms)), &marked, err) &&
            (marked > 0 || insert_mark(m, s, err));

@@ -111,7 +111,7 @@ static bool insert_batch(void *ctx, struct db_session *s, struct error *err)
     r->inserted = 0; /* it may run again */
     for (size_t i = 0; i < r->count; i++) {
         const struct candidate *object = &r->batch[i];
-        if (!object->known && !catalogue_lock(r->catalogue, s, object->name.id, err))
+        if (!object->known && !catalogue_lock(s, object->name.id, err))
             return false;
         int64_t seq = object->info.modified_ms * 1000 + object->name.id[0];
         int64_t changed = 0;

@@ -167,6 +167,11 @@ void db_close(struct db *db)
     free(db);
 }
 
+struct db *db_of(const struct db_session *session)
+{
+    return session->db;
+}
+
 bool db_is_sqlite(const struct db *db)
 {
     return db->driver == &db_sqlite;

@@ -32,6 +32,8 @@ bool db_url_is_sqlite(const char *url);
 struct db *db_open(const struct db_options *options, struct error *err) NODISCARD;
 void db_close(struct db *db);
 bool db_is_sqlite(const struct db *db);
+/* Of a session. */
+struct db *db_of(const struct db_session *session);
 /* SQLite found its file damaged, or not a database. */
 bool db_is_damaged(const struct db *db);
 /* A damaged file becomes <path>.corrupt-<time>, between two transactions. What comes next is in a
