@@ -177,6 +177,7 @@ static void handled(struct h2_stream *s)
 {
     struct error err;
 
+    s->state = H2_REPLYING; /* or nobody would free it when it is closed */
     if (s->stream != NULL && rpc_is_stuck(s->stream))
         h2_session_reset(s);
     else if (s->has_reply)
