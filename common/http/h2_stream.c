@@ -102,6 +102,7 @@ static void charge(struct h2_stream *s)
         s->charged = held;
         return;
     }
+    byte_budget_give(s->x->admission->options->budget, s->x->charged);
     reply_done(&s->reply);
     error_set(&err, ERROR_OVERLOADED, "no room to keep a reply until it is read");
     s->reply = reply_error(&err);

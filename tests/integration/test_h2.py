@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from PIL import Image
 
 import h2_client as h2
 from conftest import SLOW, wait_for
@@ -346,6 +347,20 @@ def test_unread_replies_are_within_the_budget(start):
         statuses = [h2.status(client.of(h2.HEADERS, n)[0][3]) for n in range(1, 41, 2)]
         assert set(statuses) <= {200, 503} and 200 in statuses
         assert service.metric("body_bytes_in_flight") <= 8 * MIB
+    assert_unharmed(service)
+
+
+def test_a_reply_that_is_replaced_is_charged_no_more(start):
+    """There is room for the picture, and none for the request's fields, which are kept as long."""
+    noise = encode(Image.frombytes("RGB", (450, 450), os.urandom(450 * 450 * 3)), "PNG", compress_level=0)
+    service = start(BODY_BUDGET_BYTES=MIB)
+    image = "/images/" + service.upload(noise, "?fit=none&format=png", "image/png").json()["id"]
+    half = MIB // 2
+    with h2.Client(service, INITIAL_WINDOW_SIZE=0) as client:
+        for n, length, cookie in ((1, half, ""), (3, half - 2000, "c" * 5000)):
+            client.open(n, "GET", image, ("range", f"bytes=0-{length - 1}"), ("cookie", cookie))
+            client.wait(lambda n=n: client.of(h2.HEADERS, n), "headers")
+        assert [h2.status(client.of(h2.HEADERS, n)[0][3]) for n in (1, 3)] == [206, 503]
     assert_unharmed(service)
 
 
