@@ -17,10 +17,9 @@
 #include <stdatomic.h>
 
 enum {
-    CONNECTION_RATE_BYTES_PER_MS = 16, /* 16 KiB/s, nearly */
-    CONNECTION_BODY_GRACE_MS = 5000,   /* a body's rate says little before */
-    CONNECTION_CHARGE_STEP = 65536,    /* of the budget, for a body */
-    CONNECTION_EXPECT_MAX = 1048576,   /* untouched memory costs little: most uploads never move */
+    CONNECTION_BODY_GRACE_MS = 5000, /* a body's rate says little before */
+    CONNECTION_CHARGE_STEP = 65536,  /* of the budget, for a body */
+    CONNECTION_EXPECT_MAX = 1048576, /* untouched memory costs little: most uploads never move */
 };
 
 enum phase {

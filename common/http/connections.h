@@ -14,6 +14,8 @@
 #include "base/context.h"
 #include "http/refusal.h"
 
+enum { CONNECTION_RATE_BYTES_PER_MS = 16 }; /* 16 KiB/s, nearly: slower is too slow */
+
 struct connections;
 struct connection;
 
