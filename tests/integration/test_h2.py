@@ -403,10 +403,27 @@ def test_a_full_budget_ends_the_slowest_body(start):
     assert_unharmed(service)
 
 
+def rejected(service, *frames):
+    """A client with a stream of its own, and one that was reset for its headers."""
+    client = h2.Client(service)
+    client.open(1, "POST", "/transform", IMAGE, body=JPEG[:50], more=True)
+    for data in frames:
+        client.send(data)
+    assert client.reset_code(3) == h2.PROTOCOL_ERROR
+    return client
+
+
 @pytest.mark.long
 def test_preface_settings_and_headers_have_a_clock(start):
-    """10 s: to acknowledge our SETTINGS, and from the beginning of headers to their end."""
-    service = start()
+    """10 s: to acknowledge our SETTINGS, and from the beginning of headers to their end. Headers that are rejected
+    have ended."""
+    service = start(BODY_STALL_MS=100000, BODY_MIN_RATE=1)
+    others = [
+        rejected(service, h2.frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 3,
+                                   h2.request("GET", "/healthz", ("connection", "close")))),
+        rejected(service, h2.frame(h2.HEADERS, h2.END_HEADERS, 3, h2.request("POST", "/transform", IMAGE)),
+                 h2.frame(h2.HEADERS, h2.END_HEADERS, 3, h2.block([("trailers", "that do not end")]))),
+    ]
     beginnings = {b"PRI": h2.SETTINGS_TIMEOUT, h2.PREFACE: h2.SETTINGS_TIMEOUT}
     silent = [h2.Client(service, begin=False) for _ in beginnings]
     slow = h2.Client(service)
@@ -420,6 +437,10 @@ def test_preface_settings_and_headers_have_a_clock(start):
         client.wait_closed()
         client.socket.close()
         assert time.monotonic() - started > 9
+    for client in others:
+        client.data(1, JPEG[50:])
+        assert client.reply(1)[0] == 200
+        client.socket.close()
     assert_unharmed(service)
 
 
