@@ -51,6 +51,7 @@ struct connection {
     int64_t look_ms;       /* PHASE_IDLE: when to look for one next */
     uint64_t bytes_before; /* PHASE_IDLE: bytes received by the last reply */
     struct buffer body;
+    bool has_place;  /* its request counts in MAX_INFLIGHT */
     size_t expected; /* bytes to set aside for it */
     bool is_read;    /* its handler reads while the body arrives (rpc_stream.h) */
     bool awaited;    /* and waits for the client just now */
