@@ -76,6 +76,8 @@ static bool apply(const struct app *app, const struct context *ctx, const char *
 static bool apply_as_owner(const struct app *app, const struct context *ctx, const char *id,
                            const struct catalogue_change *change, struct error *err)
 {
+    /* an admin deletes, but does not change, what only its owner sees */
+    const char *viewer = ctx->admin && change == NULL ? NULL : ctx->who;
     json_t *image = NULL;
 
     if (!check_id(app, id, err))
@@ -83,8 +85,7 @@ static bool apply_as_owner(const struct app *app, const struct context *ctx, con
     if (apply(app, ctx, id, ctx->who, change, err))
         return true;
     if (err->code != ERROR_NOT_FOUND || app->users == NULL ||
-        !catalogue_find(app->catalogue, id, ctx->admin ? NULL : ctx->who, &image, ctx->deadline_ms,
-                        err))
+        !catalogue_find(app->catalogue, id, viewer, &image, ctx->deadline_ms, err))
         return false;
     const char *owner = json_string_value(json_object_get(image, "owner"));
     bool ok = ctx->admin ? apply(app, ctx, id, owner != NULL ? owner : "", change, err)

@@ -21,7 +21,7 @@ bool pictures_get(const struct app *app, const struct context *ctx, const char *
 bool pictures_change(const struct app *app, const struct context *ctx, const char *id,
                      const struct catalogue_change *change, json_t **ret,
                      struct error *err) NODISCARD;
-/* The same of a picture that is deleted. */
+/* The same of a picture that is deleted; an admin deletes also another's sealed one. */
 bool pictures_delete(const struct app *app, const struct context *ctx, const char *id,
                      struct error *err) NODISCARD;
 

@@ -17,10 +17,9 @@
 #include <stdatomic.h>
 
 enum {
-    CONNECTION_RATE_BYTES_PER_MS = 16, /* 16 KiB/s, nearly */
-    CONNECTION_BODY_GRACE_MS = 5000,   /* a body's rate says little before */
-    CONNECTION_CHARGE_STEP = 65536,    /* of the budget, for a body */
-    CONNECTION_EXPECT_MAX = 1048576,   /* untouched memory costs little: most uploads never move */
+    CONNECTION_BODY_GRACE_MS = 5000, /* a body's rate says little before */
+    CONNECTION_CHARGE_STEP = 65536,  /* of the budget, for a body */
+    CONNECTION_EXPECT_MAX = 1048576, /* untouched memory costs little: most uploads never move */
 };
 
 enum phase {
@@ -52,6 +51,7 @@ struct connection {
     int64_t look_ms;       /* PHASE_IDLE: when to look for one next */
     uint64_t bytes_before; /* PHASE_IDLE: bytes received by the last reply */
     struct buffer body;
+    bool has_place;  /* its request counts in MAX_INFLIGHT */
     size_t expected; /* bytes to set aside for it */
     bool is_read;    /* its handler reads while the body arrives (rpc_stream.h) */
     bool awaited;    /* and waits for the client just now */

@@ -109,7 +109,8 @@ void connections_cut_bodies(struct connections *all, int64_t deadline_ms)
 
 bool connections_end_slow_body(struct connections *all)
 {
-    const struct eviction which = {.age_ms = CONNECTION_BODY_GRACE_MS,
+    const struct eviction which = {.places = true,
+                                   .age_ms = CONNECTION_BODY_GRACE_MS,
                                    .bytes_per_ms = CONNECTION_RATE_BYTES_PER_MS,
                                    .why = "the place of a slow body was needed"};
 
@@ -261,6 +262,13 @@ void connection_begin_body(struct connection *c, const char *request_id, int64_t
     c->last_byte_ms = c->since_ms;
     c->body.max = (size_t)c->all->max_body_bytes;
     expect(c, (size_t)expected);
+    pthread_mutex_unlock(&c->mutex);
+}
+
+void connection_has_place(struct connection *c, bool has)
+{
+    pthread_mutex_lock(&c->mutex);
+    c->has_place = has;
     pthread_mutex_unlock(&c->mutex);
 }
 

@@ -14,6 +14,8 @@
 #include "base/context.h"
 #include "http/refusal.h"
 
+enum { CONNECTION_RATE_BYTES_PER_MS = 16 }; /* 16 KiB/s, nearly: slower is too slow */
+
 struct connections;
 struct connection;
 
@@ -32,7 +34,7 @@ void connections_free(struct connections *all);
 
 int connections_count(struct connections *all);
 bool connections_over_limit(struct connections *all);
-/* A new request needs the place of one in flight: end the slowest body (503), if there is one that
+/* A new request needs the place of one in flight: end the slowest body that has one (503), if it
  * has averaged less than 16 KiB/s for 5 s. Such a body may stay only while there is room. */
 bool connections_end_slow_body(struct connections *all);
 /* Take that many bytes, at most CONNECTION_CHARGE_STEP, from the budget, if need be at the cost of
@@ -66,6 +68,8 @@ void connection_set_look(struct connection *c, const struct refusal_look *look);
  * 0; memory for it is set aside with the first byte, up to CONNECTION_EXPECT_MAX, and charged like
  * all only as bytes arrive. */
 void connection_begin_body(struct connection *c, const char *request_id, int64_t expected);
+/* Whether the request that begins counts in MAX_INFLIGHT. */
+void connection_has_place(struct connection *c, bool has);
 /* The body's first bytes tell what the header did not; without effect later. */
 void connection_expect(struct connection *c, size_t expected);
 /* False once the request has been refused (by the reaper or an eviction): the answer is on the wire

@@ -188,6 +188,7 @@ static void begin_body(struct exchange *x)
 {
     cors_lines(x->admission->options->cors_origins, &x->req, x->cors);
     connection_set_look(x->connection, &(struct refusal_look){x->cors, x->form, x->call, &x->req});
+    connection_has_place(x->connection, x->counted.working);
     connection_begin_body(x->connection, x->id, x->content_length);
 }
 

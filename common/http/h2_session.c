@@ -131,6 +131,18 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
     return 0;
 }
 
+/* Headers that break the rules have reset their stream: on_frame does not see them. */
+static int on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *frame, int code, void *ctx)
+{
+    struct h2_session *session = ctx;
+
+    (void)ng;
+    (void)code;
+    if (frame->hd.type == NGHTTP2_HEADERS)
+        session->headers_ms = 0;
+    return 0;
+}
+
 static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *data, size_t len,
                    void *ctx)
 {
@@ -515,6 +527,7 @@ static nghttp2_session *make_nghttp2(struct h2_session *session)
         nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
         nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
         nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+        nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
         nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
         nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
         nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_sent);

@@ -102,6 +102,7 @@ static void charge(struct h2_stream *s)
         s->charged = held;
         return;
     }
+    byte_budget_give(s->x->admission->options->budget, s->x->charged);
     reply_done(&s->reply);
     error_set(&err, ERROR_OVERLOADED, "no room to keep a reply until it is read");
     s->reply = reply_error(&err);
@@ -177,6 +178,7 @@ static void handled(struct h2_stream *s)
 {
     struct error err;
 
+    s->state = H2_REPLYING; /* or nobody would free it when it is closed */
     if (s->stream != NULL && rpc_is_stuck(s->stream))
         h2_session_reset(s);
     else if (s->has_reply)

@@ -163,7 +163,7 @@ bool reaper_evict_body(struct connections *all, const struct eviction *which)
         int64_t age = now - c->since_ms;
         double rate = (double)c->body.len / (double)(age + 1);
         if (c->phase == PHASE_BODY && is_up_to_client(c) && age >= which->age_ms &&
-            c->charged >= which->charged && rate < lowest) {
+            (c->has_place || !which->places) && c->charged >= which->charged && rate < lowest) {
             slowest = c;
             lowest = rate;
         }

@@ -19,6 +19,7 @@ struct eviction {
     int64_t age_ms;      /* since their headers, at least */
     int64_t charged;     /* to the budget, at least */
     double bytes_per_ms; /* on average, less than that */
+    bool places;         /* only of requests that count in MAX_INFLIGHT */
     const char *why;
 };
 /* End the slowest of these. False when there is none. Called with the list locked. */

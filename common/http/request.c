@@ -39,6 +39,18 @@ const char *request_query(const struct request *req, const char *name)
     return find(req->query, req->query_count, name, strcmp);
 }
 
+/* The first address in `text`. Some proxies write "IPv4:port", "[IPv6]" or "[IPv6]:port". */
+static void copy_address(const char *text, char out[PEER_MAX])
+{
+    size_t len = strcspn(text, ", "), host = strcspn(text, ":, ");
+
+    if (*text == '[')
+        len = strcspn(++text, "], ");
+    else if (host < len && memchr(text + host + 1, ':', len - host - 1) == NULL)
+        len = host;
+    snprintf(out, PEER_MAX, "%.*s", (int)len, text);
+}
+
 /* Each proxy adds the address of who asked it at the end: the one that many from there is the
  * client's. What stands before it the client may have made up. */
 void request_client_address(const struct request *req, int64_t proxies, char out[PEER_MAX])
@@ -54,8 +66,7 @@ void request_client_address(const struct request *req, int64_t proxies, char out
                 begin--;
             size_t blanks = strspn(value + begin, " ");
             if (--proxies == 0 && begin + blanks < end)
-                snprintf(out, PEER_MAX, "%.*s", (int)strcspn(value + begin + blanks, ", "),
-                         value + begin + blanks);
+                copy_address(value + begin + blanks, out);
             end = begin > 0 ? begin - 1 : 0;
         }
     }

@@ -45,7 +45,7 @@ const char *request_query(const struct request *req, const char *name);
 /* The value of a header that is there once; NULL when it is not, or more often. */
 const char *request_only_header(const struct request *req, const char *name);
 /* Where the client is, at the other end of `proxies` proxies, each of which adds to
- * X-Forwarded-For: the peer where that is too short. */
+ * X-Forwarded-For: the peer where that is too short. Without brackets and port. */
 void request_client_address(const struct request *req, int64_t proxies, char out[PEER_MAX]);
 /* For a route that takes no query parameters. ERROR_BAD_REQUEST: there is one. */
 bool request_has_no_query(const struct request *req, struct error *err) NODISCARD;

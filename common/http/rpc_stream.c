@@ -8,11 +8,12 @@
 #include <string.h>
 
 enum {
-    IN_MAX = 4 << 20,      /* nghttp2 lets no more than the window through */
-    TAKEN_STEP = 131072,   /* so much is read before the client learns of it */
-    WAKE_BYTES = 65536,    /* so much the handler waits for at a time; less than the window */
-    IDLE_BYTES = 16384,    /* a queue that is empty holds no more memory */
-    WRITE_STALL_MS = 30000 /* as for a socket that takes nothing */
+    IN_MAX = 4 << 20,    /* nghttp2 lets no more than the window through */
+    TAKEN_STEP = 131072, /* so much is read before the client learns of it */
+    WAKE_BYTES = 65536,  /* so much the handler waits for at a time; less than the window */
+    IDLE_BYTES = 16384,  /* a queue that is empty holds no more memory */
+    PATIENCE_MS = 30000, /* as for a socket that takes nothing */
+    PATIENCE_BYTES = PATIENCE_MS * CONNECTION_RATE_BYTES_PER_MS,
 };
 
 /* Bytes that are put at one end and taken at the other. */
@@ -33,9 +34,10 @@ struct rpc_stream {
     pthread_cond_t changed;
     struct queue in, out;
     size_t taken;
-    size_t wanted; /* the handler waits for so many bytes; 0: for none */
-    bool ended;    /* the client has sent all */
-    bool dropped;  /* nobody reads any more */
+    int64_t patience; /* in bytes: what the client takes is added, waiting costs */
+    size_t wanted;    /* the handler waits for so many bytes; 0: for none */
+    bool ended;       /* the client has sent all */
+    bool dropped;     /* nobody reads any more */
     bool stuck;
     struct error failed; /* ERROR_NONE: it has not */
 };
@@ -94,6 +96,7 @@ struct rpc_stream *rpc_stream_new(struct exchange *x, void (*wake)(void *ctx), v
     p->head = reply_empty(200);
     p->in.buffer.max = IN_MAX;
     p->out.buffer.max = 2 * (size_t)RPC_OUT_MAX;
+    p->patience = PATIENCE_BYTES;
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->changed, NULL);
     connection_is_read(x->connection);
@@ -190,6 +193,7 @@ size_t rpc_take(struct rpc_stream *p, uint8_t *out, size_t size)
 {
     pthread_mutex_lock(&p->mutex);
     size_t n = queue_take(&p->out, out, size);
+    p->patience += (int64_t)n;
     if (n > 0)
         pthread_cond_signal(&p->changed);
     pthread_mutex_unlock(&p->mutex);
@@ -316,22 +320,19 @@ bool rpc_read(struct rpc_stream *p, void *out, size_t size, size_t *ret, struct 
 /* Called locked. */
 static bool wait_for_room(struct rpc_stream *p, struct error *err)
 {
-    size_t before = queue_len(&p->out);
-    int64_t until = clock_monotonic_ms() + WRITE_STALL_MS;
-
     while (is_fine(p, err)) {
-        size_t now = queue_len(&p->out);
-        if (now < RPC_OUT_MAX)
+        if (queue_len(&p->out) < RPC_OUT_MAX)
             return true;
-        if (now < before)
-            until = clock_monotonic_ms() + WRITE_STALL_MS;
-        before = now;
-        if (clock_left_ms(until) == 0) {
+        if (p->patience <= 0) {
             p->stuck = true;
-            fail(p, ERROR_TOO_SLOW, "the client takes no messages");
-        } else {
-            wait_until(p, until);
+            fail(p, ERROR_TOO_SLOW, "the client takes its messages too slowly");
+            continue;
         }
+        if (p->patience > PATIENCE_BYTES)
+            p->patience = PATIENCE_BYTES;
+        int64_t began_ms = clock_monotonic_ms();
+        wait_until(p, began_ms + p->patience / CONNECTION_RATE_BYTES_PER_MS + 1);
+        p->patience -= (clock_monotonic_ms() - began_ms) * CONNECTION_RATE_BYTES_PER_MS;
     }
     return false;
 }

@@ -53,7 +53,9 @@ static uint64_t key_of(const struct attempts *a, const char *name, const char *a
     struct in6_addr v6;
     struct error ignored;
 
-    if (inet_pton(AF_INET6, address, &v6) == 1) {
+    if (inet_pton(AF_INET6, address, &v6) == 1 && IN6_IS_ADDR_V4MAPPED(&v6)) {
+        address = inet_ntop(AF_INET, v6.s6_addr + 12, network, sizeof(network));
+    } else if (inet_pton(AF_INET6, address, &v6) == 1) {
         memset(v6.s6_addr + 8, 0, 8);
         address = inet_ntop(AF_INET6, &v6, network, sizeof(network));
     }

@@ -4,8 +4,9 @@
  *   name and address: 5 at once, then one every 30 s
  *   address: 30 at once, then one every 5 s
  *
- * An address of IPv6 is its /64, which is what one customer gets. Bounded: 1 MiB; above it what is
- * nearest to being forgotten is. Of this process: n instances allow n times as much. Thread-safe.
+ * An address of IPv6 is its /64, which is what one customer gets; "::ffff:192.0.2.1" is IPv4.
+ * Bounded: 1 MiB; above it what is nearest to being forgotten is. Of this process: n instances
+ * allow n times as much. Thread-safe.
  */
 #pragma once
 

@@ -17,9 +17,10 @@ static void uuid_of(const char *id, char out[UUID_LEN + 1])
     snprintf(out, UUID_LEN + 1, "%.8s-%.4s-%.4s-%.4s-%.12s", id, id + 8, id + 12, id + 16, id + 20);
 }
 
-/* The digits of "<uuid>.<subtype>"; false: it is none. */
+/* The digits of "<uuid>.<subtype>"; false: it is none. The reply to DELETE repeats the subtype. */
 static bool digits_of(const char *name, char out[DIGITS + 1])
 {
+    static const char subtype[] = "abcdefghijklmnopqrstuvwxyz0123456789+.-";
     size_t n = 0, i = 0;
 
     for (; i < UUID_LEN && name[i] != '\0'; i++) {
@@ -30,7 +31,8 @@ static bool digits_of(const char *name, char out[DIGITS + 1])
             out[n++] = name[i];
     }
     out[n] = '\0';
-    return n == DIGITS && name[i] == '.' && name[i + 1] != '\0';
+    return n == DIGITS && name[i] == '.' && name[i + 1] != '\0' &&
+           name[i + 1 + strspn(name + i + 1, subtype)] == '\0';
 }
 
 static bool find(const struct app *app, const struct manager_call *call, struct object_name *ret,

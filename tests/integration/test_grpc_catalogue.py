@@ -179,6 +179,7 @@ def test_owners_admins_and_sealed_pictures(start, user, messages, tmp_path):
         assert calls.code_of(method, id_)[0] == CODE.PERMISSION_DENIED
         assert calls.code_of(method, sealed)[0] == CODE.NOT_FOUND
     assert root.change(id_, note="by root").note == alice.get(id_).note == "by root"
+    assert calls.code_of(root.change, sealed, note="by root")[0] == CODE.NOT_FOUND and alice.get(sealed).note == ""
     root.delete(sealed)  # without having seen it
     alice.delete(id_)
     assert not alice.list().images

@@ -130,6 +130,17 @@ def failure(function):
     return failed.value.code(), failed.value.details()
 
 
+def has_a_place(server, testing):
+    """Whether a call is let in."""
+    with server.channel() as again:
+        try:
+            list(stream(again, testing, "FullDuplexCall")(iter([]), timeout=60 * SLOW))
+            return True
+        except grpc.RpcError as why:
+            assert why.code() == CODE.UNAVAILABLE
+            return False
+
+
 def windows_are_known(client):
     """The service's SETTINGS have come, so that a stream's window is 1 MiB."""
     client.wait(lambda: client.of(h2.SETTINGS), "SETTINGS")
@@ -334,16 +345,27 @@ def test_cancelled_and_lost_clients_free_their_handlers(serve, testing):
             # the channel's end is the end of the others
         for box in boxes:
             box.end()
+        wait_for(lambda: has_a_place(server, testing), "a place")
 
-        def fits():
-            with server.channel() as again:
-                try:
-                    list(stream(again, testing, "FullDuplexCall")(iter([]), timeout=60 * SLOW))
-                    return True
-                except grpc.RpcError as why:
-                    assert why.code() == CODE.UNAVAILABLE
-                    return False
-        wait_for(fits, "a place")
+
+def test_a_client_that_takes_nothing_gives_its_place_back(serve, testing):
+    """After 30 s its stream is reset. The server's clock jumps there, each time that nothing has come of it."""
+    server = serve(inflight=1, jump_ms=31000)
+    with h2.Client(server, INITIAL_WINDOW_SIZE=0) as client:
+        windows_are_known(client)
+        client.open(1, "POST", TEST + "FullDuplexCall", ("content-type", "application/grpc"), ("te", "trailers"),
+                    more=True)
+        client.data(1, prefixed(wanted(testing, 300000).SerializeToString()), end=False)
+        client.wait(lambda: client.of(h2.HEADERS, 1), "the answer's head")
+
+        def is_reset():
+            if not client.of(h2.RST_STREAM, 1):
+                server.process.send_signal(signal.SIGUSR1)
+                client.send(h2.frame(h2.PING, 0, 0, bytes(8)))  # the connection is alive
+            return client.of(h2.RST_STREAM, 1)
+        client.wait(is_reset, "RST_STREAM")
+        assert client.reset_code(1) == h2.CANCEL
+        wait_for(lambda: has_a_place(server, testing), "a place")
 
 
 def test_a_client_that_stalls(serve, testing):

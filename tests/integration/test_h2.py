@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from PIL import Image
 
 import h2_client as h2
 from conftest import SLOW, wait_for
@@ -349,6 +350,20 @@ def test_unread_replies_are_within_the_budget(start):
     assert_unharmed(service)
 
 
+def test_a_reply_that_is_replaced_is_charged_no_more(start):
+    """There is room for the picture, and none for the request's fields, which are kept as long."""
+    noise = encode(Image.frombytes("RGB", (450, 450), os.urandom(450 * 450 * 3)), "PNG", compress_level=0)
+    service = start(BODY_BUDGET_BYTES=MIB)
+    image = "/images/" + service.upload(noise, "?fit=none&format=png", "image/png").json()["id"]
+    half = MIB // 2
+    with h2.Client(service, INITIAL_WINDOW_SIZE=0) as client:
+        for n, length, cookie in ((1, half, ""), (3, half - 2000, "c" * 5000)):
+            client.open(n, "GET", image, ("range", f"bytes=0-{length - 1}"), ("cookie", cookie))
+            client.wait(lambda n=n: client.of(h2.HEADERS, n), "headers")
+        assert [h2.status(client.of(h2.HEADERS, n)[0][3]) for n in (1, 3)] == [206, 503]
+    assert_unharmed(service)
+
+
 def test_a_body_that_stops_is_answered(start):
     service = start(BODY_STALL_MS=1000)
     with h2.Client(service) as client:
@@ -388,10 +403,27 @@ def test_a_full_budget_ends_the_slowest_body(start):
     assert_unharmed(service)
 
 
+def rejected(service, *frames):
+    """A client with a stream of its own, and one that was reset for its headers."""
+    client = h2.Client(service)
+    client.open(1, "POST", "/transform", IMAGE, body=JPEG[:50], more=True)
+    for data in frames:
+        client.send(data)
+    assert client.reset_code(3) == h2.PROTOCOL_ERROR
+    return client
+
+
 @pytest.mark.long
 def test_preface_settings_and_headers_have_a_clock(start):
-    """10 s: to acknowledge our SETTINGS, and from the beginning of headers to their end."""
-    service = start()
+    """10 s: to acknowledge our SETTINGS, and from the beginning of headers to their end. Headers that are rejected
+    have ended."""
+    service = start(BODY_STALL_MS=100000, BODY_MIN_RATE=1)
+    others = [
+        rejected(service, h2.frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 3,
+                                   h2.request("GET", "/healthz", ("connection", "close")))),
+        rejected(service, h2.frame(h2.HEADERS, h2.END_HEADERS, 3, h2.request("POST", "/transform", IMAGE)),
+                 h2.frame(h2.HEADERS, h2.END_HEADERS, 3, h2.block([("trailers", "that do not end")]))),
+    ]
     beginnings = {b"PRI": h2.SETTINGS_TIMEOUT, h2.PREFACE: h2.SETTINGS_TIMEOUT}
     silent = [h2.Client(service, begin=False) for _ in beginnings]
     slow = h2.Client(service)
@@ -405,6 +437,10 @@ def test_preface_settings_and_headers_have_a_clock(start):
         client.wait_closed()
         client.socket.close()
         assert time.monotonic() - started > 9
+    for client in others:
+        client.data(1, JPEG[50:])
+        assert client.reply(1)[0] == 200
+        client.socket.close()
     assert_unharmed(service)
 
 

@@ -340,7 +340,7 @@ def test_storage(newcomer, kind):
     for who, its in ((other, path), (client, wrong)):
         fault(who.request("DELETE", its), 500, "ENOENT: no such file")
     for none in ("x", "..", name[:-4], name[:-3], name.replace("-", "_"), "0" * 64 + ".png", f"{uuid.UUID(int=1)}.png",
-                 name.upper()):
+                 name.upper(), f"{name}%ff", f"{name[:-3]}%ff", f"{name}%20"):
         missing(client.request("GET", f"/{kind}-image/{none}"))
         fault(client.request("DELETE", f"/{kind}-image/{none}"), 500)
     client.token, token = None, client.token

@@ -147,7 +147,9 @@ def test_only_the_owner_reads_it(start, keys):
     theirs = upload(bob)  # the same picture
     assert theirs["id"] != id_
     assert call(service, "DELETE", f"/v1/images/{id_}", token=bob).status == 404
-    assert call(service, "PATCH", f"/v1/images/{id_}", {"note": "x"}, bob).status == 404
+    for token in (bob, root):
+        assert call(service, "PATCH", f"/v1/images/{id_}", {"note": "x"}, token).status == 404
+    assert call(service, "GET", f"/v1/images/{id_}", token=alice).json()["note"] == ""
     assert call(service, "DELETE", f"/v1/images/{id_}", token=root).status == 204  # without having seen it
     assert not stored(reply).exists() and stored(theirs).exists()
     assert call(service, "GET", f"/images/{theirs['id']}", token=bob).status == 200

@@ -1,9 +1,9 @@
 /* grpc.testing.TestService on our server, for the interop clients of gRPC and for tests of streams.
  *
- *     test-service [NAME=NUMBER]…     body_max, budget, inflight, stall_ms, rate, grace_ms
+ *     test-service [NAME=NUMBER]…     body_max, budget, inflight, stall_ms, rate, grace_ms, jump_ms
  *
- * It prints its port, serves until SIGTERM, and drains. Exit status 1: something is still
- * charged when all is over. */
+ * It prints its port, serves until SIGTERM, and drains. Its clock jumps by jump_ms with each
+ * SIGUSR1. Exit status 1: something is still charged when all is over. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/strings.h"
@@ -207,8 +207,18 @@ static int64_t number(char **argv, const char *name, int64_t fallback)
     return value;
 }
 
+/* Until SIGTERM. */
+static void wait_for_the_end(const sigset_t *set, int64_t jump_ms)
+{
+    int got;
+
+    for (int64_t ahead_ms = 1; sigwait(set, &got) == 0 && got == SIGUSR1;)
+        clock_set_ahead(ahead_ms += jump_ms);
+}
+
 int main(int argc, char **argv)
 {
+    const int64_t jump_ms = number(argv, "jump_ms", 0);
     struct byte_budget budget = {.max = number(argv, "budget", 128 << 20)};
     const struct server_options options = {
         .host = "127.0.0.1",
@@ -226,11 +236,13 @@ int main(int argc, char **argv)
     };
     struct error err = {0};
     sigset_t set;
-    int got;
 
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
+    if (jump_ms > 0)
+        clock_set_ahead(1); /* or who waits would sleep through the first jump */
     log_init("test-service", LOG_WARNING, LOG_TEXT);
     struct server *server = server_start(&options, &err);
     if (server == NULL) {
@@ -239,7 +251,7 @@ int main(int argc, char **argv)
     }
     printf("%d\n", server_port(server));
     fflush(stdout);
-    sigwait(&set, &got);
+    wait_for_the_end(&set, jump_ms);
     server_drain(server, clock_monotonic_ms() + number(argv, "grace_ms", 8000));
     server_stop(server);
     int64_t charged = atomic_load(&budget.used);

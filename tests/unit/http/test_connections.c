@@ -345,6 +345,7 @@ static void sender_open(struct sender *s)
     clock_set_ahead(s->ahead_ms);
     fixture_open(&s->f, 4, BODY_MAX);
     s->c = connections_add(s->f.all, s->pair.server);
+    connection_has_place(s->c, true);
     connection_begin_body(s->c, "id", 0);
     s->now_ms = clock_monotonic_ms();
 }
@@ -422,32 +423,40 @@ TEST(a_slow_loris_ends)
     sender_done(&s);
 }
 
-/* With all places taken, a body under 16 KiB/s is ended for a newcomer; a quicker one is not. */
+static void wake(void *ctx)
+{
+    (*(int *)ctx)++;
+}
+
+/* With all places taken, a body under 16 KiB/s is ended for a newcomer; a quicker one is not, nor
+ * one on a light route, which has no place to give. */
 TEST(a_slow_body_gives_its_place)
 {
     const struct server_options options = {.max_inflight = 1, .max_connections = 4};
     struct counted first = {0}, second = {0}, third = {0};
     struct sender s;
     struct error err = {0};
+    int woken = 0;
 
     sender_open(&s);
+    struct connection *light = connections_add_stream(s.f.all, wake, &woken);
+    connection_begin_body(light, "light", 0);
     struct admission admission = {.options = &options, .connections = s.f.all};
     assert_true(admission_begin(&admission, &first, false, &err));
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(connection_append_body(light, chunk, 4000, &err), CONNECTION_APPENDED);
         assert_true(goes_on(&s, 1000, 20000));
+    }
     assert_fails(err, ERROR_OVERLOADED, admission_begin(&admission, &second, false, &err));
     admission_end(&admission, &second);
     assert_true(goes_on(&s, 9000, 1));
     assert_true(admission_begin(&admission, &third, false, &err));
     assert_int_equal(connection_refused_status(s.c), 503);
+    assert_int_equal(woken, 0);
     admission_end(&admission, &third);
     admission_end(&admission, &first);
+    connections_remove(light);
     sender_done(&s);
-}
-
-static void wake(void *ctx)
-{
-    (*(int *)ctx)++;
 }
 
 /* A stream of an HTTP/2 connection has no socket: its own thread is told, and answers. */

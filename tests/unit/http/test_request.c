@@ -20,6 +20,38 @@ TEST(fields_are_looked_up)
     assert_null(request_query(&(struct request){0}, "width"));
 }
 
+TEST(the_address_of_a_client)
+{
+    static const struct {
+        const char *forwarded, *address;
+    } cases[] = {
+        {"192.0.2.1", "192.0.2.1"},
+        {"10.0.0.1, 192.0.2.1", "192.0.2.1"},
+        {"192.0.2.1:1234", "192.0.2.1"},
+        {"10.0.0.1:80 , 192.0.2.1:1234", "192.0.2.1"},
+        {"2001:db8::1", "2001:db8::1"},
+        {"::1", "::1"},
+        {"[2001:db8::1]", "2001:db8::1"},
+        {"[2001:db8::1]:1234", "2001:db8::1"},
+        {"[2001:0db8:1111:2222:3333:4444:255.255.255.255]:65535",
+         "2001:0db8:1111:2222:3333:4444:255.255.255.255"},
+        {"[", ""},
+        {"[]", ""},
+        {":", ""},
+        {"unknown", "unknown"},
+        {"", "peer"},
+        {"192.0.2.1, ", "peer"},
+    };
+    char address[PEER_MAX];
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        const struct http_field header = {"x-forwarded-for", cases[i].forwarded};
+        request_client_address(
+            &(struct request){.headers = &header, .header_count = 1, .peer = "peer"}, 1, address);
+        assert_string_equal(address, cases[i].address);
+    }
+}
+
 TEST(media_types)
 {
     static const struct {

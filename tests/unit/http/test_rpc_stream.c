@@ -6,7 +6,7 @@
 #include "http/exchange.h"
 #include "http/reaper.h"
 
-enum { BODY_MAX = 1 << 20, STALL_MS = 10000 };
+enum { BODY_MAX = 1 << 20, STALL_MS = 10000, WRITTEN = 16 * RPC_OUT_MAX };
 
 static atomic_int wakes;
 static const struct route route;
@@ -179,7 +179,7 @@ struct waiter {
 
 static void *wait_main(void *arg)
 {
-    static uint8_t data[3 * RPC_OUT_MAX];
+    static uint8_t data[WRITTEN];
     struct waiter *waiter = arg;
     size_t n;
     char out;
@@ -232,7 +232,7 @@ TEST(writing_waits_for_room)
     size_t all = 0;
 
     waiter_start(&waiter, w, true);
-    while (all < 3 * RPC_OUT_MAX) {
+    while (all < WRITTEN) {
         size_t n = rpc_take(w->stream, out, 10000);
         assert_true(rpc_unsent(w->stream) <= RPC_OUT_MAX);
         all += n;
@@ -241,7 +241,7 @@ TEST(writing_waits_for_room)
     }
     waiter_end(&waiter);
     assert_true(waiter.ok);
-    assert_int_equal(all, 3 * RPC_OUT_MAX);
+    assert_int_equal(all, WRITTEN);
     assert_true(rpc_has_written(w->stream));
     assert_true(atomic_load(&wakes) > 0);
     world_done(w);
@@ -264,6 +264,60 @@ TEST(a_client_that_takes_nothing)
     clock_set_ahead(0);
     assert_int_equal(waiter.err.code, ERROR_TOO_SLOW);
     assert_true(rpc_is_stuck(w->stream));
+    world_done(w);
+}
+
+/* Its handler waits for room, or does not wait any more. */
+static bool is_full(struct world *w)
+{
+    while (rpc_unsent(w->stream) < RPC_OUT_MAX && !rpc_is_stuck(w->stream))
+        sleep_ms(1);
+    return !rpc_is_stuck(w->stream);
+}
+
+/* Take that much each time, as long as it is not ended; for how long in all is returned. */
+static int64_t take_slowly(struct world *w, size_t bytes, int64_t every_ms, size_t most)
+{
+    static uint8_t out[RPC_OUT_MAX];
+    int64_t ahead_ms = 1;
+
+    clock_set_ahead(ahead_ms);
+    for (size_t all = 0; all < most && is_full(w); all += bytes) {
+        clock_set_ahead(ahead_ms += every_ms);
+        assert_int_equal(rpc_take(w->stream, out, bytes), bytes);
+    }
+    return ahead_ms;
+}
+
+TEST(a_client_that_takes_a_byte_now_and_then)
+{
+    struct world *w = world_new(1000);
+    struct waiter waiter;
+
+    clock_set_ahead(1);
+    waiter_start(&waiter, w, true);
+    int64_t took_ms = take_slowly(w, 1, 9000, 100);
+    rpc_fail(w->stream, &(struct error){.code = ERROR_UNAVAILABLE});
+    waiter_end(&waiter);
+    clock_set_ahead(0);
+    assert_true(rpc_is_stuck(w->stream));
+    assert_int_equal(waiter.err.code, ERROR_TOO_SLOW);
+    assert_in_range(took_ms, 30000, 40000);
+    world_done(w);
+}
+
+TEST(a_client_that_is_slow_but_fast_enough)
+{
+    struct world *w = world_new(1000);
+    struct waiter waiter;
+
+    clock_set_ahead(1);
+    waiter_start(&waiter, w, true);
+    int64_t took_ms = take_slowly(w, RPC_OUT_MAX, 4000, WRITTEN - RPC_OUT_MAX);
+    waiter_end(&waiter);
+    clock_set_ahead(0);
+    assert_true(waiter.ok);
+    assert_true(took_ms > 45000);
     world_done(w);
 }
 

@@ -93,6 +93,14 @@ TEST_WITH(one_customer_of_ipv6_is_one_address, setup, teardown)
     assert_int_equal(taken("alice", "2001:db8:1:3::1", 9), 5);
 }
 
+/* As some proxies write it. */
+TEST_WITH(ipv4_in_ipv6_is_ipv4, setup, teardown)
+{
+    assert_int_equal(taken("alice", "::ffff:203.0.113.7", 9), 5);
+    assert_int_equal(taken("alice", "203.0.113.7", 9), 0);
+    assert_int_equal(taken("alice", "::ffff:198.51.100.9", 9), 5);
+}
+
 /* "ab" from "c" is not "a" from "bc"; an address that is not known is one, too. */
 TEST_WITH(pairs_are_told_apart, setup, teardown)
 {
