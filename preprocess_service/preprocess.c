@@ -58,8 +58,8 @@ static bool announce(const struct app *app, const struct context *ctx, struct pr
     return ok;
 }
 
-/* Stored, announced and listed, and stored then: a DELETE may have come between, of another upload
- * of the same picture. What is stored again is announced again. */
+/* Store, announce and list. Then look whether the object is still there: a DELETE of another upload
+ * of this picture may have come between. If it is gone, all is done again. */
 static bool keep(const struct app *app, const struct context *ctx, struct preprocessed *object,
                  struct bytes data, struct error *err)
 {

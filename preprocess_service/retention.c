@@ -60,9 +60,9 @@ static bool look(struct walk *walk, const char *key, bool *there, bool *old, str
     return *there || err->code == ERROR_NOT_FOUND;
 }
 
-static bool delete_file(struct walk *walk, const char *key, struct error *err)
+static bool delete_file(struct walk *walk, const char *key, int64_t deadline_ms, struct error *err)
 {
-    if (!store_delete(walk->retention->store, key, clock_monotonic_ms() + CALL_TIMEOUT_MS, err))
+    if (!store_delete(walk->retention->store, key, deadline_ms, err))
         return false;
     walk->deleted++;
     metric_add(METRIC_EXPIRED, "", 1);
@@ -73,27 +73,44 @@ static bool delete_old(struct walk *walk, const char *key, struct error *err)
 {
     bool there, old;
 
-    return look(walk, key, &there, &old, err) && (!old || delete_file(walk, key, err));
+    return look(walk, key, &there, &old, err) &&
+           (!old || delete_file(walk, key, clock_monotonic_ms() + CALL_TIMEOUT_MS, err));
+}
+
+/* Once the rows are hidden it may be another object by that name: an upload came between. */
+static bool delete_listed(struct walk *walk, const char *key, const struct object_name *name,
+                          struct error *err)
+{
+    const int64_t deadline_ms = clock_monotonic_ms() + CALL_TIMEOUT_MS;
+    struct catalogue *catalogue = walk->retention->catalogue;
+    struct error ignored;
+    bool there, old;
+
+    if (!catalogue_begin_deletion(catalogue, name, deadline_ms, err))
+        return false;
+    if (!look(walk, key, &there, &old, err)) {
+        (void)!catalogue_end_deletion(catalogue, name->id, false, deadline_ms, &ignored);
+        return false;
+    }
+    return (!old || delete_file(walk, key, deadline_ms, err)) &&
+           catalogue_end_deletion(catalogue, name->id, old || !there, deadline_ms, err);
 }
 
 static bool delete_object(struct walk *walk, const char *key, struct error *err)
 {
-    const int64_t deadline_ms = clock_monotonic_ms() + 2 * CALL_TIMEOUT_MS;
-    struct catalogue *catalogue = walk->retention->catalogue;
+    const int64_t deadline_ms = clock_monotonic_ms() + CALL_TIMEOUT_MS;
+    const char *prefix = store_prefix(walk->retention->store);
     char result[STORE_KEY_MAX + 1];
     struct object_name name;
     bool there, old;
-    const bool listed =
-        catalogue != NULL &&
-        object_name_parse(key + strlen(store_prefix(walk->retention->store)), &name);
 
     if (!look(walk, key, &there, &old, err))
         return false;
     if (!old)
         return true;
-    return (!listed || catalogue_begin_deletion(catalogue, &name, deadline_ms, err)) &&
-           delete_file(walk, key, err) &&
-           (!listed || catalogue_forget(catalogue, name.id, deadline_ms, err)) &&
+    return (walk->retention->catalogue != NULL && object_name_parse(key + strlen(prefix), &name)
+                ? delete_listed(walk, key, &name, err)
+                : delete_file(walk, key, deadline_ms, err)) &&
            result_key(key, result, sizeof(result), err) && delete_old(walk, result, err);
 }
 

@@ -61,9 +61,7 @@ struct add {
     int64_t changed;
 };
 
-/* Later than all before it, whatever the clock does. Another instance may have the same: then the
- * transaction is tried again, with the next. */
-static int64_t next_seq(struct catalogue *c)
+int64_t catalogue_next_seq(struct catalogue *c)
 {
     int64_t now = clock_wall_us();
     int64_t last = atomic_load(&c->last_seq);
@@ -91,7 +89,7 @@ static bool add(void *ctx, struct db_session *s, struct error *err)
 {
     struct add *a = ctx;
     struct catalogue *c = a->catalogue;
-    int64_t seq = next_seq(c); /* here, so that SQLite's commits are in this order */
+    int64_t seq = catalogue_next_seq(c); /* here, so that SQLite's commits are in this order */
     int64_t due_ms = seq / 1000 + (c->pushed ? CATALOGUE_LOOK_PUSHED_MS : CATALOGUE_LOOK_MS);
 
     return catalogue_lock(s, a->upload->name.id, err) && adopt(s, a->upload, err) &&
@@ -126,7 +124,9 @@ char *catalogue_record(const struct catalogue *c, const struct catalogue_upload 
 
 int64_t catalogue_deletions(struct catalogue *c)
 {
-    return db_is_sqlite(c->db) ? atomic_load(&c->deletions) : atomic_fetch_add(&c->deletions, 1);
+    if (db_is_sqlite(c->db))
+        return atomic_load(&c->deletions);
+    return atomic_fetch_add(&c->deletions, 1); /* other instances delete, too */
 }
 
 /* ---- open and close ---- */
@@ -198,6 +198,12 @@ bool catalogue_prepare(struct catalogue *c, struct error *err)
            (c->outbox == NULL || outbox_records(c->outbox, replay, c, err));
 }
 
+/* For a command: a service may have the file open, and would go on with it under another name. */
+void catalogue_is_damaged(struct error *err)
+{
+    error_wrap(err, "the file is damaged: the service replaces it when it runs");
+}
+
 /* What opening does not read may be damaged, too. */
 static bool begin(struct catalogue *c, bool keep, struct error *err)
 {
@@ -205,17 +211,19 @@ static bool begin(struct catalogue *c, bool keep, struct error *err)
 
     c->db = db_open(
         &(struct db_options){
-            .url = c->url, .durable = c->outbox == NULL, .sessions = SESSIONS, .derived = true},
+            .url = c->url, .durable = c->outbox == NULL, .sessions = SESSIONS, .derived = keep},
         err);
     if (c->db == NULL)
         return false;
     bool ok = catalogue_prepare(c, &why);
-    if (!ok && db_is_damaged(c->db)) {
+    if (!ok && keep && db_is_damaged(c->db)) {
         why = (struct error){0};
         ok = db_set_aside(c->db, &why) && catalogue_prepare(c, &why);
     }
     if (!ok)
         *err = why;
+    if (!ok && !keep && db_is_damaged(c->db))
+        catalogue_is_damaged(err);
     return ok && (!keep || catalogue_keeper_start(c, err));
 }
 

@@ -57,8 +57,8 @@ char *catalogue_record(const struct catalogue *catalogue, const struct catalogue
 bool catalogue_add(struct catalogue *catalogue, const struct catalogue_upload *upload,
                    int64_t record_seq, int64_t deadline_ms, struct error *err) NODISCARD;
 
-/* A number that is another one if an object may have been deleted since the last call: for who
- * stores an object, and is to know whether it still is there once it is listed. */
+/* Changes whenever an object may have been deleted. Call it before storing an object and after
+ * listing it: if the numbers differ, look whether the object is still there. */
 int64_t catalogue_deletions(struct catalogue *catalogue);
 
 struct catalogue_filter {
@@ -100,13 +100,13 @@ bool catalogue_state(struct catalogue *catalogue, const char *id, enum catalogue
  * result are deleted once more. */
 bool catalogue_delete_unlisted(struct catalogue *catalogue, const struct object_name *name,
                                int64_t deadline_ms, struct error *err) NODISCARD;
-/* Before a picture's object is deleted by someone else than catalogue_delete: its rows are hidden,
- * durably, until catalogue_forget; if that never comes, the catalogue finishes the deletion. */
+/* Around the deletion of a picture's object by someone else than catalogue_delete: its rows are
+ * hidden, durably, and no upload of it is listed. At the end they go, or, if the object was not
+ * deleted, come back. If the end never comes, the catalogue deletes the object and its rows. */
 bool catalogue_begin_deletion(struct catalogue *catalogue, const struct object_name *name,
                               int64_t deadline_ms, struct error *err) NODISCARD;
-/* The object is gone: so are its rows. */
-bool catalogue_forget(struct catalogue *catalogue, const char *id, int64_t deadline_ms,
-                      struct error *err) NODISCARD;
+bool catalogue_end_deletion(struct catalogue *catalogue, const char *id, bool deleted,
+                            int64_t deadline_ms, struct error *err) NODISCARD;
 
 /* A result was stored: its labels are read within a moment, by the catalogue's own thread, together
  * with those of others. */

@@ -65,11 +65,16 @@ struct catalogue {
 };
 
 /* ---- catalogue.c */
+/* Say what a command cannot mend. */
+void catalogue_is_damaged(struct error *err);
 /* A new database, or the one that was here: tables, and what the outbox kept. */
 bool catalogue_prepare(struct catalogue *c, struct error *err) NODISCARD;
-/* At the beginning of a transaction that looks for other rows of a picture: what two do at the same
- * time they would not see of each other. SQLite has one writer; PostgreSQL's wait here. */
+/* At the beginning of a transaction that writes what depends on a picture's rows: two at the same
+ * time would not see each other's. SQLite has one writer; PostgreSQL's wait here. */
 bool catalogue_lock(struct db_session *s, const char *id, struct error *err) NODISCARD;
+/* A number for a row: later than all before it, whatever the clock does. Another instance may have
+ * the same: then the transaction is tried again, with the next. */
+int64_t catalogue_next_seq(struct catalogue *c);
 /* Of the columns id, format and sealed. */
 struct object_name catalogue_name(const struct db_rows *rows, int id, int format, int sealed);
 /* IMAGE_UNKNOWN: no such format. */
@@ -98,9 +103,6 @@ bool catalogue_learn(struct catalogue *c, struct catalogue_stored *stored, size_
                      struct error *err) NODISCARD;
 
 /* ---- tags.c */
-/* At the beginning of a transaction that writes what it reads from a picture's rows: PostgreSQL's
- * others wait, and do not write what they had read before. */
-bool catalogue_lock_rows(struct db_session *s, const char *id, struct error *err) NODISCARD;
 /* Make the searchable tags of a row those of `labels` and `tags` (the texts of its columns). */
 bool catalogue_tags_replace(struct db_session *s, int64_t seq, const char *const before[2],
                             const char *const after[2], struct error *err) NODISCARD;
@@ -108,6 +110,9 @@ bool catalogue_tags_replace(struct db_session *s, int64_t seq, const char *const
 json_t *catalogue_tags_json(const char *labels, const char *tags);
 
 /* ---- delete.c */
+/* The object was not found: its rows go, unless it is there by now. */
+bool catalogue_forget_lost(struct catalogue *c, const struct object_name *name, int64_t deadline_ms,
+                           struct error *err) NODISCARD;
 /* What a killed process left behind. */
 bool catalogue_finish_deletions(struct catalogue *c, struct error *err) NODISCARD;
 

@@ -16,7 +16,7 @@ static bool apply(void *ctx, struct db_session *s, struct error *err)
     struct change *c = ctx;
 
     c->found = false;
-    if (!catalogue_lock_rows(s, c->id, err) ||
+    if (!catalogue_lock(s, c->id, err) ||
         !db_query(s,
                   "SELECT seq, labels, tags, note FROM image"
                   " WHERE id = ?1 AND owner = ?2 AND deleted_ms = 0",

@@ -16,9 +16,9 @@ enum {
 
 struct marked {
     struct catalogue *catalogue;
-    const char *id, *owner; /* in */
-    int64_t now_ms;
-    bool found, shared; /* out; shared: another owner has it, too, and keeps it */
+    const char *id, *owner;    /* in */
+    int64_t now_ms, before_ms; /* before_ms: only what was marked before that; 0: any */
+    bool found, shared;        /* out; shared: another owner has it, too, and keeps it */
     struct object_name name;
 };
 
@@ -35,13 +35,15 @@ static bool mark(void *ctx, struct db_session *s, struct error *err)
         return false;
     while ((step = db_step(&rows, err)) == DB_ROW) {
         bool own = strcmp(db_column_text(&rows, 0), m->owner) == 0;
-        m->found |= own;
-        m->shared |= !own && db_column_int(&rows, 4) == 0;
+        int64_t deleted_ms = db_column_int(&rows, 4);
+        m->found |= own && (m->before_ms == 0 || (deleted_ms > 0 && deleted_ms < m->before_ms));
+        m->shared |= !own && deleted_ms == 0;
         m->name = catalogue_name(&rows, 1, 2, 3);
     }
     return step == DB_DONE &&
-           db_run(s, "UPDATE image SET deleted_ms = ?3 WHERE id = ?1 AND owner = ?2",
-                  DB_ARGS(db_text(m->id), db_text(m->owner), db_int(m->now_ms)), NULL, err);
+           (!m->found ||
+            db_run(s, "UPDATE image SET deleted_ms = ?3 WHERE id = ?1 AND owner = ?2",
+                   DB_ARGS(db_text(m->id), db_text(m->owner), db_int(m->now_ms)), NULL, err));
 }
 
 /* `owner` NULL: of all. */
@@ -68,7 +70,7 @@ static bool drop_batch(struct db_session *s, const struct drop *d, bool *more, s
     size_t count = 0;
     enum db_step step = DB_DONE;
 
-    if (!catalogue_lock_rows(s, d->id, err) ||
+    if (!catalogue_lock(s, d->id, err) ||
         !db_query(s, "SELECT seq, labels, tags, owner FROM image WHERE id = ?1",
                   DB_ARGS(db_text(d->id)), &rows, err))
         return false;
@@ -176,14 +178,15 @@ static bool insert_mark(const struct marked *m, struct db_session *s, struct err
 {
     return db_run(s,
                   "INSERT INTO image (seq, id, owner, format, width, height, bytes, sealed,"
-                  " deleted_ms) VALUES (?1, ?2, '', ?3, 0, 0, 0, ?4, ?5) ON CONFLICT DO NOTHING",
-                  DB_ARGS(db_int(m->now_ms * 1000), db_text(m->id),
+                  " deleted_ms) VALUES (?1, ?2, '', ?3, 0, 0, 0, ?4, ?5)"
+                  " ON CONFLICT (id, owner) DO NOTHING",
+                  DB_ARGS(db_int(catalogue_next_seq(m->catalogue)), db_text(m->id),
                           db_text(image_format_name(m->name.format)), db_int(m->name.sealed),
                           db_int(m->now_ms)),
                   NULL, err);
 }
 
-/* m->found: no other row is there. */
+/* m->found: no row is listed; those that are there are being deleted. */
 static bool mark_unlisted(void *ctx, struct db_session *s, struct error *err)
 {
     struct marked *m = ctx;
@@ -225,11 +228,52 @@ bool catalogue_begin_deletion(struct catalogue *c, const struct object_name *nam
            error_wrap(err, "catalogue");
 }
 
-bool catalogue_forget(struct catalogue *c, const char *id, int64_t deadline_ms, struct error *err)
+static bool forget(struct catalogue *c, const char *id, int64_t deadline_ms, struct error *err)
 {
     struct drop d = {.id = id};
 
     return drop_rows(c, &d, deadline_ms, err) || error_wrap(err, "catalogue");
+}
+
+/* No mark any more; the row of nobody's that was made for one goes. */
+static bool unmark(void *ctx, struct db_session *s, struct error *err)
+{
+    const struct marked *m = ctx;
+
+    return catalogue_lock(s, m->id, err) &&
+           db_run(s, "DELETE FROM image WHERE id = ?1 AND deleted_ms > 0 AND bytes = 0",
+                  DB_ARGS(db_text(m->id)), NULL, err) &&
+           db_run(s, "UPDATE image SET deleted_ms = 0 WHERE id = ?1", DB_ARGS(db_text(m->id)), NULL,
+                  err);
+}
+
+bool catalogue_end_deletion(struct catalogue *c, const char *id, bool deleted, int64_t deadline_ms,
+                            struct error *err)
+{
+    struct marked m = {.catalogue = c, .id = id};
+
+    if (deleted)
+        return forget(c, id, deadline_ms, err);
+    return db_write(c->db, unmark, &m, deadline_ms, err) || error_wrap(err, "catalogue");
+}
+
+bool catalogue_forget_lost(struct catalogue *c, const struct object_name *name, int64_t deadline_ms,
+                           struct error *err)
+{
+    char object[STORE_KEY_MAX + 1], result[STORE_KEY_MAX + 1];
+    struct error why = {0};
+
+    if (!catalogue_keys(c, name, object, result, err) ||
+        !catalogue_begin_deletion(c, name, deadline_ms, err))
+        return false;
+    bool there = store_head(c->store, object, deadline_ms, NULL, &why);
+    bool lost = !there && why.code == ERROR_NOT_FOUND;
+    if (!catalogue_end_deletion(c, name->id, lost, deadline_ms, err))
+        return false;
+    if (there || lost)
+        return true;
+    *err = why;
+    return false;
 }
 
 /* ---- after a kill ---- */
@@ -271,8 +315,10 @@ bool catalogue_finish_deletions(struct catalogue *c, struct error *err)
         struct marked m = {.catalogue = c,
                            .id = left.rows[i].id,
                            .owner = left.rows[i].owner,
-                           .now_ms = clock_wall_ms()};
-        ok = ok && db_write(c->db, mark, &m, deadline_ms, err) && finish(&m, deadline_ms, err);
+                           .now_ms = clock_wall_ms(),
+                           .before_ms = left.before_ms};
+        ok = ok && db_write(c->db, mark, &m, deadline_ms, err) &&
+             (!m.found || finish(&m, deadline_ms, err));
         free(left.rows[i].owner);
     }
     return ok;

@@ -1,5 +1,6 @@
 /* The thread that looks after the catalogue: views and rows go to the disk once a second, results
- * are looked for, what a killed process left is finished, a new catalogue is filled. */
+ * are looked for, what a killed process left is finished, a damaged file is replaced, a new one
+ * filled. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -46,6 +47,8 @@ int64_t catalogue_pending(struct catalogue *c)
 /* Those that were noted before the sync began; the rest stays for the next. */
 static bool flush_records(struct catalogue *c, struct error *err)
 {
+    int file = db_replaced(c->db);
+
     pthread_mutex_lock(&c->lock);
     int64_t *records = TAKE_PTR(c->records);
     size_t count = c->record_count;
@@ -55,6 +58,8 @@ static bool flush_records(struct catalogue *c, struct error *err)
     bool ok = commits == atomic_load(&c->synced) || db_sync(c->db, err);
     if (ok)
         atomic_store(&c->synced, commits);
+    if (ok && (db_is_damaged(c->db) || file != db_replaced(c->db))) /* it comes from the records */
+        ok = error_set(err, ERROR_UNAVAILABLE, "the catalogue's file is being replaced");
     ok = ok && (count == 0 || outbox_forget(c->outbox, records, count, err));
     for (size_t i = 0; !ok && i < count; i++)
         catalogue_note_record(c, records[i]);

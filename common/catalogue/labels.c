@@ -59,7 +59,7 @@ static bool apply(void *ctx, struct db_session *s, struct error *err)
     struct labels *l = ctx;
     int64_t above = 0;
 
-    if (!catalogue_lock_rows(s, l->id, err))
+    if (!catalogue_lock(s, l->id, err))
         return false;
     for (;;) {
         CLEANUP(db_rows_done) struct db_rows rows = {0};
@@ -319,7 +319,7 @@ static bool look(struct catalogue *c, struct due *due, size_t i, bool *found, st
         if (store_head(c->store, object, deadline_ms, NULL, &why))
             return true;
         if (why.code == ERROR_NOT_FOUND)
-            return catalogue_forget(c, name->id, deadline_ms, err);
+            return catalogue_forget_lost(c, name, deadline_ms, err);
     }
     *err = why;
     return false;

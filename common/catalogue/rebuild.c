@@ -223,7 +223,7 @@ static bool remove_lost(struct rebuild *r, struct error *err)
                 *err = why;
                 return false;
             }
-            if (!catalogue_forget(c, name->id, deadline_ms, err))
+            if (!catalogue_forget_lost(c, name, deadline_ms, err))
                 return false;
             r->removed++;
         }
@@ -261,7 +261,7 @@ bool catalogue_rebuild(struct catalogue *c, struct catalogue_rebuilt *ret, struc
         ok = catalogue_look_for_results(c, &more, err);
     *ret = (struct catalogue_rebuilt){.added = r->added, .removed = r->removed};
     free(r);
-    if (!ok && !c->running && db_is_damaged(c->db)) /* who runs may have it open */
-        error_wrap(err, "the file is damaged: the service replaces it when it runs");
+    if (!ok && !c->running && db_is_damaged(c->db))
+        catalogue_is_damaged(err);
     return ok;
 }

@@ -31,12 +31,6 @@ static bool each(struct db_session *s, const char *sql, int64_t seq, const char 
     return ok;
 }
 
-bool catalogue_lock_rows(struct db_session *s, const char *id, struct error *err)
-{
-    return db_is_sqlite(db_of(s)) || db_run(s, "UPDATE image SET views = views WHERE id = ?1",
-                                            DB_ARGS(db_text(id)), NULL, err);
-}
-
 bool catalogue_tags_replace(struct db_session *s, int64_t seq, const char *const before[2],
                             const char *const after[2], struct error *err)
 {

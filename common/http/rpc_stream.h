@@ -6,9 +6,9 @@
  * handler has written and the client has not taken is at most RPC_OUT_MAX: then the handler waits.
  *
  * The handler's side waits until the call's deadline at the latest. It fails when the client has
- * gone, when it sends nothing for BODY_STALL_MS while the handler waits for it, when it has let the
- * handler wait for 30 s longer than what it took needs at 16 KiB/s, and at the end of a shutdown's
- * grace. After a failure all calls fail in the same way.
+ * gone, when it sends nothing for BODY_STALL_MS while the handler waits for it, and at the end of a
+ * shutdown's grace. To take messages the client may keep the handler waiting for 30 s in all; each
+ * 16 KiB that it takes give back one second. After a failure all calls fail in the same way.
  *
  * ERROR_DEADLINE, ERROR_TOO_SLOW, ERROR_OVERLOADED (the budget), ERROR_SHUTTING_DOWN,
  * ERROR_UNAVAILABLE (the client has gone and does not see it). */

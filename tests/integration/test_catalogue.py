@@ -616,9 +616,10 @@ def test_a_deletion_is_finished_after_kill(tmp_path, start, url):
 def beside(server, url, statements):
     """A transaction that is open until something waits for it; what waits goes on behind it."""
     with subprocess.Popen([PSQL, "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        other.stdin.write(f"BEGIN;\n{statements};\nSELECT 'open';\n")
+        other.stdin.write("BEGIN;\nSELECT count(pg_advisory_xact_lock(1684107891, hashtext(id))) > 0 FROM image;\n"
+                          f"{statements};\nSELECT 'open';\n")  # locked as the service does
         other.stdin.flush()
-        assert other.stdout.readline() == "open\n"
+        assert [other.stdout.readline() for _ in range(2)] == ["t\n", "open\n"]
         yield
         waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
         wait_for(lambda: server.sql(waiting, url.rpartition("/")[2]).stdout == "t\n", "something to wait for it")

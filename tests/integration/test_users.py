@@ -1,8 +1,6 @@
 """Users (USERS=on): sign up, sign in, owners and admins, on SQLite and on PostgreSQL."""
-import contextlib
 import json
 import re
-import sqlite3
 import subprocess
 import threading
 
@@ -10,6 +8,7 @@ import pytest
 
 from accounts import PASSWORD, USERS, bearer, call, join, sign_in, sign_up, token_of
 from conftest import BUILD, Service, wait_for
+from disk import ENOSPC, WRITE, Disk
 from images import encode, gradient, numbered_jpeg
 from postgres import PSQL
 from test_catalogue import change_rows, command as catalogue, endpoint, fixture_postgres, url  # noqa: F401 - fixtures
@@ -195,14 +194,14 @@ def test_an_upload_waits_for_another_owners_deletion(service, url):  # noqa: F81
 
 def test_an_upload_that_failed_is_not_listed_by_the_next_start(tmp_path, start, endpoint):  # noqa: F811
     """Nothing was promised, and she has deleted the picture since."""
-    url = f"sqlite:{tmp_path}/catalogue.db"
-    service = start(CATALOGUE_URL=url, REQUEST_TIMEOUT_MS=2000, **USERS,
+    disk = Disk(tmp_path)
+    service = start(CATALOGUE_URL=f"sqlite:{tmp_path}/list/catalogue.db", **USERS, **disk.env,
                     EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub")
     alice, bob = join(service, "alice"), join(service, "bob")
     id_ = upload(service, bob)
-    with contextlib.closing(sqlite3.connect(tmp_path / "catalogue.db")) as db:
-        db.execute("BEGIN IMMEDIATE")
-        assert_problem(service.post_image("/preprocess", numbered_jpeg(1, PICTURE), **bearer(alice)), 503)
+    disk.fail(WRITE, ENOSPC, f"{tmp_path}/list/*")
+    assert_problem(service.post_image("/preprocess", numbered_jpeg(1, PICTURE), **bearer(alice)), 503)
+    disk.mend()
     assert upload(service, alice) == id_
     assert call(service, "DELETE", f"/v1/images/{id_}", token=alice).status == 204
     service.stop()

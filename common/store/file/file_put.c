@@ -71,13 +71,18 @@ static bool publish(struct temporary *t, int parent, const char *leaf, bool if_a
             return error_set(err, ERROR_BAD_REQUEST, "other objects' keys go on below this key");
         return file_error(err, "renaming");
     }
-    struct stat st = {0};
+    struct stat st;
+    int looked;
+
     do { /* again if it is deleted between the two */
         if (linkat(t->dir, t->name, parent, leaf, 0) == 0)
             return true;
         if (errno != EEXIST)
             return file_error(err, "linking");
-    } while (fstatat(parent, leaf, &st, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT);
+        looked = fstatat(parent, leaf, &st, AT_SYMLINK_NOFOLLOW);
+    } while (looked != 0 && errno == ENOENT);
+    if (looked != 0)
+        return file_error(err, "examining");
     *existed = S_ISREG(st.st_mode);
     return *existed ||
            error_set(err, ERROR_BAD_REQUEST, "a directory or special file has this key's name");
