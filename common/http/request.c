@@ -44,9 +44,9 @@ static void copy_address(const char *text, char out[PEER_MAX])
 {
     size_t len = strcspn(text, ", "), host = strcspn(text, ":, ");
 
-    if (*text == '[')
+    if (*text == '[' && strcspn(text + 1, "], ") > 0)
         len = strcspn(++text, "], ");
-    else if (host < len && memchr(text + host + 1, ':', len - host - 1) == NULL)
+    else if (host > 0 && host < len && memchr(text + host + 1, ':', len - host - 1) == NULL)
         len = host;
     snprintf(out, PEER_MAX, "%.*s", (int)len, text);
 }

@@ -453,6 +453,7 @@ def what_once_failed():
         "eNrjqlbKTFGyUjq8MubwSjS4EF3EnAECILyTKw9TCf4HADsRVfs=")))
     write("outbox", "once_last_page_cut_short", b'\xdc\xff\xff\xfa]')
     write("outbox", "once_schema_of_another_meaning", b'rr\x8e\x83\x01\x01\x00\x10\xdf')
+    write("users", "once_a_port_without_address", b'address\n10000000,"lice"\x91,:70000,')
 
 
 for make in (multipart, request, ranges, encodings, options, classify, inference, notification, tokens, google, xml, client,
