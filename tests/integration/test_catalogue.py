@@ -512,6 +512,29 @@ def test_a_full_disk_promises_nothing(faulty, tmp_path):
     assert ids(service) == kept[::-1]
 
 
+def test_an_upload_that_failed_is_not_listed_by_the_next_start(faulty, tmp_path):
+    """Nothing was promised, and she has deleted the picture since."""
+    service, disk = faulty
+    service.stop()
+    service.restart(**USERS)
+    alice, bob = join(service, "alice"), join(service, "bob")
+
+    def send(token):
+        return call(service, "POST", "/preprocess", numbered_jpeg(1, PICTURE), token, **{"Content_Type": "image/jpeg"})
+
+    def hers():
+        return call(service, "GET", "/v1/images?owner=me", token=alice).json()["images"]
+    id_ = send(bob).json()["id"]
+    disk.fail(WRITE, ENOSPC, f"{tmp_path}/list/*")
+    assert send(alice).status == 503
+    disk.mend()
+    assert send(alice).status == 200 and len(hers()) == 1
+    assert call(service, "DELETE", f"/v1/images/{id_}", token=alice).status == 204
+    service.stop()
+    service.restart()
+    assert hers() == [] and len(call(service, "GET", "/v1/images", token=alice).json()["images"]) == 1
+
+
 @pytest.mark.faults
 def test_killed_in_any_write_nothing_is_missing(faulty, tmp_path):
     """Before the nth write, sync or renaming of a file of the catalogue, half a write done, too."""

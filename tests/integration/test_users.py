@@ -8,10 +8,9 @@ import pytest
 
 from accounts import PASSWORD, USERS, bearer, call, join, sign_in, sign_up, token_of
 from conftest import BUILD, Service, wait_for
-from disk import ENOSPC, WRITE, Disk
 from images import encode, gradient, numbered_jpeg
 from postgres import PSQL
-from test_catalogue import change_rows, command as catalogue, endpoint, fixture_postgres, url  # noqa: F401 - fixtures
+from test_catalogue import change_rows, command as catalogue, fixture_postgres, url  # noqa: F401 - fixtures
 from test_preprocess import assert_problem
 from test_pubsub_publish import fixture_google  # noqa: F401 - a fixture
 
@@ -190,23 +189,6 @@ def test_an_upload_waits_for_another_owners_deletion(service, url):  # noqa: F81
     assert ids(service, bob) == []
     change_rows(url, "DELETE FROM image")  # it is finished
     assert upload(service, bob) == id_ and ids(service, bob) == [id_]
-
-
-def test_an_upload_that_failed_is_not_listed_by_the_next_start(tmp_path, start, endpoint):  # noqa: F811
-    """Nothing was promised, and she has deleted the picture since."""
-    disk = Disk(tmp_path)
-    service = start(CATALOGUE_URL=f"sqlite:{tmp_path}/list/catalogue.db", **USERS, **disk.env,
-                    EVENTS_URL=f"push+http://127.0.0.1:{endpoint.port}/pubsub")
-    alice, bob = join(service, "alice"), join(service, "bob")
-    id_ = upload(service, bob)
-    disk.fail(WRITE, ENOSPC, f"{tmp_path}/list/*")
-    assert_problem(service.post_image("/preprocess", numbered_jpeg(1, PICTURE), **bearer(alice)), 503)
-    disk.mend()
-    assert upload(service, alice) == id_
-    assert call(service, "DELETE", f"/v1/images/{id_}", token=alice).status == 204
-    service.stop()
-    service.restart()
-    assert ids(service, alice) == [id_] and ids(service, alice, "?owner=me") == []
 
 
 def test_a_deletion_beside_a_vacuum_keeps_nobody_out(start, postgres):
