@@ -35,14 +35,7 @@ struct walk {
 /* False when it is time to stop. */
 static bool pause_ms(struct reconciler *r, int64_t ms)
 {
-    int64_t until_ms = clock_monotonic_ms() + ms;
-
-    pthread_mutex_lock(&r->mutex);
-    while (!r->stopping && thread_cond_wait(&r->wake, &r->mutex, until_ms))
-        ;
-    bool stopping = r->stopping;
-    pthread_mutex_unlock(&r->mutex);
-    return !stopping;
+    return thread_pause(&r->wake, &r->mutex, &r->stopping, ms);
 }
 
 static bool has_result(struct store *store, const char *key, bool *ret, struct error *err)

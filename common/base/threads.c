@@ -26,3 +26,15 @@ bool thread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t dead
     pthread_cond_clockwait(cond, mutex, CLOCK_MONOTONIC, &until);
     return clock_left_ms(deadline_ms) > 0;
 }
+
+bool thread_pause(pthread_cond_t *cond, pthread_mutex_t *mutex, const bool *stopping, int64_t ms)
+{
+    const int64_t until_ms = clock_monotonic_ms() + ms;
+
+    pthread_mutex_lock(mutex);
+    while (!*stopping && thread_cond_wait(cond, mutex, until_ms))
+        ;
+    bool stop = *stopping;
+    pthread_mutex_unlock(mutex);
+    return !stop;
+}

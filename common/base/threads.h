@@ -22,3 +22,7 @@ bool thread_start_deep(pthread_t *ret, size_t stack_bytes, void *(*fn)(void *), 
 /* Wait for the condition until the deadline at the latest, perhaps not as long. False: it has
  * passed. */
 bool thread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t deadline_ms);
+
+/* Wait so long, or until *stopping, which is set under the mutex and told by the condition. False:
+ * it is time to stop. */
+bool thread_pause(pthread_cond_t *cond, pthread_mutex_t *mutex, const bool *stopping, int64_t ms);

@@ -64,14 +64,7 @@ static void set_owner(struct pipeline *p)
 /* False when it is time to stop. */
 static bool pause_ms(struct pipeline *p, int64_t ms)
 {
-    const int64_t until_ms = clock_monotonic_ms() + ms;
-
-    pthread_mutex_lock(&p->mutex);
-    while (!p->stopping && thread_cond_wait(&p->wake, &p->mutex, until_ms))
-        ;
-    bool stopping = p->stopping;
-    pthread_mutex_unlock(&p->mutex);
-    return !stopping;
+    return thread_pause(&p->wake, &p->mutex, &p->stopping, ms);
 }
 
 static bool is_gone(const struct job *job)
