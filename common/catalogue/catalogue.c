@@ -199,7 +199,7 @@ bool catalogue_prepare(struct catalogue *c, struct error *err)
 }
 
 /* For a command: a service may have the file open, and would go on with it under another name. */
-void catalogue_is_damaged(struct error *err)
+void catalogue_say_damaged(struct error *err)
 {
     error_wrap(err, "the file is damaged: the service replaces it when it runs");
 }
@@ -223,7 +223,7 @@ static bool begin(struct catalogue *c, bool keep, struct error *err)
     if (!ok)
         *err = why;
     if (!ok && !keep && db_is_damaged(c->db))
-        catalogue_is_damaged(err);
+        catalogue_say_damaged(err);
     return ok && (!keep || catalogue_keeper_start(c, err));
 }
 

@@ -66,7 +66,7 @@ struct catalogue {
 
 /* ---- catalogue.c */
 /* Say what a command cannot mend. */
-void catalogue_is_damaged(struct error *err);
+void catalogue_say_damaged(struct error *err);
 /* A new database, or the one that was here: tables, and what the outbox kept. */
 bool catalogue_prepare(struct catalogue *c, struct error *err) NODISCARD;
 /* At the beginning of a transaction that writes what depends on a picture's rows: two at the same

@@ -262,6 +262,6 @@ bool catalogue_rebuild(struct catalogue *c, struct catalogue_rebuilt *ret, struc
     *ret = (struct catalogue_rebuilt){.added = r->added, .removed = r->removed};
     free(r);
     if (!ok && !c->running && db_is_damaged(c->db))
-        catalogue_is_damaged(err);
+        catalogue_say_damaged(err);
     return ok;
 }

@@ -16,6 +16,23 @@ from conftest import ROOT, free_port, is_running, state_of, tree, wait_for
 PSQL = [*sorted(map(str, pathlib.Path("/usr/lib/postgresql").glob("*/bin/psql"))), "psql"][0]
 
 
+@contextlib.contextmanager
+def beside(server, url, statements):
+    """A transaction on the catalogue, its pictures locked as the service does, that is open until something waits for
+    it; what waits goes on behind it. Gives what waits for that."""
+    def wait():
+        waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
+        wait_for(lambda: server.sql(waiting, url.rpartition("/")[2]).stdout == "t\n", "something to wait for it")
+    with subprocess.Popen([PSQL, "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        other.stdin.write("BEGIN;\nSELECT count(pg_advisory_xact_lock(1684107891, hashtext(id))) > 0 FROM image;\n"
+                          f"{statements};\nSELECT 'open';\n")
+        other.stdin.flush()
+        assert [other.stdout.readline() for _ in range(2)] == ["t\n", "open\n"]
+        yield wait
+        wait()
+        other.communicate("COMMIT;\n", timeout=30)
+
+
 class Postgres:
     """Its user, nobody when we are root, may not enter pytest's folders."""
 

@@ -19,7 +19,7 @@ from conftest import BUILD, MODEL, PHOTOS, SLOW, Service, Stack, needs_photos, w
 from disk import CHANGE, DIE, ENOSPC, SYNC, WRITE, Disk
 from endpoint import Endpoint
 from images import encode, gradient, numbered_jpeg
-from postgres import PSQL, Postgres, fixture_postgres  # noqa: F401 - a fixture
+from postgres import PSQL, Postgres, beside, fixture_postgres  # noqa: F401 - a fixture
 from test_pubsub_publish import fixture_google  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.threads]
@@ -635,20 +635,6 @@ def test_a_deletion_is_finished_after_kill(tmp_path, start, url):
     wait_for(lambda: service.upload(numbered_jpeg(1, PICTURE)).status == 200, "the row to go")
 
 
-@contextlib.contextmanager
-def beside(server, url, statements):
-    """A transaction that is open until something waits for it; what waits goes on behind it."""
-    with subprocess.Popen([PSQL, "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        other.stdin.write("BEGIN;\nSELECT count(pg_advisory_xact_lock(1684107891, hashtext(id))) > 0 FROM image;\n"
-                          f"{statements};\nSELECT 'open';\n")  # locked as the service does
-        other.stdin.flush()
-        assert [other.stdout.readline() for _ in range(2)] == ["t\n", "open\n"]
-        yield
-        waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
-        wait_for(lambda: server.sql(waiting, url.rpartition("/")[2]).stdout == "t\n", "something to wait for it")
-        other.communicate("COMMIT;\n", timeout=30)
-
-
 def test_two_changes_of_one_picture_are_both_kept(postgres, start):
     url = postgres.new_database()
     service = start(CATALOGUE_URL=url)
@@ -833,15 +819,10 @@ def test_retention_hides_a_row_before_the_object_goes(tmp_path, start, postgres)
     os.utime(path, (1, 1))
     service.stop()
     change_rows(url, "UPDATE image SET label = 'tench', label_due_ms = NULL")  # nothing else changes the row
-    with subprocess.Popen([PSQL, "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        other.stdin.write(f"BEGIN;\nUPDATE image SET note = 'x' WHERE id = '{id_}';\nSELECT 'locked';\n")
-        other.stdin.flush()
-        assert other.stdout.readline() == "locked\n"
+    with beside(postgres, url, f"UPDATE image SET note = 'x' WHERE id = '{id_}'") as wait:
         service.restart(RETENTION_DAYS=1)
-        waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
-        wait_for(lambda: postgres.sql(waiting, url.rpartition("/")[2]).stdout == "t\n", "retention to wait")
+        wait()
         assert path.exists()
-        other.communicate("COMMIT;\n", timeout=30)
     wait_for(lambda: not path.exists() and ids(service) == [], "both to go")
 
 

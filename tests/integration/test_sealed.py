@@ -12,7 +12,7 @@ import store_servers
 from accounts import PASSWORD, USERS, call, join, token_of
 from conftest import BUILD, MODEL, Service, Stack, wait_for
 from images import encode, gradient, numbered_jpeg
-from postgres import PSQL, fixture_postgres  # noqa: F401 - a fixture
+from postgres import beside, fixture_postgres  # noqa: F401 - a fixture
 from store_client import Store, StoreError
 
 pytestmark = [pytest.mark.memory, pytest.mark.threads]
@@ -381,19 +381,14 @@ def test_keys_are_replaced_beside_deletions(start, keys, postgres):
     service.stop()
     before = {reply["id"]: stored(reply).read_bytes() for reply in (begun, gone)}
     keys.write_text(keys.read_text() + new_key())
-    with subprocess.Popen([PSQL, "-qAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as deleter:
-        deleter.stdin.write(f"UPDATE image SET deleted_ms = 9999999999999 WHERE id = '{begun['id']}';\n"
-                            f"BEGIN;\nSELECT pg_advisory_xact_lock(1684107891, hashtext('{gone['id']}'));\n"
-                            f"DELETE FROM image WHERE id = '{gone['id']}';\nSELECT 'deleted';\n")
-        deleter.stdin.flush()
-        assert [deleter.stdout.readline() for _ in range(2)] == ["\n", "deleted\n"]
-        with subprocess.Popen([BUILD / "preprocess-service", "--seal", "rotate"], text=True, env=service.env,
-                              cwd=service.folder, stdout=subprocess.PIPE) as rotation:
-            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-            wait_for(lambda: postgres.sql(waiting, url.rpartition("/")[2]).stdout == "1\n", "it to wait for the deletion")
+    postgres.sql(f"UPDATE image SET deleted_ms = 9999999999999 WHERE id = '{begun['id']}'", url.rpartition("/")[2])
+    with contextlib.ExitStack() as stack:
+        with beside(postgres, url, f"DELETE FROM image WHERE id = '{gone['id']}'") as wait:
+            rotation = stack.enter_context(subprocess.Popen([BUILD / "preprocess-service", "--seal", "rotate"], text=True,
+                                                            env=service.env, cwd=service.folder, stdout=subprocess.PIPE))
+            wait()
             assert stored(gone).read_bytes() != before[gone["id"]]
-            deleter.communicate("COMMIT;\n", timeout=30)
-            assert rotation.communicate(timeout=60)[0] == "1 for the newest key now, 1 were already\n"
+        assert rotation.communicate(timeout=60)[0] == "1 for the newest key now, 1 were already\n"
     assert not stored(gone).exists() and stored(begun).read_bytes() == before[begun["id"]]
     assert postgres.sql("SELECT id FROM image", url.rpartition("/")[2]).stdout == begun["id"] + "\n"
 
